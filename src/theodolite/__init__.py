@@ -1,0 +1,1 @@
+"""Theodolite surveys how neural networks learn."""

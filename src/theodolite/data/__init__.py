@@ -1,0 +1,1 @@
+"""Data sets: named sources as arrays in memory-mapped files, checked against what was published."""

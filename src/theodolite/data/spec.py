@@ -1,0 +1,26 @@
+"""What a run trains on, as a frozen description: what a RunSpec holds and a fingerprint covers. Imports no torch."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+
+
+class DataSpec(BaseModel):
+    """A named source and what is made of it.
+
+    The data of a spec depend on nothing else: the same spec gives the same arrays, bit for bit.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str  # function:cos, function:sin(3*x)/x, digits, mnist1d, mnist, cifar10, hub:OWNER/NAME, dir:FOLDER
+    train: PositiveInt | None = (
+        None  # samples kept of the training set (functions: points drawn); None: all (functions: 512)
+    )
+    test: PositiveInt | None = None  # the same for the test set (functions: points outside the domain)
+    seed: NonNegativeInt = 0  # draws the subset, the random labels and the noise
+    random_labels: float = Field(
+        default=0.0, ge=0.0, le=1.0
+    )  # share of training labels drawn uniformly; test labels stay true
+    domain: tuple[float, float] = (-1.0, 1.0)  # functions only: training inputs lie in it, evenly spaced
+    scale: Literal["standard", "unit"] = "standard"  # images: per-channel mean 0 and deviation 1, or pixel / 255

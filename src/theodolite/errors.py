@@ -1,0 +1,125 @@
+"""What can go wrong, as one tree.
+
+    TheodoliteError
+    ├── UsageError              the request itself cannot be met
+    │   ├── UnknownName         no such study, setting, preset, data set, model (with the closest name)
+    │   ├── SettingError        a value out of its range or of the wrong kind
+    │   ├── BudgetError         no architecture has that parameter count
+    │   ├── ExpressionError     a function of x that is not one
+    │   └── MissingExtra        an optional package is not installed
+    ├── DataError
+    │   ├── DataUnavailable     found neither here nor anywhere it may be fetched from
+    │   └── DataCorrupt         the bytes are not those that were published
+    ├── StoreError              a results folder cannot be written or read
+    │   ├── RecordCorrupt       one file of one run is cut, altered or missing
+    │   └── VersionMismatch     the folder was written by another format of Theodolite
+    └── MeasurementError        an instrument cannot give a true number
+        ├── BadModel            parameters hold NaN, none is trainable, or two models do not match
+        ├── BadData             empty, NaN, or of the wrong shape
+        ├── BadLoss             not a finite scalar, or constant
+        ├── NotDeterministic    two passes over the same batch differ
+        ├── NotDifferentiable   PyTorch cannot differentiate this model twice
+        ├── CheckFailed         two ways to the same number disagree
+        └── TooLarge            an exact method would not fit; names the one that does
+
+A message has three parts: what was expected, what came, what to do.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class TheodoliteError(Exception):
+    """The root: catch this to catch everything Theodolite raises on purpose."""
+
+
+class UsageError(TheodoliteError):
+    """The request itself cannot be met."""
+
+
+class UnknownName(UsageError):
+    """A name that is not in its index; the message gives the closest one."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        close = get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        super().__init__(f"there is no {kind} '{name}'.{hint} Known: {', '.join(known)}.")
+
+
+class SettingError(UsageError):
+    """A value out of its range or of the wrong kind."""
+
+
+class BudgetError(UsageError):
+    """No architecture has that parameter count."""
+
+
+class ExpressionError(UsageError):
+    """A function of x that is not one."""
+
+
+class MissingExtra(UsageError):
+    """An optional package is not installed; the message holds the pip command."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package '{package}', which is not installed. "
+            f"Install it with: pip install 'theodolite[{extra}]'"
+        )
+
+
+class DataError(TheodoliteError):
+    """Something is wrong with a data set."""
+
+
+class DataUnavailable(DataError):
+    """Found neither here nor anywhere it may be fetched from."""
+
+
+class DataCorrupt(DataError):
+    """The bytes are not those that were published."""
+
+
+class StoreError(TheodoliteError):
+    """A results folder cannot be written or read."""
+
+
+class RecordCorrupt(StoreError):
+    """One file of one run is cut, altered or missing."""
+
+
+class VersionMismatch(StoreError):
+    """The folder was written by another format of Theodolite."""
+
+
+class MeasurementError(TheodoliteError):
+    """An instrument cannot give a true number."""
+
+
+class BadModel(MeasurementError):
+    """Parameters hold NaN, none is trainable, or two models do not match."""
+
+
+class BadData(MeasurementError):
+    """Empty, NaN, or of the wrong shape."""
+
+
+class BadLoss(MeasurementError):
+    """Not a finite scalar, or constant."""
+
+
+class NotDeterministic(MeasurementError):
+    """Two passes over the same batch differ."""
+
+
+class NotDifferentiable(MeasurementError):
+    """PyTorch cannot differentiate this model twice."""
+
+
+class CheckFailed(MeasurementError):
+    """Two ways to the same number disagree."""
+
+
+class TooLarge(MeasurementError):
+    """An exact method would not fit; the message names the one that does."""

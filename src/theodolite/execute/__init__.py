@@ -1,0 +1,1 @@
+"""Engines that carry jobs to worker processes and bring their outcome back."""

@@ -1,0 +1,1 @@
+"""Charts from tables, one family a file, one theme for all."""

@@ -1,0 +1,57 @@
+"""What a survey finds: verdicts, tables and figures. Imports no torch."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+Decision = Literal["holds", "fails", "undecided"]
+
+
+class Verdict(BaseModel):
+    """What became of one claim: an entry of ``claims.json``, whose fields are fixed.
+
+    ``estimate`` and ``interval`` are in the statistic's own unit; an end that nothing bounds is None.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    study: str
+    id: str
+    sentence: str  # the report's words, or ours where the study goes beyond it
+    source: str  # where they stand: "report, Figure 1", or "beyond"
+    statistic: str  # in words: "R² inside the domain, the worst of three models"
+    estimate: float | None
+    interval: tuple[float | None, float | None]
+    level: float  # 0.95
+    threshold: float | tuple[float, float]  # a pair: the margin of an equivalence test
+    seeds: int
+    verdict: Decision
+    verdict_holm: Decision  # with Holm's correction over all claims of the survey
+    needed_seeds: int | None  # seeds that would decide it, where undecided and estimable
+    preset: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of a study. ``frame`` holds values for CSV; the page and Markdown round them to ``digits``."""
+
+    name: str  # file name without its ending: "table-1"
+    title: str
+    frame: pd.DataFrame
+    caption: str = ""
+    digits: int = 3  # significant
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure of a study, as a Vega-Lite specification: one source for PNG, SVG, PDF and the page."""
+
+    name: str  # file name without its ending: "figure-1-cos"
+    title: str
+    chart: Any  # altair chart
+    caption: str  # what it shows, number of seeds, what the band is
+    alt: str  # the finding, for those who cannot see it
+    report: str = ""  # the report's own statement about it

@@ -1,0 +1,1 @@
+"""Instruments: pure functions (model, loss, data) -> frozen result, one file each."""

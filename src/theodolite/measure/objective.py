@@ -1,0 +1,177 @@
+"""The loss of a model over a data set, as a function of its parameters: what every instrument measures.
+
+Nothing here changes the model: parameters and buffers enter by ``torch.func.functional_call``, so ``.grad``,
+running statistics and mode stay as they were, and the random state is put back by :func:`untouched`.
+"""
+
+import fnmatch
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from theodolite.errors import BadData, BadLoss, BadModel, NotDeterministic
+
+Loss = Callable[[Any, Any], Tensor]
+Batch = tuple[Any, Any]
+Data = Batch | Iterable[Batch]
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """L(θ) = Σ_b (n_b / N) loss(model(x_b; θ), y_b): the exact mean over samples, whatever the batch sizes."""
+
+    model: nn.Module
+    loss: Loss
+    data: Iterable[Batch]
+    names: tuple[str, ...]  # of the parameters measured, in the model's order, tied ones once
+    shapes: tuple[torch.Size, ...]
+    samples: int  # N
+
+    @property
+    def size(self) -> int:
+        """P, the number of parameters measured."""
+        return sum(shape.numel() for shape in self.shapes)
+
+    @property
+    def vector(self) -> Tensor:
+        """The parameters as they are now, flat ``(P,)``, a copy."""
+        own = dict(self.model.named_parameters())
+        return torch.cat([own[name].detach().flatten() for name in self.names])
+
+    def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
+        """Views of a flat vector ``(P,)`` by parameter name."""
+        parts = vector.split([shape.numel() for shape in self.shapes])
+        return {name: part.view(shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)}
+
+    def batches(self) -> Iterator[tuple[Batch, float]]:
+        """Each batch, on the model's device, with its share n_b / N of the samples."""
+        device = next(self.model.parameters()).device
+        for batch in self.data:
+            yield _to(batch, device), _samples(batch) / self.samples
+
+    def outputs(self, parameters: Mapping[str, Tensor], inputs: Any) -> Any:
+        """The model's outputs with these parameters in place of its own; buffers are copies."""
+        buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        arguments = inputs if isinstance(inputs, tuple) else () if isinstance(inputs, Mapping) else (inputs,)
+        keywords = dict(inputs) if isinstance(inputs, Mapping) else {}
+        return functional_call(self.model, {**parameters, **buffers}, arguments, keywords)
+
+    def batch_loss(self, parameters: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Mean loss of one batch, a scalar."""
+        inputs, targets = batch
+        return self.loss(self.outputs(parameters, inputs), targets)
+
+
+def objective(model: nn.Module, loss: Loss, data: Data, *, parameters: str | None = None) -> Objective:
+    """Check model, loss and data, and join them.
+
+    Args:
+        model: any module; parameters with ``requires_grad=False`` are left out.
+        loss: maps (outputs, targets) to a scalar mean over samples.
+        data: one ``(inputs, targets)`` pair or a re-iterable of such batches; inputs a tensor, tuple or dict.
+        parameters: a pattern such as ``"layers.0.*"`` that restricts the measurement to a part of the model.
+
+    Raises:
+        BadModel: no parameter is left, or one holds NaN.
+        BadData: no batch, an iterator that can be read once only, or NaN in inputs.
+        BadLoss: the loss is not a finite scalar.
+        NotDeterministic: two passes over the first batch differ (Dropout in training mode).
+    """
+    chosen = {
+        name: p
+        for name, p in model.named_parameters()
+        if p.requires_grad and (parameters is None or fnmatch.fnmatchcase(name, parameters))
+    }
+    if not chosen:
+        some = ", ".join(name for name, _ in list(model.named_parameters())[:8]) or "none at all"
+        raise BadModel(
+            f"expected at least one trainable parameter matching {parameters or '*'!r}; the model has: {some}. Pass another pattern, or set requires_grad."
+        )
+    for name, parameter in chosen.items():
+        if not torch.isfinite(parameter).all():
+            raise BadModel(
+                f"expected finite parameters, but '{name}' holds NaN or infinity. Measure an earlier checkpoint."
+            )
+    whole = [data] if _is_pair(data) else data
+    if iter(whole) is whole:  # type: ignore[arg-type]
+        raise BadData(
+            "expected data that can be read more than once, got an iterator. Pass a list of batches or a DataLoader."
+        )
+    result = Objective(model, loss, whole, tuple(chosen), tuple(p.shape for p in chosen.values()), _check(whole))  # type: ignore[arg-type]
+    with untouched(), torch.no_grad():
+        _check_loss(result)
+    return result
+
+
+@contextmanager
+def untouched() -> Iterator[None]:
+    """Put the random state back, on every device that has one."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        yield
+
+
+def _is_pair(data: Any) -> bool:
+    return isinstance(data, (tuple, list)) and len(data) == 2 and isinstance(data[1], Tensor)
+
+
+def _tensors(part: Any) -> list[Tensor]:
+    if isinstance(part, Tensor):
+        return [part]
+    if isinstance(part, Mapping):
+        part = list(part.values())
+    return [t for p in part for t in _tensors(p)] if isinstance(part, (tuple, list)) else []
+
+
+def _samples(batch: Batch) -> int:
+    tensors = _tensors(batch[1]) or _tensors(batch[0])
+    return tensors[0].shape[0] if tensors and tensors[0].ndim else 1
+
+
+def _to(part: Any, device: torch.device) -> Any:
+    if isinstance(part, Tensor):
+        return part.to(device)
+    if isinstance(part, Mapping):
+        return {key: _to(value, device) for key, value in part.items()}
+    return type(part)(_to(p, device) for p in part) if isinstance(part, (tuple, list)) else part
+
+
+def _check(data: Iterable[Any]) -> int:
+    total = 0
+    for number, batch in enumerate(data):
+        if not (isinstance(batch, (tuple, list)) and len(batch) == 2):
+            raise BadData(
+                f"expected batches of (inputs, targets), got {type(batch).__name__} as batch {number}. Wrap the data in such pairs."
+            )
+        inputs, targets = _tensors(batch[0]), _tensors(batch[1])
+        if inputs and targets and targets[0].ndim and inputs[0].shape[0] != targets[0].shape[0]:
+            raise BadData(
+                f"expected as many targets as inputs, got {targets[0].shape[0]} and {inputs[0].shape[0]} in batch {number}."
+            )
+        for tensor in (*inputs, *targets):
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise BadData(f"expected finite data, but batch {number} holds NaN or infinity. Clean it first.")
+        total += _samples((batch[0], batch[1]))
+    if total == 0:
+        raise BadData("expected at least one sample, got none. Pass (inputs, targets) or batches of them.")
+    return total
+
+
+def _check_loss(objective: Objective) -> None:
+    own = {name: p.detach() for name, p in objective.model.named_parameters() if name in objective.names}
+    batch, _ = next(objective.batches())
+    first, second = objective.batch_loss(own, batch), objective.batch_loss(own, batch)
+    if not isinstance(first, Tensor) or first.numel() != 1:
+        got = f"shape {tuple(first.shape)}" if isinstance(first, Tensor) else type(first).__name__
+        raise BadLoss(f"expected the loss to be a scalar mean over samples, got {got}. Use reduction='mean'.")
+    if not torch.isfinite(first):
+        raise BadLoss(f"expected a finite loss, got {first.item()}. Check the targets and the model's outputs.")
+    if not torch.equal(first, second):
+        raise NotDeterministic(
+            "two passes over the same batch gave different losses. Call model.eval() (Dropout is off then), or fix the randomness."
+        )

@@ -1,0 +1,1 @@
+"""Findings to one self-contained page and its Markdown twin."""

@@ -1,0 +1,1 @@
+"""The results folder: records without torch, weights by safetensors; every file written whole."""

@@ -1,0 +1,1 @@
+"""The studies, one short file each; the index is here."""
