@@ -51,8 +51,8 @@ class Seeds(_Frozen):
 class RunSpec(_Frozen):
     """One training of one model: all that decides its result, and nothing else.
 
-    Two specs differ only in ``seeds``, ``learning_rate``, ``data.seed`` or ``data.random_labels`` when they can be
-    replicas of one stack (:meth:`stack_key`). The device does not enter: it changes rounding, not meaning.
+    Runs that differ only in ``seeds``, ``learning_rate`` or their training labels (``data.label_seed``,
+    ``data.random_labels``) can train as replicas of one stack (:meth:`stack_key`). The device does not enter: it changes rounding, not meaning.
     """
 
     study: str
@@ -79,7 +79,7 @@ class RunSpec(_Frozen):
     def stack_key(self) -> str:
         """Equal for runs that can train as replicas of one stack."""
         content = self.model_dump(mode="json", exclude={"seed", "seeds", "labels", "measure"})
-        del content["training"]["learning_rate"], content["data"]["seed"], content["data"]["random_labels"]
+        del content["training"]["learning_rate"], content["data"]["label_seed"], content["data"]["random_labels"]
         return json.dumps(content, sort_keys=True)
 
 

@@ -18,7 +18,8 @@ class DataSpec(BaseModel):
         None  # samples kept of the training set (functions: points drawn); None: all (functions: 512)
     )
     test: PositiveInt | None = None  # the same for the test set (functions: points outside the domain)
-    seed: NonNegativeInt = 0  # draws the subset, the random labels and the noise
+    seed: NonNegativeInt = 0  # draws the subset
+    label_seed: NonNegativeInt = 0  # draws which labels are random, and what they become
     random_labels: float = Field(
         default=0.0, ge=0.0, le=1.0
     )  # share of training labels drawn uniformly; test labels stay true
