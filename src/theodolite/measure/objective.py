@@ -55,11 +55,11 @@ class Objective:
             yield _to(batch, device), _samples(batch) / self.samples
 
     def outputs(self, parameters: Mapping[str, Tensor], inputs: Any) -> Any:
-        """The model's outputs with these parameters in place of its own; buffers are copies."""
+        """The model's outputs with these tensors in place of its own; buffers not given are copies."""
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         arguments = inputs if isinstance(inputs, tuple) else () if isinstance(inputs, Mapping) else (inputs,)
         keywords = dict(inputs) if isinstance(inputs, Mapping) else {}
-        return functional_call(self.model, {**parameters, **buffers}, arguments, keywords)
+        return functional_call(self.model, {**buffers, **parameters}, arguments, keywords)
 
     def batch_loss(self, parameters: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Mean loss of one batch, a scalar."""
