@@ -1,0 +1,21 @@
+"""From the numbers of each seed to a verdict: an interval, a threshold fixed beforehand, and Holm's correction.
+
+How a claim is tested: docs/decisions/0010-intervals.md, with the coverage that was measured. Imports no torch.
+"""
+
+from theodolite.claims.evidence import Evidence, epochs_to_convergence
+from theodolite.claims.intervals import Interval, Kind, interval
+from theodolite.claims.judge import Claim, Judged, Side, holm, judge
+
+__all__ = [
+    "Claim",
+    "Evidence",
+    "Interval",
+    "Judged",
+    "Kind",
+    "Side",
+    "epochs_to_convergence",
+    "holm",
+    "interval",
+    "judge",
+]
