@@ -1,1 +1,25 @@
-"""Theodolite surveys how neural networks learn."""
+"""Theodolite surveys how neural networks learn.
+
+Studies that redo a classic set of experiments over many seeds and test their claims; instruments that measure any
+PyTorch model; an engine that trains many small networks at once. The submodules load when first asked for, so that
+importing the package takes no time and no torch.
+"""
+
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from theodolite import data, errors, measure, models, studies, survey
+
+__all__ = ["data", "errors", "measure", "models", "studies", "survey"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in __all__:
+        return import_module(f"theodolite.{name}")
+    raise AttributeError(f"module 'theodolite' has no attribute '{name}'; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,4 +1,4 @@
-"""RunSpec, one training and all that decides its result; Study, one experiment of the report. Both frozen, neither imports torch."""
+"""RunSpec, one training and all that decides its result; Study, one experiment of the report. Imports no torch."""
 
 import hashlib
 import json
@@ -56,9 +56,7 @@ class RunSpec(_Frozen):
     """
 
     study: str
-    labels: dict[
-        str, str | int | float
-    ]  # the factors of the design, as columns: {"model": "Model 1", "function": "cos"}
+    labels: dict[str, str | int | float]  # factors of the design, as columns: {"model": "Model 1", "function": "cos"}
     seed: NonNegativeInt  # the unit of evidence this run belongs to
     data: DataSpec
     model: Architecture
@@ -99,9 +97,7 @@ class Study:
     source: str  # what of the report it redoes: "Figures 1 and 2, Table 1"
     presets: Mapping[str, Settings]  # smoke, quick, full
     expand: Callable[[Any], Sequence[RunSpec]]  # Settings -> runs
-    measure: Callable[
-        [RunSpec, Any], Mapping[str, Any]
-    ]  # after training, in the worker: (spec, Outcome) -> DataFrames by name
+    measure: Callable[[RunSpec, Any], Mapping[str, Any]]  # in the worker: spec, Outcome -> DataFrames by name
     tables: Callable[["Records"], Sequence["Table"]]
     figures: Callable[["Records"], Sequence["Figure"]]
     claims: Sequence["Claim"]

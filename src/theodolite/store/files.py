@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from theodolite.errors import StoreError
@@ -21,7 +22,8 @@ def write(path: Path, content: bytes) -> None:
         part.write_bytes(content)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         raise StoreError(_advice(path, error)) from error
 
 

@@ -1,0 +1,42 @@
+# Two commands for a fresh clone: `make survey` and `make test`. Each redoes only what changed.
+
+PYTHON ?= python3
+PRESET ?= quick
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: survey test check smoke docs clean help
+
+help:
+	@echo "make survey [PRESET=smoke|quick|full]   run every study and build the report"
+	@echo "make test                               checks, tests and a smoke survey"
+	@echo "make check                              format, lint, types, layers"
+	@echo "make clean                              remove the environment and caches (not results)"
+
+survey: $(READY)
+	$(BIN)/theodolite survey --preset $(PRESET)
+
+test: check
+	$(BIN)/python -m pytest
+	$(MAKE) --no-print-directory smoke
+
+check: $(READY)
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+smoke: $(READY)
+	$(BIN)/theodolite survey --preset smoke
+
+# The environment is made anew only when what it is made from changes, so a second call needs no network.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Theodolite needs Python 3.11 or newer: make PYTHON=python3.12 ...')"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build

@@ -1,0 +1,299 @@
+"""The command line: parses, calls the library, prints; nothing else."""
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import click
+import typer
+from rich.console import RenderableType
+
+from theodolite import console
+from theodolite.errors import TheodoliteError, UnknownName
+
+if TYPE_CHECKING:
+    from theodolite.survey import Prepared
+
+app = typer.Typer(
+    name="theodolite",
+    help="Survey how neural networks learn: classic experiments over many seeds, with their claims tested.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
+
+
+def _complete_study(incomplete: str) -> list[str]:
+    from theodolite import studies
+
+    return [name for name in studies.INDEX if name.startswith(incomplete)]
+
+
+def _complete_data(incomplete: str) -> list[str]:
+    from theodolite import data
+
+    return [entry.name for entry in data.known() if entry.name.startswith(incomplete)]
+
+
+Preset = Annotated[
+    str, typer.Option(help="Size of the survey: smoke (seconds), quick, or full (the report's own sizes).")
+]
+Seeds = Annotated[int | None, typer.Option(min=1, help="Seeds in place of the preset's number.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes; one a processor by default.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
+Engine = Annotated[str, typer.Option(help="Who carries the jobs; local is the only engine so far.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of a study; may be given often.")
+]
+Out = Annotated[Path | None, typer.Option(help="Results folder; results/<preset> by default.")]
+DataDir = Annotated[Path | None, typer.Option(help="A folder that holds the data sets; THEODOLITE_DATA by default.")]
+Json = Annotated[bool, typer.Option("--json", help="For a program to read.")]
+Folder = Annotated[Path, typer.Argument(help="A results folder.", show_default=False)]
+Names = Annotated[
+    list[str], typer.Argument(help="Studies, as `theodolite list` shows them.", autocompletion=_complete_study)
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"theodolite {version('theodolite')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    if debug:
+        os.environ["THEODOLITE_DEBUG"] = "1"
+
+
+@app.command(name="list")
+def list_(
+    study: Annotated[
+        str | None, typer.Argument(help="One study, with its settings.", autocompletion=_complete_study)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """The studies: what each shows, and what it costs; or one study with its settings and claims."""
+    from theodolite import studies
+
+    if study is None:
+        facts = [studies.facts(s) for s in studies.INDEX.values()]
+        _show(
+            facts,
+            as_json,
+            lambda: console.table("Studies", facts, ["study", "report", "shows", "smoke", "quick", "full"]),
+        )
+        return
+    chosen = studies.get(study)
+    details = studies.details(chosen)
+    if as_json:
+        typer.echo(json.dumps(details))
+        return
+    console.print_any(f"[bold]{chosen.title}[/bold] ({chosen.source})\n{chosen.question}\n")
+    console.print_any(console.table("Settings", details["settings"], ["setting", "kind", "smoke", "quick", "full"]))
+    console.print_any(console.table("Claims", details["claims"], ["claim", "statistic", "threshold"]))
+
+
+@app.command()
+def data(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Data sets; none lists them.", autocompletion=_complete_data)
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch and verify data sets, once; without names, list them."""
+    from theodolite import data as sets
+
+    if not names:
+        facts = [{"name": e.name, "what": e.what, "here": "yes" if e.present else "no"} for e in sets.known(data_dir)]
+        _show(facts, as_json, lambda: console.table("Data sets", facts, ["name", "what", "here"]))
+        return
+    with console.transfer() as progress:
+        fetched = sets.fetch(names, data_dir=data_dir, progress=progress)
+    _show([vars(f) for f in fetched], as_json, lambda: "\n".join(str(f) for f in fetched))
+
+
+@app.command()
+def run(
+    studies: Names,
+    preset: Preset = "quick",
+    seeds: Seeds = None,
+    engine: Engine = "local",
+    jobs: Jobs = None,
+    device: Device = "cpu",
+    set_: Set = None,
+    out: Out = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Run studies, and build their tables, figures, claims and page."""
+    _survey(studies, preset, seeds, engine, jobs, device, set_ or [], out, data_dir)
+
+
+@app.command()
+def survey(
+    preset: Preset = "quick",
+    seeds: Seeds = None,
+    engine: Engine = "local",
+    jobs: Jobs = None,
+    device: Device = "cpu",
+    set_: Set = None,
+    out: Out = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Run all studies, then build the report."""
+    _survey([], preset, seeds, engine, jobs, device, set_ or [], out, data_dir)
+
+
+@app.command()
+def report(directory: Folder) -> None:
+    """Rebuild tables, figures, claims and page from the records."""
+    _report(directory)
+
+
+@app.command()
+def claims(directory: Folder, as_json: Json = False) -> None:
+    """The verdicts."""
+    from theodolite import survey
+
+    verdicts = survey.verdicts(directory)
+    _show([v.model_dump(mode="json") for v in verdicts], as_json, lambda: console.verdicts(verdicts))
+
+
+@app.command()
+def status(directory: Folder, as_json: Json = False) -> None:
+    """Runs done, running, failed and left."""
+    from theodolite import survey
+
+    rows = survey.status(directory)
+    columns = ["study", "preset", "runs", "done", "diverged", "running", "failed", "left"]
+    _show(rows, as_json, lambda: console.table(f"Runs in {directory}", rows, columns))
+    if not as_json:
+        for row in rows:
+            console.failures(row["study"], row["errors"])
+
+
+@app.command()
+def budget(
+    parameters: Annotated[int, typer.Option(min=1, help="Trainable numbers, biases counted.")],
+    layers: Annotated[int, typer.Option(min=1, help="Layers that hold weights, the output layer included.")],
+    inputs: Annotated[int, typer.Option(min=1, help="Inputs (mlp).")] = 1,
+    outputs: Annotated[int, typer.Option(min=1, help="Outputs.")] = 1,
+    kind: Annotated[str, typer.Option(help="mlp or cnn.")] = "mlp",
+    image: Annotated[str, typer.Option(help="channels x height x width (cnn).")] = "3x32x32",
+    tolerance: Annotated[int, typer.Option(min=0, help="How far from the count is near enough.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, help="Architectures to list.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Architectures that hit a parameter count exactly, the most balanced first."""
+    from theodolite.models.budget import architectures, parse_image
+
+    found = architectures(
+        parameters,
+        layers,
+        inputs=inputs,
+        outputs=outputs,
+        kind=kind,
+        image=parse_image(image),
+        tolerance=tolerance,
+        limit=limit,
+    )
+    facts = [
+        {"parameters": a.parameters, "layers": a.layers, "shape": a.shape, **a.model_dump(mode="json")} for a in found
+    ]
+    _show(
+        facts,
+        as_json,
+        lambda: console.table("Architectures, the most balanced first", facts, ["parameters", "layers", "shape"]),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point. Exit codes: 0 done; 1 some runs failed; 2 wrong use; 130 interrupted."""
+    try:
+        code = app(args=arguments, standalone_mode=False)
+    except TheodoliteError as error:
+        if "THEODOLITE_DEBUG" in os.environ:
+            raise
+        console.err.print(f"[bold red]{type(error).__name__}[/]: ", end="")
+        console.err.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        code = WRONG_USE
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        code = INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains on its way out
+        code = 0
+    raise SystemExit(code)
+
+
+def _survey(
+    names: Sequence[str],
+    preset: str,
+    seeds: int | None,
+    engine: str,
+    jobs: int | None,
+    device: str,
+    overrides: Sequence[str],
+    folder: Path | None,
+    data_dir: Path | None,
+) -> None:
+    from theodolite import survey
+
+    if engine != "local":
+        raise UnknownName("engine", engine, ["local"])
+    if data_dir is not None:
+        os.environ["THEODOLITE_DATA"] = str(data_dir)
+    prepared = survey.prepare(names, preset, seeds=seeds, overrides=overrides)
+    directory = folder or Path("results") / preset
+    command = shlex.join(["theodolite", *sys.argv[1:]])
+    _fetch(prepared)
+    updates = survey.run(prepared, directory, workers=jobs or os.cpu_count() or 1, device=device, command=command)
+    try:
+        failed = console.watch(updates)
+    except KeyboardInterrupt:
+        updates.close()
+        console.err.print(f"Interrupted. Finished runs are kept in {directory}. To go on: {command}", soft_wrap=True)
+        raise
+    for study, errors in failed.items():
+        console.failures(study, errors)
+    _report(directory)
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def _fetch(prepared: Sequence["Prepared"]) -> None:
+    """Bring the data sets that the studies need, with a bar, before any worker asks for them."""
+    from theodolite import data as sets
+
+    sources = dict.fromkeys(spec.data.source for item in prepared for spec in item.specs)
+    with console.transfer() as progress:
+        sets.fetch([name for name in sources if not name.startswith("function:")], progress=progress)
+
+
+def _report(directory: Path) -> None:
+    from theodolite import report, survey
+
+    found = survey.findings(directory)
+    page = report.build(directory, found)
+    console.print_any(console.verdicts([verdict for part in found for verdict in part.verdicts]))
+    typer.echo(f"Report: {page}")
+
+
+def _show(facts: Sequence[Mapping[str, Any]], as_json: bool, view: Callable[[], RenderableType]) -> None:
+    if as_json:
+        typer.echo(json.dumps(facts))
+    else:
+        console.print_any(view())

@@ -1,0 +1,174 @@
+"""What the command line shows: tables, verdicts, and progress as live bars or, away from a terminal, as plain lines."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.table import Table
+from rich.text import Text
+
+from theodolite.findings import Verdict
+
+if TYPE_CHECKING:
+    from theodolite import survey
+
+out = Console()
+err = Console(stderr=True)
+
+MARKS = {"holds": ("✔ holds", "green"), "fails": ("✘ fails", "red"), "undecided": ("? undecided", "yellow")}
+PLAIN_SECONDS = 5.0  # between two lines of progress away from a terminal
+
+
+def table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
+    """Rows of a list as a table; numbers to the right."""
+    view = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        numbers = bool(rows) and all(isinstance(row[column], int | float) for row in rows)
+        view.add_column(column, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        view.add_row(*(Text(_text(row[column])) for column in columns))
+    return view
+
+
+def verdicts(found: Sequence[Verdict]) -> Table:
+    """The verdicts of a survey; the mark beside Holm's correction where it differs."""
+    view = Table(title="Verdicts", title_justify="left", header_style="bold")
+    for column in ("study", "claim", "verdict", "estimate [95 % interval]", "threshold", "seeds"):
+        view.add_column(column, overflow="fold")
+    for verdict in found:
+        mark, colour = MARKS[verdict.verdict]
+        if verdict.verdict_holm != verdict.verdict:
+            mark += f" ({verdict.verdict_holm} with Holm)"
+        low, high = verdict.interval
+        estimate = (
+            "none" if verdict.estimate is None else f"{_number(verdict.estimate)} [{_end(low, '−')}, {_end(high, '+')}]"
+        )
+        view.add_row(
+            verdict.study, verdict.id, Text(mark, colour), estimate, _threshold(verdict.threshold), str(verdict.seeds)
+        )
+    return view
+
+
+def failures(study: str, errors: Mapping[str, str]) -> None:
+    """Say which runs failed, and why; runs with the same reason together."""
+    by_reason: dict[str, list[str]] = {}
+    for fingerprint, reason in errors.items():
+        by_reason.setdefault(reason, []).append(fingerprint)
+    for reason, names in by_reason.items():
+        err.print(
+            f"{study}: {len(names)} failed ({', '.join(names[:4])}{', …' if len(names) > 4 else ''}): {reason}",
+            markup=False,
+        )
+
+
+def watch(updates: Iterator[list["survey.Progress"]]) -> dict[str, dict[str, str]]:
+    """Show a survey while it runs.
+
+    Returns:
+        The failed runs of each study that has any, with the reason.
+    """
+    return _watch_live(updates) if out.is_terminal else _watch_plain(updates)
+
+
+@contextmanager
+def transfer() -> Iterator[Callable[[int, int | None, str], None]]:
+    """A bar for each transfer; gives the function that data sets report to: (bytes done, bytes in all, what)."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=out, disable=not out.is_terminal) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(done: int, total: int | None, what: str) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+                if not out.is_terminal:
+                    out.print(what)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield report
+
+
+def _watch_live(updates: Iterable[list["survey.Progress"]]) -> dict[str, dict[str, str]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[counts]}"),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    last: list[survey.Progress] = []
+    started = time.monotonic()
+    with Progress(*columns, console=out) as bars:
+        tasks: dict[str, Any] = {}
+        for last in updates:
+            for part in last:
+                if part.study not in tasks:
+                    tasks[part.study] = bars.add_task(part.study, total=1.0, counts="", rate="")
+                bars.update(tasks[part.study], completed=part.share, counts=_counts(part), rate=_rate(part, started))
+    return {part.study: dict(part.failed) for part in last if part.failed}
+
+
+def _watch_plain(updates: Iterable[list["survey.Progress"]]) -> dict[str, dict[str, str]]:
+    last: list[survey.Progress] = []
+    said: dict[str, str] = {}
+    started = spoke = time.monotonic()
+    for last in updates:
+        if time.monotonic() - spoke >= PLAIN_SECONDS:
+            spoke = time.monotonic()
+            _say(last, started, said)
+    _say(last, started, said)
+    return {part.study: dict(part.failed) for part in last if part.failed}
+
+
+def _say(parts: Sequence["survey.Progress"], started: float, said: dict[str, str]) -> None:
+    for part in parts:
+        elapsed = time.monotonic() - started
+        left = f", {elapsed * (1 - part.share) / part.share:.0f} s left" if 0 < part.share < 1 else ""
+        line = f"{part.study}: {part.share:.0%}, {_counts(part)}"
+        if said.get(part.study) != line:
+            said[part.study] = line
+            out.print(f"{line}, {_rate(part, started)}{left}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _counts(part: "survey.Progress") -> str:
+    left = part.total - part.done - len(part.failed)
+    diverged = f" ({part.diverged} diverged)" if part.diverged else ""
+    return f"{part.done} done{diverged}, {len(part.failed)} failed, {left} left"
+
+
+def _rate(part: "survey.Progress", started: float) -> str:
+    rate = part.samples / max(time.monotonic() - started, 1e-9)
+    for unit in ("", "k", "M", "G"):
+        if rate < 1000:
+            break
+        rate /= 1000
+    return f"{rate:.3g}{unit} samples/s"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _end(value: float | None, sign: str) -> str:
+    return f"{sign}∞" if value is None else _number(value)
+
+
+def _threshold(value: float | tuple[float, float]) -> str:
+    return f"{value[0]:.3g} to {value[1]:.3g}" if isinstance(value, tuple) else _number(value)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def print_any(view: RenderableType) -> None:
+    """Print to the terminal."""
+    out.print(view)

@@ -1,0 +1,59 @@
+"""What ran it: versions, processor, commit and memory, for the records. Imports no torch."""
+
+import platform
+import resource
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+LISTED = ("theodolite", "torch", "numpy")
+
+
+def describe() -> dict[str, Any]:
+    """Versions, platform, processor and, in a checkout of Theodolite, its git commit."""
+    return {
+        "versions": {name: version(name) for name in LISTED} | {"python": platform.python_version()},
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "git_commit": _commit(),
+    }
+
+
+def forget_peak_memory() -> None:
+    """Start measuring peak memory anew where the system can (Linux); elsewhere the peak is the process's."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def peak_memory() -> int:
+    """Bytes: the most memory this process held since :func:`forget_peak_memory`, or since its start."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024  # bytes there, KiB elsewhere
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """The commit of the checkout this package lies in; None where it is installed."""
+    home = Path(__file__).resolve().parents[2]
+    if not (home / ".git").exists():
+        return None
+    command = ["git", "-C", str(home), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None

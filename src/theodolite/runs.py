@@ -1,0 +1,158 @@
+"""From specs to records: group runs into jobs, train, measure, write. The only place where these meet."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from theodolite import data, machine, models, train
+from theodolite.data import Dataset
+from theodolite.models.description import MLP
+from theodolite.store import records, weights
+from theodolite.study import RunSpec
+from theodolite.train import Outcome, Replica, TrainingData
+
+STACK = 16  # replicas of one stack: beyond it a replica hardly gets cheaper (benchmarks/replicas.py)
+LARGE = 200_000  # parameters above which a stack gains nothing over one after another
+
+Measure = Callable[[RunSpec, Outcome], Mapping[str, pd.DataFrame]]
+Emit = Callable[[tuple[int, int]], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Runs that one worker trains at once, as replicas of one stack."""
+
+    directory: Path  # the results folder
+    specs: tuple[RunSpec, ...]
+    measure: Measure
+    device: str
+    machine: Mapping[str, Any]  # what :func:`theodolite.machine.describe` said, for the record
+
+    @property
+    def epochs(self) -> int:
+        """Of all runs together: what progress counts in."""
+        return sum(spec.training.epochs for spec in self.specs)
+
+    @property
+    def cost(self) -> float:
+        """Roughly the multiplications it takes, so that the longest can start first."""
+        spec = self.specs[0]
+        samples = spec.data.train or 50_000
+        steps = samples / (spec.training.batch_size or samples)
+        return self.epochs * (samples * spec.model.parameters + steps * 300_000)  # a step's cost, however small
+
+
+def plan(directory: Path, specs: Sequence[RunSpec], measure: Measure, *, device: str, workers: int) -> list[Job]:
+    """Jobs for the runs that are not finished yet.
+
+    How runs are grouped changes no number: a replica's result does not depend on its stack.
+    """
+    stacks: dict[str, list[RunSpec]] = {}
+    for spec in specs:
+        if not records.finished(directory, spec):
+            stacks.setdefault(spec.stack_key(), []).append(spec)
+    facts = machine.describe()
+    return [
+        Job(directory, part, measure, device, facts)
+        for stack in stacks.values()
+        for part in _cut(stack, _size(stack, len(stacks), workers))
+    ]
+
+
+def execute(job: Job, emit: Emit) -> list[tuple[str, str]]:
+    """Train, measure and record the runs of a job, in a worker.
+
+    Returns:
+        For each run its fingerprint and ``done`` or ``diverged``.
+    """
+    torch.set_num_threads(1)  # for small networks two processes with one thread beat one with two
+    machine.forget_peak_memory()
+    for spec in job.specs:
+        records.write_start(job.directory, spec)
+    started = time.perf_counter()
+    outcomes = _train(job, emit)
+    share = (time.perf_counter() - started) / len(job.specs)
+    return [_record(job, spec, outcome, share) for spec, outcome in zip(job.specs, outcomes, strict=True)]
+
+
+def _record(job: Job, spec: RunSpec, outcome: Outcome, trained: float) -> tuple[str, str]:
+    started = time.perf_counter()
+    tables = {"metrics": outcome.metrics, **job.measure(spec, outcome)}
+    blobs = {"weights.safetensors": weights.to_bytes(outcome.weights)}
+    if outcome.snapshots:
+        blobs["snapshots.safetensors"] = weights.snapshots_to_bytes(outcome.snapshots)
+    cost = {
+        "device": job.device,
+        "stack": len(job.specs),  # replicas it was trained with
+        "wall_seconds": trained + time.perf_counter() - started,  # its share of the stack's, and its own measuring
+        "peak_memory_bytes": machine.peak_memory(),  # of the worker, that is of the whole stack
+    }
+    records.write_run(
+        job.directory,
+        spec,
+        tables=tables,
+        blobs=blobs,
+        environment={**job.machine, **cost},
+        converged_epoch=outcome.converged_epoch,
+        diverged_epoch=outcome.diverged_epoch,
+    )
+    return spec.fingerprint(), "done" if outcome.diverged_epoch is None else "diverged"
+
+
+def _size(stack: Sequence[RunSpec], stacks: int, workers: int) -> int:
+    """Replicas a job: as many as pay, but fewer where there would be too few jobs to keep all workers busy."""
+    model = stack[0].model
+    if not isinstance(model, MLP) or model.parameters > LARGE:
+        return 1
+    return min(STACK, -(-len(stack) * stacks // (2 * workers)))
+
+
+def _cut(stack: Sequence[RunSpec], size: int) -> Iterator[tuple[RunSpec, ...]]:
+    for start in range(0, len(stack), size):
+        yield tuple(stack[start : start + size])
+
+
+def _train(job: Job, emit: Emit) -> list[Outcome]:
+    """Multilayer perceptrons as replicas, always, and all else in the loop: a spec has one way to its numbers."""
+    model, training = job.specs[0].model, job.specs[0].training
+    sets = [data.load(spec.data) for spec in job.specs]
+    if isinstance(model, MLP):
+        replicas = [_replica(spec, dataset) for spec, dataset in zip(job.specs, sets, strict=True)]
+        shared = _tensors(sets[0], job)
+
+        def told(epoch: int, samples: int) -> None:
+            emit((epoch * len(replicas), samples))
+
+        return train.train_replicas(model, shared, training, replicas, device=job.device, on_epoch=told)
+    return [_train_one(job, number, dataset, emit) for number, dataset in enumerate(sets)]
+
+
+def _train_one(job: Job, number: int, dataset: Dataset, emit: Emit) -> Outcome:
+    spec = job.specs[number]
+    module = models.build(spec.model, seed=spec.seeds.weights, dtype=getattr(torch, spec.training.dtype))
+
+    def told(epoch: int, samples: int) -> None:
+        emit((number * spec.training.epochs + epoch, samples))
+
+    return train.train(
+        module, _tensors(dataset, job), spec.training, order_seed=spec.seeds.order, device=job.device, on_epoch=told
+    )
+
+
+def _tensors(dataset: Dataset, job: Job) -> TrainingData:
+    return train.tensors(dataset, dtype=getattr(torch, job.specs[0].training.dtype), device=job.device)
+
+
+def _replica(spec: RunSpec, dataset: Dataset) -> Replica:
+    own = torch.from_numpy(dataset.train_targets) if spec.data.random_labels else None
+    return Replica(
+        weights_seed=spec.seeds.weights,
+        order_seed=spec.seeds.order,
+        learning_rate=spec.training.learning_rate,
+        train_targets=own,
+    )

@@ -1,0 +1,275 @@
+"""A survey from end to end: settings to specs to jobs to records, and records to findings."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import filelock
+from pydantic import ValidationError
+
+from theodolite import studies
+from theodolite.claims import holm, judge
+from theodolite.errors import SettingError, StoreError, UnknownName
+from theodolite.findings import Verdict
+from theodolite.report import StudyFindings
+from theodolite.store import files, records
+from theodolite.store.records import Plan, PlannedRun, Records
+from theodolite.study import RunSpec, Settings, Study
+
+PRESETS = ("smoke", "quick", "full")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One study with its settings, ready to run."""
+
+    study: Study
+    preset: str
+    settings: Settings
+    specs: tuple[RunSpec, ...]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one study is."""
+
+    study: str
+    total: int  # runs
+    done: int  # runs finished, now or before; diverged ones included
+    failed: Mapping[str, str]  # fingerprint to reason
+    diverged: int  # of those that finished now
+    share: float  # of the work that was left at the start, 0 to 1
+    samples: int  # trained on since the start
+
+
+def prepare(
+    names: Sequence[str], preset: str, *, seeds: int | None = None, overrides: Sequence[str] = ()
+) -> list[Prepared]:
+    """Look the studies up and settle their settings.
+
+    Args:
+        names: of studies; empty means all.
+        preset: smoke, quick or full.
+        seeds: in place of the preset's number of seeds.
+        overrides: ``key=value`` for every study that has the key, or ``study.key=value``; values are JSON, or text.
+
+    Raises:
+        UnknownName: a study, preset or setting that does not exist.
+        SettingError: a value out of its range or of the wrong kind.
+    """
+    if preset not in PRESETS:
+        raise UnknownName("preset", preset, PRESETS)
+    chosen = [studies.get(name) for name in dict.fromkeys(names)] if names else list(studies.INDEX.values())
+    changes = _changes(chosen, overrides)
+    if seeds is not None:
+        changes = {name: {"seeds": seeds, **change} for name, change in changes.items()}
+    prepared = []
+    for study in chosen:
+        settings = _settle(study, preset, changes[study.name])
+        prepared.append(Prepared(study, preset, settings, tuple(study.expand(settings))))
+    return prepared
+
+
+def run(
+    prepared: Sequence[Prepared], directory: Path, *, workers: int, device: str = "cpu", command: str = ""
+) -> Iterator[list[Progress]]:
+    """Train and record every run that is not finished yet; tell how far each study is, a few times a second.
+
+    A run that fails does not stop the others: it is in ``failed``, and in its record, and is tried again next time.
+    Closing the iterator stops all workers at once and keeps what is finished.
+
+    Raises:
+        StoreError: the folder is not a results folder, is in use, or cannot be written.
+    """
+    from theodolite import runs
+    from theodolite.execute import local
+
+    with _held(directory):
+        files.sweep(directory)
+        for item in prepared:
+            records.write_plan(directory, _plan(item, command))
+        jobs = [
+            job
+            for item in prepared
+            for job in runs.plan(directory, item.specs, item.study.measure, device=device, workers=workers)
+        ]
+        jobs.sort(key=lambda job: -job.cost)
+        tally = _Tally(prepared, jobs)
+        yield tally.progress()
+        for event in local.run(runs.execute, jobs, workers=workers):
+            tally.hear(event, directory)
+            yield tally.progress()
+
+
+def findings(directory: Path) -> list[StudyFindings]:
+    """Tables, figures and verdicts of every study in a results folder, from its records alone.
+
+    Raises:
+        StoreError: not a results folder, or one that holds no study.
+        RecordCorrupt: a file is not what was written; the message names it.
+    """
+    records.check_folder(directory)
+    found = [(study, record) for study in studies.INDEX.values() if (record := records.read(directory, study.name))]
+    if not found:
+        raise StoreError(f"expected the records of a study, but {directory} holds none. Run `theodolite survey` first.")
+    verdicts = holm(
+        [
+            judge(claim, record, study=study.name, preset=record.plan.preset)
+            for study, record in found
+            for claim in study.claims
+        ]
+    )
+    return [_findings(study, record, [v for v in verdicts if v.study == study.name]) for study, record in found]
+
+
+def status(directory: Path) -> list[dict[str, Any]]:
+    """For each study planned in a folder: preset, runs done, diverged, running, failed, left, and why runs failed."""
+    records.check_folder(directory)
+    held = _is_held(directory)
+    rows = []
+    for study in studies.INDEX.values():
+        record = records.read(directory, study.name)
+        if record is None:
+            continue
+        table = record.runs
+        count = table["status"].value_counts()
+        running = int(count.get("running", 0)) if held else 0
+        done, failed = int(count.get("done", 0)), int(count.get("failed", 0))
+        errors = table[table["status"] == "failed"]
+        rows.append(
+            {
+                "study": study.name,
+                "preset": record.plan.preset,
+                "runs": len(table),
+                "done": done,
+                "diverged": int(table["diverged_epoch"].notna().sum()),
+                "running": running,
+                "failed": failed,
+                "left": len(table) - done - failed - running,
+                "errors": dict(zip(errors["fingerprint"], errors["error"], strict=True)),
+            }
+        )
+    return rows
+
+
+def _changes(chosen: Sequence[Study], overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
+    changes: dict[str, dict[str, Any]] = {study.name: {} for study in chosen}
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise SettingError(f"expected --set key=value, got '{text}'. For example: --set seeds=4")
+        owner, _, field = key.rpartition(".")
+        holders = [s for s in chosen if owner in ("", s.name) and field in type(s.presets["quick"]).model_fields]
+        if not holders:
+            known = {f for s in chosen if owner in ("", s.name) for f in type(s.presets["quick"]).model_fields}
+            raise UnknownName("setting", key, known) if known else UnknownName("study", owner, changes)
+        for study in holders:
+            changes[study.name][field] = _value(value)
+    return changes
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _settle(study: Study, preset: str, change: Mapping[str, Any]) -> Settings:
+    base = study.presets[preset]
+    try:
+        return type(base).model_validate({**base.model_dump(), **change})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"])) or "settings"
+        raise SettingError(
+            f"setting '{name}' of {study.name}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}. "
+            f"`theodolite list {study.name}` shows each setting and its kind."
+        ) from None
+
+
+def _plan(item: Prepared, command: str) -> Plan:
+    planned = tuple(PlannedRun(fingerprint=s.fingerprint(), seed=s.seed, labels=s.labels) for s in item.specs)
+    settings = item.settings.model_dump(mode="json")
+    return Plan(study=item.study.name, preset=item.preset, settings=settings, command=command, runs=planned)
+
+
+@contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    """Hold the folder: one survey at a time writes into it. The kernel lets go when the process dies."""
+    records.claim_folder(directory)
+    lock = _lock(directory)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise StoreError(
+            f"another survey is writing into {directory}. Wait for it, stop it, or choose another folder with --out."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _is_held(directory: Path) -> bool:
+    lock = _lock(directory)
+    try:
+        lock.acquire(timeout=0)
+    except (filelock.Timeout, OSError):
+        return True
+    lock.release()
+    return False
+
+
+def _lock(directory: Path) -> filelock.BaseFileLock:
+    return filelock.FileLock(directory / ".lock", thread_local=False)
+
+
+def _findings(study: Study, record: Records, verdicts: Sequence[Verdict]) -> StudyFindings:
+    return StudyFindings(study=study, records=record, verdicts=tuple(verdicts))
+
+
+class _Tally:
+    """Counts of each study, brought up to date event by event."""
+
+    def __init__(self, prepared: Sequence[Prepared], jobs: Sequence[Any]) -> None:
+        self.jobs = jobs
+        self.part = [0.0] * len(jobs)  # share of each job done
+        self.samples = [0] * len(jobs)
+        self.counts: dict[str, Progress] = {}
+        for item in prepared:
+            left = sum(len(job.specs) for job in jobs if job.specs[0].study == item.study.name)
+            total = len(item.specs)
+            self.counts[item.study.name] = Progress(
+                item.study.name, total, total - left, {}, 0, 0.0 if left else 1.0, 0
+            )
+
+    def hear(self, event: Any, directory: Path) -> None:
+        if event.kind == "tick":
+            return
+        job = self.jobs[event.job]
+        name = job.specs[0].study
+        now = self.counts[name]
+        if event.kind == "progress":
+            epochs, self.samples[event.job] = event.value
+            self.part[event.job] = min(epochs / max(job.epochs, 1), 1.0)
+        elif event.kind == "done":
+            diverged = sum(state == "diverged" for _, state in event.value)
+            now = replace(now, done=now.done + len(job.specs), diverged=now.diverged + diverged)
+            self.part[event.job] = 1.0
+        elif event.kind == "failed":
+            for spec in job.specs:
+                records.write_failure(directory, spec, event.value)
+            now = replace(now, failed={**now.failed, **{spec.fingerprint(): event.value for spec in job.specs}})
+            self.part[event.job] = 1.0
+        elif event.kind == "died":
+            self.part[event.job] = 0.0
+        own = [n for n, job in enumerate(self.jobs) if job.specs[0].study == name]
+        share = sum(self.jobs[n].cost * self.part[n] for n in own) / sum(self.jobs[n].cost for n in own)
+        self.counts[name] = replace(now, share=share, samples=sum(self.samples[n] for n in own))
+
+    def progress(self) -> list[Progress]:
+        return list(self.counts.values())

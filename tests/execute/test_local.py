@@ -1,0 +1,123 @@
+"""The local engine, on work that sleeps, fails and dies for real."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from theodolite.errors import StoreError
+from theodolite.execute import local
+
+
+def square(job: int, emit: local.Emit) -> int:
+    emit(1)
+    return job * job
+
+
+def fail_on_two(job: int, emit: local.Emit) -> int:
+    if job == 2:
+        raise ValueError("two is not allowed")
+    return job
+
+
+def die_first_time(job: str, emit: local.Emit) -> str:
+    mark = Path(job)
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "survived"
+
+
+def die_always(job: int, emit: local.Emit) -> int:
+    if job == 0:
+        os._exit(7)
+    return job
+
+
+def refuse(job: int, emit: local.Emit) -> None:
+    raise StoreError("the disk is full")
+
+
+def sleep(job: float, emit: local.Emit) -> None:
+    time.sleep(job)
+
+
+def outcomes(events: list[local.Event]) -> dict[int, object]:
+    return {event.job: event.value for event in events if event.kind in ("done", "failed")}
+
+
+def test_every_job_is_done_once_whatever_the_number_of_workers():
+    for workers in (1, 3):
+        events = list(local.run(square, range(7), workers=workers))
+        assert outcomes(events) == {n: n * n for n in range(7)}
+        assert [e.kind for e in events].count("done") == 7
+
+
+def test_a_job_that_raises_fails_with_its_reason_and_the_others_are_done():
+    events = list(local.run(fail_on_two, range(4), workers=2))
+    found = outcomes(events)
+    assert found[2] == "ValueError: two is not allowed (test_local.py, line 23)"
+    assert {n: found[n] for n in (0, 1, 3)} == {0: 0, 1: 1, 3: 3}
+
+
+def test_a_job_whose_worker_is_killed_is_started_again(tmp_path):
+    jobs = [str(tmp_path / f"mark{n}") for n in range(3)]
+    events = list(local.run(die_first_time, jobs, workers=2))
+    assert outcomes(events) == dict.fromkeys(range(3), "survived")
+    assert [e.value for e in events if e.kind == "died"] == [-signal.SIGKILL] * 3
+
+
+def test_a_job_that_kills_every_worker_fails_after_three_tries_and_the_rest_goes_on():
+    events = list(local.run(die_always, range(4), workers=2))
+    found = outcomes(events)
+    assert "died 3 times (exit code 7" in str(found[0])
+    assert [found[n] for n in (1, 2, 3)] == [1, 2, 3]
+    assert [e.kind for e in events if e.job == 0].count("started") == 3
+
+
+def test_a_worker_that_cannot_write_stops_the_survey_with_the_reason():
+    with pytest.raises(StoreError, match="the disk is full"):
+        list(local.run(refuse, range(3), workers=2))
+
+
+def test_closing_the_iterator_kills_the_workers_at_once():
+    events = local.run(sleep, [60.0, 60.0], workers=2)
+    assert next(events).kind == "started"
+    started = time.monotonic()
+    events.close()
+    assert time.monotonic() - started < 2
+
+
+def test_workers_of_a_killed_parent_end_too(tmp_path):
+    script = (
+        "import sys; from theodolite.execute import local; import test_local\n"
+        "for event in local.run(test_local.sleep, [600.0, 600.0], workers=2):\n"
+        "    print(event.kind, flush=True)\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+    )
+    assert parent.stdout is not None
+    with parent.stdout:
+        while "tick" not in parent.stdout.readline():
+            pass
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+    assert len(children) >= 2
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while any(_runs(int(child)) for child in children):
+        assert time.monotonic() < deadline, "a worker outlived its parent"
+        time.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
