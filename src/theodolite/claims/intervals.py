@@ -1,11 +1,22 @@
-"""Intervals over seeds, by kind of statistic; each measured to cover the truth (docs/decisions/0010-intervals.md)."""
+"""Intervals over seeds, by kind of statistic; each measured to cover the truth (docs/decisions/0010-intervals.md).
 
+One rule for numbers known only between bounds, for all kinds: the lower end of the interval comes from the lower
+bounds and the upper end from the upper bounds, so an unknown number is always taken at its worst, never left out.
+"""
+
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
 
 from theodolite.claims.evidence import Evidence
 
 Kind = Literal["mean", "ratio", "correlation", "share", "median", "median_ratio"]
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +28,154 @@ class Interval:
     high: float
 
 
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The scale on which a statistic's numbers are nearest to normal, and the range they can have."""
+
+    forward: Callable[[Any], Any]
+    back: Callable[[Any], Any]
+    range: tuple[float, float]
+
+
+def _same(x: Any) -> Any:
+    return x
+
+
+def _log(x: Any) -> Any:
+    with np.errstate(divide="ignore"):  # a ratio known only to be positive has the lower bound 0
+        return np.log(x)
+
+
+def _exp(x: Any) -> Any:
+    with np.errstate(over="ignore"):  # at the highest levels an end may lie beyond the largest float
+        return np.exp(x)
+
+
+_PLAIN = Scale(_same, _same, (-math.inf, math.inf))
+_LOG = Scale(_log, _exp, (0.0, math.inf))
+# Not Fisher's z: it is infinite at a correlation of exactly 1, which a rank correlation over few values often has.
+_ARCSINE = Scale(np.arcsin, np.sin, (-1.0, 1.0))
+SCALES: dict[Kind, Scale] = {
+    "mean": _PLAIN,
+    "ratio": _LOG,
+    "correlation": _ARCSINE,
+    "share": Scale(_same, _same, (0.0, 1.0)),
+    "median": _PLAIN,
+    "median_ratio": _LOG,
+}
+
+
 def interval(evidence: Evidence, kind: Kind, level: float = 0.95) -> Interval:
-    """Estimate of a statistic over seeds and its interval, in the statistic's own unit."""
-    raise NotImplementedError
+    """Estimate a statistic over seeds, with the interval that covers it in ``level`` of all surveys.
+
+    =============================== =====================================================================
+    mean, ratio, correlation        Student's t on the plain, logarithmic or arcsine scale
+    share                           Clopper and Pearson 1934: covers in at least ``level``, often in more
+    median, median_ratio            order statistics, interpolated (Hettmansperger and Sheather 1986); below
+                                    six seeds Student's t, or no bound at all where a number is not known
+    =============================== =====================================================================
+
+    Numbers that are all equal have no spread to estimate: there the order statistics serve every kind but the share.
+
+    Args:
+        evidence: one number a seed, positive for ratios, in [-1, 1] for correlations, 0 or 1 for shares.
+        kind: the statistic.
+        level: between 0 and 1.
+
+    Returns:
+        Estimate and ends in the statistic's own unit. Where the estimate itself is known only between two finite
+        bounds, the middle of them on the statistic's scale.
+
+    Raises:
+        ValueError: a number lies outside the range of its kind.
+
+    Example:
+        >>> import pandas as pd
+        >>> found = interval(Evidence.exact(pd.Series([0.5, 1.0, 2.0])), "ratio")
+        >>> f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]"
+        '1.00 [0.18, 5.59]'
+    """
+    least, most = SCALES[kind].range
+    low = evidence.low.fillna(least).to_numpy(dtype=np.float64)
+    high = evidence.high.fillna(most).to_numpy(dtype=np.float64)
+    _check(low, high, kind)
+    if not len(low):
+        return Interval(math.nan, least, most)
+    if kind == "share":
+        return _share(low, high, level)
+    scale = SCALES[kind]
+    low, high = scale.forward(low), scale.forward(high)
+    below, above = _ends(low, high, kind, level)
+    ends = [_estimate(low, kind), _estimate(high, kind)]
+    estimate = ends[0] if ends[0] == ends[1] else sum(ends) / 2 if np.isfinite(ends).all() else math.nan
+    floor, ceiling = scale.forward(np.array(scale.range))
+    below, above = max(below, floor), min(above, ceiling)
+    return Interval(*(float(scale.back(x)) for x in (estimate, below, above)))
+
+
+def _check(low: Array, high: Array, kind: Kind) -> None:
+    least, most = SCALES[kind].range
+    if (low < least).any() or (high > most).any() or (kind == "share" and not np.isin((low, high), (0, 1)).all()):
+        allowed = "0 or 1" if kind == "share" else f"between {least} and {most}"
+        raise ValueError(f"expected numbers {allowed} for a {kind}, got {low.min()} to {high.max()}. Use another kind.")
+
+
+def _estimate(values: Array, kind: Kind) -> float:
+    if kind.startswith("median"):
+        middle = np.sort(values)[[(len(values) - 1) // 2, len(values) // 2]]
+        return float(middle[0] if middle[0] == middle[1] else middle.sum() / 2)  # never inf - inf
+    return float(values.mean()) if np.isfinite(values).all() else math.nan
+
+
+def _ends(low: Array, high: Array, kind: Kind, level: float) -> tuple[float, float]:
+    known = bool(np.array_equal(low, high) and np.isfinite(low).all())
+    even = known and bool((low == low[0]).all())
+    if even or (kind.startswith("median") and (len(low) >= 6 or not known)):
+        return order_statistics(low, level)[0], order_statistics(high, level)[1]
+    return student(low, level)[0], student(high, level)[1]
+
+
+def student(values: Array, level: float) -> tuple[float, float]:
+    """Student's t interval of a mean; unbounded where a value is infinite or there is only one."""
+    n = len(values)
+    if n < 2 or not np.isfinite(values).all():
+        return -math.inf, math.inf
+    half = stats.t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n)
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def order_statistics(values: Array, level: float) -> tuple[float, float]:
+    r"""Interval of a median between order statistics, interpolated; values may be infinite.
+
+    The k-th smallest and k-th largest of n values hold the median with probability
+    :math:`\gamma_k = 1 - 2\,P(B < k)`, B binomial (n, 1/2). Between two such pairs the ends are interpolated with
+    :math:`\lambda = (n-k) I / (k + (n-2k) I)`, :math:`I = (\gamma_k - level) / (\gamma_k - \gamma_{k+1})`.
+
+    Source: Hettmansperger and Sheather 1986, "Confidence intervals based on interpolated order statistics".
+
+    Example:
+        >>> order_statistics(np.arange(1.0, 6.0), 0.95)  # five values cannot give 95 %
+        (-inf, inf)
+    """
+    n, ordered = len(values), np.sort(values)
+    gamma = 1 - 2 * stats.binom.cdf(np.arange(n // 2 + 2) - 1, n, 0.5)  # of k = 0 (no bound), 1, 2, ...
+    k = int(np.flatnonzero(gamma >= level)[-1])
+    if k == 0:
+        return -math.inf, math.inf
+    if k > n // 2:  # a level of 0 with odd n: the median itself
+        return float(ordered[n // 2]), float(ordered[n // 2])
+    share = (gamma[k] - level) / (gamma[k] - gamma[k + 1])
+    weight = (n - k) * share / (k + (n - 2 * k) * share)
+    return _between(ordered[k - 1], ordered[k], weight), _between(ordered[n - k], ordered[n - k - 1], weight)
+
+
+def _between(outer: float, inner: float, weight: float) -> float:
+    if outer == inner or weight == 0:  # also where both are infinite
+        return float(outer)
+    return float((1 - weight) * outer + weight * inner)
+
+
+def _share(low: Array, high: Array, level: float) -> Interval:
+    n = len(low)
+    ends = [stats.binomtest(int(k.sum()), n, 0.5).proportion_ci(level, "exact") for k in (low, high)]
+    return Interval(float((low.mean() + high.mean()) / 2), float(ends[0].low), float(ends[1].high))

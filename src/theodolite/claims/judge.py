@@ -1,26 +1,37 @@
 """A claim, its verdict, and Holm's correction over all claims of a survey."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+import pandas as pd
+from scipy import stats
+
 from theodolite.claims.evidence import Evidence
-from theodolite.claims.intervals import Kind
-from theodolite.findings import Verdict
+from theodolite.claims.intervals import SCALES, Interval, Kind, interval
+from theodolite.findings import Decision, Verdict
 
 if TYPE_CHECKING:
     from theodolite.store.records import Records
 
 Side = Literal["above", "below", "within"]
 
+LEVEL = 0.95
+FEWEST = 3  # seeds below which nothing is decided
+HOPELESS = 10_000  # more seeds than this are not worth naming
+SMALLEST_P = 1e-12  # below it, rounding decides
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A sentence of the report with all that decides its verdict, fixed before any run.
 
-    ``kind`` names the statistic over seeds and with it the interval (``intervals.interval``): ``mean``; ``ratio``
-    (geometric mean of positive numbers); ``correlation`` (mean of numbers in [-1, 1]); ``share`` (of seeds, from
-    zeros and ones); ``median`` and ``median_ratio``, which cope with runs that did not converge.
+    ``kind`` names the statistic over seeds and with it the interval (:func:`~theodolite.claims.interval`): ``mean``;
+    ``ratio`` (geometric mean of positive numbers); ``correlation`` (mean, on the arcsine scale, of numbers in
+    [-1, 1]); ``share`` (of seeds, from zeros and ones); ``median`` and ``median_ratio``, which cope with runs that
+    did not converge.
     """
 
     id: str
@@ -32,6 +43,23 @@ class Claim:
     threshold: float | tuple[float, float]  # a pair for "within": the margin
     evidence: Callable[["Records"], Evidence]
 
+    def __post_init__(self) -> None:
+        if isinstance(self.threshold, tuple) != (self.side == "within"):
+            raise ValueError(f"expected two thresholds for 'within' and one otherwise in claim '{self.id}'.")
+
+    def decide(self, found: Interval) -> Decision:
+        """``holds`` where the interval lies wholly on the claimed side, ``fails`` where wholly on the other.
+
+        An end that touches the threshold decides nothing.
+        """
+        if isinstance(self.threshold, tuple):
+            least, most = self.threshold
+            inside, outside = least < found.low and found.high < most, found.high < least or most < found.low
+        else:
+            above, below = found.low > self.threshold, found.high < self.threshold
+            inside, outside = (above, below) if self.side == "above" else (below, above)
+        return "holds" if inside else "fails" if outside else "undecided"
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -42,10 +70,137 @@ class Judged:
 
 
 def judge(claim: Claim, records: "Records", *, study: str, preset: str) -> Judged:
-    """Test one claim on the records of its study."""
-    raise NotImplementedError
+    """Test one claim on the records of its study.
+
+    Returns:
+        The verdict at 95 %, its ``verdict_holm`` still ``undecided``: :func:`holm` completes it.
+    """
+    nothing = pd.Series(dtype="float64")
+    started = bool((records.runs["status"] == "done").any()) if len(records.runs) else False
+    evidence = claim.evidence(records) if started else Evidence(nothing, nothing)
+    found = interval(evidence, claim.kind, LEVEL)
+    seeds = len(evidence.low)
+    decision = claim.decide(found) if seeds >= FEWEST else "undecided"
+    verdict = Verdict(
+        study=study,
+        id=claim.id,
+        sentence=claim.sentence,
+        source=claim.source,
+        statistic=claim.statistic,
+        estimate=_finite(found.estimate),
+        interval=(_finite(found.low), _finite(found.high)),
+        level=LEVEL,
+        threshold=claim.threshold,
+        seeds=seeds,
+        verdict=decision,
+        verdict_holm="undecided",
+        needed_seeds=needed_seeds(claim, found, seeds) if decision == "undecided" else None,
+        preset=preset,
+        note=_note(evidence, claim.kind),
+    )
+    return Judged(verdict, p_value(claim, evidence))
+
+
+def p_value(claim: Claim, evidence: Evidence) -> float:
+    """The smallest 1 - level at which the interval decides the claim, by bisection on its logarithm.
+
+    So it agrees with the interval by construction, whatever the kind: it is below 0.05 just where the 95 % interval
+    decides. For a threshold it is the two-sided p-value of the test that the interval inverts; for a margin, the
+    larger of the two.
+    """
+    if len(evidence.low) < FEWEST:
+        return 1.0
+
+    def decided(p: float) -> bool:
+        return claim.decide(interval(evidence, claim.kind, 1 - p)) != "undecided"
+
+    if decided(SMALLEST_P):
+        return SMALLEST_P
+    if not decided(1 - SMALLEST_P):
+        return 1.0
+    low, high = math.log(SMALLEST_P), 0.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if decided(min(math.exp(middle), 1 - SMALLEST_P)) else (middle, high)
+    return math.exp(high)
+
+
+def needed_seeds(claim: Claim, found: Interval, seeds: int) -> int | None:
+    r"""Seeds that would decide an undecided claim, if the estimate and the spread stay as they are.
+
+    On the scale of the kind, with distance d from the estimate to the nearest threshold and half width w of the
+    interval on that side: the smallest m with :math:`t_{m-1} / \sqrt m \le (d / w)\, t_{n-1} / \sqrt n`, t the 97.5 %
+    point of Student's distribution. For a share: the smallest m at which the same share decides.
+
+    Returns:
+        None where nothing can be said: no estimate, an end unbounded, the estimate on the threshold, or above 10,000.
+    """
+    if not seeds or math.isnan(found.estimate):
+        return None
+    counts = np.arange(FEWEST, HOPELESS + 1)
+    if claim.kind == "share":
+        successes = np.rint(found.estimate * counts)
+        low = np.where(successes > 0, stats.beta.ppf((1 - LEVEL) / 2, successes, counts - successes + 1), 0.0)
+        high = np.where(successes < counts, stats.beta.ppf((1 + LEVEL) / 2, successes + 1, counts - successes), 1.0)
+        pairs = zip(low, high, strict=True)
+        decides = np.array([claim.decide(Interval(found.estimate, a, b)) != "undecided" for a, b in pairs])
+    else:
+        if seeds < 2:
+            return None
+        forward = SCALES[claim.kind].forward
+        estimate = forward(found.estimate)
+        threshold = min(np.atleast_1d(forward(np.array(claim.threshold))), key=lambda end: abs(end - estimate))
+        half = abs(forward(found.high if threshold > estimate else found.low) - estimate)
+        if not np.isfinite(half) or threshold == estimate:
+            return None
+        width = stats.t.ppf((1 + LEVEL) / 2, counts - 1) / np.sqrt(counts)
+        decides = width * half < abs(threshold - estimate) * stats.t.ppf((1 + LEVEL) / 2, seeds - 1) / math.sqrt(seeds)
+    enough = counts[decides & (counts > seeds if seeds >= FEWEST else True)]
+    return int(enough[0]) if len(enough) else None
 
 
 def holm(judged: Sequence[Judged]) -> list[Verdict]:
-    """Complete the verdicts with Holm's correction over all claims given, which are those of a survey."""
-    raise NotImplementedError
+    """Complete the verdicts with Holm's correction over all claims given, which are those of a survey.
+
+    From the smallest p-value on, the i-th of m (from 0) stays decided while p · (m - i) < 1 - level; the first that
+    does not, and all after it, are ``undecided`` in ``verdict_holm``.
+
+    Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
+    """
+    order = sorted(range(len(judged)), key=lambda i: judged[i].p_value)
+    kept = 0
+    while kept < len(order) and judged[order[kept]].p_value * (len(order) - kept) < 1 - LEVEL:
+        kept += 1
+    survivors = set(order[:kept])
+    return [
+        entry.verdict.model_copy(update={"verdict_holm": entry.verdict.verdict if i in survivors else "undecided"})
+        for i, entry in enumerate(judged)
+    ]
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
+def _note(evidence: Evidence, kind: Kind) -> str:
+    n = len(evidence.low)
+    unknown = int(evidence.low.isna().sum())
+    bounded = int((evidence.low < evidence.high).sum())
+    parts = [evidence.note]
+    if not n:
+        parts.append("No seed has finished yet.")
+    elif n < FEWEST:
+        parts.append(f"Fewer than {FEWEST} seeds decide nothing.")
+    if bounded:
+        parts.append(f"{bounded} of {n} seeds known only within bounds (a run did not converge within its epochs).")
+    if unknown:
+        parts.append(f"{unknown} of {n} seeds gave no number (a run diverged); taken at their worst.")
+    if (
+        n
+        and not kind.startswith("median")
+        and kind != "share"
+        and unknown + bounded == 0
+        and evidence.low.nunique() == 1
+    ):
+        parts.append("All seeds gave the same number: interval from order statistics.")
+    return " ".join(filter(None, parts))
