@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 from rich.console import RenderableType
 
@@ -25,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
+FAILED, WRONG_USE = 1, 2
 
 
 def _complete_study(incomplete: str) -> list[str]:
@@ -99,9 +98,9 @@ def list_(
     if as_json:
         typer.echo(json.dumps(details))
         return
-    console.print_any(f"[bold]{chosen.title}[/bold] ({chosen.source})\n{chosen.question}\n")
-    console.print_any(console.table("Settings", details["settings"], ["setting", "kind", "smoke", "quick", "full"]))
-    console.print_any(console.table("Claims", details["claims"], ["claim", "statistic", "threshold"]))
+    console.show(f"[bold]{chosen.title}[/bold] ({chosen.source})\n{chosen.question}\n")
+    console.show(console.table("Settings", details["settings"], ["setting", "smoke", "quick", "full"]))
+    console.show(console.table("Claims", details["claims"], ["claim", "sentence", "statistic", "side", "threshold"]))
 
 
 @app.command()
@@ -218,25 +217,15 @@ def budget(
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Entry point. Exit codes: 0 done; 1 some runs failed; 2 wrong use; 130 interrupted."""
     try:
-        code = app(args=arguments, standalone_mode=False)
+        app()
     except TheodoliteError as error:
         if "THEODOLITE_DEBUG" in os.environ:
             raise
-        console.err.print(f"[bold red]{type(error).__name__}[/]: ", end="")
-        console.err.print(str(error), markup=False, highlight=False, soft_wrap=True)
-        code = WRONG_USE
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        code = INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains on its way out
-        code = 0
-    raise SystemExit(code)
+        console.complain(error)
+        raise SystemExit(WRONG_USE) from None
 
 
 def _survey(
@@ -265,7 +254,7 @@ def _survey(
         failed = console.watch(updates)
     except KeyboardInterrupt:
         updates.close()
-        console.err.print(f"Interrupted. Finished runs are kept in {directory}. To go on: {command}", soft_wrap=True)
+        console.say(f"Interrupted. Finished runs are kept in {directory}. To go on: {command}")
         raise
     for study, errors in failed.items():
         console.failures(study, errors)
@@ -288,7 +277,7 @@ def _report(directory: Path) -> None:
 
     found = survey.findings(directory)
     page = report.build(directory, found)
-    console.print_any(console.verdicts([verdict for part in found for verdict in part.verdicts]))
+    console.show(console.verdicts([verdict for part in found for verdict in part.verdicts]))
     typer.echo(f"Report: {page}")
 
 
@@ -296,4 +285,4 @@ def _show(facts: Sequence[Mapping[str, Any]], as_json: bool, view: Callable[[], 
     if as_json:
         typer.echo(json.dumps(facts))
     else:
-        console.print_any(view())
+        console.show(view())

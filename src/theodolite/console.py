@@ -10,16 +10,31 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 from rich.text import Text
 
-from theodolite.findings import Verdict
-
 if TYPE_CHECKING:
     from theodolite import survey
+    from theodolite.findings import Verdict
 
 out = Console()
 err = Console(stderr=True)
 
 MARKS = {"holds": ("✔ holds", "green"), "fails": ("✘ fails", "red"), "undecided": ("? undecided", "yellow")}
 PLAIN_SECONDS = 5.0  # between two lines of progress away from a terminal
+
+
+def show(view: RenderableType) -> None:
+    """Print to the terminal."""
+    out.print(view)
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal, beside whatever a program reads from standard output."""
+    err.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def complain(error: Exception) -> None:
+    """An error in one paragraph."""
+    err.print(f"[bold red]{type(error).__name__}[/]: ", end="")
+    say(str(error))
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
@@ -33,7 +48,7 @@ def table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str])
     return view
 
 
-def verdicts(found: Sequence[Verdict]) -> Table:
+def verdicts(found: Sequence["Verdict"]) -> Table:
     """The verdicts of a survey; the mark beside Holm's correction where it differs."""
     view = Table(title="Verdicts", title_justify="left", header_style="bold")
     for column in ("study", "claim", "verdict", "estimate [95 % interval]", "threshold", "seeds"):
@@ -146,11 +161,7 @@ def _counts(part: "survey.Progress") -> str:
 
 def _rate(part: "survey.Progress", started: float) -> str:
     rate = part.samples / max(time.monotonic() - started, 1e-9)
-    for unit in ("", "k", "M", "G"):
-        if rate < 1000:
-            break
-        rate /= 1000
-    return f"{rate:.3g}{unit} samples/s"
+    return f"{rate / 1e6:.3g} M samples/s" if rate >= 1e6 else f"{rate / 1e3:.3g} k samples/s"
 
 
 def _number(value: float) -> str:
@@ -167,8 +178,3 @@ def _threshold(value: float | tuple[float, float]) -> str:
 
 def _text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def print_any(view: RenderableType) -> None:
-    """Print to the terminal."""
-    out.print(view)

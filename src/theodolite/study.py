@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -52,7 +52,8 @@ class RunSpec(_Frozen):
     """One training of one model: all that decides its result, and nothing else.
 
     Runs that differ only in ``seeds``, ``learning_rate`` or their training labels (``data.label_seed``,
-    ``data.random_labels``) can train as replicas of one stack (:meth:`stack_key`). The device does not enter: it changes rounding, not meaning.
+    ``data.random_labels``) can train as replicas of one stack (:meth:`stack_key`).
+    The device does not enter: it changes rounding, not meaning.
     """
 
     study: str
@@ -96,7 +97,7 @@ class Study:
     question: str  # one or two sentences, for the page
     source: str  # what of the report it redoes: "Figures 1 and 2, Table 1"
     presets: Mapping[str, Settings]  # smoke, quick, full
-    expand: Callable[[Any], Sequence[RunSpec]]  # Settings -> runs
+    expand: Callable[[Any], Iterable[RunSpec]]  # Settings -> runs
     measure: Callable[[RunSpec, Any], Mapping[str, Any]]  # in the worker: spec, Outcome -> DataFrames by name
     tables: Callable[["Records"], Sequence["Table"]]
     figures: Callable[["Records"], Sequence["Figure"]]

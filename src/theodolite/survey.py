@@ -1,7 +1,7 @@
 """A survey from end to end: settings to specs to jobs to records, and records to findings."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from theodolite import studies
 from theodolite.claims import holm, judge
 from theodolite.errors import SettingError, StoreError, UnknownName
 from theodolite.findings import Verdict
-from theodolite.report import StudyFindings
+from theodolite.report import RunsSummary, StudyFindings
 from theodolite.store import files, records
 from theodolite.store.records import Plan, PlannedRun, Records
 from theodolite.study import RunSpec, Settings, Study
@@ -75,7 +75,7 @@ def prepare(
 
 def run(
     prepared: Sequence[Prepared], directory: Path, *, workers: int, device: str = "cpu", command: str = ""
-) -> Iterator[list[Progress]]:
+) -> Generator[list[Progress]]:
     """Train and record every run that is not finished yet; tell how far each study is, a few times a second.
 
     A run that fails does not stop the others: it is in ``failed``, and in its record, and is tried again next time.
@@ -108,21 +108,17 @@ def findings(directory: Path) -> list[StudyFindings]:
     """Tables, figures and verdicts of every study in a results folder, from its records alone.
 
     Raises:
-        StoreError: not a results folder, or one that holds no study.
+        StoreError: not a results folder, or one that holds no finished run.
         RecordCorrupt: a file is not what was written; the message names it.
     """
-    records.check_folder(directory)
-    found = [(study, record) for study in studies.INDEX.values() if (record := records.read(directory, study.name))]
-    if not found:
-        raise StoreError(f"expected the records of a study, but {directory} holds none. Run `theodolite survey` first.")
-    verdicts = holm(
-        [
-            judge(claim, record, study=study.name, preset=record.plan.preset)
-            for study, record in found
-            for claim in study.claims
-        ]
-    )
+    found = _read(directory)
+    verdicts = _verdicts(found)
     return [_findings(study, record, [v for v in verdicts if v.study == study.name]) for study, record in found]
+
+
+def verdicts(directory: Path) -> list[Verdict]:
+    """What became of every claim in a results folder, from its records alone; raises as :func:`findings` does."""
+    return _verdicts(_read(directory))
 
 
 def status(directory: Path) -> list[dict[str, Any]]:
@@ -228,8 +224,53 @@ def _lock(directory: Path) -> filelock.BaseFileLock:
     return filelock.FileLock(directory / ".lock", thread_local=False)
 
 
-def _findings(study: Study, record: Records, verdicts: Sequence[Verdict]) -> StudyFindings:
-    return StudyFindings(study=study, records=record, verdicts=tuple(verdicts))
+def _read(directory: Path) -> list[tuple[Study, Records]]:
+    records.check_folder(directory)
+    found = [(study, record) for study in studies.INDEX.values() if (record := records.read(directory, study.name))]
+    if not any(len(record.done) for _, record in found):
+        raise StoreError(f"expected finished runs, but {directory} holds none. Run `theodolite survey` first.")
+    return [(study, record) for study, record in found if len(record.done)]
+
+
+def _verdicts(found: Sequence[tuple[Study, Records]]) -> list[Verdict]:
+    """Holm's correction is over all claims of the survey, so all are judged together."""
+    return holm(
+        [
+            judge(claim, record, study=study.name, preset=record.plan.preset)
+            for study, record in found
+            for claim in study.claims
+        ]
+    )
+
+
+def _findings(study: Study, record: Records, found: Sequence[Verdict]) -> StudyFindings:
+    done, failed = record.done, record.runs[record.runs["status"] == "failed"]
+    facts = records.environment(record.directory, study.name, done["fingerprint"].iloc[0])
+    ended = done["converged_epoch"].notna() | done["diverged_epoch"].notna()
+    summary = RunsSummary(
+        done=len(done),
+        failed=len(failed),
+        diverged=int(done["diverged_epoch"].notna().sum()),
+        censored=int((done["convergence"].notna() & ~ended).sum()),
+        seeds=done["seed"].nunique(),
+        wall_seconds=float(done["wall_seconds"].sum()),
+        device=f"{facts['device']}, {facts['processor']}",
+        versions=facts["versions"],
+        errors=tuple(failed["error"].unique()),
+    )
+    return StudyFindings(
+        name=study.name,
+        title=study.title,
+        question=study.question,
+        source=study.source,
+        settings={"preset": record.plan.preset, **record.plan.settings},
+        tables=study.tables(record),
+        figures=study.figures(record),
+        verdicts=found,
+        runs=summary,
+        not_shown=study.not_shown,
+        command=record.plan.command,
+    )
 
 
 class _Tally:

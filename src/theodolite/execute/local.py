@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
@@ -23,7 +23,7 @@ from theodolite.errors import StoreError
 TRIES = 3  # a job whose worker dies is started this often
 TICK = 0.2  # seconds: at least so often the caller hears, and a worker speaks at most so often
 
-Emit = Callable[[int], None]
+Emit = Callable[[Any], None]
 Work = Callable[[Any, Emit], Any]
 
 
@@ -31,7 +31,7 @@ Work = Callable[[Any, Emit], Any]
 class Event:
     """Something that happened to a job, or a tick (``job`` is -1) when nothing did for a while.
 
-    ``kind``: started | progress (``value``: units done) | done (``value``: what the work returned) |
+    ``kind``: started | progress (``value``: what the work emitted) | done (``value``: what the work returned) |
     failed (``value``: why, in words) | died (``value``: exit code; it is started again) | tick
     """
 
@@ -40,14 +40,14 @@ class Event:
     value: Any = None
 
 
-def run(work: Work, jobs: Sequence[Any], *, workers: int) -> Iterator[Event]:
+def run(work: Work, jobs: Sequence[Any], *, workers: int) -> Generator[Event]:
     """Do all jobs, in order of the sequence as workers fall free, and tell what happens.
 
     Closing the iterator, or an exception thrown into it (Ctrl-C), kills the workers at once: every file they
     write is written whole, so nothing half done remains.
 
     Args:
-        work: called in a worker as ``work(job, emit)``; must be importable. ``emit(units)`` reports progress.
+        work: called in a worker as ``work(job, emit)``; must be importable. ``emit(value)`` reports progress.
         jobs: picklable; the longest first keeps the workers busy to the end.
         workers: processes at a time.
 
@@ -154,11 +154,11 @@ class _Progress:
         self.connection = connection
         self.last = 0.0
 
-    def __call__(self, units: int) -> None:
+    def __call__(self, value: Any) -> None:
         now = time.monotonic()
         if now - self.last >= TICK:
             self.last = now
-            self.connection.send(("progress", units))
+            self.connection.send(("progress", value))
 
 
 def _die_with_parent() -> None:

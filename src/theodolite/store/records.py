@@ -204,10 +204,10 @@ class Records:
 
     @cached_property
     def runs(self) -> pd.DataFrame:
-        """A row a run: fingerprint, seed, one column for each label, status, epochs, parameters, cost.
+        """A row a run: fingerprint, seed, a column for each label, status, epochs, size and cost.
 
-        ``status`` is ``done``, ``running``, ``failed`` or ``missing``; ``converged_epoch`` is NaN where the convergence was not
-        reached within ``epochs`` (censored), ``diverged_epoch`` is NaN where the run did not diverge.
+        ``status`` is ``done``, ``running``, ``failed`` or ``missing``; ``converged_epoch`` is NaN where the convergence
+        was not reached within ``epochs`` (censored), ``diverged_epoch`` is NaN where the run did not diverge.
         """
         table = pd.DataFrame([self._row(run) for run in self.plan.runs])
         return table.assign(**{name: math.nan for name in (*_COLUMNS, "error") if name not in table})
@@ -265,6 +265,7 @@ class Records:
             "converged_epoch": status.converged_epoch,
             "diverged_epoch": status.diverged_epoch,
             "epochs": spec.training.epochs,
+            "convergence": spec.training.convergence,
             "parameters": spec.model.parameters,
             "layers": spec.model.layers,
             "shape": spec.model.shape,
@@ -272,7 +273,16 @@ class Records:
         }
 
 
-_COLUMNS = ("converged_epoch", "diverged_epoch", "epochs", "parameters", "layers", "shape", "wall_seconds")
+_COLUMNS = (
+    "converged_epoch",
+    "diverged_epoch",
+    "epochs",
+    "convergence",
+    "parameters",
+    "layers",
+    "shape",
+    "wall_seconds",
+)
 
 
 def read(directory: Path, study: str) -> Records | None:

@@ -1,0 +1,32 @@
+"""The package as a whole: its public names, how quick it loads, and what works without torch."""
+
+import subprocess
+import sys
+
+import pytest
+
+import theodolite
+
+
+def python(script: str) -> str:
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_the_public_names_are_these():
+    assert set(theodolite.__all__) == {"data", "errors", "measure", "models", "studies", "survey"}
+    assert dir(theodolite) == theodolite.__all__
+
+
+def test_importing_it_loads_neither_torch_nor_pandas():
+    heavy = python("import sys, theodolite; print({'torch', 'pandas', 'altair', 'scipy'} & set(sys.modules))")
+    assert heavy == "set()"
+
+
+def test_every_public_name_can_be_had():
+    for name in theodolite.__all__:
+        assert getattr(theodolite, name).__name__ == f"theodolite.{name}"
+
+
+def test_a_wrong_name_says_which_there_are():
+    with pytest.raises(AttributeError, match="it has data, errors, measure"):
+        theodolite.telescope  # noqa: B018
