@@ -10,12 +10,22 @@ from typing import Any
 
 INDEX = {  # public name -> file
     "HessianOperator": "operator",
+    "align": "alignment",
+    "connect": "curve",
     "gradient_norm": "gradient_norm",
     "hessian_density": "hessian_density",
     "hessian_eigenvalues": "hessian_eigenvalues",
     "hessian_spectrum": "hessian_spectrum",
     "hessian_trace": "hessian_trace",
+    "interpolate": "interpolate",
     "minimal_ratio": "minimal_ratio",
+    "path_plane": "directions",
+    "random_plane": "directions",
+    "sensitivity": "sensitivity",
+    "sharpness": "sharpness",
+    "surface": "surface",
+    "three_point_plane": "directions",
+    "trajectory": "trajectory",
 }
 
 __all__ = sorted(INDEX)

@@ -76,7 +76,7 @@ class Result:
         return frame[sorted(columns, key=lambda column: order.index(column.split(".")[0]))]
 
     def _values(self) -> list[tuple[str, Any]]:
-        return [(field.name, getattr(self, field.name)) for field in fields(self)]  # type: ignore[arg-type]
+        return [(field.name, getattr(self, field.name)) for field in fields(self) if field.repr]  # type: ignore[arg-type]
 
     def _rows(self) -> list[tuple[str, str]]:
         return [(name, show(value)) for name, value in self._values()]
@@ -92,8 +92,10 @@ def show(value: Any) -> str:
     if array.ndim == 1 and len(array) <= SHOWN:
         return "  ".join(show(entry.item()) for entry in array) or "none"
     shape = " × ".join(str(n) for n in array.shape)
-    if not array.size or not np.issubdtype(array.dtype, np.number):
+    if not array.size or array.dtype.kind == "b":
         return f"{shape} values"
+    if np.isnan(array).all():
+        return f"{shape} values, all NaN"
     return f"{shape} values from {np.nanmin(array):.6g} to {np.nanmax(array):.6g}"
 
 

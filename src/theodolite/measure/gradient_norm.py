@@ -1,0 +1,79 @@
+"""Norm of the gradient of the whole-data loss."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from theodolite.errors import BadLoss
+from theodolite.measure.objective import Data, Loss, Objective, objective, untouched
+from theodolite.measure.results import Result
+
+
+@dataclass(frozen=True, slots=True)
+class GradientNorm(Result):
+    """How steep the loss is at the model's parameters."""
+
+    value: float  # Frobenius norm over all parameters, loss per unit of weight
+    loss: float  # mean over samples
+    norms: Mapping[str, float]  # of each parameter tensor's own gradient; their squares sum to value squared
+    samples: int
+
+
+def gradient_norm(model: nn.Module, loss: Loss, data: Data, *, parameters: str | None = None) -> GradientNorm:
+    r"""Measure the norm of the gradient of the loss over all data, not of one mini-batch.
+
+    .. math:: \lVert \nabla_\theta L \rVert_F = \Big( \sum_i (\partial L / \partial \theta_i)^2 \Big)^{1/2}
+
+    A mini-batch's gradient is this one plus sampling noise, which soon is the larger part: pass a single batch as
+    ``data`` to see it.
+
+    Args:
+        model: any module, measured in the mode it is in; frozen parameters are left out.
+        loss: maps (outputs, targets) to a scalar mean over samples.
+        data: one ``(inputs, targets)`` pair or a re-iterable of such batches; inputs a tensor, tuple or dict.
+        parameters: a pattern such as ``"0.*"`` that restricts the measurement to a part of the model.
+
+    Raises:
+        MeasurementError: model, loss or data cannot be measured; see :func:`~theodolite.measure.objective.objective`.
+
+    Example:
+        >>> model = nn.Linear(2, 1, bias=False).double()
+        >>> with torch.no_grad(): _ = model.weight.copy_(torch.tensor([[3.0, 4.0]]))
+        >>> data = torch.eye(2).double(), torch.zeros(2, 1).double()
+        >>> gradient_norm(model, nn.MSELoss(), data).value  # L = (9 + 16) / 2, whose gradient is (3, 4)
+        5.0
+    """
+    whole = objective(model, loss, data, parameters=parameters)
+    value, gradient = loss_and_gradient(whole)
+    norms = {name: float(g.double().norm()) for name, g in gradient.items()}
+    return GradientNorm(sum(n * n for n in norms.values()) ** 0.5, value, norms, whole.samples)
+
+
+def loss_and_gradient(whole: Objective, at: Mapping[str, Tensor] | None = None) -> tuple[float, dict[str, Tensor]]:
+    """The loss over all data, a float64 mean over samples, and its gradient by parameter name.
+
+    ``at`` gives other values than the model's own to the parameters measured (and to buffers, if it names any).
+    Gradients are summed over batches in float32 at least.
+    """
+    own = dict(whole.model.named_parameters())
+    fixed = dict(at) if at is not None else own
+    point = {name: fixed[name].detach().requires_grad_() for name in whole.names}
+    rest = {name: tensor for name, tensor in fixed.items() if name not in point} if at is not None else {}
+    total = 0.0
+    sums = {n: torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for n, p in point.items()}
+    with untouched(), torch.enable_grad():
+        for batch, share in whole.batches():
+            value = whole.batch_loss({**rest, **point}, batch)
+            if not value.requires_grad:
+                raise BadLoss(
+                    "expected a loss that depends on the parameters measured, got one that no gradient reaches. "
+                    "Leave out .detach(), .item() and torch.no_grad() on the way from model to loss."
+                )
+            total += share * float(value.detach().double())
+            parts = torch.autograd.grad(value, list(point.values()), allow_unused=True)
+            for name, part in zip(point, parts, strict=True):
+                if part is not None:
+                    sums[name] += share * part
+    return total, {name: g.detach() for name, g in sums.items()}

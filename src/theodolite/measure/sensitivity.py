@@ -1,0 +1,137 @@
+"""How strongly the loss reacts to the input."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from theodolite.errors import BadData, BadLoss
+from theodolite.measure.objective import Batch, Data, Loss, Objective, objective, untouched
+from theodolite.measure.results import Result
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity(Result):
+    """Norms of the derivative of the loss by the input, in units of loss per unit of input."""
+
+    value: float  # Frobenius norm of the derivative of the mean loss by all inputs, (N, ...)
+    mean: float  # of the samples' own norms; NaN if not measured per sample
+    standard_error: float  # of that mean, over samples; NaN below two samples
+    per_sample: Tensor | None  # (N,) float64, in the order of the data
+    samples: int
+
+
+def sensitivity(model: nn.Module, loss: Loss, data: Data, *, per_sample: bool = True) -> Sensitivity:
+    r"""Measure how strongly the loss reacts to its input.
+
+    .. math:: S = \lVert \partial L / \partial X \rVert_F, \qquad
+              s_i = \lVert \partial \ell_i / \partial x_i \rVert_F, \qquad
+              S = \frac1N \Big( \sum_i s_i^2 \Big)^{1/2}
+
+    with the mean loss :math:`L = \frac1N \sum_i \ell_i` over all N samples X. S shrinks as :math:`1/\sqrt N` with the
+    size of the data set; the mean of the :math:`s_i` does not, so compare data sets by that. A sample's own
+    derivative is N times its row of the whole one, which is exact where a sample's loss depends on that sample alone.
+    This is checked on the first batch.
+
+    Args:
+        model: any module, measured in the mode it is in.
+        loss: maps (outputs, targets) to a scalar mean over samples.
+        data: one ``(inputs, targets)`` pair or a re-iterable of such batches; inputs a tensor ``(N, ...)``, or a
+            tuple or dict of them, of which all that are floating point count as one input.
+        per_sample: also the samples' own norms. Pass False where samples are mixed (BatchNorm in training mode).
+
+    Raises:
+        BadData: no input is floating point.
+        BadLoss: a sample's derivative is not its own: samples are mixed, or the loss is not a plain mean.
+
+    Source: Novak et al. 2018, "Sensitivity and Generalization in Neural Networks", who take the norm of the
+    derivative of the outputs; the report takes that of the loss.
+
+    Example:
+        >>> model = nn.Linear(2, 1, bias=False)
+        >>> _ = nn.init.constant_(model.weight, 1.0)
+        >>> result = sensitivity(model, nn.L1Loss(), (torch.eye(2), torch.zeros(2, 1)))
+        >>> round(result.value, 6), round(result.mean, 6)  # each derivative is (1, 1) for one sample, of two
+        (1.0, 1.414214)
+    """
+    whole = objective(model, loss, data)
+    norms, squares = [], 0.0
+    with untouched(), torch.enable_grad():
+        for number, (batch, share) in enumerate(whole.batches()):
+            size = round(share * whole.samples)
+            gradients = _gradients(whole, batch, number)
+            squares += sum(float((share * g.double()).pow(2).sum()) for g in gradients)
+            if not per_sample:
+                continue
+            if number == 0:
+                _check_own(whole, batch, gradients, size)
+            rows = torch.stack([(size * g.double()).flatten(1).norm(dim=1) for g in gradients])
+            norms.append(rows.norm(dim=0).cpu())
+    own = torch.cat(norms) if per_sample else None
+    nan = float("nan")
+    return Sensitivity(
+        value=squares**0.5,
+        mean=nan if own is None else float(own.mean()),
+        standard_error=nan if own is None or len(own) < 2 else float(own.std()) / len(own) ** 0.5,
+        per_sample=own,
+        samples=whole.samples,
+    )
+
+
+def _gradients(whole: Objective, batch: Batch, number: int) -> list[Tensor]:
+    """Derivatives of a batch's mean loss by its floating-point inputs."""
+    leaves: list[Tensor] = []
+    inputs = _as_leaves(batch[0], leaves)
+    if not leaves:
+        raise BadData(
+            f"expected a floating-point input to differentiate by, got none in batch {number}. Tokens have no "
+            "derivative: pass their embeddings."
+        )
+    own = {n: p.detach() for n, p in whole.model.named_parameters()}
+    value = whole.batch_loss(own, (inputs, batch[1]))
+    if not value.requires_grad:
+        return [torch.zeros_like(leaf) for leaf in leaves]
+    found = torch.autograd.grad(value, leaves, allow_unused=True)
+    return [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(found, leaves, strict=True)]
+
+
+def _as_leaves(part: Any, leaves: list[Tensor]) -> Any:
+    if isinstance(part, Tensor):
+        if part.is_floating_point():
+            leaves.append(part.detach().requires_grad_())
+            return leaves[-1]
+        return part
+    if isinstance(part, Mapping):
+        return {key: _as_leaves(value, leaves) for key, value in part.items()}
+    return type(part)(_as_leaves(p, leaves) for p in part) if isinstance(part, (tuple, list)) else part
+
+
+def _first(part: Any, count: int) -> Any:
+    if isinstance(part, Tensor):
+        return part[:count]
+    if isinstance(part, Mapping):
+        return {key: _first(value, count) for key, value in part.items()}
+    return type(part)(_first(p, count) for p in part) if isinstance(part, (tuple, list)) else part
+
+
+def _check_own(whole: Objective, batch: Batch, gradients: list[Tensor], size: int) -> None:
+    """Half a batch must give its samples the derivatives that the whole batch gives them."""
+    half = (size + 1) // 2
+    apart = BadLoss(
+        "expected the loss to be a plain mean of losses that depend on one sample each, but a sample's derivative "
+        "changes with the batch it is in. Call model.eval() (BatchNorm mixes samples in training mode), leave out "
+        "class weights, or pass per_sample=False."
+    )
+    if any(g.shape[0] != size for g in gradients):
+        raise apart
+    try:
+        alone = _gradients(replace(whole, samples=half), _first(batch, half), 0)
+    except ValueError as error:  # BatchNorm refuses a batch of one
+        raise apart from error
+    for part, g in zip(alone, gradients, strict=True):
+        work = torch.promote_types(g.dtype, torch.float32)
+        wanted, got = size * g[:half].to(work), half * part.to(work)
+        if float((wanted - got).norm()) > 100 * torch.finfo(g.dtype).eps ** 0.75 * float(wanted.norm()):
+            raise apart
