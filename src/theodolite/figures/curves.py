@@ -1,13 +1,23 @@
 """Curves over seeds: a median line with a band. Learning curves, function fits, anything along an axis."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
-from theodolite.figures.theme import Axis, Rule
+from theodolite.figures.scales import Axis, Rule, colour, dash, inline, order
+from theodolite.figures.scales import rules as guide_layers
+from theodolite.figures.theme import WIDTH
 
 BAND = "Line: median over seeds; band: the middle 80 % of seeds."  # for captions
+POINTS = 200  # of a line: more than a screen shows
+SEED_ROWS = 3000  # of all single seeds together, so that the page stays small
+MARGIN = 64  # pixels beside a panel for its axis
+GAP = 28  # pixels between panels
+PADDING = {"left": 8, "top": 8, "right": 8, "bottom": 8}
 
 
 def curves(
@@ -22,9 +32,9 @@ def curves(
     reference: pd.DataFrame | None = None,
     reference_label: str = "target",
     carry: bool = False,
-    width: int = 640,
+    width: int = WIDTH,
     height: int = 300,
-) -> alt.LayerChart | alt.FacetChart:
+) -> Any:
     """Median curve of each series with a band over seeds; single seeds can be switched on where the page is live.
 
     Args:
@@ -41,5 +51,191 @@ def curves(
             median stays that of all seeds; the line ends where the last seed ends.
         width: of the whole figure, in pixels.
         height: of a panel, in pixels.
+
+    Returns:
+        An Altair chart without configuration; :func:`theodolite.figures.theme.specification` dresses it.
     """
-    raise NotImplementedError
+    names = [str(name) for name in order(table[series])]
+    parts = [(str(value), part) for value, part in table.groupby(panel, sort=False)] if panel else [("", table)]
+    spans = {value: _summary(part, x, y, series, seed, carry) for value, part in parts}
+    single = {value: _thin_seeds(part, x, y, series, seed, len(parts)) for value, part in parts}
+    targets = {value: _reference(reference, x, y, panel, value, reference_label) for value, _ in parts}
+    drawn = pd.concat([*spans.values(), *(t for t in targets.values() if t is not None)])
+    ruled = [rule.value for rule in rules if rule.axis == "y"]
+    x_limits = x.domain or (float(drawn["x"].min()), float(drawn["x"].max()))
+    y_limits = y.limits([*drawn["low"], *drawn["high"], *ruled])
+    plot = (width - MARGIN - (len(parts) - 1) * (GAP + MARGIN // 2)) // len(parts)
+    ends = drawn.groupby("series", sort=False).last().reset_index()
+    direct = len(parts) == 1 and _apart(ends, x, y, x_limits, y_limits, height)
+    room = 8 * max(map(len, ends["series"])) if direct else 0  # pixels right of the panel for the labels
+    frame = _Frame(x, y, x_limits, y_limits, names, rules, ends if direct else None)
+    label = reference_label if reference is not None else None
+    panels = [
+        _panel(frame, spans[value], single[value], targets[value], label, number).properties(
+            width=plot - room, height=height, **({"title": value} if value else {})
+        )
+        for number, (value, _) in enumerate(parts)
+    ]
+    chart = panels[0] if len(panels) == 1 else alt.hconcat(*panels, spacing=GAP)
+    switch = alt.param(name="seeds", value=False, bind=alt.binding_checkbox(name="single seeds "))
+    # Vega leaves labels beside a panel that zooms out of its bounds, so the room for them is asked for.
+    return chart.add_params(switch).properties(**({"padding": {**PADDING, "right": 8 + room}} if direct else {}))
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What all panels of a figure share."""
+
+    x: Axis
+    y: Axis
+    x_limits: tuple[float, float]
+    y_limits: tuple[float, float]
+    names: Sequence[str]
+    rules: Sequence[Rule]
+    ends: pd.DataFrame | None  # where lines end, if they are labelled there; None: a legend
+
+
+def _apart(
+    ends: pd.DataFrame, x: Axis, y: Axis, x_limits: tuple[float, float], y_limits: tuple[float, float], height: int
+) -> bool:
+    """Whether all lines reach the right edge, far enough apart for a label beside each."""
+    at = np.sort(y.position(ends["y"], y_limits)) * height
+    edge = x.position(ends["x"], x_limits)
+    return bool(
+        np.isfinite(at).all() and (edge > 0.98).all() and (np.diff(at) > 16).all() and at[0] >= 0 <= height - at[-1]
+    )
+
+
+def _panel(
+    frame: _Frame, span: pd.DataFrame, single: pd.DataFrame, target: pd.DataFrame | None, label: str | None, number: int
+) -> Any:
+    at_x = frame.x.encode(alt.X, "x:Q", frame.x_limits)
+    at_y = frame.y.encode(alt.Y, "y:Q", frame.y_limits, titled=number == 0)
+    legend = frame.ends is None
+    hue = colour("series", frame.names, label, legend=legend)
+    strokes = dash("series", frame.names, label, legend=legend)
+    pick = alt.selection_point(name=f"pick{number}", fields=["series"], **({"bind": "legend"} if legend else {}))
+    near = alt.selection_point(
+        name=f"near{number}", on="pointerover", nearest=True, empty=False, clear="pointerout", fields=["x", "series"]
+    )
+    zoom = alt.selection_interval(name=f"zoom{number}", bind="scales", zoom="wheel![event.shiftKey]")
+    low = at_y.copy()
+    low.shorthand = "low:Q"
+    data = inline(span)
+    band = (
+        alt.Chart(data)
+        .mark_area(clip=True, tooltip=None)
+        .encode(at_x, low, alt.Y2("high:Q"), hue, opacity=alt.condition(pick, alt.value(0.17), alt.value(0.03)))
+    )
+    each = (
+        alt.Chart(inline(single))
+        .mark_line(clip=True, strokeWidth=0.8, opacity=0.45)
+        .transform_filter("seeds")
+        .encode(at_x, at_y, hue, detail="seed:N")
+    )
+    middle = (
+        alt.Chart(data)
+        .mark_line(clip=True, strokeWidth=2.25)
+        .encode(at_x, at_y, hue, strokes, opacity=alt.condition(pick, alt.value(1), alt.value(0.12)))
+    )
+    dots = (
+        alt.Chart(data)
+        .mark_circle(clip=True, size=55)
+        .encode(
+            at_x,
+            at_y,
+            hue,
+            opacity=alt.condition(near, alt.value(1), alt.value(0)),
+            tooltip=[
+                alt.Tooltip("series:N", title="series"),
+                alt.Tooltip("x:Q", title=frame.x.title, format=",.4~g"),
+                alt.Tooltip("y:Q", title="median", format=".3~g"),
+                alt.Tooltip("low:Q", title="10 % of seeds below", format=".3~g"),
+                alt.Tooltip("high:Q", title="10 % of seeds above", format=".3~g"),
+                alt.Tooltip("seeds:Q", title="seeds"),
+            ],
+        )
+        .add_params(near, zoom, *([pick] if legend else []))
+    )
+    under = [] if target is None else [_underline(target, at_x, at_y, hue)]
+    guides = guide_layers(frame.rules, (frame.x_limits, frame.y_limits), (at_x, at_y))
+    labels = [] if frame.ends is None else [_labels(frame.ends, at_x, at_y, hue, pick)]
+    return alt.layer(*under, band, each, *guides, middle, dots, *labels)
+
+
+def _labels(ends: pd.DataFrame, at_x: Any, at_y: Any, hue: Any, pick: Any) -> Any:
+    """Names at the line ends; a click on one picks its line, as a click on a legend does."""
+    return (
+        alt.Chart(inline(ends))
+        .mark_text(style="end-label", align="left", dx=7, cursor="pointer", tooltip=None)
+        .encode(at_x, at_y, hue, text="series:N")
+        .add_params(pick)
+    )
+
+
+def _underline(target: pd.DataFrame, at_x: Any, at_y: Any, hue: Any) -> Any:
+    """The reference as a wide pale line beneath, so that curves on top of it stay visible."""
+    return alt.Chart(inline(target)).mark_line(clip=True, strokeWidth=6, opacity=0.28).encode(at_x, at_y, hue)
+
+
+def _grid(table: pd.DataFrame, x: Axis, y: Axis, keys: list[str], carry: bool) -> pd.DataFrame:
+    """A row an x, a column a curve; between recorded points the last value holds, diverged is infinite."""
+    known = table.assign(**{y.column: table[y.column].astype("float64").fillna(np.inf)})
+    if x.log:
+        known = known[known[x.column] > 0]
+    grid = known.pivot_table(index=x.column, columns=keys, values=y.column, aggfunc="last").sort_index()
+    ended = grid[::-1].notna().cummax()[::-1]  # false after a curve's last point
+    return grid.ffill() if carry else grid.ffill().where(ended)
+
+
+def _thin(grid: pd.DataFrame, x: Axis, points: int) -> pd.DataFrame:
+    """Rows about evenly spaced on the screen, the first and the last among them; values are kept as they are."""
+    if len(grid) <= points:
+        return grid
+    at = np.log(grid.index) if x.log else grid.index.to_numpy(dtype=np.float64)
+    chosen = np.searchsorted(at, np.linspace(at[0], at[-1], points))
+    return grid.iloc[np.unique(np.clip(chosen, 0, len(grid) - 1))]
+
+
+def _summary(table: pd.DataFrame, x: Axis, y: Axis, series: str, seed: str, carry: bool) -> pd.DataFrame:
+    parts = []
+    for name, part in table.groupby(series, sort=False):
+        grid = _thin(_grid(part, x, y, [seed], carry), x, POINTS)
+        finite = grid.replace(np.inf, np.finfo(np.float64).max)  # keeps its rank, and quantiles free of inf - inf
+        values = finite.quantile([0.1, 0.5, 0.9], axis=1, interpolation="linear").T
+        values = values.mask(values > 1e300)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "series": str(name),
+                    "x": grid.index.to_numpy(dtype=np.float64),
+                    "y": values[0.5].to_numpy(),
+                    "low": values[0.1].to_numpy(),
+                    "high": values[0.9].to_numpy(),
+                    "seeds": grid.notna().sum(axis=1).to_numpy(),
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def _thin_seeds(table: pd.DataFrame, x: Axis, y: Axis, series: str, seed: str, panels: int) -> pd.DataFrame:
+    lines = max(1, table.groupby([series, seed]).ngroups * panels)
+    grid = _thin(_grid(table, x, y, [series, seed], carry=False), x, int(np.clip(SEED_ROWS / lines, 20, 100)))
+    grid.columns.names, grid.index.name = ["series", "seed"], "x"
+    long: pd.DataFrame = grid.reset_index().melt(id_vars=[("x", "")], value_name="y")
+    long = long.set_axis(["x", "series", "seed", "y"], axis=1).astype({"series": "str"})
+    return long[np.isfinite(long["y"])]
+
+
+def _reference(
+    reference: pd.DataFrame | None, x: Axis, y: Axis, panel: str | None, value: str, label: str
+) -> pd.DataFrame | None:
+    if reference is None:
+        return None
+    own = reference[reference[panel].astype(str) == value] if panel in reference else reference
+    own = _thin(own.set_index(x.column).sort_index(), x, POINTS)
+    line = own[y.column].to_numpy(dtype=np.float64)
+    return pd.DataFrame(
+        {"series": label, "x": own.index.to_numpy(dtype=np.float64), "y": line, "low": line, "high": line}
+    )

@@ -1,11 +1,23 @@
 """Numbers over seeds: dots with intervals over a factor, estimates with intervals, one number against another."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
-from theodolite.figures.theme import Axis, Rule
+from theodolite.claims import Evidence, interval
+from theodolite.figures.scales import Axis, Rule, colour, inline, order, shape
+from theodolite.figures.scales import rules as guide_layers
+from theodolite.figures.theme import PALETTE, WIDTH
+
+MEDIAN = "Small marks: single seeds; large marks and bars: median with its 95 % interval."  # for captions
+CENSORED = "Open triangles: not within the epochs of training."
+MARGIN, GAP = 64, 28  # pixels beside a panel for its axis, and between panels
+SIDE = 8  # pixels from single seeds to their median
+ALL = "all"  # name of the one series where none is given
 
 
 def over_factor(
@@ -14,43 +26,193 @@ def over_factor(
     x: Axis,
     y: Axis,
     series: str | None = None,
-    seed: str = "seed",
     panel: str | None = None,
     censored: str | None = None,
     rules: Sequence[Rule] = (),
-    width: int = 640,
+    width: int = WIDTH,
     height: int = 280,
-) -> alt.LayerChart | alt.FacetChart:
-    """Every seed as a dot over a factor (depth, batch size), its median and the 95 % interval of the median beside them.
+) -> Any:
+    """Every seed as a dot over a factor (depth, batch size), and the median with its 95 % interval.
 
     Args:
-        table: one row for each (factor, series, panel, seed).
+        table: one row for each (factor, series, panel, seed); diverged runs, which have no number, as NaN.
         x: the factor, taken as ordered categories.
         y: the measured quantity.
         series: a column that sets groups apart by colour, shape and place.
-        seed: the column of the unit of evidence.
-        panel: a column that gets one chart a value, each with its own y axis.
-        censored: a Boolean column, true where ``y`` is only a lower bound (not converged): drawn as an open triangle
-            pointing up, and counted as at least that in median and interval.
+        panel: a column that gets one chart a value, side by side, with the same y axis.
+        censored: a Boolean column, true where ``y`` is only a lower bound (not converged): drawn as an open triangle,
+            and counted as at least that in median and interval, which may then have no upper end.
         rules: straight lines across every panel.
         width: of the whole figure, in pixels.
         height: of a panel, in pixels.
+
+    Returns:
+        An Altair chart without configuration; :func:`theodolite.figures.theme.specification` dresses it.
     """
-    raise NotImplementedError
+    dots = pd.DataFrame(
+        {
+            "factor": table[x.column],
+            "y": table[y.column].astype("float64"),
+            "series": table[series].astype(str) if series else ALL,
+            "panel": table[panel].astype(str) if panel else "",
+            "censored": table[censored].astype(bool) if censored else False,
+        }
+    )
+    keys = ["panel", "series", "factor"]
+    middles = pd.DataFrame(
+        [dict(zip(keys, key, strict=True)) | _median(p) for key, p in dots.groupby(keys, sort=False)]
+    )
+    ruled = [rule.value for rule in rules if rule.axis == "y"]
+    limits = y.limits([*dots["y"], *middles["low"], *middles["high"], *ruled])
+    middles["top"], middles["bottom"] = middles["high"].clip(upper=limits[1]), middles["low"].clip(lower=limits[0])
+    panels = order(dots["panel"])
+    plot = (width - MARGIN - (len(panels) - 1) * (GAP + MARGIN // 2)) // len(panels)
+    charts = [
+        _factor_panel(
+            dots[dots["panel"] == value],
+            middles[middles["panel"] == value],
+            x,
+            y,
+            limits,
+            order(dots["series"]),
+            rules,
+            number,
+        ).properties(width=plot, height=height, **({"title": value} if value else {}))
+        for number, value in enumerate(panels)
+    ]
+    return charts[0] if len(charts) == 1 else alt.hconcat(*charts, spacing=GAP)
+
+
+def _median(part: pd.DataFrame) -> dict[str, float]:
+    values = part["y"].reset_index(drop=True)
+    highest = values.mask(part["censored"].reset_index(drop=True), math.inf)
+    found = interval(Evidence(values, highest), "median")
+    return {"y": found.estimate, "low": found.low, "high": found.high, "seeds": len(part)}
+
+
+def _factor_panel(
+    dots: pd.DataFrame,
+    middles: pd.DataFrame,
+    x: Axis,
+    y: Axis,
+    limits: tuple[float, float],
+    names: Sequence[str],
+    marks: Sequence[Rule],
+    number: int,
+) -> Any:
+    one = len(names) == 1
+    at_x = alt.X("factor:O", title=x.title, sort=sorted(dots["factor"].unique().tolist()), axis=alt.Axis(labelAngle=0))
+    at_y = y.encode(alt.Y, "y:Q", limits, titled=number == 0)
+    hue, form = colour("series", names, legend=not one, symbols=True), shape("series", names, legend=not one)
+    beside = {} if one else {"xOffset": alt.XOffset("series:N", sort=list(names))}
+    pick = alt.selection_point(name=f"pick{number}", fields=["series"], **({} if one else {"bind": "legend"}))
+    faint = alt.condition(pick, alt.value(0.45), alt.value(0.06))
+    clear = alt.condition(pick, alt.value(1), alt.value(0.12))
+    place = {"x": at_x, **beside}
+    tips = [alt.Tooltip("factor:O", title=x.title), *([] if one else [alt.Tooltip("series:N", title="series")])]
+    value = alt.Tooltip("y:Q", title=y.title, format=".4~g")
+    known, open_ended = (dots[dots["censored"] == c][["factor", "series", "y"]].dropna() for c in (False, True))
+    seeds = (
+        alt.Chart(inline(known))
+        .mark_point(size=16, filled=True, clip=True, xOffset=-SIDE)
+        .encode(y=at_y, color=hue, shape=form, opacity=faint, tooltip=[*tips, value], **place)
+        .add_params(pick)
+    )
+    at_least = (
+        alt.Chart(inline(open_ended))
+        .mark_point(size=34, filled=False, shape="triangle-up", strokeWidth=1.2, xOffset=-SIDE, yOffset=-5)
+        .encode(
+            y=at_y,
+            color=hue,
+            opacity=clear,
+            tooltip=[*tips, alt.Tooltip("y:Q", title="more than", format=".4~g")],
+            **place,
+        )
+    )
+    bottom = at_y.copy()
+    bottom.shorthand = "bottom:Q"
+    bars = (
+        alt.Chart(inline(middles[np.isfinite(middles["bottom"])][["factor", "series", "bottom", "top"]]))
+        .mark_rule(strokeWidth=2)
+        .encode(y=bottom, y2="top:Q", color=hue, opacity=clear, **place)
+    )
+    found = middles.assign(low=_text(middles["low"]), high=_text(middles["high"]))
+    centres = (
+        alt.Chart(inline(found[np.isfinite(found["y"])].drop(columns=["panel", "top", "bottom"])))
+        .mark_point(size=70, filled=True)
+        .encode(
+            y=at_y,
+            color=hue,
+            shape=form,
+            opacity=clear,
+            tooltip=[
+                *tips,
+                alt.Tooltip("y:Q", title="median", format=".4~g"),
+                alt.Tooltip("low:N", title="95 % interval from"),
+                alt.Tooltip("high:N", title="to"),
+                alt.Tooltip("seeds:Q", title="seeds"),
+            ],
+            **place,
+        )
+    )
+    guides = guide_layers([rule for rule in marks if rule.axis == "y"], (limits, limits), (None, at_y))
+    return alt.layer(*guides, seeds, at_least, bars, centres)
+
+
+def _text(ends: pd.Series) -> pd.Series:
+    return ends.map(lambda end: f"{end:.4g}" if math.isfinite(end) else "no end")
 
 
 def forest(
-    table: pd.DataFrame,
-    *,
-    x: Axis,
-    label: str = "label",
-    low: str = "low",
-    high: str = "high",
-    rules: Sequence[Rule] = (),
-    width: int = 640,
-) -> alt.LayerChart:
-    """Estimates with their intervals, one a row: columns ``x.column``, ``low``, ``high`` and ``label``; an end that is NaN is open."""
-    raise NotImplementedError
+    table: pd.DataFrame, *, x: Axis, label: str, low: str, high: str, rules: Sequence[Rule] = (), width: int = WIDTH
+) -> Any:
+    """Estimates with their intervals, a row each.
+
+    Args:
+        table: one row for each estimate (``x.column``, NaN where there is none).
+        x: the axis of the estimates.
+        label: column with the name of a row; rows stay in the order given.
+        low: column with the interval's lower end; NaN or infinite: open, drawn to the edge with an arrow.
+        high: the same for the upper end.
+        rules: upright lines, such as the threshold.
+        width: of the whole figure, in pixels.
+    """
+    rows = pd.DataFrame(
+        {"label": table[label].astype(str), "x": table[x.column], "low": table[low], "high": table[high]}
+    ).replace([math.inf, -math.inf], np.nan)
+    limits = x.limits([*rows["x"], *rows["low"], *rows["high"], *(r.value for r in rules)])
+    rows = rows.assign(left=rows["low"].fillna(limits[0]), right=rows["high"].fillna(limits[1]))
+    at_y = alt.Y(
+        "label:N", title=None, sort=order(rows["label"]), axis=alt.Axis(labelLimit=260, ticks=False, domain=False)
+    )
+    at_x = x.encode(alt.X, "x:Q", limits)
+    left = x.encode(alt.X, "left:Q", limits)
+    ink = alt.value(PALETTE[0].colour)
+    tips = [
+        alt.Tooltip("label:N", title="of"),
+        alt.Tooltip("x:Q", title="estimate", format=".4~g"),
+        alt.Tooltip("low:Q", title="95 % interval from", format=".4~g"),
+        alt.Tooltip("high:Q", title="to", format=".4~g"),
+    ]
+    bars = (
+        alt.Chart(inline(rows)).mark_rule(strokeWidth=2).encode(left, alt.X2("right:Q"), at_y, color=ink, tooltip=tips)
+    )
+    points = alt.Chart(inline(rows.dropna(subset="x"))).mark_point(size=95, filled=True, opacity=1)
+    arrows = [
+        alt.Chart(inline(rows[rows[end].isna()]))
+        .mark_point(size=70, filled=True, opacity=1, shape=f"triangle-{side}")
+        .encode(x.encode(alt.X, f"{side}:Q", limits), at_y, color=ink)
+        for end, side in (("low", "left"), ("high", "right"))
+    ]
+    guides = guide_layers([rule for rule in rules if rule.axis == "x"], (limits, limits), (at_x, None))
+    names = max(map(len, rows["label"]))
+    chart = alt.layer(
+        *guides,
+        bars.encode(left, alt.X2("right:Q"), at_y, color=ink, tooltip=tips),
+        points.encode(at_x, at_y, color=ink, tooltip=tips),
+        *arrows,
+    )
+    return chart.properties(width=width - min(7 * names, 260) - 20, height=30 * len(rows) + 16)
 
 
 def scatter(
@@ -59,11 +221,53 @@ def scatter(
     x: Axis,
     y: Axis,
     series: str | None = None,
-    seed: str = "seed",
-    panel: str | None = None,
+    detail: Sequence[str] = (),
     rules: Sequence[Rule] = (),
-    width: int = 640,
+    width: int = WIDTH,
     height: int = 320,
-) -> alt.LayerChart | alt.FacetChart:
-    """One number against another, a point a row, the series by colour and shape."""
-    raise NotImplementedError
+) -> Any:
+    """One number against another, a point a row, the series by colour and shape.
+
+    Args:
+        table: one row for each point; rows without both numbers are left out.
+        x: the number across.
+        y: the number upwards.
+        series: a column that sets groups apart.
+        detail: other columns for the tooltip.
+        rules: straight lines along either axis.
+        width: of the whole figure, in pixels.
+        height: of the panel, in pixels.
+    """
+    points = table[list(detail)].assign(
+        x=table[x.column], y=table[y.column], series=table[series].astype(str) if series else ALL
+    )
+    points = points[np.isfinite(points["x"]) & np.isfinite(points["y"])]
+    names = order(points["series"])
+    one = len(names) < 2
+    x_limits, y_limits = (
+        axis.limits([*points[name], *(rule.value for rule in rules if rule.axis == name)])
+        for name, axis in (("x", x), ("y", y))
+    )
+    at_x, at_y = x.encode(alt.X, "x:Q", x_limits), y.encode(alt.Y, "y:Q", y_limits)
+    pick = alt.selection_point(name="pick", fields=["series"], **({} if one else {"bind": "legend"}))
+    zoom = alt.selection_interval(name="zoom", bind="scales", zoom="wheel![event.shiftKey]")
+    dots = (
+        alt.Chart(inline(points))
+        .mark_point(size=42, filled=True, clip=True)
+        .encode(
+            at_x,
+            at_y,
+            colour("series", names, legend=not one, symbols=True),
+            shape("series", names, legend=not one),
+            opacity=alt.condition(pick, alt.value(0.75), alt.value(0.08)),
+            tooltip=[
+                *([] if one else [alt.Tooltip("series:N", title="series")]),
+                alt.Tooltip("x:Q", title=x.title, format=".4~g"),
+                alt.Tooltip("y:Q", title=y.title, format=".4~g"),
+                *(alt.Tooltip(f"{name}:N", title=name) for name in detail),
+            ],
+        )
+        .add_params(pick, zoom)
+    )
+    guides = guide_layers(rules, (x_limits, y_limits), (at_x, at_y))
+    return alt.layer(*guides, dots).properties(width=width - MARGIN, height=height)

@@ -1,24 +1,120 @@
-"""One look for every figure: axes, fonts, and colours that stay with a thing wherever it is drawn."""
+"""One look for every figure: fonts, sizes, and colours that stay with a thing wherever it is drawn.
 
+A chart is made in light colours and without configuration; :func:`specification` dresses it, light or dark.
+"""
+
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
+
+FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
+WIDTH = 640  # pixels of a whole figure: the text column of the page
 
 
 @dataclass(frozen=True, slots=True)
-class Axis:
-    """One axis of a chart: a column of the table and how it is shown."""
+class Look:
+    """How one series is drawn. Dash and shape say again what the colour says."""
 
-    column: str
-    title: str  # with the unit: "loss (mean squared error)"
-    log: bool = False
-    domain: tuple[float, float] | None = None  # None: from the data
-    format: str | None = None  # d3: ".0%", "~s"
+    colour: str  # on white: at least 4.5 : 1, so that it serves for text too
+    dark: str  # the same thing on the dark page
+    dash: tuple[float, ...]
+    shape: str
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A straight line across a chart: a convergence, the limits of a domain, a threshold."""
+# Hues of Okabe and Ito 2008 (told apart by colour-blind readers), darkened or lightened until text is readable in them.
+PALETTE = (
+    Look("#0b62a8", "#62b5f5", (1, 0), "circle"),
+    Look("#b8470b", "#ff9b5e", (8, 3), "square"),
+    Look("#00785a", "#3ecfa0", (2, 2), "triangle-up"),
+    Look("#97417f", "#e69ac9", (10, 3, 2, 3), "diamond"),
+    Look("#836100", "#e5c04a", (5, 2), "triangle-down"),
+    Look("#5b6470", "#aab4c0", (14, 4), "cross"),
+    Look("#a11d3a", "#ff8a9e", (3, 3, 8, 3), "triangle-right"),
+)
+REFERENCE = Look("#1c2127", "#e8eaed", (1, 0), "stroke")  # the target function, chance, what others are held against
+FIXED = {"Model 1": 0, "Model 2": 1, "Model 3": 2, "training": 0, "test": 1}  # the same colour in every study
 
-    value: float
-    label: str
-    axis: Literal["x", "y"] = "y"
+_SWAP = {look.colour: look.dark for look in (*PALETTE, REFERENCE)}
+_LIGHT = {"ink": "#1c2127", "soft": "#565e68", "line": "#c3c8ce", "grid": "#e9ebee", "paper": "#ffffff"}
+_DARK = {"ink": "#e8eaed", "soft": "#a6aeb8", "line": "#555d68", "grid": "#2b3038", "paper": "#15181d"}
+
+
+def looks(names: Sequence[str]) -> list[Look]:
+    """A look for each series: fixed ones first, the others take what is left, in order.
+
+    >>> [look.shape for look in looks(["test", "SGD", "Adam"])]
+    ['square', 'circle', 'triangle-up']
+    """
+    if len(names) > len(PALETTE):
+        raise ValueError(f"expected at most {len(PALETTE)} series, got {len(names)}. Use panels or a colour scale.")
+    wanted = {name: FIXED[name] for name in names if name in FIXED}
+    taken = {name: slot for name, slot in wanted.items() if list(wanted.values()).count(slot) == 1}
+    free = (slot for slot in range(len(PALETTE)) if slot not in taken.values())
+    return [PALETTE[taken[name] if name in taken else next(free)] for name in names]
+
+
+def specification(chart: Any, *, dark: bool = False) -> dict[str, Any]:
+    """The Vega-Lite specification of a chart with its theme, complete in itself."""
+    spec: dict[str, Any] = chart.to_dict()
+    if dark:
+        text = json.dumps(spec)
+        for light, replacement in _SWAP.items():
+            text = text.replace(light, replacement)
+        spec = json.loads(text)
+    spec["config"] = config(dark=dark)
+    return spec
+
+
+def swaps() -> dict[str, str]:
+    """Light colour to dark colour, for the page that switches without drawing twice."""
+    return dict(_SWAP)
+
+
+def config(*, dark: bool = False) -> dict[str, Any]:
+    """Vega-Lite configuration of the theme."""
+    c = _DARK if dark else _LIGHT
+    return {
+        "background": c["paper"],
+        "font": FONT,
+        "padding": 8,
+        "view": {"stroke": None},
+        "axis": {
+            "domainColor": c["line"],
+            "tickColor": c["line"],
+            "gridColor": c["grid"],
+            "labelColor": c["soft"],
+            "titleColor": c["ink"],
+            "labelFontSize": 12,
+            "titleFontSize": 13,
+            "titleFontWeight": "normal",
+            "titlePadding": 8,
+            "labelPadding": 5,
+            "tickSize": 4,
+            "labelOverlap": True,
+        },
+        "axisX": {"grid": False, "labelFlush": True},
+        "legend": {
+            "orient": "top",
+            "direction": "horizontal",
+            "labelColor": c["ink"],
+            "titleColor": c["soft"],
+            "labelFontSize": 13,
+            "titleFontSize": 13,
+            "titleFontWeight": "normal",
+            "symbolStrokeWidth": 2.5,
+            "symbolSize": 200,
+            "symbolOpacity": 1,
+            "labelLimit": 260,
+            "columnPadding": 18,
+            "offset": 10,
+        },
+        "title": {"color": c["ink"], "fontSize": 14, "fontWeight": 600, "anchor": "start", "offset": 10},
+        "header": {"labelColor": c["ink"], "labelFontSize": 13},
+        "concat": {"spacing": 28},
+        "style": {
+            "guide": {"color": c["soft"], "strokeWidth": 1, "strokeDash": [4, 3]},
+            "guide-note": {"color": c["soft"], "fontSize": 12},
+            "end-label": {"fontSize": 13, "fontWeight": 600},
+        },
+    }

@@ -1,0 +1,161 @@
+"""Axes, rules and series as Vega-Lite encodings: what all families of charts share."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from theodolite.figures import theme
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis of a chart: a column of the table and how it is shown."""
+
+    column: str
+    title: str  # with the unit: "loss (mean squared error)"
+    log: bool = False
+    domain: tuple[float, float] | None = None  # None: from the data
+    format: str | None = None  # d3: ".0%", "~s"
+
+    def limits(self, values: Iterable[float]) -> tuple[float, float]:
+        """Where the axis begins and ends: its domain, or what the values span and a little more."""
+        if self.domain is not None:
+            return self.domain
+        x = np.asarray(list(values), dtype=np.float64)
+        x = x[np.isfinite(x) & ((x > 0) | (not self.log))]
+        if not len(x):
+            return (0.1, 1.0) if self.log else (0.0, 1.0)
+        low, high = (np.log10(x.min()), np.log10(x.max())) if self.log else (x.min(), x.max())
+        room = 0.04 * (high - low) or (0.5 if self.log else abs(low) / 2 or 0.5)
+        low, high = low - room, high + room
+        if not self.log and x.min() >= 0 > low:
+            low = 0.0  # counts and losses do not go below zero
+        return (float(10**low), float(10**high)) if self.log else (float(low), float(high))
+
+    def position(self, values: Any, limits: tuple[float, float]) -> Any:
+        """Share of the axis, from 0 at its beginning to 1 at its end."""
+        forward = np.log if self.log else np.asarray
+        with np.errstate(divide="ignore", invalid="ignore"):
+            low, high = forward(limits[0]), forward(limits[1])
+            return (forward(np.asarray(values, dtype=np.float64)) - low) / (high - low)
+
+    def encode(self, channel: Any, field: str, limits: tuple[float, float], *, titled: bool = True) -> Any:
+        """This axis as a channel, with exactly these limits."""
+        scale = alt.Scale(type="log" if self.log else "linear", domain=list(limits), nice=False, zero=False)
+        return channel(field, title=self.title if titled else None, scale=scale, axis=self._ticks(limits))
+
+    def _ticks(self, limits: tuple[float, float]) -> Any:
+        """Ticks at round numbers; on a logarithmic axis at powers of ten, or 1-2-5 where it spans few of them."""
+        if not self.log:
+            return alt.Axis(tickCount=6, **({"format": self.format} if self.format else {}))
+        ticks = log_ticks(*limits)
+        small = min(ticks) < 1e-3 or max(ticks) >= 1e6
+        return alt.Axis(values=ticks, format=self.format or ("~e" if small else ",~g"))
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A straight line across a chart: a convergence, the limits of a domain, a threshold."""
+
+    value: float
+    label: str
+    axis: Literal["x", "y"] = "y"
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """At most eight powers of ten, or 1-2-5 steps where fewer than three fit.
+
+    >>> log_ticks(0.5, 20)
+    [0.5, 1.0, 2.0, 5.0, 10.0, 20.0]
+    >>> log_ticks(1e-6, 2.0)
+    [1e-06, 1e-05, 0.0001, 0.001, 0.01, 0.1, 1.0]
+    """
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    powers = [float(f"1e{e}") for e in range(first, last + 1) if low <= float(f"1e{e}") <= high]
+    if len(powers) >= 3:
+        step = -(-len(powers) // 8)
+        return powers[::step]
+    steps = [float(f"{d}e{e}") for e in range(first, last + 1) for d in (1, 2, 5)]
+    fits = [s for s in steps if low <= s <= high]
+    return fits if len(fits) >= 2 else [float(f"{x:.3g}") for x in np.geomspace(low, high, 4)]
+
+
+def rules(marks: Sequence[Rule], limits: Sequence[tuple[float, float]], channels: Sequence[Any]) -> list[Any]:
+    """Lines with labels in the soft ink: across the chart labelled at the right end, upright ones at the top.
+
+    Args:
+        marks: what to draw; a rule outside the limits is left out.
+        limits: of the x and the y axis.
+        channels: the chart's own x and y, whose scales and axes the rules share.
+    """
+    layers = []
+    for rule in marks:
+        (low, high), channel = limits[rule.axis == "y"], channels[rule.axis == "y"].copy()
+        if not low <= rule.value <= high:
+            continue
+        channel.shorthand = "v:Q"
+        data = inline(pd.DataFrame({"v": [rule.value], "label": [rule.label]}))
+        layers.append(alt.Chart(data).mark_rule(style="guide", clip=True, tooltip=None).encode(channel))
+        if rule.axis == "y":
+            place = {"align": "right", "baseline": "bottom", "x": "width", "dx": -4, "dy": -4}
+        else:  # on the side that has room
+            near_end = rule.value > (low + high) / 2
+            place = {"align": "right" if near_end else "left", "baseline": "top", "y": 2, "dx": -5 if near_end else 5}
+        layers.append(alt.Chart(data).mark_text(style="guide-note", **place).encode(channel, text="label:N"))
+    return layers
+
+
+def colour(
+    series: str, names: Sequence[str], reference: str | None = None, *, legend: bool = True, symbols: bool = False
+) -> Any:
+    """Colours of the series in the order given, the reference in ink; ``symbols``: a legend of shapes, not lines."""
+    return alt.Color(
+        f"{series}:N", title=None, scale=_by(names, reference, "colour"), legend=_legend(legend, symbols=symbols)
+    )
+
+
+def dash(series: str, names: Sequence[str], reference: str | None = None, *, legend: bool = True) -> Any:
+    """Dashes of the series, which the legend shows with the colours."""
+    return alt.StrokeDash(f"{series}:N", title=None, scale=_by(names, reference, "dash"), legend=_legend(legend))
+
+
+def shape(series: str, names: Sequence[str], *, legend: bool = True) -> Any:
+    """Shapes of the series, which the legend shows with the colours."""
+    return alt.Shape(f"{series}:N", title=None, scale=_by(names, None, "shape"), legend=_legend(legend, symbols=True))
+
+
+def _by(names: Sequence[str], reference: str | None, field: str) -> Any:
+    all_looks = [*([theme.REFERENCE] if reference else []), *theme.looks(names)]
+    domain = [*([reference] if reference else []), *names]
+    return alt.Scale(domain=domain, range=[getattr(look, field) for look in all_looks])
+
+
+def _legend(wanted: bool, *, symbols: bool = False) -> Any:
+    if not wanted:
+        return None
+    return alt.Legend(symbolSize=80) if symbols else alt.Legend(symbolType="stroke")
+
+
+def inline(table: pd.DataFrame) -> Any:
+    """A table inside the specification, as CSV (a third of the size of JSON), at five significant digits.
+
+    Text columns are read back as text whatever they look like: a series may be called "2".
+    """
+    kinds = {
+        str(name): "number"
+        if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+        else "string"
+        for name, column in table.items()
+    }
+    text = table.to_csv(index=False, float_format="%.5g", lineterminator="\n")
+    return alt.InlineData(values=text, format=alt.CsvDataFormat(type="csv", parse=kinds))
+
+
+def order(values: pd.Series) -> list[Any]:
+    """The distinct values in the order in which they come."""
+    return list(dict.fromkeys(values))
