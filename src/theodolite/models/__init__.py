@@ -1,4 +1,21 @@
 """Architectures: descriptions, the modules built from them, and budgets.
 
-Descriptions import no torch; ``mlp`` and ``cnn`` do, when first asked for.
+Descriptions import no torch; ``mlp``, ``cnn`` and ``build`` do, when first asked for.
 """
+
+from typing import TYPE_CHECKING, Any
+
+from theodolite.models.description import CNN, MLP, Activation, Architecture
+
+if TYPE_CHECKING:
+    from theodolite.models.modules import build, cnn, mlp
+
+__all__ = ["CNN", "MLP", "Activation", "Architecture", "build", "cnn", "mlp"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in {"build", "cnn", "mlp"}:
+        from theodolite.models import modules
+
+        return getattr(modules, name)
+    raise AttributeError(f"module 'theodolite.models' has no attribute '{name}'; it has {', '.join(__all__)}")

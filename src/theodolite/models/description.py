@@ -1,5 +1,6 @@
-"""Architectures as frozen, serialisable descriptions: what a RunSpec holds and a fingerprint covers. Imports no torch."""
+"""Architectures as frozen, serialisable descriptions: what a RunSpec holds and a fingerprint covers. No torch."""
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
@@ -41,7 +42,7 @@ class MLP(_Description):
     @property
     def parameters(self) -> int:
         """Trainable numbers, biases counted."""
-        return sum((i + self.bias) * o for i, o in zip(self.widths[:-1], self.widths[1:], strict=True))
+        return sum((i + self.bias) * o for i, o in pairwise(self.widths))
 
     @property
     def shape(self) -> str:
@@ -81,10 +82,10 @@ class CNN(_Description):
     def parameters(self) -> int:
         """Trainable numbers, biases counted."""
         planes = (self.image[0], *self.channels)
-        convolutions = sum((9 * i + 1) * o for i, o in zip(planes[:-1], planes[1:], strict=True))
+        convolutions = sum((9 * i + 1) * o for i, o in pairwise(planes))
         norms = 2 * sum(self.channels) if self.batch_norm else 0
         widths = (self.flat, *self.hidden, self.outputs)
-        return convolutions + norms + sum((i + 1) * o for i, o in zip(widths[:-1], widths[1:], strict=True))
+        return convolutions + norms + sum((i + 1) * o for i, o in pairwise(widths))
 
     @property
     def shape(self) -> str:

@@ -1,0 +1,113 @@
+"""One network, trained: the reference that everyone can read. :mod:`theodolite.train.replicas` must agree with it."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, mse_loss
+
+from theodolite.study import Training
+from theodolite.train.data import Split, TrainingData
+from theodolite.train.outcome import DTYPES, Outcome, Record, Score, Weights, evaluates, snaps
+from theodolite.train.schedule import factor
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+LOSSES: dict[str, Loss] = {"mse": mse_loss, "cross_entropy": cross_entropy}
+CHUNK = 1024  # samples evaluated at once, so that memory stays bounded
+OnEpoch = Callable[[int, int], None]  # (epoch, samples trained on so far)
+
+
+def train(
+    model: nn.Module,
+    data: TrainingData,
+    training: Training,
+    *,
+    order_seed: int,
+    device: torch.device | str = "cpu",
+    on_epoch: OnEpoch | None = None,
+) -> Outcome:
+    """Train a network and evaluate it on the whole training and test set as it goes.
+
+    Args:
+        model: any module, trained in place; it is moved to ``device`` and to the training's dtype.
+        data: what it is trained on and judged by.
+        training: how.
+        order_seed: draws the order of the samples, anew for each epoch.
+        device: where to train.
+        on_epoch: told ``(epoch, samples trained on so far)`` after each epoch.
+
+    Example:
+        >>> from theodolite.models import mlp
+        >>> x = torch.linspace(-1, 1, 64)[:, None]
+        >>> data = TrainingData(Split(x, 3 * x + 1), Split(2 * x, 6 * x + 1))
+        >>> line = Training(loss="mse", learning_rate=0.1, batch_size=16, epochs=60, convergence=1e-3)
+        >>> train(mlp(inputs=1, outputs=1, seed=0), data, line, order_seed=0).converged_epoch < 60
+        True
+    """
+    dtype = DTYPES[training.dtype]
+    model.to(device, dtype)
+    data = data.to(device, dtype)
+    loss = LOSSES[training.loss]
+    optimizer = _optimizer(model.parameters(), training)
+    order = torch.Generator().manual_seed(order_seed)
+    record, step = Record(training), 0
+
+    for epoch in range(training.epochs + 1):
+        if epoch > 0:
+            for group in optimizer.param_groups:
+                group["lr"] = training.learning_rate * factor(training.schedule, epoch, training.epochs)
+            model.train()
+            for batch in batches(len(data.train), training.batch_size, order):
+                optimizer.zero_grad()
+                loss(model(data.train.inputs[batch]), data.train.targets[batch]).backward()
+                optimizer.step()
+                step += 1
+            if on_epoch:
+                on_epoch(epoch, epoch * len(data.train))
+        if evaluates(training, epoch):
+            record.add(epoch, step, evaluate(model, data.train, training), evaluate(model, data.test, training))
+        if snaps(training, epoch):
+            record.snapshots[epoch] = _weights(model)
+        if record.ended:
+            break
+    return record.outcome(_weights(model), epoch * len(data.train), model)
+
+
+def batches(samples: int, size: int | None, order: torch.Generator) -> Iterator[slice | Tensor]:
+    """Indices of an epoch's batches: a new order each epoch, the last batch smaller; all at once as they lie."""
+    if size is None or size >= samples:
+        yield slice(None)
+    else:
+        yield from torch.randperm(samples, generator=order).split(size)
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, data: Split, training: Training) -> Score:
+    """Mean loss and accuracy over a whole set, in evaluation mode."""
+    model.eval()
+    loss, right = 0.0, 0
+    for start in range(0, len(data), CHUNK):
+        inputs, targets = data.inputs[start : start + CHUNK], data.targets[start : start + CHUNK]
+        outputs = model(inputs)
+        loss += LOSSES[training.loss](outputs, targets).item() * len(inputs)
+        if training.loss == "cross_entropy":
+            right += int((outputs.argmax(1) == targets).sum())
+    accuracy = right / len(data) if training.loss == "cross_entropy" else float("nan")
+    return Score(loss / len(data), accuracy)
+
+
+def _optimizer(parameters: Iterable[nn.Parameter], training: Training) -> torch.optim.Optimizer:
+    """PyTorch's own; fused, its update is one kernel (620 against 950 µs a step at 671 parameters)."""
+    if training.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=training.learning_rate, weight_decay=training.weight_decay, fused=True)
+    return torch.optim.SGD(
+        parameters,
+        lr=training.learning_rate,
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
+        fused=True,
+    )
+
+
+def _weights(model: nn.Module) -> Weights:
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}

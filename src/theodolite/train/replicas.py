@@ -1,0 +1,195 @@
+"""Many networks of one architecture, trained together as one stack of batched matrix products.
+
+Replicas differ in initial weights, data order, learning rate and, if wanted, training targets. Each ends as it would
+alone: bit for bit whatever the stack, and as :func:`theodolite.train.train` says up to rounding.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from theodolite.errors import SettingError
+from theodolite.models import build
+from theodolite.models.description import MLP
+from theodolite.study import Training
+from theodolite.train.data import TrainingData
+from theodolite.train.optimizers import StackOptimizer
+from theodolite.train.outcome import DTYPES, Outcome, Record, evaluates, snaps
+from theodolite.train.passes import working_set
+from theodolite.train.schedule import factor
+from theodolite.train.slabs import Slabs, layers
+from theodolite.train.stack import Stack
+from theodolite.train.stacked import StackedSplit
+
+OnEpoch = Callable[[int, int], None]
+CACHE = 4 << 20  # bytes a stack may touch in a step: beyond it a CPU waits for memory (benchmarks/replicas.py)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replica:
+    """What one network of a stack has for itself."""
+
+    weights_seed: int  # of its initial weights
+    order_seed: int  # of the order of its samples
+    learning_rate: float
+    train_targets: Tensor | None = None  # (N,) or (N, outputs), like the data's own; None: the data's own
+
+
+def train_replicas(
+    architecture: MLP,
+    data: TrainingData,
+    training: Training,
+    replicas: Sequence[Replica],
+    *,
+    device: torch.device | str = "cpu",
+    on_epoch: OnEpoch | None = None,
+) -> list[Outcome]:
+    """Train networks of one architecture together.
+
+    A replica that has converged (if the training stops there) or diverged leaves its stack; the others do not notice.
+    On a CPU one thread works: the fastest way to use a core for small networks, and it keeps every sum in one order.
+
+    Args:
+        architecture: of all of them.
+        data: what they are trained on and judged by; inputs ``(N, ...)`` are flattened.
+        training: how; its learning rate gives way to each replica's own.
+        replicas: what each has for itself.
+        device: where to train.
+        on_epoch: told ``(epochs done, a replica on average; samples trained on so far, all replicas together)``.
+
+    Returns:
+        An outcome each, in the order of ``replicas``.
+
+    Raises:
+        SettingError: data, loss and architecture do not fit together.
+
+    Example:
+        >>> from theodolite.train import Split
+        >>> x = torch.linspace(-1, 1, 64)[:, None]
+        >>> data = TrainingData(Split(x, x**2), Split(2 * x, 4 * x**2))
+        >>> parabola = Training(loss="mse", batch_size=16, epochs=100)
+        >>> seeds = [Replica(weights_seed=seed, order_seed=seed, learning_rate=1e-2) for seed in range(3)]
+        >>> outcomes = train_replicas(MLP(inputs=1, hidden=(8,), outputs=1), data, parabola, seeds)
+        >>> all(outcome.metrics.train_loss.iloc[-1] < 0.01 for outcome in outcomes)
+        True
+    """
+    dtype = DTYPES[training.dtype]
+    data = data.to(device, dtype)
+    _check(architecture, data, training, replicas)
+    first, *_ = shape = layers(architecture, dtype)
+    train, test = StackedSplit.of(data.train, first), StackedSplit.of(data.test, first)
+    batch = min(training.batch_size or train.samples, train.samples)
+    width = max(1, CACHE // working_set(shape, batch, dtype)) if train.inputs.device.type == "cpu" else len(replicas)
+    # Neighbours of equal learning rate share the optimizer's kernel.
+    order = sorted(range(len(replicas)), key=lambda number: replicas[number].learning_rate)
+    outcomes: dict[int, Outcome] = {}
+    with _one_thread():
+        for start in range(0, len(order), width):
+            members = order[start : start + width]
+
+            def told(epochs: int, before: int = start * training.epochs) -> None:
+                if on_epoch:
+                    on_epoch((before + epochs) // len(replicas), (before + epochs) * train.samples)
+
+            done = _train_stack(architecture, training, [replicas[number] for number in members], train, test, told)
+            outcomes |= zip(members, done, strict=True)
+    return [outcomes[number] for number in range(len(replicas))]
+
+
+def _train_stack(
+    architecture: MLP,
+    training: Training,
+    replicas: Sequence[Replica],
+    train: StackedSplit,
+    test: StackedSplit,
+    told: Callable[[int], None],
+) -> list[Outcome]:
+    """Train replicas whose working set fits the cache: the loop's steps, for all that are still here."""
+    stack = _new_stack(architecture, training, replicas, train, test)
+    template = build(architecture, seed=0, dtype=train.inputs.dtype)
+    records = [Record(training) for _ in replicas]
+    outcomes: dict[int, Outcome] = {}
+    here = list(range(len(replicas)))  # in the order of the stack
+
+    for epoch in range(training.epochs + 1):
+        if epoch > 0:
+            stack.epoch(factor(training.schedule, epoch, training.epochs))
+            told(epoch * len(here) + training.epochs * (len(replicas) - len(here)))
+        if evaluates(training, epoch):
+            for replica, (on_train, on_test) in zip(here, stack.evaluate(), strict=True):
+                records[replica].add(epoch, stack.optimizer.steps, on_train, on_test)
+        if snaps(training, epoch):
+            for row, replica in enumerate(here):
+                records[replica].snapshots[epoch] = stack.read(row)
+        leaving = [row for row, replica in enumerate(here) if records[replica].ended or epoch == training.epochs]
+        for row in leaving:
+            outcomes[here[row]] = records[here[row]].outcome(stack.read(row), epoch * train.samples, template)
+        staying = [row for row in range(len(here)) if row not in leaving]
+        if not staying:
+            break
+        if leaving:
+            stack, here = stack.select(staying), [here[row] for row in staying]
+    return [outcomes[number] for number in range(len(replicas))]
+
+
+def _new_stack(
+    architecture: MLP, training: Training, replicas: Sequence[Replica], train: StackedSplit, test: StackedSplit
+) -> Stack:
+    dtype, device = train.inputs.dtype, train.inputs.device
+    weights = Slabs.zeros(layers(architecture, dtype), len(replicas), dtype, device)
+    for number, replica in enumerate(replicas):
+        weights.write(number, build(architecture, seed=replica.weights_seed, dtype=dtype).state_dict())
+    optimizer = StackOptimizer(training, weights, [replica.learning_rate for replica in replicas])
+    orders = [torch.Generator().manual_seed(replica.order_seed) for replica in replicas]
+    own = train.with_targets([replica.train_targets for replica in replicas])
+    return Stack(architecture, training, optimizer, orders, own, test)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """More threads would cut elementwise loops where no slab ends; the caller's number of them comes back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _check(architecture: MLP, data: TrainingData, training: Training, replicas: Sequence[Replica]) -> None:
+    """Whether data, loss and architecture fit together; an index out of range would end the process on a GPU."""
+    own = [replica.train_targets for replica in replicas if replica.train_targets is not None]
+    for name, split, several in (("training", data.train, own), ("test", data.test, [])):
+        if len(split) == 0:
+            raise SettingError(f"expected at least one {name} sample, got none. Pass more data.")
+        width = split.inputs[0].numel()
+        if width != architecture.inputs:
+            raise SettingError(
+                f"expected {name} inputs of {architecture.inputs} numbers, as the network takes, got {width}. "
+                f"Pass an MLP with inputs={width}."
+            )
+        for targets in (split.targets, *several):
+            _check_targets(name, targets, len(split), architecture.outputs, training.loss)
+
+
+def _check_targets(name: str, targets: Tensor, samples: int, outputs: int, loss: str) -> None:
+    shape = tuple(targets.shape)
+    if loss == "mse":
+        if not targets.is_floating_point() or shape != (samples, outputs):
+            raise SettingError(
+                f"expected {name} targets of shape {(samples, outputs)} for the loss 'mse', got {targets.dtype} of "
+                f"shape {shape}. Use 'cross_entropy' for classes, or an MLP with as many outputs."
+            )
+    elif targets.is_floating_point() or shape != (samples,):
+        raise SettingError(
+            f"expected {name} targets of shape {(samples,)} with a class each for the loss 'cross_entropy', got "
+            f"{targets.dtype} of shape {shape}. Use 'mse' for numbers."
+        )
+    elif not 0 <= int(targets.min()) <= int(targets.max()) < outputs:
+        raise SettingError(
+            f"expected {name} classes from 0 to {outputs - 1}, one an output, got {int(targets.min())} to "
+            f"{int(targets.max())}. Pass an MLP with more outputs."
+        )

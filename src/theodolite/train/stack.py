@@ -1,0 +1,66 @@
+"""The replicas that are still training, with all the memory they train in."""
+
+from collections.abc import Sequence
+
+import torch
+
+from theodolite.models.description import MLP
+from theodolite.study import Training
+from theodolite.train.losses import gradient
+from theodolite.train.optimizers import StackOptimizer
+from theodolite.train.outcome import Score, Weights
+from theodolite.train.passes import Passes
+from theodolite.train.stacked import Batches, StackedSplit, evaluate
+
+
+class Stack:
+    """R replicas in lockstep: weights and optimizer, data orders, batches and passes."""
+
+    def __init__(
+        self,
+        architecture: MLP,
+        training: Training,
+        optimizer: StackOptimizer,
+        orders: Sequence[torch.Generator],
+        train: StackedSplit,
+        test: StackedSplit,
+    ) -> None:
+        self.architecture, self.training, self.optimizer = architecture, training, optimizer
+        self.orders, self.train, self.test = list(orders), train, test
+        self.batches = Batches(train, training.batch_size, training.loss, architecture.outputs, self.orders)
+        self.weights, self.gradients = optimizer.weights.matrices, optimizer.gradient.matrices
+        self.passes = self._passes(self.batches.padded, backward=True)
+        self.judges = [self._passes(split.chunk, backward=False) for split in (train, test)]
+
+    def epoch(self, factor: float) -> None:
+        """Train on every sample once, every learning rate multiplied by ``factor``."""
+        for inputs, targets, counts in self.batches.epoch():
+            outputs = self.passes.forward(self.weights, inputs)
+            gradient(self.training.loss, outputs, targets, counts, self.passes.output_gradient)
+            self.passes.backward(self.weights, inputs, self.gradients)
+            self.optimizer.step(factor)
+
+    def evaluate(self) -> list[tuple[Score, Score]]:
+        """Each replica's scores on the whole training and test set."""
+        splits = (self.train, self.test)
+        scores = [
+            evaluate(split, self.weights, judge, self.training.loss)
+            for split, judge in zip(splits, self.judges, strict=True)
+        ]
+        return list(zip(*scores, strict=True))
+
+    def read(self, replica: int) -> Weights:
+        """A copy of one replica's weights, on the CPU."""
+        return self.optimizer.weights.read(replica)
+
+    def select(self, keep: Sequence[int]) -> "Stack":
+        """A stack in which these replicas go on."""
+        orders = [self.orders[replica] for replica in keep]
+        train = self.train.select(keep)
+        return Stack(self.architecture, self.training, self.optimizer.select(keep), orders, train, self.test)
+
+    def _passes(self, batch: int, *, backward: bool) -> Passes:
+        weights = self.optimizer.weights
+        return Passes(
+            weights.layers, self.architecture.activation, weights.replicas, batch, weights.buffer, backward=backward
+        )

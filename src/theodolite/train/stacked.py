@@ -1,0 +1,118 @@
+"""A set in the layout of a stack, its batches, and its evaluation."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from theodolite.train.data import Split
+from theodolite.train.losses import gradient_weights, targets_by_feature, values
+from theodolite.train.outcome import Score
+from theodolite.train.passes import Passes
+from theodolite.train.slabs import Layer, padded
+
+CHUNK = (
+    1024  # samples evaluated at once, at most: memory stays bounded, and a chunk is still in the cache for each layer
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StackedSplit:
+    """One set, shared by all replicas; targets may be each replica's own."""
+
+    inputs: Tensor  # (rows, columns of the first layer): flat inputs, a one for the bias, zeros; zero rows at the end
+    targets: Tensor  # (1 or R, 1 or outputs, rows): classes or numbers, by feature
+    samples: int  # N, the rows that are true
+    chunk: int  # rows evaluated at once; divides the rows
+
+    @classmethod
+    def of(cls, split: Split, first: Layer) -> Self:
+        """Lay out a set for a network with this first layer."""
+        chunks = -(-len(split) // CHUNK)
+        chunk = padded(-(-len(split) // chunks), split.inputs.dtype)
+        inputs = split.inputs.new_zeros(chunks * chunk, first.columns)
+        inputs[: len(split), : first.inputs] = split.inputs.flatten(1)
+        if first.bias:
+            inputs[: len(split), first.inputs] = 1
+        result = cls(inputs, split.targets.new_zeros(0), len(split), chunk)
+        return replace(result, targets=result._laid_out(split.targets)[None])
+
+    def with_targets(self, own: Sequence[Tensor | None]) -> Self:
+        """The same with targets for each replica, where any has its own."""
+        if all(targets is None for targets in own):
+            return self
+        laid = [self.targets[0] if targets is None else self._laid_out(targets) for targets in own]
+        return replace(self, targets=torch.stack(laid))
+
+    def select(self, keep: Sequence[int]) -> Self:
+        """The same for these replicas only."""
+        return self if len(self.targets) == 1 else replace(self, targets=self.targets[list(keep)])
+
+    def _laid_out(self, targets: Tensor) -> Tensor:
+        by_feature = targets_by_feature(targets, self.inputs.dtype).to(self.inputs.device)
+        result = by_feature.new_zeros(len(by_feature), len(self.inputs))
+        result[:, : self.samples] = by_feature
+        return result
+
+
+class Batches:
+    """The batches of a stack's training: each replica's own samples in its own order, gathered on the device.
+
+    A batch is ``inputs (R, batch, columns)``, ``targets (R, 1 or outputs, batch)`` and what the gradient of each sample
+    counts ``(batch,)``; beyond the true samples it is padded with some sample that counts nothing.
+    """
+
+    def __init__(self, split: StackedSplit, size: int | None, loss: str, outputs: int, orders: list[torch.Generator]):
+        self.split, self.orders = split, orders
+        self.whole = size is None or size >= split.samples
+        self.size = split.samples if size is None else min(size, split.samples)
+        self.padded = len(split.inputs) if self.whole else padded(self.size, split.inputs.dtype)
+        self.steps = -(-split.samples // self.size)
+        like = split.inputs.new_zeros(self.padded)
+        last = split.samples - (self.steps - 1) * self.size
+        self.weights = [gradient_weights(loss, outputs, count, like) for count in (self.size, last)]
+        replicas, columns, features = len(orders), split.inputs.shape[1], split.targets.shape[1]
+        self.all_targets = split.targets.expand(replicas, -1, -1)
+        if not self.whole:
+            self.inputs = split.inputs.new_zeros(replicas * self.padded, columns)
+            self.targets = split.targets.new_zeros(replicas, features, self.padded)
+
+    def epoch(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """One epoch's batches; each is overwritten by the next."""
+        replicas = len(self.orders)
+        if self.whole:
+            yield self.split.inputs.expand(replicas, -1, -1), self.all_targets, self.weights[0]
+            return
+        for step, index in enumerate(self._order()):
+            torch.index_select(self.split.inputs, 0, index.view(-1), out=self.inputs)
+            torch.gather(self.all_targets, 2, index[:, None].expand(self.targets.shape), out=self.targets)
+            yield self.inputs.view(replicas, self.padded, -1), self.targets, self.weights[step == self.steps - 1]
+
+    def _order(self) -> Tensor:
+        """Indices ``(steps, R, batch)`` of an epoch: what ``randperm`` and ``split`` give, sample 0 as padding."""
+        samples, index = self.split.samples, torch.zeros(self.steps, len(self.orders), self.padded, dtype=torch.int64)
+        row = torch.zeros(self.steps * self.size, dtype=torch.int64)
+        for replica, order in enumerate(self.orders):
+            torch.randperm(samples, generator=order, out=row[:samples])
+            index[:, replica, : self.size] = row.view(self.steps, self.size)
+        return index.to(self.split.inputs.device)
+
+
+def evaluate(split: StackedSplit, weights: list[Tensor], passes: Passes, loss: str) -> list[Score]:
+    """Mean loss and accuracy of each replica over a whole set; losses are added up in float64."""
+    replicas = len(weights[0])
+    total = torch.zeros(replicas, dtype=torch.float64, device=split.inputs.device)
+    right = torch.zeros_like(total)
+    for start in range(0, split.samples, split.chunk):
+        count = min(split.chunk, split.samples - start)
+        inputs = split.inputs[start : start + split.chunk].expand(replicas, -1, -1)
+        targets = split.targets[:, :, start : start + split.chunk].expand(replicas, -1, -1)
+        outputs = passes.forward(weights, inputs)
+        total += values(loss, outputs, targets).to(torch.float64)[:, :count].sum(1)
+        if loss == "cross_entropy":
+            right += (outputs.argmax(1) == targets[:, 0])[:, :count].sum(1)
+    accuracy = right / split.samples if loss == "cross_entropy" else torch.full_like(total, torch.nan)
+    means = (total / split.samples).tolist()
+    return [Score(mean, share) for mean, share in zip(means, accuracy.tolist(), strict=True)]
