@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -115,12 +116,18 @@ def data(
     from theodolite import data as sets
 
     if not names:
-        facts = [{"name": e.name, "what": e.what, "here": "yes" if e.present else "no"} for e in sets.known(data_dir)]
-        _show(facts, as_json, lambda: console.table("Data sets", facts, ["name", "what", "here"]))
+        facts = [asdict(entry) for entry in sets.known()]
+        _show(
+            facts,
+            as_json,
+            lambda: console.table("Data sets", facts, ["name", "title", "train", "test", "inputs", "present"]),
+        )
         return
     with console.transfer() as progress:
         fetched = sets.fetch(names, data_dir=data_dir, progress=progress)
-    _show([vars(f) for f in fetched], as_json, lambda: "\n".join(str(f) for f in fetched))
+    facts = [asdict(entry) | {"folder": str(entry.folder or ""), "MB": round(entry.bytes / 1e6)} for entry in fetched]
+    columns = ["name", "origin", "fresh", "train", "test", "inputs", "classes", "MB"]
+    _show(facts, as_json, lambda: console.table("Verified", facts, columns))
 
 
 @app.command()
@@ -175,7 +182,7 @@ def status(directory: Folder, as_json: Json = False) -> None:
     from theodolite import survey
 
     rows = survey.status(directory)
-    columns = ["study", "preset", "runs", "done", "diverged", "running", "failed", "left"]
+    columns = ["study", "preset", "runs", "analyses", "done", "diverged", "running", "failed", "left"]
     _show(rows, as_json, lambda: console.table(f"Runs in {directory}", rows, columns))
     if not as_json:
         for row in rows:
@@ -267,7 +274,7 @@ def _fetch(prepared: Sequence["Prepared"]) -> None:
     """Bring the data sets that the studies need, with a bar, before any worker asks for them."""
     from theodolite import data as sets
 
-    sources = dict.fromkeys(spec.data.source for item in prepared for spec in item.specs)
+    sources = dict.fromkeys(spec.data.source for item in prepared for spec in item.runs)
     with console.transfer() as progress:
         sets.fetch([name for name in sources if not name.startswith("function:")], progress=progress)
 

@@ -41,7 +41,7 @@ def table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str])
     """Rows of a list as a table; numbers to the right."""
     view = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
-        numbers = bool(rows) and all(isinstance(row[column], int | float) for row in rows)
+        numbers = any(type(row[column]) in (int, float) for row in rows)
         view.add_column(column, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         view.add_row(*(Text(_text(row[column])) for column in columns))
@@ -177,4 +177,8 @@ def _threshold(value: float | tuple[float, float]) -> str:
 
 
 def _text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return " x ".join(map(str, value))
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""From specs to records: group runs into jobs, train, measure, write. The only place where these meet."""
+"""From specs to records: group runs into jobs, train, measure, analyse, write. The only place where these meet."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,25 +11,40 @@ import torch
 
 from theodolite import data, machine, models, train
 from theodolite.data import Dataset
-from theodolite.models.description import MLP
+from theodolite.models import MLP
 from theodolite.store import records, weights
-from theodolite.study import RunSpec
+from theodolite.study import AnalysisSpec, RunSpec
 from theodolite.train import Outcome, Replica, TrainingData
 
 STACK = 16  # replicas of one stack: beyond it a replica hardly gets cheaper (benchmarks/replicas.py)
 LARGE = 200_000  # parameters above which a stack gains nothing over one after another
 
-Measure = Callable[[RunSpec, Outcome], Mapping[str, pd.DataFrame]]
-Emit = Callable[[tuple[int, int]], None]
+Tables = Mapping[str, pd.DataFrame]
+Emit = Callable[[tuple[int, int]], None]  # (epochs of all runs of the job, samples trained on)
 
 
 @dataclass(frozen=True)
-class Job:
-    """Runs that one worker trains at once, as replicas of one stack."""
+class Trained:
+    """A finished run, as an analysis reads it."""
+
+    spec: RunSpec
+    weights: dict[str, torch.Tensor]
+    snapshots: dict[int, dict[str, torch.Tensor]]  # by epoch; empty where the training kept none
+
+    def module(self, snapshot: int | None = None) -> torch.nn.Module:
+        """The trained network, or what it was after an epoch: a new copy, on the CPU, in evaluation mode."""
+        module = models.build(self.spec.model, dtype=getattr(torch, self.spec.training.dtype))
+        module.load_state_dict(self.weights if snapshot is None else self.snapshots[snapshot])
+        return module.eval()
+
+
+@dataclass(frozen=True)
+class Training:
+    """A job: runs that one worker trains at once, as replicas of one stack."""
 
     directory: Path  # the results folder
     specs: tuple[RunSpec, ...]
-    measure: Measure
+    measure: Callable[[RunSpec, Outcome], Tables]
     device: str
     machine: Mapping[str, Any]  # what :func:`theodolite.machine.describe` said, for the record
 
@@ -47,7 +62,27 @@ class Job:
         return self.epochs * (samples * spec.model.parameters + steps * 300_000)  # a step's cost, however small
 
 
-def plan(directory: Path, specs: Sequence[RunSpec], measure: Measure, *, device: str, workers: int) -> list[Job]:
+@dataclass(frozen=True)
+class Analysis:
+    """A job: one measurement of several runs, or of none."""
+
+    directory: Path
+    specs: tuple[AnalysisSpec]
+    analyse: Callable[[AnalysisSpec, Sequence[Trained]], Tables]
+    device: str
+    machine: Mapping[str, Any]
+    epochs: int = 1
+    cost: float = 1e9  # about a second's worth; nothing is known beforehand
+
+
+def plan(
+    directory: Path,
+    specs: Sequence[RunSpec],
+    measure: Callable[[RunSpec, Outcome], Tables],
+    *,
+    device: str,
+    workers: int,
+) -> list[Training]:
     """Jobs for the runs that are not finished yet.
 
     How runs are grouped changes no number: a replica's result does not depend on its stack.
@@ -58,50 +93,86 @@ def plan(directory: Path, specs: Sequence[RunSpec], measure: Measure, *, device:
             stacks.setdefault(spec.stack_key(), []).append(spec)
     facts = machine.describe()
     return [
-        Job(directory, part, measure, device, facts)
+        Training(directory, part, measure, device, facts)
         for stack in stacks.values()
         for part in _cut(stack, _size(stack, len(stacks), workers))
     ]
 
 
-def execute(job: Job, emit: Emit) -> list[tuple[str, str]]:
-    """Train, measure and record the runs of a job, in a worker.
+def plan_analyses(
+    directory: Path,
+    specs: Sequence[AnalysisSpec],
+    analyse: Callable[[AnalysisSpec, Sequence[Trained]], Tables],
+    *,
+    device: str,
+) -> list[Analysis]:
+    """Jobs for the analyses that are not finished yet."""
+    facts = machine.describe()
+    left = [spec for spec in specs if not records.finished(directory, spec)]
+    return [Analysis(directory, (spec,), analyse, device, facts) for spec in left]
+
+
+def execute(job: Training | Analysis, emit: Emit) -> list[tuple[str, str]]:
+    """Do a job in a worker: train and measure its runs, or make its analysis, and write the records.
 
     Returns:
-        For each run its fingerprint and ``done`` or ``diverged``.
+        For each run or analysis its fingerprint and ``done`` or ``diverged``.
     """
     torch.set_num_threads(1)  # for small networks two processes with one thread beat one with two
     machine.forget_peak_memory()
     for spec in job.specs:
         records.write_start(job.directory, spec)
     started = time.perf_counter()
+    if isinstance(job, Analysis):
+        return [_analyse(job, started)]
     outcomes = _train(job, emit)
     share = (time.perf_counter() - started) / len(job.specs)
     return [_record(job, spec, outcome, share) for spec, outcome in zip(job.specs, outcomes, strict=True)]
 
 
-def _record(job: Job, spec: RunSpec, outcome: Outcome, trained: float) -> tuple[str, str]:
+def _record(job: Training, spec: RunSpec, outcome: Outcome, trained: float) -> tuple[str, str]:
     started = time.perf_counter()
     tables = {"metrics": outcome.metrics, **job.measure(spec, outcome)}
     blobs = {"weights.safetensors": weights.to_bytes(outcome.weights)}
     if outcome.snapshots:
         blobs["snapshots.safetensors"] = weights.snapshots_to_bytes(outcome.snapshots)
-    cost = {
-        "device": job.device,
-        "stack": len(job.specs),  # replicas it was trained with
-        "wall_seconds": trained + time.perf_counter() - started,  # its share of the stack's, and its own measuring
-        "peak_memory_bytes": machine.peak_memory(),  # of the worker, that is of the whole stack
-    }
-    records.write_run(
+    records.write(
         job.directory,
         spec,
         tables=tables,
+        environment=_environment(job, trained + time.perf_counter() - started),
         blobs=blobs,
-        environment={**job.machine, **cost},
         converged_epoch=outcome.converged_epoch,
         diverged_epoch=outcome.diverged_epoch,
     )
     return spec.fingerprint(), "done" if outcome.diverged_epoch is None else "diverged"
+
+
+def _analyse(job: Analysis, started: float) -> tuple[str, str]:
+    spec = job.specs[0]
+    inputs = [_trained(job.directory / spec.study / RunSpec.FOLDER / name) for name in spec.inputs]
+    tables = job.analyse(spec, inputs)
+    records.write(job.directory, spec, tables=tables, environment=_environment(job, time.perf_counter() - started))
+    return spec.fingerprint(), "done"
+
+
+def _trained(folder: Path) -> Trained:
+    snapshots = folder / "snapshots.safetensors"
+    return Trained(
+        records.read_spec(folder),
+        weights.from_bytes(records.read_file(folder / "weights.safetensors")),
+        weights.snapshots_from_bytes(records.read_file(snapshots)) if snapshots.exists() else {},
+    )
+
+
+def _environment(job: Training | Analysis, seconds: float) -> dict[str, Any]:
+    return {
+        **job.machine,
+        "device": job.device,
+        "stack": len(job.specs),  # replicas it was trained with
+        "wall_seconds": seconds,  # its share of the stack's training, and its own measuring
+        "peak_memory_bytes": machine.peak_memory(),  # of the worker, that is of the whole stack
+    }
 
 
 def _size(stack: Sequence[RunSpec], stacks: int, workers: int) -> int:
@@ -117,39 +188,38 @@ def _cut(stack: Sequence[RunSpec], size: int) -> Iterator[tuple[RunSpec, ...]]:
         yield tuple(stack[start : start + size])
 
 
-def _train(job: Job, emit: Emit) -> list[Outcome]:
+def _train(job: Training, emit: Emit) -> list[Outcome]:
     """Multilayer perceptrons as replicas, always, and all else in the loop: a spec has one way to its numbers."""
     model, training = job.specs[0].model, job.specs[0].training
     sets = [data.load(spec.data) for spec in job.specs]
-    if isinstance(model, MLP):
-        replicas = [_replica(spec, dataset) for spec, dataset in zip(job.specs, sets, strict=True)]
-        shared = _tensors(sets[0], job)
+    if not isinstance(model, MLP):
+        return [_train_one(job, number, dataset, emit) for number, dataset in enumerate(sets)]
+    replicas = [_replica(spec, dataset) for spec, dataset in zip(job.specs, sets, strict=True)]
 
-        def told(epoch: int, samples: int) -> None:
-            emit((epoch * len(replicas), samples))
+    def told(epoch: int, samples: int) -> None:
+        emit((epoch * len(replicas), samples))
 
-        return train.train_replicas(model, shared, training, replicas, device=job.device, on_epoch=told)
-    return [_train_one(job, number, dataset, emit) for number, dataset in enumerate(sets)]
+    shared = _tensors(sets[0], job)
+    return train.train_replicas(model, shared, training, replicas, device=job.device, on_epoch=told)
 
 
-def _train_one(job: Job, number: int, dataset: Dataset, emit: Emit) -> Outcome:
+def _train_one(job: Training, number: int, dataset: Dataset, emit: Emit) -> Outcome:
     spec = job.specs[number]
     module = models.build(spec.model, seed=spec.seeds.weights, dtype=getattr(torch, spec.training.dtype))
 
     def told(epoch: int, samples: int) -> None:
         emit((number * spec.training.epochs + epoch, samples))
 
-    return train.train(
-        module, _tensors(dataset, job), spec.training, order_seed=spec.seeds.order, device=job.device, on_epoch=told
-    )
+    tensors = _tensors(dataset, job)
+    return train.train(module, tensors, spec.training, order_seed=spec.seeds.order, device=job.device, on_epoch=told)
 
 
-def _tensors(dataset: Dataset, job: Job) -> TrainingData:
+def _tensors(dataset: Dataset, job: Training) -> TrainingData:
     return train.tensors(dataset, dtype=getattr(torch, job.specs[0].training.dtype), device=job.device)
 
 
 def _replica(spec: RunSpec, dataset: Dataset) -> Replica:
-    own = torch.from_numpy(dataset.train_targets) if spec.data.random_labels else None
+    own = torch.tensor(dataset.train_targets) if spec.data.random_labels else None
     return Replica(
         weights_seed=spec.seeds.weights,
         order_seed=spec.seeds.order,

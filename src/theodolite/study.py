@@ -1,10 +1,10 @@
-"""RunSpec, one training and all that decides its result; Study, one experiment of the report. Imports no torch."""
+"""What a survey is made of: RunSpec, one training; AnalysisSpec, one measurement beyond it; Study. Imports no torch."""
 
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -48,25 +48,17 @@ class Seeds(_Frozen):
     order: NonNegativeInt
 
 
-class RunSpec(_Frozen):
-    """One training of one model: all that decides its result, and nothing else.
+class _Spec(_Frozen):
+    """What all specs share: their study, their place in its design, and their name."""
 
-    Runs that differ only in ``seeds``, ``learning_rate`` or their training labels (``data.label_seed``,
-    ``data.random_labels``) can train as replicas of one stack (:meth:`stack_key`).
-    The device does not enter: it changes rounding, not meaning.
-    """
+    FOLDER: ClassVar[str]  # of its record, below the study's
 
     study: str
     labels: dict[str, str | int | float]  # factors of the design, as columns: {"model": "Model 1", "function": "cos"}
-    seed: NonNegativeInt  # the unit of evidence this run belongs to
-    data: DataSpec
-    model: Architecture
-    training: Training
-    seeds: Seeds
-    measure: dict[str, Any] = Field(default_factory=dict)  # settings of what the study measures after training
+    seed: NonNegativeInt  # the unit of evidence it belongs to
 
     def fingerprint(self) -> str:
-        """Name of the run: the first 16 hexadecimal digits of the SHA-256 of its canonical JSON.
+        """Its name: the first 16 hexadecimal digits of the SHA-256 of its canonical JSON.
 
         Every field enters, with :data:`FORMAT`; keys sorted, no white space, floats in the shortest form that
         reads back as the same number, so it is the same in every process and every Python.
@@ -75,11 +67,37 @@ class RunSpec(_Frozen):
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+
+class RunSpec(_Spec):
+    """One training of one model: all that decides its result, and nothing else.
+
+    Runs that differ only in ``seeds``, ``learning_rate`` or their training labels (``data.label_seed``,
+    ``data.random_labels``) can train as replicas of one stack (:meth:`stack_key`).
+    The device does not enter: it changes rounding, not meaning.
+    """
+
+    FOLDER = "runs"
+
+    data: DataSpec
+    model: Architecture
+    training: Training
+    seeds: Seeds
+    measure: dict[str, Any] = Field(default_factory=dict)  # settings of what the study measures after training
+
     def stack_key(self) -> str:
         """Equal for runs that can train as replicas of one stack."""
         content = self.model_dump(mode="json", exclude={"seed", "seeds", "labels", "measure"})
         del content["training"]["learning_rate"], content["data"]["label_seed"], content["data"]["random_labels"]
         return json.dumps(content, sort_keys=True)
+
+
+class AnalysisSpec(_Spec):
+    """One measurement that is not of one training: of several runs together, or of none."""
+
+    FOLDER = "analyses"
+
+    inputs: tuple[str, ...] = ()  # fingerprints of the runs it reads; it starts when they are done
+    settings: dict[str, Any] = Field(default_factory=dict)  # all else that decides the result
 
 
 class Settings(_Frozen):
@@ -103,3 +121,5 @@ class Study:
     figures: Callable[["Records"], Sequence["Figure"]]
     claims: Sequence["Claim"]
     not_shown: str  # what this study does not show, said on the page
+    analyses: Callable[[Any], Iterable[AnalysisSpec]] = lambda settings: ()  # Settings -> measurements beyond the runs
+    analyse: Callable[[AnalysisSpec, Sequence[Any]], Mapping[str, Any]] | None = None  # in the worker: spec, its inputs

@@ -5,9 +5,10 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import filelock
+import pandas as pd
 from pydantic import ValidationError
 
 from theodolite import studies
@@ -16,8 +17,11 @@ from theodolite.errors import SettingError, StoreError, UnknownName
 from theodolite.findings import Verdict
 from theodolite.report import RunsSummary, StudyFindings
 from theodolite.store import files, records
-from theodolite.store.records import Plan, PlannedRun, Records
-from theodolite.study import RunSpec, Settings, Study
+from theodolite.store.records import Plan, Planned, Records
+from theodolite.study import AnalysisSpec, RunSpec, Settings, Study
+
+if TYPE_CHECKING:
+    from theodolite import runs
 
 PRESETS = ("smoke", "quick", "full")
 
@@ -29,7 +33,8 @@ class Prepared:
     study: Study
     preset: str
     settings: Settings
-    specs: tuple[RunSpec, ...]
+    runs: tuple[RunSpec, ...]
+    analyses: tuple[AnalysisSpec, ...]
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,8 @@ class Progress:
     """How far one study is."""
 
     study: str
-    total: int  # runs
-    done: int  # runs finished, now or before; diverged ones included
+    total: int  # runs and analyses
+    done: int  # of them finished, now or before; diverged ones included
     failed: Mapping[str, str]  # fingerprint to reason
     diverged: int  # of those that finished now
     share: float  # of the work that was left at the start, 0 to 1
@@ -69,7 +74,9 @@ def prepare(
     prepared = []
     for study in chosen:
         settings = _settle(study, preset, changes[study.name])
-        prepared.append(Prepared(study, preset, settings, tuple(study.expand(settings))))
+        prepared.append(
+            Prepared(study, preset, settings, tuple(study.expand(settings)), tuple(study.analyses(settings)))
+        )
     return prepared
 
 
@@ -91,15 +98,15 @@ def run(
         files.sweep(directory)
         for item in prepared:
             records.write_plan(directory, _plan(item, command))
-        jobs = [
-            job
-            for item in prepared
-            for job in runs.plan(directory, item.specs, item.study.measure, device=device, workers=workers)
-        ]
+        jobs: list[runs.Training | runs.Analysis] = []
+        for item in prepared:
+            jobs += runs.plan(directory, item.runs, item.study.measure, device=device, workers=workers)
+            if item.study.analyse is not None:
+                jobs += runs.plan_analyses(directory, item.analyses, item.study.analyse, device=device)
         jobs.sort(key=lambda job: -job.cost)
         tally = _Tally(prepared, jobs)
         yield tally.progress()
-        for event in local.run(runs.execute, jobs, workers=workers):
+        for event in local.run(runs.execute, jobs, workers=workers, after=_order(jobs)):
             tally.hear(event, directory)
             yield tally.progress()
 
@@ -122,33 +129,31 @@ def verdicts(directory: Path) -> list[Verdict]:
 
 
 def status(directory: Path) -> list[dict[str, Any]]:
-    """For each study planned in a folder: preset, runs done, diverged, running, failed, left, and why runs failed."""
+    """For each study planned in a folder: preset, runs and analyses done, diverged, running, failed, left, and why."""
     records.check_folder(directory)
     held = _is_held(directory)
-    rows = []
-    for study in studies.INDEX.values():
-        record = records.read(directory, study.name)
-        if record is None:
-            continue
-        table = record.runs
-        count = table["status"].value_counts()
-        running = int(count.get("running", 0)) if held else 0
-        done, failed = int(count.get("done", 0)), int(count.get("failed", 0))
-        errors = table[table["status"] == "failed"]
-        rows.append(
-            {
-                "study": study.name,
-                "preset": record.plan.preset,
-                "runs": len(table),
-                "done": done,
-                "diverged": int(table["diverged_epoch"].notna().sum()),
-                "running": running,
-                "failed": failed,
-                "left": len(table) - done - failed - running,
-                "errors": dict(zip(errors["fingerprint"], errors["error"], strict=True)),
-            }
-        )
-    return rows
+    found = ((study, records.read(directory, study.name)) for study in studies.INDEX.values())
+    return [_status(study, record, held=held) for study, record in found if record is not None]
+
+
+def _status(study: Study, record: Records, *, held: bool) -> dict[str, Any]:
+    table = pd.concat([record.runs, record.analyses])
+    count = table["status"].value_counts().to_dict()
+    done, failed = count.get("done", 0), count.get("failed", 0)
+    running = count.get("running", 0) if held else 0  # else they were interrupted
+    errors = table[table["status"] == "failed"]
+    return {
+        "study": study.name,
+        "preset": record.plan.preset,
+        "runs": len(record.runs),
+        "analyses": len(record.analyses),
+        "done": done,
+        "diverged": int(record.runs["diverged_epoch"].notna().sum()),
+        "running": running,
+        "failed": failed,
+        "left": len(table) - done - failed - running,
+        "errors": dict(zip(errors["fingerprint"], errors["error"], strict=True)),
+    }
 
 
 def _changes(chosen: Sequence[Study], overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -188,9 +193,25 @@ def _settle(study: Study, preset: str, change: Mapping[str, Any]) -> Settings:
 
 
 def _plan(item: Prepared, command: str) -> Plan:
-    planned = tuple(PlannedRun(fingerprint=s.fingerprint(), seed=s.seed, labels=s.labels) for s in item.specs)
-    settings = item.settings.model_dump(mode="json")
-    return Plan(study=item.study.name, preset=item.preset, settings=settings, command=command, runs=planned)
+    return Plan(
+        study=item.study.name,
+        preset=item.preset,
+        settings=item.settings.model_dump(mode="json"),
+        command=command,
+        runs=tuple(Planned.of(spec) for spec in item.runs),
+        analyses=tuple(Planned.of(spec) for spec in item.analyses),
+    )
+
+
+def _order(jobs: Sequence["runs.Training | runs.Analysis"]) -> dict[int, set[int]]:
+    """For each analysis the jobs that train what it reads."""
+    trains = {spec.fingerprint(): n for n, job in enumerate(jobs) for spec in job.specs if isinstance(spec, RunSpec)}
+    return {
+        n: {trains[name] for name in spec.inputs if name in trains}
+        for n, job in enumerate(jobs)
+        for spec in job.specs
+        if isinstance(spec, AnalysisSpec)
+    }
 
 
 @contextmanager
@@ -227,9 +248,10 @@ def _lock(directory: Path) -> filelock.BaseFileLock:
 def _read(directory: Path) -> list[tuple[Study, Records]]:
     records.check_folder(directory)
     found = [(study, record) for study in studies.INDEX.values() if (record := records.read(directory, study.name))]
-    if not any(len(record.done) for _, record in found):
+    found = [(study, record) for study, record in found if record.environment()]  # something of it is finished
+    if not found:
         raise StoreError(f"expected finished runs, but {directory} holds none. Run `theodolite survey` first.")
-    return [(study, record) for study, record in found if len(record.done)]
+    return found
 
 
 def _verdicts(found: Sequence[tuple[Study, Records]]) -> list[Verdict]:
@@ -245,7 +267,7 @@ def _verdicts(found: Sequence[tuple[Study, Records]]) -> list[Verdict]:
 
 def _findings(study: Study, record: Records, found: Sequence[Verdict]) -> StudyFindings:
     done, failed = record.done, record.runs[record.runs["status"] == "failed"]
-    facts = records.environment(record.directory, study.name, done["fingerprint"].iloc[0])
+    facts = record.environment()
     ended = done["converged_epoch"].notna() | done["diverged_epoch"].notna()
     summary = RunsSummary(
         done=len(done),
@@ -253,7 +275,7 @@ def _findings(study: Study, record: Records, found: Sequence[Verdict]) -> StudyF
         diverged=int(done["diverged_epoch"].notna().sum()),
         censored=int((done["convergence"].notna() & ~ended).sum()),
         seeds=done["seed"].nunique(),
-        wall_seconds=float(done["wall_seconds"].sum()),
+        wall_seconds=float(done["wall_seconds"].sum() + record.analyses["wall_seconds"].sum()),
         device=f"{facts['device']}, {facts['processor']}",
         versions=facts["versions"],
         errors=tuple(failed["error"].unique()),
@@ -276,14 +298,14 @@ def _findings(study: Study, record: Records, found: Sequence[Verdict]) -> StudyF
 class _Tally:
     """Counts of each study, brought up to date event by event."""
 
-    def __init__(self, prepared: Sequence[Prepared], jobs: Sequence[Any]) -> None:
+    def __init__(self, prepared: Sequence[Prepared], jobs: Sequence["runs.Training | runs.Analysis"]) -> None:
         self.jobs = jobs
         self.part = [0.0] * len(jobs)  # share of each job done
         self.samples = [0] * len(jobs)
         self.counts: dict[str, Progress] = {}
         for item in prepared:
             left = sum(len(job.specs) for job in jobs if job.specs[0].study == item.study.name)
-            total = len(item.specs)
+            total = len(item.runs) + len(item.analyses)
             self.counts[item.study.name] = Progress(
                 item.study.name, total, total - left, {}, 0, 0.0 if left else 1.0, 0
             )

@@ -121,3 +121,13 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_job_starts_when_those_it_waits_for_are_done_and_fails_with_them():
+    after = {0: (3,), 1: (2, 3), 4: (1,)}
+    events = list(local.run(fail_on_two, range(5), workers=2, after=after))
+    order = [event.job for event in events if event.kind in ("done", "failed")]
+    assert order.index(0) > order.index(3)
+    found = outcomes(events)
+    assert found[1] == found[4] == "what it needs failed"
+    assert found[0] == 0

@@ -11,7 +11,7 @@ from theodolite.data.spec import DataSpec
 from theodolite.errors import RecordCorrupt, StoreError, VersionMismatch
 from theodolite.models.description import MLP
 from theodolite.store import files, records
-from theodolite.store.records import Plan, PlannedRun
+from theodolite.store.records import Plan, Planned
 from theodolite.study import RunSpec, Seeds, Training
 
 METRICS = pd.DataFrame({"epoch": [0, 1], "train_loss": [0.1 + 0.2, float("nan")]})
@@ -37,11 +37,11 @@ def write(directory: Path, spec: RunSpec, **changes: object) -> None:
         "converged_epoch": 1,
         "diverged_epoch": None,
     }
-    records.write_run(directory, spec, **{**content, **changes})
+    records.write(directory, spec, **{**content, **changes})
 
 
 def planned(*specs: RunSpec) -> Plan:
-    runs = tuple(PlannedRun(fingerprint=s.fingerprint(), seed=s.seed, labels=s.labels) for s in specs)
+    runs = tuple(Planned.of(s) for s in specs)
     return Plan(study="made", preset="smoke", settings={}, command="", runs=runs)
 
 
@@ -60,7 +60,7 @@ def test_what_is_written_is_read_back_bit_for_bit(directory):
     pd.testing.assert_frame_equal(found.table("metrics")[["epoch", "train_loss"]], METRICS, check_exact=True)
     assert list(found.table("metrics").columns[:3]) == ["fingerprint", "seed", "model"]
     assert list(found.specs()) == [spec]
-    assert found.blob(spec.fingerprint(), "weights.safetensors") == b"weights"
+    assert records.read_file(records.folder_of(directory, spec) / "weights.safetensors") == b"weights"
 
 
 def test_runs_keep_the_order_of_the_plan_and_say_how_far_each_is(directory):
@@ -80,7 +80,7 @@ def test_runs_keep_the_order_of_the_plan_and_say_how_far_each_is(directory):
 def test_a_damaged_file_makes_the_run_unfinished_and_is_never_read_as_right(directory, name, damage):
     spec = made_spec()
     write(directory, spec)
-    path = records.run_folder(directory, spec) / name
+    path = records.folder_of(directory, spec) / name
     content = path.read_bytes()
     if damage == "remove":
         path.unlink()
@@ -100,7 +100,7 @@ def test_a_damaged_file_makes_the_run_unfinished_and_is_never_read_as_right(dire
 def test_a_run_without_status_is_not_finished(directory):
     spec = made_spec()
     write(directory, spec)
-    (records.run_folder(directory, spec) / "status.json").unlink()
+    (records.folder_of(directory, spec) / "status.json").unlink()
     assert not records.finished(directory, spec)
 
 
@@ -155,6 +155,6 @@ def test_parts_that_a_killed_process_left_are_swept(directory):
 def test_status_holds_a_checksum_of_every_other_file(directory):
     spec = made_spec()
     write(directory, spec)
-    folder = records.run_folder(directory, spec)
+    folder = records.folder_of(directory, spec)
     named = json.loads((folder / "status.json").read_text())["files"]
     assert set(named) == {p.name for p in folder.iterdir()} - {"status.json"}

@@ -9,8 +9,7 @@ import signal
 import threading
 import time
 import traceback
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
@@ -40,7 +39,9 @@ class Event:
     value: Any = None
 
 
-def run(work: Work, jobs: Sequence[Any], *, workers: int) -> Generator[Event]:
+def run(
+    work: Work, jobs: Sequence[Any], *, workers: int, after: Mapping[int, Collection[int]] | None = None
+) -> Generator[Event]:
     """Do all jobs, in order of the sequence as workers fall free, and tell what happens.
 
     Closing the iterator, or an exception thrown into it (Ctrl-C), kills the workers at once: every file they
@@ -50,20 +51,24 @@ def run(work: Work, jobs: Sequence[Any], *, workers: int) -> Generator[Event]:
         work: called in a worker as ``work(job, emit)``; must be importable. ``emit(value)`` reports progress.
         jobs: picklable; the longest first keeps the workers busy to the end.
         workers: processes at a time.
+        after: jobs that a job waits for, by index; where one of them fails, so does the job.
 
     Raises:
         StoreError: a worker could not write; the same would befall every other.
     """
     pool = [_Worker(work) for _ in range(min(workers, len(jobs)))]
-    waiting = deque(range(len(jobs)))
+    waiting = list(range(len(jobs)))
+    after = after or {}
     tries = [0] * len(jobs)
+    done: set[int] = set()
     try:
         while waiting or any(worker.job is not None for worker in pool):
             for number, worker in enumerate(pool):
-                if worker.job is None and waiting:
+                index = next((n for n in waiting if done.issuperset(after.get(n, ()))), None)
+                if worker.job is None and index is not None:
                     if not worker.process.is_alive():
                         pool[number] = worker = _Worker(work)
-                    index = waiting.popleft()
+                    waiting.remove(index)
                     tries[index] += 1
                     worker.give(index, jobs[index])
                     yield Event("started", index)
@@ -71,16 +76,18 @@ def run(work: Work, jobs: Sequence[Any], *, workers: int) -> Generator[Event]:
             for worker in _ready(pool):
                 for event in worker.hear():
                     heard = True
+                    if event.kind == "stop":
+                        raise StoreError(event.value)
                     if event.kind == "died" and tries[event.job] < TRIES:
-                        waiting.appendleft(event.job)
-                        yield event
+                        waiting.insert(0, event.job)
                     elif event.kind == "died":
                         why = f"its worker died {TRIES} times (exit code {event.value}; -9 is often lack of memory)"
-                        yield Event("failed", event.job, why)
-                    elif event.kind == "stop":
-                        raise StoreError(event.value)
-                    else:
-                        yield event
+                        event = Event("failed", event.job, why)
+                    elif event.kind == "done":
+                        done.add(event.job)
+                    yield event
+                    if event.kind == "failed":
+                        yield from _abandon(event.job, waiting, after)
             if not heard:
                 yield Event("tick", -1)
     finally:
@@ -130,6 +137,15 @@ def _ready(pool: Sequence[_Worker]) -> list[_Worker]:
     """Workers at work that have something to say, or died; waits for one, but not for long."""
     busy = {worker.connection: worker for worker in pool if worker.job is not None}
     return [busy[connection] for connection in wait(list(busy), timeout=TICK) if isinstance(connection, Connection)]
+
+
+def _abandon(failed: int, waiting: list[int], after: Mapping[int, Collection[int]]) -> Iterator[Event]:
+    """Fail every job that waits for one that failed, and those that wait for them."""
+    for index in [n for n in waiting if failed in after.get(n, ())]:
+        if index in waiting:
+            waiting.remove(index)
+            yield Event("failed", index, "what it needs failed")
+            yield from _abandon(index, waiting, after)
 
 
 def _serve(work: Work, connection: Connection) -> None:

@@ -1,17 +1,19 @@
-"""Records: what a run leaves behind, and all runs of a study as tables. Imports no torch.
+"""Records: what a run or an analysis leaves behind, and all of a study as tables. Imports no torch.
 
-DIR/theodolite.json                          format of the folder
-DIR/<study>/plan.json                        preset, settings and the fingerprints of the survey's runs
-DIR/<study>/runs/<fingerprint>/spec.json     the spec, versions, device, wall seconds, peak memory
-                              /*.parquet     metrics, and whatever the study measured
-                              /*.safetensors weights
-                              /status.json   written last; names every other file with its checksum
+| file, below the results folder | what it holds |
+| --- | --- |
+| theodolite.json | the format of the folder |
+| STUDY/plan.json | preset, settings, and the fingerprints of what the survey set out to do |
+| STUDY/runs/FINGERPRINT/spec.json | the spec, versions, device, wall seconds, peak memory |
+| …/*.parquet, …/*.safetensors | metrics and whatever the study measured; weights |
+| …/status.json | written last; names every other file with its checksum |
+| STUDY/analyses/FINGERPRINT/… | the same for what was measured on several runs, or on none |
 """
 
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,11 +24,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from theodolite.errors import RecordCorrupt, StoreError, VersionMismatch
 from theodolite.store import files
-from theodolite.study import FORMAT, RunSpec
+from theodolite.study import FORMAT, AnalysisSpec, RunSpec
 
 MARK = "theodolite.json"
 PLAN = "plan.json"
 STATUS = "status.json"
+
+Spec = RunSpec | AnalysisSpec
 
 
 class _Frozen(BaseModel):
@@ -34,31 +38,37 @@ class _Frozen(BaseModel):
 
 
 class Status(_Frozen):
-    """How far a run is. ``running`` in a folder that no survey holds means that it was interrupted."""
+    """How far a run or an analysis is; ``running`` in a folder that no survey holds: it was interrupted."""
 
     state: Literal["running", "done", "failed"]
     error: str = ""  # why it failed
     converged_epoch: int | None = None  # first epoch at the convergence; None: not within its epochs
     diverged_epoch: int | None = None  # epoch at which the loss became NaN or infinite
-    files: dict[str, str] = {}  # checksum of every other file of the run
+    files: dict[str, str] = {}  # checksum of every other file of the record
 
 
-class PlannedRun(_Frozen):
-    """One run of a plan, known before it is trained."""
+class Planned(_Frozen):
+    """One run or analysis of a plan, known before it is done."""
 
     fingerprint: str
     seed: int
     labels: dict[str, str | int | float]
 
+    @classmethod
+    def of(cls, spec: Spec) -> "Planned":
+        """What a plan holds of a spec."""
+        return cls(fingerprint=spec.fingerprint(), seed=spec.seed, labels=spec.labels)
+
 
 class Plan(_Frozen):
-    """What a survey set out to do in one study: the runs that its tables are made of, in the study's order."""
+    """What a survey set out to do in one study: what its tables are made of, in the study's order."""
 
     study: str
     preset: str
     settings: dict[str, Any]
     command: str
-    runs: tuple[PlannedRun, ...]
+    runs: tuple[Planned, ...]
+    analyses: tuple[Planned, ...] = ()
 
 
 def claim_folder(directory: Path) -> None:
@@ -118,34 +128,34 @@ def read_plan(directory: Path, study: str) -> Plan | None:
         ) from None
 
 
-def write_run(
+def write(
     directory: Path,
-    spec: RunSpec,
+    spec: Spec,
     *,
     tables: Mapping[str, pd.DataFrame],
-    blobs: Mapping[str, bytes],
     environment: Mapping[str, Any],
-    converged_epoch: int | None,
-    diverged_epoch: int | None,
+    blobs: Mapping[str, bytes] | None = None,
+    converged_epoch: int | None = None,
+    diverged_epoch: int | None = None,
 ) -> None:
-    """Record a finished run; its status is written last, so a killed writer leaves no finished run.
+    """Record a finished run or analysis; its status is written last, so a killed writer leaves none that counts.
 
     Args:
         directory: the results folder.
-        spec: what was run.
+        spec: what was done.
         tables: by name; each becomes ``<name>.parquet``.
-        blobs: other files by name, as bytes (weights).
         environment: versions, device, wall seconds, peak memory: kept beside the spec.
+        blobs: other files by name, as bytes (weights).
         converged_epoch: see :class:`Status`.
         diverged_epoch: see :class:`Status`.
     """
-    content = dict(blobs)
+    content = dict(blobs or {})
     content["spec.json"] = _json({"spec": spec.model_dump(mode="json"), "seed": spec.seed, **environment})
     for name, table in tables.items():
         buffer = io.BytesIO()
         table.to_parquet(buffer, index=False)
         content[f"{name}.parquet"] = buffer.getvalue()
-    folder = run_folder(directory, spec)
+    folder = folder_of(directory, spec)
     for name, data in content.items():
         files.write(folder / name, data)
     sums = {name: files.checksum(data) for name, data in sorted(content.items())}
@@ -153,39 +163,32 @@ def write_run(
     _write_status(directory, spec, status)
 
 
-def write_start(directory: Path, spec: RunSpec) -> None:
-    """Record that a run is under way."""
+def write_start(directory: Path, spec: Spec) -> None:
+    """Record that a run or an analysis is under way."""
     _write_status(directory, spec, Status(state="running"))
 
 
-def write_failure(directory: Path, spec: RunSpec, error: str) -> None:
-    """Record that a run failed, and why; the next survey tries it again."""
+def write_failure(directory: Path, spec: Spec, error: str) -> None:
+    """Record that a run or an analysis failed, and why; the next survey tries it again."""
     _write_status(directory, spec, Status(state="failed", error=error))
 
 
-def run_folder(directory: Path, spec: RunSpec) -> Path:
-    """Where a run's record lies."""
-    return directory / spec.study / "runs" / spec.fingerprint()
+def folder_of(directory: Path, spec: Spec) -> Path:
+    """Where its record lies."""
+    return directory / spec.study / spec.FOLDER / spec.fingerprint()
 
 
 def read_status(folder: Path) -> Status | None:
-    """How a run ended; None where it is unfinished or its status cannot be read (it is then redone)."""
+    """How far it is; None where it never started or its status cannot be read (it is then redone)."""
     try:
         return Status.model_validate_json((folder / STATUS).read_bytes())
     except (OSError, ValidationError):
         return None
 
 
-def finished(directory: Path, spec: RunSpec) -> bool:
-    """Whether a run is done and every file of its record is whole."""
-    return _finished(run_folder(directory, spec))
-
-
-def _write_status(directory: Path, spec: RunSpec, status: Status) -> None:
-    files.write(run_folder(directory, spec) / STATUS, _json(status.model_dump(mode="json")))
-
-
-def _finished(folder: Path) -> bool:
+def finished(directory: Path, spec: Spec) -> bool:
+    """Whether it is done and every file of its record is whole."""
+    folder = folder_of(directory, spec)
     status = read_status(folder)
     if status is None or status.state != "done":
         return False
@@ -195,9 +198,43 @@ def _finished(folder: Path) -> bool:
         return False
 
 
+def read_file(path: Path) -> bytes:
+    """One file of a record, checked.
+
+    Raises:
+        RecordCorrupt: it is missing or is not what was written; the message names it.
+    """
+    redo = "Run the same command again: that run is redone."
+    status = read_status(path.parent)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RecordCorrupt(f"{path} cannot be read ({_first_line(error)}). {redo}") from None
+    if status is None or status.files.get(path.name) != files.checksum(content):
+        raise RecordCorrupt(f"{path} is not what was written (its checksum differs). {redo}")
+    return content
+
+
+def read_spec(folder: Path) -> RunSpec:
+    """What was run, from its record's folder."""
+    return RunSpec.model_validate(_read_json(folder / "spec.json")["spec"])
+
+
+def read(directory: Path, study: str) -> "Records | None":
+    """The records of a study; None where no survey in this folder planned it."""
+    check_folder(directory)
+    plan = read_plan(directory, study)
+    return Records(directory, plan) if plan else None
+
+
+_RUN_COLUMNS = (
+    "converged_epoch", "diverged_epoch", "epochs", "convergence", "parameters", "layers", "shape", "wall_seconds",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Records:
-    """All runs of one study that a survey planned: one row each in ``runs``, their tables joined by ``table``."""
+    """All that a survey planned in one study: runs and analyses with a row each, and their tables joined."""
 
     directory: Path  # the results folder
     plan: Plan
@@ -209,18 +246,17 @@ class Records:
         ``status`` is ``done``, ``running``, ``failed`` or ``missing``; ``converged_epoch`` is NaN where the convergence
         was not reached within ``epochs`` (censored), ``diverged_epoch`` is NaN where the run did not diverge.
         """
-        table = pd.DataFrame([self._row(run) for run in self.plan.runs])
-        return table.assign(**{name: math.nan for name in (*_COLUMNS, "error") if name not in table})
+        return self._rows("runs", self.plan.runs, _RUN_COLUMNS)
+
+    @cached_property
+    def analyses(self) -> pd.DataFrame:
+        """A row an analysis: fingerprint, seed, a column for each label, status and cost."""
+        return self._rows("analyses", self.plan.analyses, ("wall_seconds",))
 
     @cached_property
     def done(self) -> pd.DataFrame:
         """The rows of ``runs`` that are done, diverged ones included."""
         return self.runs[self.runs["status"] == "done"].reset_index(drop=True)
-
-    @cached_property
-    def labels(self) -> list[str]:
-        """Names of the label columns."""
-        return list(dict.fromkeys(label for run in self.plan.runs for label in run.labels))
 
     def table(self, name: str) -> pd.DataFrame:
         """One table of all done runs, with fingerprint, seed and label columns in front.
@@ -228,40 +264,60 @@ class Records:
         Raises:
             RecordCorrupt: a file is missing or is not what was written; it names the file.
         """
-        parts = []
-        for row in self.done.to_dict("records"):
-            path = self._folder(row["fingerprint"]) / f"{name}.parquet"
-            part = _read_checked(path)
-            for position, column in enumerate(["fingerprint", "seed", *self.labels]):
-                part.insert(position, column, row[column])
-            parts.append(part)
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+        return self._joined("runs", self.plan.runs, name)
+
+    def analysis(self, name: str) -> pd.DataFrame:
+        """One table of all done analyses, as :meth:`table` gives those of the runs."""
+        return self._joined("analyses", self.plan.analyses, name)
 
     def specs(self) -> Iterable[RunSpec]:
         """The specs of all done runs."""
         for name in self.done["fingerprint"]:
-            yield RunSpec.model_validate(_read_spec(self._folder(name))["spec"])
+            yield read_spec(self._folder("runs", name))
 
-    def blob(self, fingerprint: str, name: str) -> bytes:
-        """One other file of a run (weights), checked."""
-        return _checked(self._folder(fingerprint) / name)
+    def environment(self) -> dict[str, Any]:
+        """Versions, device and machine of the first finished run or analysis, as its ``spec.json`` holds them."""
+        for kind, planned in (("runs", self.plan.runs), ("analyses", self.plan.analyses)):
+            for item in planned:
+                status = read_status(self._folder(kind, item.fingerprint))
+                if status is not None and status.state == "done":
+                    return _read_json(self._folder(kind, item.fingerprint) / "spec.json")
+        return {}
 
-    def _folder(self, name: str) -> Path:
-        return self.directory / self.plan.study / "runs" / name
+    def _folder(self, kind: str, fingerprint: str) -> Path:
+        return self.directory / self.plan.study / kind / fingerprint
 
-    def _row(self, run: PlannedRun) -> dict[str, Any]:
-        folder = self._folder(run.fingerprint)
+    def _joined(self, kind: str, planned: Sequence[Planned], name: str) -> pd.DataFrame:
+        parts = []
+        for item in planned:
+            folder = self._folder(kind, item.fingerprint)
+            status = read_status(folder)
+            if status is not None and status.state == "done" and f"{name}.parquet" in status.files:
+                part = pd.read_parquet(io.BytesIO(read_file(folder / f"{name}.parquet")))
+                labels = {"fingerprint": item.fingerprint, "seed": item.seed, **item.labels}
+                for position, (column, value) in enumerate(labels.items()):
+                    part.insert(position, column, value)
+                parts.append(part)
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+    def _rows(self, kind: str, planned: Sequence[Planned], columns: Sequence[str]) -> pd.DataFrame:
+        table = pd.DataFrame([self._row(self._folder(kind, item.fingerprint), item) for item in planned])
+        return table.assign(**{name: math.nan for name in (*columns, "error", "status") if name not in table})
+
+    def _row(self, folder: Path, item: Planned) -> dict[str, Any]:
         status = read_status(folder)
-        row = {"fingerprint": run.fingerprint, "seed": run.seed, **run.labels}
+        row = {"fingerprint": item.fingerprint, "seed": item.seed, **item.labels}
         if status is None:
             return {**row, "status": "missing"}
         if status.state != "done":
             return {**row, "status": status.state, "error": status.error}
-        record = _read_spec(folder)
+        record = _read_json(folder / "spec.json")
+        row |= {"status": "done", "wall_seconds": record["wall_seconds"]}
+        if folder.parent.name == AnalysisSpec.FOLDER:
+            return row
         spec = RunSpec.model_validate(record["spec"])
         return {
             **row,
-            "status": "done",
             "converged_epoch": status.converged_epoch,
             "diverged_epoch": status.diverged_epoch,
             "epochs": spec.training.epochs,
@@ -269,57 +325,15 @@ class Records:
             "parameters": spec.model.parameters,
             "layers": spec.model.layers,
             "shape": spec.model.shape,
-            "wall_seconds": record["wall_seconds"],
         }
 
 
-_COLUMNS = (
-    "converged_epoch",
-    "diverged_epoch",
-    "epochs",
-    "convergence",
-    "parameters",
-    "layers",
-    "shape",
-    "wall_seconds",
-)
+def _write_status(directory: Path, spec: Spec, status: Status) -> None:
+    files.write(folder_of(directory, spec) / STATUS, _json(status.model_dump(mode="json")))
 
 
-def read(directory: Path, study: str) -> Records | None:
-    """The records of a study; None where no survey in this folder planned it."""
-    check_folder(directory)
-    plan = read_plan(directory, study)
-    return Records(directory, plan) if plan else None
-
-
-def environment(directory: Path, study: str, fingerprint: str) -> dict[str, Any]:
-    """Versions, device and cost of one run, as ``spec.json`` holds them."""
-    record = _read_spec(directory / study / "runs" / fingerprint)
-    return {key: value for key, value in record.items() if key not in ("spec", "seed")}
-
-
-def _checked(path: Path) -> bytes:
-    status = read_status(path.parent)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise RecordCorrupt(
-            f"{path} cannot be read ({_first_line(error)}). Run the same command again: that run is redone."
-        ) from None
-    if status is None or status.files.get(path.name) != files.checksum(content):
-        raise RecordCorrupt(
-            f"{path} is not what was written (its checksum differs). Run the same command again: that run is redone."
-        )
-    return content
-
-
-def _read_checked(path: Path) -> pd.DataFrame:
-    return pd.read_parquet(io.BytesIO(_checked(path)))
-
-
-def _read_spec(folder: Path) -> dict[str, Any]:
-    content = json.loads(_checked(folder / "spec.json"))
-    assert isinstance(content, dict)  # noqa: S101 — the checksum says that this is what was written
+def _read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(read_file(path))
     return content
 
 

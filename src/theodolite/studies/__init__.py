@@ -1,1 +1,43 @@
-"""The studies, one short file each; the index is here."""
+"""The studies, one short file each; the index is here.
+
+A new study is one new file and one line in ``INDEX``.
+"""
+
+from typing import Any
+
+from theodolite.errors import UnknownName
+from theodolite.studies import simulate_function
+from theodolite.study import Study
+
+INDEX: dict[str, Study] = {study.name: study for study in (simulate_function.STUDY,)}
+
+
+def get(name: str) -> Study:
+    """A study by its name.
+
+    Raises:
+        UnknownName: there is none; the message gives the closest.
+    """
+    if name not in INDEX:
+        raise UnknownName("study", name, INDEX)
+    return INDEX[name]
+
+
+def facts(study: Study) -> dict[str, str]:
+    """One line about a study: what it shows, and its runs at each preset."""
+    runs = {name: f"{sum(1 for _ in study.expand(settings))} runs" for name, settings in study.presets.items()}
+    return {"study": study.name, "report": study.source, "shows": study.question, **runs}
+
+
+def details(study: Study) -> dict[str, Any]:
+    """A study's settings at each preset, and its claims."""
+    fields = type(study.presets["quick"]).model_fields
+    dumped = {preset: settings.model_dump(mode="json") for preset, settings in study.presets.items()}
+    return {
+        **facts(study),
+        "settings": [{"setting": name, **{p: dumped[p][name] for p in dumped}} for name in fields],
+        "claims": [
+            {"claim": c.id, "sentence": c.sentence, "statistic": c.statistic, "side": c.side, "threshold": c.threshold}
+            for c in study.claims
+        ],
+    }
