@@ -5,14 +5,18 @@ running statistics and mode stay as they were, and the random state is put back 
 """
 
 import fnmatch
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from theodolite.errors import BadData, BadLoss, BadModel, NotDeterministic
 
@@ -31,6 +35,12 @@ class Objective:
     names: tuple[str, ...]  # of the parameters measured, in the model's order, tied ones once
     shapes: tuple[torch.Size, ...]
     samples: int  # N
+    dtype: torch.dtype | None = None  # what is computed in; None: as model and data are
+
+    def to(self, dtype: torch.dtype) -> "Objective":
+        """The same loss computed in another precision: parameters, buffers and data are cast on their way in."""
+        loss: Loss = deepcopy(self.loss).to(dtype) if isinstance(self.loss, nn.Module) else self.loss
+        return replace(self, loss=loss, dtype=dtype)
 
     @property
     def size(self) -> int:
@@ -41,7 +51,7 @@ class Objective:
     def vector(self) -> Tensor:
         """The parameters as they are now, flat ``(P,)``, a copy."""
         own = dict(self.model.named_parameters())
-        return torch.cat([own[name].detach().flatten() for name in self.names])
+        return self._cast(torch.cat([own[name].detach().flatten() for name in self.names]))
 
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
         """Views of a flat vector ``(P,)`` by parameter name."""
@@ -52,11 +62,13 @@ class Objective:
         """Each batch, on the model's device, with its share n_b / N of the samples."""
         device = next(self.model.parameters()).device
         for batch in self.data:
-            yield _to(batch, device), _samples(batch) / self.samples
+            yield _to(batch, device, self.dtype), _samples(batch) / self.samples
 
     def outputs(self, parameters: Mapping[str, Tensor], inputs: Any) -> Any:
         """The model's outputs with these tensors in place of its own; buffers not given are copies."""
-        buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        buffers = {name: self._cast(buffer.clone()) for name, buffer in self.model.named_buffers()}
+        if self.dtype is not None:  # what is not measured is cast as well
+            buffers |= {n: self._cast(p.detach()) for n, p in self.model.named_parameters() if n not in parameters}
         arguments = inputs if isinstance(inputs, tuple) else () if isinstance(inputs, Mapping) else (inputs,)
         keywords = dict(inputs) if isinstance(inputs, Mapping) else {}
         return functional_call(self.model, {**buffers, **parameters}, arguments, keywords)
@@ -65,6 +77,24 @@ class Objective:
         """Mean loss of one batch, a scalar."""
         inputs, targets = batch
         return self.loss(self.outputs(parameters, inputs), targets)
+
+    @contextmanager
+    def twice_differentiable(self) -> Iterator[None]:
+        """For forward passes whose gradient is differentiated again: the kernels PyTorch can do that with.
+
+        Fused attention and cuDNN's recurrent layers have no second derivative; autocast would round between the two.
+        The user's own settings are back afterwards.
+        """
+        device = next(self.model.parameters()).device.type
+        with ExitStack() as stack:
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            stack.enter_context(torch.autocast(device, enabled=False))
+            if device == "cuda" and any(isinstance(m, nn.RNNBase) for m in self.model.modules()):
+                stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+            yield
+
+    def _cast(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.dtype) if self.dtype is not None and tensor.is_floating_point() else tensor
 
 
 def objective(model: nn.Module, loss: Loss, data: Data, *, parameters: str | None = None) -> Objective:
@@ -90,7 +120,8 @@ def objective(model: nn.Module, loss: Loss, data: Data, *, parameters: str | Non
     if not chosen:
         some = ", ".join(name for name, _ in list(model.named_parameters())[:8]) or "none at all"
         raise BadModel(
-            f"expected at least one trainable parameter matching {parameters or '*'!r}; the model has: {some}. Pass another pattern, or set requires_grad."
+            f"expected at least one trainable parameter matching {parameters or '*'!r}; the model has: {some}. "
+            "Pass another pattern, or set requires_grad."
         )
     for name, parameter in chosen.items():
         if not torch.isfinite(parameter).all():
@@ -98,22 +129,29 @@ def objective(model: nn.Module, loss: Loss, data: Data, *, parameters: str | Non
                 f"expected finite parameters, but '{name}' holds NaN or infinity. Measure an earlier checkpoint."
             )
     whole = [data] if _is_pair(data) else data
-    if iter(whole) is whole:  # type: ignore[arg-type]
-        raise BadData(
-            "expected data that can be read more than once, got an iterator. Pass a list of batches or a DataLoader."
-        )
-    result = Objective(model, loss, whole, tuple(chosen), tuple(p.shape for p in chosen.values()), _check(whole))  # type: ignore[arg-type]
-    with untouched(), torch.no_grad():
+    with untouched(), torch.no_grad():  # a DataLoader draws from the random state whenever it is read
+        if iter(whole) is whole:
+            raise BadData(
+                "expected data that can be read more than once, got an iterator. "
+                "Pass a list of batches or a DataLoader."
+            )
+        shapes = tuple(p.shape for p in chosen.values())
+        result = Objective(model, loss, whole, tuple(chosen), shapes, _check(whole))  # type: ignore[arg-type]
         _check_loss(result)
     return result
 
 
 @contextmanager
 def untouched() -> Iterator[None]:
-    """Put the random state back, on every device that has one."""
+    """Put the random state back: PyTorch's on every device, and those that a user's data may draw from."""
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
-        yield
+    states = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
 
 
 def _is_pair(data: Any) -> bool:
@@ -133,12 +171,12 @@ def _samples(batch: Batch) -> int:
     return tensors[0].shape[0] if tensors and tensors[0].ndim else 1
 
 
-def _to(part: Any, device: torch.device) -> Any:
+def _to(part: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
     if isinstance(part, Tensor):
-        return part.to(device)
+        return part.to(device, dtype if part.is_floating_point() else None)
     if isinstance(part, Mapping):
-        return {key: _to(value, device) for key, value in part.items()}
-    return type(part)(_to(p, device) for p in part) if isinstance(part, (tuple, list)) else part
+        return {key: _to(value, device, dtype) for key, value in part.items()}
+    return type(part)(_to(p, device, dtype) for p in part) if isinstance(part, (tuple, list)) else part
 
 
 def _check(data: Iterable[Any]) -> int:
@@ -146,12 +184,14 @@ def _check(data: Iterable[Any]) -> int:
     for number, batch in enumerate(data):
         if not (isinstance(batch, (tuple, list)) and len(batch) == 2):
             raise BadData(
-                f"expected batches of (inputs, targets), got {type(batch).__name__} as batch {number}. Wrap the data in such pairs."
+                f"expected batches of (inputs, targets), got {type(batch).__name__} as batch {number}. "
+                "Wrap the data in such pairs."
             )
         inputs, targets = _tensors(batch[0]), _tensors(batch[1])
         if inputs and targets and targets[0].ndim and inputs[0].shape[0] != targets[0].shape[0]:
             raise BadData(
-                f"expected as many targets as inputs, got {targets[0].shape[0]} and {inputs[0].shape[0]} in batch {number}."
+                f"expected as many targets as inputs, got {targets[0].shape[0]} and {inputs[0].shape[0]} in batch "
+                f"{number}. Check how they were paired."
             )
         for tensor in (*inputs, *targets):
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
@@ -173,5 +213,6 @@ def _check_loss(objective: Objective) -> None:
         raise BadLoss(f"expected a finite loss, got {first.item()}. Check the targets and the model's outputs.")
     if not torch.equal(first, second):
         raise NotDeterministic(
-            "two passes over the same batch gave different losses. Call model.eval() (Dropout is off then), or fix the randomness."
+            "expected one loss from two passes over the same batch, got two. Call model.eval() (Dropout is off then), "
+            "or fix the randomness."
         )

@@ -73,7 +73,7 @@ class Result:
         columns = {k: v if v is not None else np.nan for k, v in numbers.items()}
         columns |= {k: v for k, v in vectors.items() if len(v) == lengths[0]}
         frame = pd.DataFrame(columns, index=range(lengths[0] if lengths else 1))
-        return frame[sorted(columns, key=lambda column: order.index(column.split(".")[0]))]
+        return frame.reindex(columns=sorted(columns, key=lambda c: order.index(c.split(".")[0])))
 
     def _values(self) -> list[tuple[str, Any]]:
         return [(field.name, getattr(self, field.name)) for field in fields(self) if field.repr]  # type: ignore[arg-type]
