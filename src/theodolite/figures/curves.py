@@ -17,7 +17,6 @@ POINTS = 200  # of a line: more than a screen shows
 SEED_ROWS = 3000  # of all single seeds together, so that the page stays small
 MARGIN = 64  # pixels beside a panel for its axis
 GAP = 28  # pixels between panels
-PADDING = {"left": 8, "top": 8, "right": 8, "bottom": 8}
 
 
 def curves(
@@ -78,8 +77,7 @@ def curves(
     ]
     chart = panels[0] if len(panels) == 1 else alt.hconcat(*panels, spacing=GAP)
     switch = alt.param(name="seeds", value=False, bind=alt.binding_checkbox(name="single seeds "))
-    # Vega leaves labels beside a panel that zooms out of its bounds, so the room for them is asked for.
-    return chart.add_params(switch).properties(**({"padding": {**PADDING, "right": 8 + room}} if direct else {}))
+    return chart.add_params(switch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +162,12 @@ def _panel(
 
 
 def _labels(ends: pd.DataFrame, at_x: Any, at_y: Any, hue: Any, pick: Any) -> Any:
-    """Names at the line ends; a click on one picks its line, as a click on a legend does."""
+    """Names at the line ends, while these are in sight; a click on one picks its line, as a click on a legend does."""
+    seen = "inrange(datum.x, domain('x')) && inrange(datum.y, domain('y'))"
     return (
         alt.Chart(inline(ends))
-        .mark_text(style="end-label", align="left", dx=7, cursor="pointer", tooltip=None)
-        .encode(at_x, at_y, hue, text="series:N")
+        .mark_text(style="end-label", align="left", dx=7, cursor="pointer", tooltip=None, clip=False)
+        .encode(at_x, at_y, hue, text="series:N", opacity=alt.condition(seen, alt.value(1), alt.value(0)))
         .add_params(pick)
     )
 
@@ -223,9 +222,9 @@ def _thin_seeds(table: pd.DataFrame, x: Axis, y: Axis, series: str, seed: str, p
     lines = max(1, table.groupby([series, seed]).ngroups * panels)
     grid = _thin(_grid(table, x, y, [series, seed], carry=False), x, int(np.clip(SEED_ROWS / lines, 20, 100)))
     grid.columns.names, grid.index.name = ["series", "seed"], "x"
-    long: pd.DataFrame = grid.reset_index().melt(id_vars=[("x", "")], value_name="y")
+    long = pd.DataFrame(grid.reset_index().melt(id_vars=[("x", "")], value_name="y"))
     long = long.set_axis(["x", "series", "seed", "y"], axis=1).astype({"series": "str"})
-    return long[np.isfinite(long["y"])]
+    return long.loc[np.isfinite(long["y"])]
 
 
 def _reference(

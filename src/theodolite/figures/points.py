@@ -16,7 +16,7 @@ from theodolite.figures.theme import PALETTE, WIDTH
 MEDIAN = "Small marks: single seeds; large marks and bars: median with its 95 % interval."  # for captions
 CENSORED = "Open triangles: not within the epochs of training."
 MARGIN, GAP = 64, 28  # pixels beside a panel for its axis, and between panels
-SIDE = 8  # pixels from single seeds to their median
+SEEDS = ": seeds"  # they stand beside their median
 ALL = "all"  # name of the one series where none is given
 
 
@@ -104,23 +104,25 @@ def _factor_panel(
     at_x = alt.X("factor:O", title=x.title, sort=sorted(dots["factor"].unique().tolist()), axis=alt.Axis(labelAngle=0))
     at_y = y.encode(alt.Y, "y:Q", limits, titled=number == 0)
     hue, form = colour("series", names, legend=not one, symbols=True), shape("series", names, legend=not one)
-    beside = {} if one else {"xOffset": alt.XOffset("series:N", sort=list(names))}
+    places = [f"{name}{place}" for name in names for place in (SEEDS, "")]
+    beside = {"xOffset": alt.XOffset("place:N", sort=places, scale=alt.Scale(paddingOuter=0.6))}
     pick = alt.selection_point(name=f"pick{number}", fields=["series"], **({} if one else {"bind": "legend"}))
     faint = alt.condition(pick, alt.value(0.45), alt.value(0.06))
     clear = alt.condition(pick, alt.value(1), alt.value(0.12))
     place = {"x": at_x, **beside}
     tips = [alt.Tooltip("factor:O", title=x.title), *([] if one else [alt.Tooltip("series:N", title="series")])]
     value = alt.Tooltip("y:Q", title=y.title, format=".4~g")
-    known, open_ended = (dots[dots["censored"] == c][["factor", "series", "y"]].dropna() for c in (False, True))
+    dots, middles = dots.assign(place=dots["series"] + SEEDS), middles.assign(place=middles["series"])
+    known, open_ended = (dots[dots["censored"] == c].drop(columns="panel").dropna() for c in (False, True))
     seeds = (
         alt.Chart(inline(known))
-        .mark_point(size=16, filled=True, clip=True, xOffset=-SIDE)
+        .mark_point(size=16, filled=True, clip=True)
         .encode(y=at_y, color=hue, shape=form, opacity=faint, tooltip=[*tips, value], **place)
         .add_params(pick)
     )
     at_least = (
         alt.Chart(inline(open_ended))
-        .mark_point(size=34, filled=False, shape="triangle-up", strokeWidth=1.2, xOffset=-SIDE, yOffset=-5)
+        .mark_point(size=34, filled=False, shape="triangle-up", strokeWidth=1.2, yOffset=-5)
         .encode(
             y=at_y,
             color=hue,
@@ -132,7 +134,7 @@ def _factor_panel(
     bottom = at_y.copy()
     bottom.shorthand = "bottom:Q"
     bars = (
-        alt.Chart(inline(middles[np.isfinite(middles["bottom"])][["factor", "series", "bottom", "top"]]))
+        alt.Chart(inline(middles[np.isfinite(middles["bottom"])][["factor", "series", "place", "bottom", "top"]]))
         .mark_rule(strokeWidth=2)
         .encode(y=bottom, y2="top:Q", color=hue, opacity=clear, **place)
     )

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import vl_convert
 
@@ -10,12 +9,12 @@ from theodolite.figures.theme import specification
 from theodolite.findings import Figure
 from theodolite.store import files
 
-_DRAW: Mapping[str, Callable[[dict[str, Any]], bytes]] = {
-    "png": lambda spec: bytes(vl_convert.vegalite_to_png(spec, scale=2)),
-    "svg": lambda spec: str(vl_convert.vegalite_to_svg(spec)).encode(),
-    "pdf": lambda spec: bytes(vl_convert.vegalite_to_pdf(spec)),
+_FROM_SVG: Mapping[str, Callable[[str], bytes]] = {  # the chart is laid out once, for all formats
+    "png": lambda svg: bytes(vl_convert.svg_to_png(svg, scale=2)),
+    "svg": lambda svg: svg.encode(),
+    "pdf": lambda svg: bytes(vl_convert.svg_to_pdf(svg)),
 }
-FORMATS = tuple(_DRAW)
+FORMATS = tuple(_FROM_SVG)
 
 
 def save(figure: Figure, folder: Path, formats: Sequence[str] = FORMATS, *, dark: bool = False) -> list[Path]:
@@ -27,10 +26,10 @@ def save(figure: Figure, folder: Path, formats: Sequence[str] = FORMATS, *, dark
         formats: of ``png`` (two pixels a point), ``svg`` and ``pdf``.
         dark: for dark pages and slides.
     """
-    spec = specification(figure.chart, dark=dark)
+    svg = str(vl_convert.vegalite_to_svg(specification(figure.chart, dark=dark)))
     paths = []
     for name in formats:
         path = folder / f"{figure.name}.{name}"
-        files.write(path, _DRAW[name](spec))
+        files.write(path, _FROM_SVG[name](svg))
         paths.append(path)
     return paths

@@ -1,44 +1,40 @@
-"""Findings to files: the page, its Markdown twin, tables, figures and claims."""
+"""Findings to files: the page, its Markdown twin, tables, figures and claims, each written whole."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from theodolite.findings import Figure, Table, Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class RunsSummary:
-    """What the runs of a study cost and how they ended."""
-
-    done: int
-    failed: int
-    diverged: int  # among the done
-    censored: int  # done, not diverged, but not converged within their epochs; 0 where a study has no convergence
-    seeds: int
-    wall_seconds: float  # all runs together, as recorded
-    device: str = ""
-    versions: Mapping[str, str] = field(default_factory=dict)  # {"theodolite": "0.1.0", "torch": "2.13.0"}
-    errors: Sequence[str] = ()  # of the failed runs
-
-
-@dataclass(frozen=True, slots=True)
-class StudyFindings:
-    """All that the page says about one study."""
-
-    name: str
-    title: str
-    question: str
-    source: str
-    settings: Mapping[str, object]
-    tables: Sequence[Table]
-    figures: Sequence[Figure]
-    verdicts: Sequence[Verdict]
-    runs: RunsSummary
-    not_shown: str
-    command: str  # that makes this study again
+from theodolite.figures import render
+from theodolite.report import markdown, page, text
+from theodolite.report.findings import StudyFindings
+from theodolite.store import files
 
 
 def build(directory: Path, findings: Sequence[StudyFindings]) -> Path:
-    """Write the report of a survey into its results folder, and return the path of the page."""
-    raise NotImplementedError
+    """Write the report of a survey into its results folder.
+
+    Args:
+        directory: the results folder; gets ``report.html``, ``report.md`` and for each study ``tables/*.csv``,
+            ``tables/*.md``, ``figures/*.png``, ``.svg``, ``.pdf`` and ``claims.json``.
+        findings: of each study, in the order of the page.
+
+    Returns:
+        The path of the page. The same findings give the same bytes in every file.
+    """
+    for study in findings:
+        folder = directory / study.name
+        for table in study.tables:
+            files.write(folder / "tables" / f"{table.name}.csv", text.csv(table))
+            files.write(folder / "tables" / f"{table.name}.md", markdown.table(table).encode())
+        for figure in study.figures:
+            render.save(figure, folder / "figures")
+        files.write(folder / "claims.json", _claims(study))
+    files.write(directory / "report.md", page.twin(findings).encode())
+    path = directory / "report.html"
+    files.write(path, page.html(findings).encode())
+    return path
+
+
+def _claims(study: StudyFindings) -> bytes:
+    claims = [verdict.model_dump(mode="json") for verdict in study.verdicts]
+    return json.dumps(claims, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"

@@ -1,0 +1,40 @@
+"""What the report is made from: plain data, a study at a time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from theodolite.findings import Figure, Table, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class RunsSummary:
+    """What the runs of a study cost and how they ended."""
+
+    done: int
+    failed: int
+    diverged: int  # among the done
+    censored: int  # done, not diverged, but not converged within their epochs; 0 where a study has no convergence
+    seeds: int
+    wall_seconds: float  # of all runs together, as recorded
+    unfinished: int = 0  # planned, and neither done nor failed: the survey was interrupted or is still running
+    device: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)  # {"theodolite": "0.1.0", "torch": "2.13.0"}
+    errors: Sequence[str] = ()  # of the failed runs
+
+
+@dataclass(frozen=True, slots=True)
+class StudyFindings:
+    """All that the page says about one study."""
+
+    name: str
+    title: str
+    question: str
+    source: str
+    preset: str
+    settings: Mapping[str, object]
+    tables: Sequence[Table]
+    figures: Sequence[Figure]
+    verdicts: Sequence[Verdict]
+    runs: RunsSummary
+    not_shown: str
+    command: str  # that makes this study again

@@ -1,0 +1,140 @@
+"""Numbers, intervals and tables as text: the same on the page and in Markdown."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from theodolite.findings import Table, Verdict
+from theodolite.report.findings import StudyFindings
+
+NONE = "–"
+SYMBOLS = {"holds": "✓", "fails": "✗", "undecided": "?"}
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A number with so many significant digits; whole numbers in full, anything else as it is.
+
+    >>> [number(x) for x in (0.41234, 1234.5, 671, 0.00001234, float("inf"), None, True, "1-15-1")]
+    ['0.412', '1234', '671', '1.23e-05', '∞', '–', 'yes', '1-15-1']
+    """
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float | np.floating) and math.isnan(value)):
+        return NONE
+    if isinstance(value, int | np.integer):
+        return str(int(value)).replace("-", "−")
+    if not isinstance(value, float | np.floating):
+        return str(value)
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    size = abs(value)
+    if size != 0 and (size >= 1e6 or size < 1e-4):
+        text = f"{value:.{digits - 1}e}"
+    else:
+        decimals = max(0, digits - 1 - math.floor(math.log10(size))) if size else 0
+        text = f"{value:.{decimals}f}"
+    return text.replace("-", "−", 1) if value < 0 else text
+
+
+def estimate(verdict: Verdict) -> str:
+    """The estimate with its interval; an end that nothing bounds is open.
+
+    Digits follow the width of the interval, so that neither estimate nor ends say more than is known.
+    """
+    low, high = verdict.interval
+    digits = 3
+    if low is not None and high is not None and high > low:
+        largest = max(abs(low), abs(high))
+        digits = min(8, max(3, 2 + math.ceil(math.log10(largest / (high - low)))))
+    ends = f"{'(−∞' if low is None else '[' + number(low, digits)}, {'∞)' if high is None else number(high, digits) + ']'}"
+    return f"{number(verdict.estimate, digits)} {ends}"
+
+
+def threshold(verdict: Verdict) -> str:
+    """The threshold, or both ends of the margin."""
+    if isinstance(verdict.threshold, tuple):
+        return " to ".join(number(end) for end in verdict.threshold)
+    return number(verdict.threshold)
+
+
+def decision(verdict: Verdict) -> str:
+    """The verdict in words behind its symbol."""
+    return f"{SYMBOLS[verdict.verdict]} {verdict.verdict}"
+
+
+def remarks(verdict: Verdict) -> str:
+    """What the reader must know beside the verdict: Holm's correction, seeds that would decide, the note."""
+    parts = []
+    if verdict.verdict_holm != verdict.verdict:
+        parts.append("Undecided with Holm's correction.")
+    if verdict.needed_seeds is not None:
+        parts.append(f"About {verdict.needed_seeds} seeds would decide it.")
+    return " ".join([*parts, *([verdict.note] if verdict.note else [])])
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them.
+
+    >>> [duration(s) for s in (0.31, 42.2, 200.0, 7300.0)]
+    ['0.3 s', '42 s', '3 min 20 s', '2 h 2 min']
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def took(study: StudyFindings) -> str:
+    """How long the runs took and how they ended, in one sentence or a few."""
+    runs = study.runs
+    parts = [
+        f"{runs.done} runs with {runs.seeds} seeds took {duration(runs.wall_seconds)} of one worker's time"
+        + (f" on {runs.device}." if runs.device else ".")
+    ]
+    for count, what in (
+        (runs.diverged, "diverged"),
+        (runs.censored, "did not converge within their epochs"),
+        (runs.failed, "failed"),
+        (runs.unfinished, "are not finished"),
+    ):
+        parts.append(f"{count} {what}." if count else f"none {what}.")
+    if runs.versions:
+        parts.append("Versions: " + ", ".join(f"{name} {version}" for name, version in runs.versions.items()) + ".")
+    return " ".join(parts)
+
+
+def verdict_row(verdict: Verdict) -> list[str]:
+    """A verdict as cells of the Markdown table."""
+    return [
+        f"{verdict.study}: {verdict.id}",
+        verdict.sentence,
+        verdict.source,
+        verdict.statistic,
+        threshold(verdict),
+        estimate(verdict),
+        str(verdict.seeds),
+        decision(verdict),
+        verdict.verdict_holm,
+        remarks(verdict),
+    ]
+
+
+def cells(table: Table) -> list[list[str]]:
+    """The rows of a table as text, floats rounded to its digits."""
+    columns = [[number(value, table.digits) for value in column] for _, column in table.frame.items()]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def numeric(table: Table) -> list[bool]:
+    """Which columns hold numbers, to be set flush right."""
+    kinds = [column.dtype for _, column in table.frame.items()]
+    return [pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind) for kind in kinds]
+
+
+def csv(table: Table) -> bytes:
+    """All digits; the same table gives the same bytes."""
+    return str(table.frame.to_csv(index=False, lineterminator="\n")).encode()
