@@ -150,6 +150,6 @@ def _filter_normalised(model: nn.Module, name: str, parameter: Tensor, generator
         weight, drawn = weight.reshape(shape), drawn.reshape(shape)
     else:
         across = tuple(range(1, parameter.ndim))
-    scale = weight.norm(dim=across, keepdim=True) / drawn.norm(dim=across, keepdim=True)
+    scale = (weight.pow(2).sum(across, keepdim=True) / drawn.pow(2).sum(across, keepdim=True)).sqrt()
     direction: Tensor = (drawn * scale).reshape(parameter.shape)
     return direction.to(parameter)

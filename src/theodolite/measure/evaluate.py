@@ -50,7 +50,7 @@ def evaluate(objective: Objective, basis: Basis, weights: Tensor) -> Values:
 
             def one(row: Tensor, forward: Any = forward, targets: Any = batch[1]) -> tuple[Tensor, Tensor]:
                 outputs = forward(row)
-                return objective.loss(outputs, targets), _share_right(outputs, targets)
+                return objective.loss(outputs, targets).reshape(()), _share_right(outputs, targets)
 
             rows = weights.to(device, torch.promote_types(next(iter(basis.values())).dtype, torch.float32))
             if chunk is None:
