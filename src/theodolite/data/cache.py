@@ -6,6 +6,9 @@ A source is a folder of four ``.npy`` files and a ``manifest.json``, which is wr
 import hashlib
 import json
 import os
+import shutil
+import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +25,7 @@ from theodolite.data.arrays import Array, Arrays, Progress, pixel_statistics, si
 from theodolite.errors import DataCorrupt, DataError
 
 FORMAT = 1  # raised when the files of an entry change their meaning; older entries are made again
+SCRATCH = ".fetch-"  # beginning of a folder for what is only needed while a set is fetched
 PART = ".part"  # ending of a file not yet whole
 NAMES = ("train_inputs", "train_targets", "test_inputs", "test_targets")
 
@@ -67,7 +71,7 @@ def keep(name: str, make: Callable[[], tuple[Arrays, str]], *, stamp: str = "", 
         entry = None  # judged again below: another process may be writing it just now
     if entry is not None:
         return entry
-    with _writing(name), _lock(name, progress):
+    with _lock(name, progress):
         try:
             entry = read(name, stamp)
         except DataCorrupt as error:
@@ -75,7 +79,8 @@ def keep(name: str, make: Callable[[], tuple[Arrays, str]], *, stamp: str = "", 
         if entry is not None:
             return entry
         arrays, origin = make()
-        _write(name, arrays, origin, stamp)
+        with _disk(name):
+            _write(name, arrays, origin, stamp)
         made = read(name, stamp, fresh=True)
     if made is None:
         raise DataError(f"expected '{name}' in {root()} right after writing it, but it is gone. Run the command again.")
@@ -92,10 +97,11 @@ def read(name: str, stamp: str = "", *, fresh: bool = False) -> Entry | None:
         DataCorrupt: a file is cut, altered or missing; the message names it.
     """
     folder = root() / name
-    manifest = _manifest(folder / "manifest.json")
-    if manifest is None or manifest["format"] != FORMAT or (stamp and manifest["stamp"] != stamp):
-        return None
-    arrays = {key: _array(folder / f"{key}.npy", **manifest["files"][key]) for key in NAMES}
+    with _disk(name):
+        manifest = _manifest(folder / "manifest.json")
+        if manifest is None or manifest["format"] != FORMAT or (stamp and manifest["stamp"] != stamp):
+            return None
+        arrays = {key: _array(folder / f"{key}.npy", **manifest["files"][key]) for key in NAMES}
     return Entry(
         Arrays(**arrays, classes=manifest["classes"], peak=manifest["peak"]),
         manifest["mean"],
@@ -119,34 +125,36 @@ def holds(name: str) -> bool:
 @contextmanager
 def scratch() -> Iterator[Path]:
     """A folder for what is only needed while a set is fetched, on the cache's own disk; removed afterwards."""
-    import tempfile
-
-    with _writing("scratch"):
+    with _disk("what is being fetched"):
         root().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root(), prefix=".fetch-", ignore_cleanup_errors=True) as folder:
+        for left in root().glob(f"{SCRATCH}*"):  # by a process that was killed
+            if time.time() - left.stat().st_mtime > 86_400:
+                shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=root(), prefix=SCRATCH, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
 @contextmanager
-def _writing(name: str) -> Iterator[None]:
+def _disk(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise DataError(
-            f"expected to write '{name}' into the cache {root()}, but: {error.strerror or error}. "
-            "Free some space, or set THEODOLITE_CACHE to a folder that may be written."
+            f"expected to keep '{name}' in the cache {root()}, but: {error.strerror or error}. "
+            "Free some space, or set THEODOLITE_CACHE to a folder that may be read and written."
         ) from error
 
 
 @contextmanager
 def _lock(name: str, progress: Progress) -> Iterator[None]:
-    root().mkdir(parents=True, exist_ok=True)
-    lock = FileLock(root() / f".{name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        progress(0, None, f"{name}: another process is fetching it; waiting for that")
-        lock.acquire()
+    with _disk(name):
+        root().mkdir(parents=True, exist_ok=True)
+        lock = FileLock(root() / f".{name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            progress(0, None, f"{name}: another process is fetching it; waiting for that")
+            lock.acquire()
     try:
         yield
     finally:
@@ -189,7 +197,7 @@ def _whole(path: Path) -> Iterator[Any]:
 def _manifest(path: Path) -> dict[str, Any] | None:
     try:
         text = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         whole = json.loads(text)

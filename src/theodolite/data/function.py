@@ -43,7 +43,7 @@ def function_arrays(spec: DataSpec) -> Arrays:
 
     Example:
         >>> function_arrays(DataSpec(source="function:x**2", train=3, test=4)).test_inputs.ravel()
-        array([-1.5 , -1.25,  1.25,  1.5 ])
+        array([-2. , -1.5,  1.5,  2. ])
     """
     low, high = spec.domain
     if not (np.isfinite([low, high]).all() and low < high):

@@ -93,7 +93,7 @@ def _kind(split: Any, column: str) -> str:
 
 
 def _target(split: Any, where: str) -> str:
-    classes = [name for name in split.column_names if _kind(split, name) == "ClassLabel"]
+    classes: list[str] = [name for name in split.column_names if _kind(split, name) == "ClassLabel"]
     if len(classes) == 1:
         return classes[0]
     for name in TARGETS:
