@@ -1,5 +1,7 @@
 """Made findings: numbers with the shape of a real survey, for tests of figures and report and to look at."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 
@@ -61,3 +63,169 @@ def estimates():
             "high": [0.49, 0.91, 1.13, np.inf],
         }
     )
+
+
+def findings(hostile=""):
+    """A survey of two studies; ``hostile`` is put wherever text from a record could come in."""
+    from theodolite.claims import Claim, Evidence, epochs_to_convergence, holm, judge
+    from theodolite.figures.curves import BAND, curves
+    from theodolite.figures.points import CENSORED, MEDIAN, forest, over_factor
+    from theodolite.figures.scales import Axis, Rule
+    from theodolite.findings import Figure, Table
+    from theodolite.report import RunsSummary, StudyFindings
+
+    sweep, (fitted, target), losses = depths(), fits(), learning()
+    runs = sweep.assign(
+        status="done", converged_epoch=sweep["epochs"].mask(sweep["censored"]), epochs=2000, model=sweep["layers"]
+    )
+    records = SimpleNamespace(runs=runs)
+
+    def epochs(function, layers):
+        return epochs_to_convergence(runs[(runs["function"] == function) & (runs["layers"] == layers)])
+
+    claims = [
+        Claim(
+            "deeper-twice-as-fast",
+            f"Model 2 performs significantly better and reaches convergence in less than half the amount of epochs.{hostile}",
+            "report, Figure 1 right",
+            "epochs to convergence, 6 layers / 4 layers, median over seeds, cos",
+            "median_ratio",
+            "below",
+            0.5,
+            lambda _: epochs("cos", 6) / epochs("cos", 4),
+        ),
+        Claim(
+            "exponential-is-harder",
+            "This function was much more difficult for the models to learn.",
+            "report, Figure 2",
+            "epochs to convergence, exp / cos, median over seeds, 4 layers",
+            "median_ratio",
+            "above",
+            1.0,
+            lambda _: epochs("exp", 4) / epochs("cos", 4),
+        ),
+        Claim(
+            "same-depth-alike",
+            "Model 1 and Model 3 have similar performance.",
+            "report, Figure 1 right",
+            "epochs to convergence, 4 layers / 5 layers, median over seeds, cos",
+            "median_ratio",
+            "within",
+            (0.8, 1.25),
+            lambda _: epochs("cos", 4) / epochs("cos", 5),
+        ),
+        Claim(
+            "shallow-converges",
+            "Two layers are enough.",
+            "beyond",
+            "share of seeds that converge within 2,000 epochs, exp, 2 layers",
+            "share",
+            "above",
+            0.9,
+            lambda _: Evidence.exact((epochs("exp", 2).high < np.inf).astype(float)),
+        ),
+    ]
+    verdicts = holm([judge(claim, records, study="made-function", preset="quick") for claim in claims])
+    epoch, loss = Axis("epoch", "epoch", log=True), Axis("loss", "training loss (mean squared error)", log=True)
+    figures = [
+        Figure(
+            "figure-1-fits",
+            f"Fits inside and outside the domain{hostile}",
+            curves(
+                fitted,
+                x=Axis("x", "x"),
+                y=Axis("y", "f(x)", domain=(-3, 3)),
+                series="model",
+                reference=target,
+                rules=[Rule(-1, "", "x"), Rule(1, "end of the training domain", "x")],
+            ),
+            f"cos(3x) and three models trained between the dashed lines, 16 seeds. {BAND}{hostile}",
+            f"Inside the domain all three models lie on the cosine; outside they go straight on.{hostile}",
+            "Each of the 3 models accurately fits the cosine function within the domain of the training data.",
+        ),
+        Figure(
+            "figure-1-learning",
+            "Learning curves",
+            curves(losses, x=epoch, y=loss, series="model", carry=True, rules=[Rule(1e-4, "convergence: 0.0001")]),
+            f"Training loss of three models, 16 seeds. {BAND}",
+            "Model 2 starts higher and ends lower than models 1 and 3.",
+        ),
+        Figure(
+            "depth",
+            "Epochs to convergence by depth",
+            over_factor(
+                sweep,
+                x=Axis("layers", "layers"),
+                y=Axis("epochs", "epochs to convergence", log=True),
+                panel="function",
+                censored="censored",
+                rules=[Rule(2000, "longest training")],
+            ),
+            f"About 670 parameters, 2 to 8 layers, 16 seeds each. {MEDIAN} {CENSORED}",
+            "Epochs fall with depth for both functions.",
+        ),
+        Figure(
+            "estimates",
+            "Epochs relative to Model 1",
+            forest(
+                estimates(),
+                x=Axis("estimate", "ratio of epochs to convergence", log=True),
+                label="label",
+                low="low",
+                high="high",
+                rules=[Rule(0.5, "half", "x"), Rule(1.0, "equal", "x")],
+            ),
+            "Median over seeds with its 95 % interval.",
+            "Model 2 needs less than half the epochs on cos.",
+        ),
+    ]
+    table = pd.DataFrame(
+        {
+            "model": [*MODELS[:2], f"Model 3{hostile}"],
+            "parameters": [671, 675, 740],
+            "layers": [4, 6, 4],
+            "shape": ["1-15-19-16-1", "1-13-12-12-12-12-1", "1-19-17-19-1"],
+            "epochs": [1204.0, 498.5, np.inf],
+            "final loss": [1.2345e-4, 9.87654e-5, np.nan],
+        }
+    )
+    return [
+        StudyFindings(
+            name="made-function",
+            title=f"Deep against shallow on a function{hostile}",
+            question=f"Does a deeper network of the same size learn a function faster?{hostile}",
+            source=f"Figures 1 and 2, Table 1{hostile}",
+            preset="quick",
+            settings={"seeds": 16, "learning rate": 1e-3, "domain": f"-1 to 1{hostile}", "stop": True},
+            tables=[Table("table-1", f"Table 1: the models{hostile}", table, f"Counts include biases.{hostile}")],
+            figures=figures,
+            verdicts=verdicts,
+            runs=RunsSummary(
+                done=95,
+                failed=1,
+                diverged=1,
+                censored=4,
+                seeds=16,
+                wall_seconds=83.2,
+                device="cpu",
+                versions={"theodolite": "0.1.0", "torch": "2.13.0"},
+                errors=[f"Model 1, seed 3: no space left{hostile}"],
+            ),
+            not_shown=f"One optimizer and one learning rate; that depth is the cause is not shown.{hostile}",
+            command=f"theodolite run made-function --preset quick{hostile}",
+        ),
+        StudyFindings(
+            name="made-empty",
+            title="A study without finished runs",
+            question="What does the page show before anything is known?",
+            source="beyond",
+            preset="smoke",
+            settings={},
+            tables=[],
+            figures=[],
+            verdicts=[],
+            runs=RunsSummary(done=0, failed=0, diverged=0, censored=0, seeds=0, wall_seconds=0.0, unfinished=12),
+            not_shown="Anything.",
+            command="theodolite run made-empty",
+        ),
+    ]

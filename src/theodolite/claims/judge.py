@@ -47,6 +47,13 @@ class Claim:
         if isinstance(self.threshold, tuple) != (self.side == "within"):
             raise ValueError(f"expected two thresholds for 'within' and one otherwise in claim '{self.id}'.")
 
+    @property
+    def claimed(self) -> str:
+        """Side and threshold in words: ``below 0.5``, ``between 0.8 and 1.25``."""
+        if isinstance(self.threshold, tuple):
+            return f"between {self.threshold[0]:g} and {self.threshold[1]:g}"
+        return f"{self.side} {self.threshold:g}"
+
     def decide(self, found: Interval) -> Decision:
         """``holds`` where the interval lies wholly on the claimed side, ``fails`` where wholly on the other.
 
@@ -86,7 +93,7 @@ def judge(claim: Claim, records: "Records", *, study: str, preset: str) -> Judge
         id=claim.id,
         sentence=claim.sentence,
         source=claim.source,
-        statistic=claim.statistic,
+        statistic=f"{claim.statistic}; claimed: {claim.claimed}",
         estimate=_finite(found.estimate),
         interval=(_finite(found.low), _finite(found.high)),
         level=LEVEL,

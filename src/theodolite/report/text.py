@@ -21,21 +21,39 @@ def number(value: Any, digits: int = 3) -> str:
     """
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
-    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float | np.floating) and math.isnan(value)):
+    if value is None or value is pd.NA or value is pd.NaT:
         return NONE
     if isinstance(value, int | np.integer):
-        return str(int(value)).replace("-", "−")
-    if not isinstance(value, float | np.floating):
-        return str(value)
+        return f"{int(value)}".replace("-", "−")
+    return _real(float(value), digits) if isinstance(value, float | np.floating) else str(value)
+
+
+def _real(value: float, digits: int) -> str:
+    if math.isnan(value):
+        return NONE
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
     size = abs(value)
-    if size != 0 and (size >= 1e6 or size < 1e-4):
-        text = f"{value:.{digits - 1}e}"
+    if size and not 1e-4 <= size < 1e6:
+        text = f"{size:.{digits - 1}e}"
     else:
-        decimals = max(0, digits - 1 - math.floor(math.log10(size))) if size else 0
-        text = f"{value:.{decimals}f}"
-    return text.replace("-", "−", 1) if value < 0 else text
+        text = f"{size:.{max(0, digits - 1 - math.floor(math.log10(size))) if size else 0}f}"
+    return f"−{text}" if value < 0 else text
+
+
+def setting(value: object) -> str:
+    """A setting as it was given: not rounded, nothing padded.
+
+    >>> [setting(x) for x in (0.001, None, True, (-1.0, 1.0), "cos")]
+    ['0.001', 'none', 'yes', '-1, 1', 'cos']
+    """
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(setting, value))
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
 def estimate(verdict: Verdict) -> str:
@@ -48,15 +66,16 @@ def estimate(verdict: Verdict) -> str:
     if low is not None and high is not None and high > low:
         largest = max(abs(low), abs(high))
         digits = min(8, max(3, 2 + math.ceil(math.log10(largest / (high - low)))))
-    ends = f"{'(−∞' if low is None else '[' + number(low, digits)}, {'∞)' if high is None else number(high, digits) + ']'}"
-    return f"{number(verdict.estimate, digits)} {ends}"
+    begin = "(−∞" if low is None else f"[{number(low, digits)}"
+    end = "∞)" if high is None else f"{number(high, digits)}]"
+    return f"{number(verdict.estimate, digits)} {begin}, {end}"
 
 
 def threshold(verdict: Verdict) -> str:
     """The threshold, or both ends of the margin."""
     if isinstance(verdict.threshold, tuple):
-        return " to ".join(number(end) for end in verdict.threshold)
-    return number(verdict.threshold)
+        return " to ".join(map(setting, verdict.threshold))
+    return setting(verdict.threshold)
 
 
 def decision(verdict: Verdict) -> str:
@@ -95,13 +114,15 @@ def took(study: StudyFindings) -> str:
         f"{runs.done} runs with {runs.seeds} seeds took {duration(runs.wall_seconds)} of one worker's time"
         + (f" on {runs.device}." if runs.device else ".")
     ]
-    for count, what in (
-        (runs.diverged, "diverged"),
-        (runs.censored, "did not converge within their epochs"),
-        (runs.failed, "failed"),
-        (runs.unfinished, "are not finished"),
-    ):
-        parts.append(f"{count} {what}." if count else f"none {what}.")
+    outcomes = {
+        "diverged": runs.diverged,
+        "did not converge within their epochs": runs.censored,
+        "failed": runs.failed,
+        "are not finished": runs.unfinished,
+    }
+    parts += [f"{count} {what}." for what, count in outcomes.items() if count]
+    if not runs.diverged and not runs.failed:
+        parts.append("None diverged or failed.")
     if runs.versions:
         parts.append("Versions: " + ", ".join(f"{name} {version}" for name, version in runs.versions.items()) + ".")
     return " ".join(parts)
