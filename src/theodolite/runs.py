@@ -11,6 +11,7 @@ import torch
 
 from theodolite import data, machine, models, train
 from theodolite.data import Dataset
+from theodolite.errors import SettingError
 from theodolite.models import MLP
 from theodolite.store import records, weights
 from theodolite.study import AnalysisSpec, RunSpec
@@ -73,6 +74,15 @@ class Analysis:
     machine: Mapping[str, Any]
     epochs: int = 1
     cost: float = 1e9  # about a second's worth; nothing is known beforehand
+
+
+def check_device(device: str) -> None:
+    """Raise SettingError where this machine has no such device."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SettingError(f"expected a device of this machine, got '{device}' ({reason}). Use cpu.") from None
 
 
 def plan(

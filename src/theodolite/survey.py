@@ -89,11 +89,13 @@ def run(
     Closing the iterator stops all workers at once and keeps what is finished.
 
     Raises:
+        SettingError: this machine has no such device.
         StoreError: the folder is not a results folder, is in use, or cannot be written.
     """
     from theodolite import runs
     from theodolite.execute import local
 
+    runs.check_device(device)
     with _held(directory):
         files.sweep(directory)
         for item in prepared:
@@ -274,7 +276,10 @@ def _findings(study: Study, record: Records, found: Sequence[Verdict]) -> StudyF
         failed=len(failed),
         diverged=int(done["diverged_epoch"].notna().sum()),
         censored=int((done["convergence"].notna() & ~ended).sum()),
-        seeds=done["seed"].nunique(),
+        unfinished=int(record.runs["status"].isin(["missing", "running"]).sum()),
+        seeds=pd.concat([done["seed"], record.analyses["seed"]]).nunique()
+        if len(record.analyses)
+        else done["seed"].nunique(),
         wall_seconds=float(done["wall_seconds"].sum() + record.analyses["wall_seconds"].sum()),
         device=f"{facts['device']}, {facts['processor']}",
         versions=facts["versions"],
@@ -285,7 +290,8 @@ def _findings(study: Study, record: Records, found: Sequence[Verdict]) -> StudyF
         title=study.title,
         question=study.question,
         source=study.source,
-        settings={"preset": record.plan.preset, **record.plan.settings},
+        preset=record.plan.preset,
+        settings=record.plan.settings,
         tables=study.tables(record),
         figures=study.figures(record),
         verdicts=found,

@@ -55,7 +55,7 @@ def function_arrays(spec: DataSpec) -> Arrays:
             f"expected classes for random labels, but '{spec.source}' has numbers as targets. Set random_labels=0."
         )
     text = spec.source.removeprefix(PREFIX).strip()
-    function = NAMED[text][1] if text in NAMED else _parse(text)
+    function = _function(text)
     inside = np.linspace(low, high, spec.train or POINTS)
     outside = _outside(low, high, spec.test or POINTS)
     return Arrays(
@@ -66,6 +66,24 @@ def function_arrays(spec: DataSpec) -> Arrays:
         classes=None,
         peak=None,
     )
+
+
+def evaluate(source: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values of a function source, such as ``function:cos``, at points of one's own ``(N,)``.
+
+    Raises:
+        ExpressionError: not a function of x, or NaN or infinite at one of the points.
+
+    Example:
+        >>> evaluate("function:x**2", np.array([1.0, 3.0]))
+        array([1., 9.])
+    """
+    text = source.removeprefix(PREFIX).strip()
+    return _values(_function(text), x, text, "among the points asked for")
+
+
+def _function(text: str) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    return NAMED[text][1] if text in NAMED else _parse(text)
 
 
 def _outside(low: float, high: float, points: int) -> NDArray[np.float64]:

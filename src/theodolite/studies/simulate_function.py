@@ -18,9 +18,8 @@ from theodolite.claims import Claim, Evidence, Kind, epochs_to_convergence, inte
 from theodolite.data import DataSpec
 from theodolite.figures.curves import BAND, curves
 from theodolite.figures.points import over_factor
-from theodolite.figures.theme import Axis, Rule
+from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
-from theodolite.models.budget import architectures
 from theodolite.models.description import MLP, Activation
 from theodolite.store.records import Records
 from theodolite.study import RunSpec, Seeds, Settings, Study, Training
@@ -86,7 +85,7 @@ def measure(spec: RunSpec, outcome: "Outcome") -> Mapping[str, pd.DataFrame]:
     """The fit on a grid inside and outside the domain, and its errors at points that were not trained on."""
     low, high = spec.data.domain
     step = (high - low) / GRID
-    x = low - (high - low) / 2 + step * (np.arange(2 * GRID) + 0.5)  # midpoints: none of them is a training point
+    x = low - (high - low) / 2 + step * (np.arange(2 * GRID, dtype=np.float64) + 0.5)  # midpoints: none of them is a training point
     within = (x > low) & (x < high)
     y = data.evaluate(spec.data.source, x)
     fit = outcome.predict(x[:, None])[:, 0]
@@ -414,6 +413,8 @@ def _mlp(hidden: tuple[int, ...], settings: SimulateFunction) -> MLP:
 
 def _at_budget(layers: int, settings: SimulateFunction) -> MLP:
     """The most balanced network with this many layers whose count is nearest to the budget, within 2 %."""
+    from theodolite.models.budget import architectures
+
     found = architectures(BUDGET, layers, tolerance=BUDGET // 50, limit=200)
     best = min(found, key=lambda model: abs(model.parameters - BUDGET))
     return _mlp(best.hidden, settings)

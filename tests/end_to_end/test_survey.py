@@ -1,0 +1,255 @@
+"""A whole survey through the command line: interrupted, killed, resumed, and what is read when something is wrong."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SMALL = ["--preset", "smoke", "--set", "epochs=200", "--set", "batch_epochs=20", "--set", "points=64"]
+LONG = ["--preset", "smoke", "--set", "epochs=6000", "--set", "batch_size=null", "--seeds", "4"]
+
+
+def theodolite(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "theodolite", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, **options)
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "theodolite", *arguments]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def wait_for_runs(directory: Path, state: str, count: int) -> None:
+    deadline = time.monotonic() + 120
+    while sum(f'"state": "{state}"' in p.read_text() for p in directory.glob("*/runs/*/status.json")) < count:
+        assert time.monotonic() < deadline, "no run got that far"
+        time.sleep(0.02)
+
+
+def workers_of(parent: int) -> list[int]:
+    """Child processes that run jobs (not multiprocessing's resource tracker)."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(c) for c in children if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
+
+
+def tables(directory: Path) -> dict[str, bytes]:
+    """Every table and verdict of a survey, byte by byte."""
+    found = [*directory.glob("*/tables/*"), *directory.glob("*/claims.json")]
+    return {str(path.relative_to(directory)): path.read_bytes() for path in found}
+
+
+def finished(directory: Path) -> dict[str, int]:
+    """Runs that are done, with the time their status was written."""
+    done = [p for p in directory.glob("*/runs/*/status.json") if '"state": "done"' in p.read_text()]
+    return {path.parent.name: path.stat().st_mtime_ns for path in done}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("small") / "results"
+    done = theodolite("run", "simulate-function", *SMALL, "--out", str(directory))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return directory
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("undisturbed") / "results"
+    done = theodolite("run", "simulate-function", *LONG, "--out", str(directory))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return directory
+
+
+def test_one_command_gives_page_tables_figures_and_verdicts(small):
+    study = small / "simulate-function"
+    assert (small / "report.html").stat().st_size > 10_000
+    assert (small / "report.md").exists()
+    assert {p.suffix for p in (study / "figures").iterdir()} == {".png", ".svg", ".pdf"}
+    assert {p.name for p in (study / "tables").iterdir()} == {"table-1.csv", "table-1.md"}
+    claims = json.loads((study / "claims.json").read_text())
+    assert [c["id"] for c in claims] == [
+        "fits-inside", "fails-outside", "same-depth-alike", "deeper-twice-as-fast", "deeper-starts-slower",
+        "deeper-ends-lower", "exponential-is-harder",
+    ]  # fmt: skip
+    assert {c["seeds"] for c in claims} == {3}
+
+
+def test_the_same_command_again_trains_nothing_anew(small):
+    before, shown = finished(small), tables(small)
+    again = theodolite("run", "simulate-function", *SMALL, "--out", str(small))
+    assert again.returncode == 0
+    assert finished(small) == before
+    assert tables(small) == shown
+
+
+def test_the_number_of_workers_and_the_grouping_change_no_number(small, tmp_path):
+    one = theodolite("run", "simulate-function", *SMALL, "--jobs", "1", "--out", str(tmp_path / "one"))
+    assert one.returncode == 0, one.stderr
+    assert tables(tmp_path / "one") == tables(small)
+
+
+def test_a_worker_killed_midway_costs_only_its_own_runs(undisturbed, tmp_path):
+    survey = start("run", "simulate-function", *LONG, "--out", str(tmp_path / "r"))
+    wait_for_runs(tmp_path / "r", "running", 1)
+    os.kill(workers_of(survey.pid)[0], signal.SIGKILL)
+    output, _ = survey.communicate(timeout=240)
+    assert survey.returncode == 0, output
+    assert tables(tmp_path / "r") == tables(undisturbed)
+
+
+def test_the_whole_program_killed_midway_loses_no_finished_run_and_ends_byte_for_byte_alike(undisturbed, tmp_path):
+    directory = tmp_path / "r"
+    survey = start("run", "simulate-function", *LONG, "--jobs", "1", "--out", str(directory))
+    wait_for_runs(directory, "done", 3)
+    os.killpg(survey.pid, signal.SIGKILL)
+    survey.communicate(timeout=30)
+    kept = finished(directory)
+    assert 3 <= len(kept) < 24
+    status = json.loads(theodolite("status", str(directory), "--json").stdout)
+    assert status[0]["done"] == len(kept)
+    assert status[0]["running"] == 0
+    again = theodolite("run", "simulate-function", *LONG, "--out", str(directory))
+    assert again.returncode == 0, again.stderr
+    assert {name: finished(directory)[name] for name in kept} == kept
+    assert tables(directory) == tables(undisturbed)
+
+
+def test_ctrl_c_stops_within_two_seconds_and_says_how_to_go_on(tmp_path):
+    survey = start("run", "simulate-function", *LONG, "--out", str(tmp_path / "r"))
+    wait_for_runs(tmp_path / "r", "running", 1)
+    started = time.monotonic()
+    os.killpg(survey.pid, signal.SIGINT)
+    output, _ = survey.communicate(timeout=30)
+    assert time.monotonic() - started < 2
+    assert survey.returncode == 130
+    assert "To go on: theodolite run simulate-function --preset smoke" in output
+    assert "Traceback" not in output
+
+
+def test_a_damaged_record_is_named_by_the_report_and_redone_by_the_next_run(small, tmp_path):
+    directory = tmp_path / "r"
+    shutil.copytree(small, directory)
+    victim = min(directory.glob("*/runs/*/metrics.parquet"))
+    victim.write_bytes(victim.read_bytes()[:-7])
+    report = theodolite("report", str(directory))
+    assert report.returncode == 2
+    assert str(victim) in report.stderr.replace("\n", "")
+    assert theodolite("run", "simulate-function", *SMALL, "--out", str(directory)).returncode == 0
+    assert tables(directory) == tables(small)
+
+
+def test_the_report_is_rebuilt_from_a_copied_folder_without_torch(small, tmp_path):
+    directory = tmp_path / "copy"
+    shutil.copytree(small, directory)
+    for path in [*directory.glob("*/tables/*"), *directory.glob("*/claims.json"), directory / "report.html"]:
+        path.unlink()
+    script = "import sys; sys.modules['torch'] = None; from theodolite.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", script, "report", str(directory)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert tables(directory) == tables(small)
+    assert (directory / "report.html").read_bytes() == (small / "report.html").read_bytes()
+
+
+def test_two_surveys_do_not_write_into_one_folder_at_once(tmp_path):
+    first = start("run", "simulate-function", *LONG, "--out", str(tmp_path / "r"))
+    try:
+        wait_for_runs(tmp_path / "r", "running", 1)
+        second = theodolite("run", "simulate-function", *LONG, "--out", str(tmp_path / "r"))
+        assert second.returncode == 2
+        assert "another survey is writing" in second.stderr
+        status = json.loads(theodolite("status", str(tmp_path / "r"), "--json").stdout)
+        assert status[0]["running"] >= 1
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.communicate()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "simulate-funtion"], "Did you mean 'simulate-function'?"),
+        (["run", "simulate-function", "--preset", "quik"], "Did you mean 'quick'?"),
+        (["run", "simulate-function", "--set", "epoch=3"], "Did you mean 'epochs'?"),
+        (["run", "simulate-function", "--set", "epochs"], "expected --set key=value, got 'epochs'"),
+        (["run", "simulate-function", "--set", "epochs=-3"], "setting 'epochs' of simulate-function"),
+        (["run", "simulate-function", "--set", "learning_rate=fast"], "learning_rate"),
+        (["run", "simulate-function", "--set", 'functions=["cos("]'], "cos("),
+        (["run", "simulate-function", "--engine", "cloud"], "there is no engine 'cloud'"),
+        (["run", "simulate-function", "--seeds", "0"], "seeds"),
+        (["run", "simulate-function", "--device", "cuda:99"], "cuda:99"),
+        (["report", "nowhere"], "expected a results folder"),
+        (["claims", "nowhere"], "expected a results folder"),
+        (["status", "nowhere"], "expected a results folder"),
+        (["data", "minst"], "Did you mean 'mnist'?"),
+        (["budget", "--parameters", "12", "--layers", "4"], "the closest have"),
+        (["list", "nothing"], "there is no study 'nothing'"),
+        (["frobnicate"], "No such command"),
+        (["run"], "Missing argument"),
+    ],
+)
+def test_wrong_use_is_one_clear_paragraph_and_exit_code_two(arguments, said, tmp_path):
+    done = theodolite(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("*.json")), "something was written"
+
+
+def test_a_folder_that_may_not_be_written_is_one_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = theodolite("run", "simulate-function", *SMALL, "--out", str(tmp_path / "file" / "r"))
+    assert done.returncode == 2
+    assert "a part of its path is a file" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_ends_in_one_clear_error_and_keeps_what_is_finished(small):
+    script = (
+        "import errno, sys\n"
+        "from pathlib import Path\n"
+        "def full(self, content): raise OSError(errno.ENOSPC, 'No space left on device')\n"
+        "Path.write_bytes = full\n"
+        "from theodolite.cli import main\n"
+        "main()\n"
+    )
+    before = tables(small)
+    done = subprocess.run([sys.executable, "-c", script, "report", str(small)], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "the disk is full. Free some space" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert tables(small) == before
+
+
+def test_a_folder_of_another_format_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "theodolite.json").write_text('{"format": 999}')
+    done = theodolite("run", "simulate-function", *SMALL, "--out", str(tmp_path))
+    assert done.returncode == 2
+    assert "has format 999" in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["theodolite.json"]
+
+
+def test_lists_are_there_for_programs_too(small):
+    for arguments in (
+        ["list"],
+        ["list", "simulate-function"],
+        ["data"],
+        ["claims", str(small)],
+        ["status", str(small)],
+    ):
+        done = theodolite(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)
+
+
+def test_progress_is_plain_lines_away_from_a_terminal(tmp_path):
+    done = theodolite("run", "simulate-function", *SMALL, "--seeds", "2", "--out", str(tmp_path / "r"))
+    assert "simulate-function: 100%" in done.stdout
+    assert "\x1b[" not in done.stdout
