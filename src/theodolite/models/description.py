@@ -70,7 +70,7 @@ class CNN(_Description):
     @property
     def flat(self) -> int:
         """Numbers that reach the first linear layer."""
-        shrink = 2 ** len(self.channels)
+        shrink = 1 << len(self.channels)
         return self.channels[-1] * (self.image[1] // shrink) * (self.image[2] // shrink)
 
     @property

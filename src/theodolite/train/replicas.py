@@ -86,7 +86,7 @@ def train_replicas(
     # Neighbours of equal learning rate share the optimizer's kernel.
     order = sorted(range(len(replicas)), key=lambda number: replicas[number].learning_rate)
     outcomes: dict[int, Outcome] = {}
-    with _one_thread():
+    with _one_arithmetic():
         for start in range(0, len(order), width):
             members = order[start : start + width]
 
@@ -149,14 +149,20 @@ def _new_stack(
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """More threads would cut elementwise loops where no slab ends; the caller's number of them comes back."""
-    before = torch.get_num_threads()
+def _one_arithmetic() -> Iterator[None]:
+    """Keep PyTorch on one way to each number; the caller's settings come back.
+
+    More threads would cut elementwise loops where no slab ends. oneDNN would take over some kernels (GELU) only where
+    memory is contiguous, which it is for a single replica and not for several.
+    """
+    threads, onednn = torch.get_num_threads(), torch.backends.mkldnn.enabled
     torch.set_num_threads(1)
+    torch.backends.mkldnn.enabled = False
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
+        torch.backends.mkldnn.enabled = onednn
 
 
 def _check(architecture: MLP, data: TrainingData, training: Training, replicas: Sequence[Replica]) -> None:
