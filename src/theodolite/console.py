@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
@@ -39,7 +40,7 @@ def complain(error: Exception) -> None:
 
 def table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
     """Rows of a list as a table; numbers to the right."""
-    view = Table(title=title, title_justify="left", header_style="bold")
+    view = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
     for column in columns:
         numbers = any(type(row[column]) in (int, float) for row in rows)
         view.add_column(column, justify="right" if numbers else "left", overflow="fold")
@@ -49,22 +50,29 @@ def table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str])
 
 
 def verdicts(found: Sequence["Verdict"]) -> Table:
-    """The verdicts of a survey; the mark beside Holm's correction where it differs."""
-    view = Table(title="Verdicts", title_justify="left", header_style="bold")
-    for column in ("study", "claim", "verdict", "estimate [95 % interval]", "threshold", "seeds"):
-        view.add_column(column, overflow="fold")
-    for verdict in found:
-        mark, colour = MARKS[verdict.verdict]
-        if verdict.verdict_holm != verdict.verdict:
-            mark += f" ({verdict.verdict_holm} with Holm)"
-        low, high = verdict.interval
-        estimate = (
-            "none" if verdict.estimate is None else f"{_number(verdict.estimate)} [{_end(low, '−')}, {_end(high, '+')}]"
+    """The verdicts of a survey, study by study; Holm's correction is named where it changes one."""
+    view = Table(title="Verdicts", title_justify="left", header_style="bold", box=SIMPLE_HEAD)
+    for column in ("claim", "verdict", "estimate [95 %]", "threshold", "seeds"):
+        view.add_column(
+            column, overflow="fold", no_wrap=column == "claim", justify="right" if column == "seeds" else "left"
         )
-        view.add_row(
-            verdict.study, verdict.id, Text(mark, colour), estimate, _threshold(verdict.threshold), str(verdict.seeds)
-        )
+    for study in dict.fromkeys(verdict.study for verdict in found):
+        view.add_section()
+        view.add_row(Text(study, "bold"))
+        for verdict in found:
+            if verdict.study == study:
+                view.add_row(*_verdict(verdict))
     return view
+
+
+def _verdict(verdict: "Verdict") -> tuple[Text | str, ...]:
+    mark, colour = MARKS[verdict.verdict]
+    if verdict.verdict_holm != verdict.verdict:
+        mark += f" ({verdict.verdict_holm} with Holm)"
+    low, high = verdict.interval
+    estimate = "none" if verdict.estimate is None else f"{verdict.estimate:.3g}"
+    between = f"[{_end(low, '−')}, {_end(high, '+')}]"
+    return verdict.id, Text(mark, colour), f"{estimate} {between}", _threshold(verdict), str(verdict.seeds)
 
 
 def failures(study: str, errors: Mapping[str, str]) -> None:
@@ -164,16 +172,13 @@ def _rate(part: "survey.Progress", started: float) -> str:
     return f"{rate / 1e6:.3g} M samples/s" if rate >= 1e6 else f"{rate / 1e3:.3g} k samples/s"
 
 
-def _number(value: float) -> str:
-    return f"{value:.3g}"
-
-
 def _end(value: float | None, sign: str) -> str:
-    return f"{sign}∞" if value is None else _number(value)
+    return f"{sign}∞" if value is None else f"{value:.3g}"
 
 
-def _threshold(value: float | tuple[float, float]) -> str:
-    return f"{value[0]:.3g} to {value[1]:.3g}" if isinstance(value, tuple) else _number(value)
+def _threshold(verdict: "Verdict") -> str:
+    value = verdict.threshold
+    return f"{value[0]:.3g} to {value[1]:.3g}" if isinstance(value, tuple) else f"{value:.3g}"
 
 
 def _text(value: Any) -> str:

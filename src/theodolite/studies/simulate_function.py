@@ -85,7 +85,9 @@ def measure(spec: RunSpec, outcome: "Outcome") -> Mapping[str, pd.DataFrame]:
     """The fit on a grid inside and outside the domain, and its errors at points that were not trained on."""
     low, high = spec.data.domain
     step = (high - low) / GRID
-    x = low - (high - low) / 2 + step * (np.arange(2 * GRID, dtype=np.float64) + 0.5)  # midpoints: none of them is a training point
+    x = (
+        low - (high - low) / 2 + step * (np.arange(2 * GRID, dtype=np.float64) + 0.5)
+    )  # midpoints: none of them is a training point
     within = (x > low) & (x < high)
     y = data.evaluate(spec.data.source, x)
     fit = outcome.predict(x[:, None])[:, 0]
@@ -153,7 +155,7 @@ def _fit_figure(fits: pd.DataFrame, function: str, number: int, settings: Mappin
         chart,
         caption,
         f"The fits follow {function} inside the domain of the training data and leave it outside.",
-        "report: each of the 3 models accurately fits the cosine function within the domain of the training data"
+        "Each of the 3 models accurately fits the cosine function within the domain of the training data"
         if function == "cos"
         else "",
     )
@@ -181,9 +183,9 @@ def _learning_figure(
         f"Training loss of the three models on {function}, {batch} Adam. The line: the convergence fixed beforehand, "
         f"{settings['convergence']:g} of the target's variance. {seeds} seeds. {BAND}",
         f"Training loss of three models on {function} falls over the epochs; which one is lowest is in table 1.",
-        "report: Model 2 reaches convergence in less than half the amount of epochs"
+        "Model 2 reaches convergence in less than half the amount of epochs"
         if function == "cos"
-        else "report: the loss value for model 2 plummets while models 1 and 3 take much longer",
+        else "the loss value for model 2 plummets while models 1 and 3 take much longer",
     )
 
 
