@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
@@ -79,8 +78,8 @@ def path_plane(model: nn.Module, checkpoints: Sequence[Mapping[str, Tensor]]) ->
     names = [n for n, p in model.named_parameters() if p.requires_grad]
     flat = _flat(points, names)
     path = flat - flat[-1]
-    fit = PCA(n_components=2, svd_solver="full").fit(path.numpy())
-    if not np.all(np.isfinite(fit.explained_variance_ratio_)) or fit.explained_variance_[1] == 0:
+    fit = PCA(n_components=2, svd_solver="full").fit(path.numpy()) if path.any() and path.shape[1] > 1 else None
+    if fit is None or fit.explained_variance_ratio_[1] < 1e-12:  # what float32 leaves of a straight line
         raise BadModel("expected a path that spans a plane, but its checkpoints are one point or lie on a line.")
     shares = fit.explained_variance_ratio_
     kind = "principal components of a training path"
