@@ -154,7 +154,7 @@ class Registry(Server):
 
 def _tarball(files):
     archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w:gz", compresslevel=1) as tar:
+    with tarfile.open(fileobj=archive, mode="w:gz", compresslevel=0) as tar:
         for name, content in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
@@ -260,7 +260,7 @@ def npm_registry():
 
 @pytest.fixture
 def python(tmp_path):
-    """Start a Python of its own, warnings as errors: the libraries of the Hub read their settings once, when imported."""
+    """Start a Python of its own, warnings as errors: the Hub's libraries read their settings once, when imported."""
 
     def start(code, **environment):
         settings = {"HF_HOME": str(tmp_path / "hf"), "THEODOLITE_CACHE": str(tmp_path / "cache"), **environment}

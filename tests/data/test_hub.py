@@ -18,7 +18,8 @@ try:
     facts = fetch([sys.argv[1] if len(sys.argv) > 1 else SOURCE])[0]
     data = load(DataSpec(source=SOURCE))
     said = {"origin": facts.origin, "classes": data.classes, "inputs": data.train_inputs.tolist(),
-            "targets": data.train_targets.tolist(), "test": data.test_targets.tolist(), "type": str(data.train_inputs.dtype)}
+            "targets": data.train_targets.tolist(), "test": data.test_targets.tolist(),
+            "type": str(data.train_inputs.dtype)}
 except TheodoliteError as error:
     said = {"error": type(error).__name__, "message": str(error)}
 print(json.dumps(said | {"seconds": time.monotonic() - start}))
@@ -138,6 +139,14 @@ def test_a_table_without_the_published_bytes_is_not_taken_for_mnist(hub_server, 
         "THEODOLITE_DATA",
     ):
         assert words in got["message"]
+
+
+def test_a_table_with_other_columns_is_not_taken_for_mnist(hub_server, python, parquet):
+    content = parquet("picture", np.zeros((2, 28, 28), np.uint8), np.arange(2))
+    files = {"data/train.parquet": content, "data/test.parquet": content}
+    got = fetch(python, "mnist", HF_ENDPOINT=hub_server("ylecun/mnist", files).url, PATH="/nowhere")
+    assert got["error"] == "DataUnavailable"
+    assert "the Hub: the table ylecun/mnist of the Hub is not as it was published" in got["message"]
 
 
 def test_an_unreachable_everything_says_each_reason_once(python):

@@ -51,7 +51,7 @@ def test_after_three_cut_transfers_npm_has_the_last_word(server):
 def test_a_package_that_does_not_exist_is_not_asked_for_again(server):
     server()
     told = []
-    with pytest.raises(DataUnavailable, match="npm could not get other-set@1.0.0: code E404"):
+    with pytest.raises(DataUnavailable, match=r"npm could not get other-set@1\.0\.0: code E404"):
         npm.members("other-set@1.0.0", WANTED, progress=lambda *values: told.append(values))
     assert not any("trying again" in text for _, _, text in told)
 

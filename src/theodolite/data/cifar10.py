@@ -117,7 +117,7 @@ def parts_of_table(splits: Mapping[str, Any]) -> Parts:
     parts = {}
     for split, names in (("train", TRAIN), ("test", ["test_batch"])):
         images = table.images(splits[split], "img")
-        labels = np.asarray(splits[split]["label"], np.uint8)
+        labels = np.asarray(table.values(splits[split], "label"), np.uint8)
         rows = -(-len(images) // len(names))
         for number, name in enumerate(names):
             own = slice(number * rows, (number + 1) * rows)

@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 from theodolite.data import cache, table
 from theodolite.data.arrays import Arrays, Progress
 from theodolite.data.transfer import Broken, retried
-from theodolite.errors import DataUnavailable, UnknownName
+from theodolite.errors import DataCorrupt, DataUnavailable, UnknownName
 
 T = TypeVar("T")
 
@@ -42,6 +42,7 @@ def from_hub(name: str, convert: Callable[[Mapping[str, Any]], T], progress: Pro
 
     Raises:
         DataUnavailable: the Hub cannot be reached or does not have it; holds the library's own words.
+        DataCorrupt: what it has cannot be converted.
     """
     from huggingface_hub import constants
 
@@ -57,7 +58,10 @@ def from_hub(name: str, convert: Callable[[Mapping[str, Any]], T], progress: Pro
     with cache.scratch() as folder, quiet():
         splits = retried(lambda: _load(name, folder), told=lambda text: progress(0, None, text))
         progress(0, None, f"decoding {name}")
-        return convert(splits)
+        try:
+            return convert(splits)
+        except (KeyError, ValueError, TypeError, OverflowError) as error:
+            raise DataCorrupt(f"the table {name} of the Hub is not as it was published: {_line(error)}") from error
 
 
 def unreachable(endpoint: str, patience: float = PATIENCE) -> str:
@@ -84,10 +88,12 @@ def unreachable(endpoint: str, patience: float = PATIENCE) -> str:
 
 def _load(name: str, folder: Path) -> Any:
     from datasets import load_dataset
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         return load_dataset(name, cache_dir=str(folder))
+    except LocalEntryNotFoundError as error:  # a kind of FileNotFoundError, but it means that the network failed
+        raise Broken(f"fetching '{name}' from the Hub broke: {_line(error)}") from error
     except (FileNotFoundError, ValueError) as error:
         raise DataUnavailable(f"the Hub gave no data set '{name}': {_line(error)}") from error
     except HfHubHTTPError as error:

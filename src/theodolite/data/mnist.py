@@ -68,7 +68,7 @@ def parts_of_table(splits: Mapping[str, Any]) -> Parts:
     parts = {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
         images = table.images(splits[split], "image")
-        labels = np.asarray(splits[split]["label"], np.uint8)
+        labels = np.asarray(table.values(splits[split], "label"), np.uint8)
         parts[f"{prefix}-images-idx3-ubyte"] = _idx(images[:, 0])
         parts[f"{prefix}-labels-idx1-ubyte"] = _idx(labels)
     return parts

@@ -61,6 +61,11 @@ def images(split: Any, column: str) -> Array:
     return result
 
 
+def values(split: Any, column: str) -> Any:
+    """A column as a list, without decoding the images beside it."""
+    return split.select_columns([column]).with_format(None)[:][column]
+
+
 def _decoded(split: Any, column: str) -> Iterator[Array]:
     from datasets import Image
     from PIL import Image as Pictures
@@ -130,21 +135,21 @@ def _numbers(split: Any, columns: list[str], where: str) -> Array:
     parts = []
     for column in columns:
         try:
-            values = np.asarray(split.with_format(None)[:][column], dtype=np.float32)
+            numbers = np.asarray(values(split, column), dtype=np.float32)
         except (ValueError, TypeError) as error:
             raise DataCorrupt(
                 f"expected numbers, as many in each row, in column '{column}' of {where}: {error}"
             ) from error
-        if not np.isfinite(values).all():
+        if not np.isfinite(numbers).all():
             raise DataCorrupt(
                 f"expected finite numbers in column '{column}' of {where}, got NaN or infinity. Clean it first."
             )
-        parts.append(values.reshape(len(split), -1))
+        parts.append(numbers.reshape(len(split), -1))
     return np.concatenate(parts, axis=1)
 
 
 def _targets(train: Any, test: Any, column: str, where: str) -> tuple[Array, Array, int | None]:
-    both = [np.asarray(split.with_format(None)[:][column]) for split in (train, test)]
+    both = [np.asarray(values(split, column)) for split in (train, test)]
     known = getattr(train.features[column], "names", None)
     if any(part.ndim != 1 or part.dtype == object for part in both):
         raise DataUnavailable(
@@ -160,5 +165,5 @@ def _targets(train: Any, test: Any, column: str, where: str) -> tuple[Array, Arr
                 f"expected classes 0 to {len(known) - 1} in column '{column}' of {where}, got some without a label."
             )
         return both[0].astype(np.int64), both[1].astype(np.int64), len(known)
-    values = np.unique(np.concatenate(both))
-    return np.searchsorted(values, both[0]), np.searchsorted(values, both[1]), len(values)
+    kinds = np.unique(np.concatenate(both))
+    return np.searchsorted(kinds, both[0]), np.searchsorted(kinds, both[1]), len(kinds)
