@@ -13,7 +13,7 @@ from theodolite.measure.objective import Data, Loss, Objective, objective
 from theodolite.measure.renewal import renewed
 from theodolite.measure.results import Result
 
-ALPHAS = [i / 20 for i in range(-20, 41)]  # -1 to 2, as the report's Figure 11 has it; 0 and 1 are exact
+ALPHAS = tuple(i / 20 for i in range(-20, 41))  # -1 to 2, as the report's Figure 11 has it; 0 and 1 are exact
 
 
 @dataclass(frozen=True, slots=True)
