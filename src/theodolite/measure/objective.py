@@ -108,7 +108,7 @@ def objective(model: nn.Module, loss: Loss, data: Data, *, parameters: str | Non
 
     Raises:
         BadModel: no parameter is left, or one holds NaN.
-        BadData: no batch, an iterator that can be read once only, or NaN in inputs.
+        BadData: no batch, an iterator that can be read once only, NaN in inputs, or shapes that do not fit.
         BadLoss: the loss is not a finite scalar.
         NotDeterministic: two passes over the first batch differ (Dropout in training mode).
     """
@@ -205,7 +205,15 @@ def _check(data: Iterable[Any]) -> int:
 def _check_loss(objective: Objective) -> None:
     own = {name: p.detach() for name, p in objective.model.named_parameters() if name in objective.names}
     batch, _ = next(objective.batches())
-    first, second = objective.batch_loss(own, batch), objective.batch_loss(own, batch)
+    try:
+        first, second = objective.batch_loss(own, batch), objective.batch_loss(own, batch)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise BadData(
+            f"expected data that model and loss accept, got an error from the first batch: {error}. "
+            "Check the shapes and types of inputs and targets."
+        ) from error
     if not isinstance(first, Tensor) or first.numel() != 1:
         got = f"shape {tuple(first.shape)}" if isinstance(first, Tensor) else type(first).__name__
         raise BadLoss(f"expected the loss to be a scalar mean over samples, got {got}. Use reduction='mean'.")
