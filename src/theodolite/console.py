@@ -40,10 +40,10 @@ def complain(error: Exception) -> None:
 
 def table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
     """Rows of a list as a table; numbers to the right."""
-    view = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
-    for column in columns:
+    view = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for number, column in enumerate(columns):
         numbers = any(type(row[column]) in (int, float) for row in rows)
-        view.add_column(column, justify="right" if numbers else "left", overflow="fold")
+        view.add_column(column, justify="right" if numbers else "left", overflow="fold", no_wrap=number == 0)
     for row in rows:
         view.add_row(*(Text(_text(row[column])) for column in columns))
     return view
@@ -51,7 +51,7 @@ def table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str])
 
 def verdicts(found: Sequence["Verdict"]) -> Table:
     """The verdicts of a survey, study by study; Holm's correction is named where it changes one."""
-    view = Table(title="Verdicts", title_justify="left", header_style="bold", box=SIMPLE_HEAD)
+    view = Table(title="Verdicts", title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for column in ("claim", "verdict", "estimate [95 %]", "threshold", "seeds"):
         view.add_column(
             column, overflow="fold", no_wrap=column == "claim", justify="right" if column == "seeds" else "left"

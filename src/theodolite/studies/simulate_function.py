@@ -20,6 +20,7 @@ from theodolite.figures.curves import BAND, curves
 from theodolite.figures.points import over_factor
 from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
+from theodolite.models.budget import architectures
 from theodolite.models.description import MLP, Activation
 from theodolite.store.records import Records
 from theodolite.study import RunSpec, Seeds, Settings, Study, Training
@@ -415,8 +416,6 @@ def _mlp(hidden: tuple[int, ...], settings: SimulateFunction) -> MLP:
 
 def _at_budget(layers: int, settings: SimulateFunction) -> MLP:
     """The most balanced network with this many layers whose count is nearest to the budget, within 2 %."""
-    from theodolite.models.budget import architectures
-
     found = architectures(BUDGET, layers, tolerance=BUDGET // 50, limit=200)
     best = min(found, key=lambda model: abs(model.parameters - BUDGET))
     return _mlp(best.hidden, settings)
