@@ -1,0 +1,119 @@
+r"""Newton's step along eigenvectors, with a trust radius and no merit function, for many starts at once.
+
+With gradient g, Hessian :math:`H = V \Lambda V^T` and :math:`c = V^T g` the step is, along eigenvector i,
+
+.. math:: d_i = \frac{-s_i\, c_i}{\max(|\lambda_i|, 10^{-10} \lambda_{\max}) + \nu}
+
+where :math:`\nu \ge 0` is the least shift that keeps :math:`\lVert d \rVert \le R`. Plain: :math:`s_i` is the sign of
+:math:`\lambda_i`, Newton's own step, to any critical point near. Index k: -1 along the k lowest eigenvectors and +1
+along the others, which goes up in k directions and down in the rest and so rests only at saddles of index k.
+
+The norm of the gradient decides nothing on the way: minimising it ends where the gradient lies in the kernel of the
+Hessian (Frye et al. 2021), and paths to saddles must climb it. What the radius follows is how well the gradient's
+linear model holds, :math:`e = \lVert g(\theta + d) - g - H d \rVert / \max(\lVert g \rVert, \lVert g + H d \rVert)`.
+
+Source: Yin, Zhang and Zhang 2019, "High-index optimization-based shrinking dimer method for finding high-index saddle
+points", for the index; the shift is that of Moré and Sorensen 1983, "Computing a trust region step".
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from theodolite.measure.critical.landscape import Landscape
+
+PLAIN = -1  # in place of an index
+CAP, LEAST = 1.0, 1e-3  # of the radius
+POOR, GOOD, WRONG = 0.6, 0.25, 1.5  # errors of the linear model: halve R above, widen it below, step back above
+WIDEN, NARROW, BACK = 1.6, 0.5, 0.25
+FLOOR = 1e-10  # least |λ| / λ_max that divides
+ARRIVED = 1e-10  # gradient norm from which one more step goes to rounding
+FAR = 1e4  # distance from the origin beyond which a path is given up
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """Where S walks ended."""
+
+    vectors: Tensor  # (S, P)
+    steps: Tensor  # (S,) taken
+
+
+def walk(
+    landscape: Landscape, vectors: Tensor, index: Tensor, iterations: int, *, subspaces: Tensor | None = None
+) -> Walk:
+    """Walk from each of S starts towards a critical point, at most so many steps.
+
+    Args:
+        landscape: loss, gradient and Hessian.
+        vectors: starts ``(S, P)``.
+        index: ``(S,)`` directions to go up in, or ``PLAIN``.
+        iterations: the most steps of each walk.
+        subspaces: orthogonal projections ``(S, P, P)`` onto subspaces that gradients keep to, in which an index counts.
+    """
+    x = vectors.clone()
+    end, steps = x.clone(), torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    active = torch.arange(len(x), device=x.device)
+    radius = x.new_full((len(x),), CAP)
+    _, g, H = landscape(x)
+    for _ in range(iterations):
+        near = g.norm(dim=1) <= ARRIVED
+        d, predicted = step(g, H, radius, index[active], None if subspaces is None else subspaces[active])
+        ahead = x + d
+        _, g_ahead, H_ahead = landscape(ahead)
+        scale = torch.maximum(g.norm(dim=1), predicted.norm(dim=1)).clamp_min(torch.finfo(x.dtype).tiny)
+        error = (g_ahead - predicted).norm(dim=1) / scale
+        back = (error > WRONG) & ~near  # at rounding the error says nothing
+        if back.any():
+            ahead[back] = x[back] + BACK * d[back]
+            _, g_ahead[back], H_ahead[back] = landscape(ahead[back])
+        radius = torch.where(error > POOR, NARROW * radius, torch.where(error < GOOD, WIDEN * radius, radius))
+        radius = radius.clamp(LEAST, CAP)
+        finite = torch.isfinite(g_ahead).all(1) & torch.isfinite(H_ahead).flatten(1).all(1)
+        better = ~near | (g_ahead.norm(dim=1) < g.norm(dim=1))
+        move = finite & better
+        end[active[move]] = ahead[move]
+        steps[active[move]] += 1
+        on = finite & ~near & (ahead.norm(dim=1) < FAR)
+        active, x, g, H, radius = active[on], ahead[on], g_ahead[on], H_ahead[on], radius[on]
+        if len(active) == 0:
+            break
+    return Walk(end, steps)
+
+
+def step(
+    g: Tensor, H: Tensor, radius: Tensor, index: Tensor, subspaces: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Steps ``(S, P)``, no longer than the radii ``(S,)``, and the gradients ``g + H d`` expected after them."""
+    if subspaces is not None:  # directions that lead out get eigenvalues above all others, and are never counted
+        out = torch.eye(H.shape[1], dtype=H.dtype, device=H.device) - subspaces
+        H = subspaces @ H @ subspaces + 2 * H.abs().sum(2).amax(1)[:, None, None] * out
+        g = (subspaces @ g[..., None])[..., 0]
+    eigenvalues, V = torch.linalg.eigh(H)
+    c = (V.mT @ g[..., None])[..., 0]
+    up = torch.arange(c.shape[1], device=c.device) < index[:, None]
+    sign = torch.where((index == PLAIN)[:, None], eigenvalues.sign(), torch.where(up, -1.0, 1.0).to(c))
+    size = eigenvalues.abs()
+    size = torch.maximum(size, FLOOR * size.amax(1, keepdim=True)).clamp_min(torch.finfo(c.dtype).tiny)
+    t = -sign * c / (size + shift(c, size, radius)[:, None])
+    d = (V @ t[..., None])[..., 0]
+    return d, g + (V @ (eigenvalues * t)[..., None])[..., 0]
+
+
+def shift(c: Tensor, size: Tensor, radius: Tensor, iterations: int = 12) -> Tensor:
+    r"""The least :math:`\nu \ge 0` with :math:`\lVert c_i / (size_i + \nu) \rVert \le R`, to 1 %, for each of S.
+
+    Newton's method on 1 / length, which is nearly linear in ν and approached from below.
+    """
+    nu = torch.zeros_like(radius)
+    for _ in range(iterations):
+        shifted = size + nu[:, None]
+        t = c / shifted
+        length = t.norm(dim=1)
+        long = length > 1.01 * radius
+        if not long.any():
+            break
+        slope = (t * t / shifted).sum(1)
+        nu = torch.where(long, nu + (length - radius) / radius * length.square() / slope, nu)
+    return nu
