@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from sklearn.decomposition import PCA
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
@@ -72,6 +71,8 @@ def path_plane(model: nn.Module, checkpoints: Sequence[Mapping[str, Tensor]]) ->
 
     Source: Li et al. 2018, section 7.1, with their choice of origin.
     """
+    from sklearn.decomposition import PCA  # a second to import, which no other plane needs
+
     points = stacked_states(model, checkpoints)
     if len(checkpoints) < 3:
         raise BadModel(f"expected at least three checkpoints to lay a plane, got {len(checkpoints)}. Save more often.")
