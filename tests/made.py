@@ -86,7 +86,7 @@ def findings(hostile=""):
     claims = [
         Claim(
             "deeper-twice-as-fast",
-            f"Model 2 performs significantly better and reaches convergence in less than half the amount of epochs.{hostile}",
+            f"Model 2 performs better and reaches convergence in less than half the amount of epochs.{hostile}",
             "report, Figure 1 right",
             "epochs to convergence, 6 layers / 4 layers, median over seeds, cos",
             "median_ratio",

@@ -114,7 +114,7 @@ def _panel(
     strokes = dash("series", frame.names, label, legend=legend)
     pick = alt.selection_point(name=f"pick{number}", fields=["series"], **({"bind": "legend"} if legend else {}))
     near = alt.selection_point(
-        name=f"near{number}", on="pointerover", nearest=True, empty=False, clear="pointerout", fields=["x", "series"]
+        name=f"near{number}", on="pointerover", empty=False, clear="pointerout", fields=["x", "series"]
     )
     zoom = alt.selection_interval(name=f"zoom{number}", bind="scales", zoom="wheel![event.shiftKey]")
     low = at_y.copy()
@@ -127,9 +127,9 @@ def _panel(
     )
     each = (
         alt.Chart(inline(single))
-        .mark_line(clip=True, strokeWidth=0.8, opacity=0.45)
+        .mark_line(clip=True, strokeWidth=0.8)
         .transform_filter("seeds")
-        .encode(at_x, at_y, hue, detail="seed:N")
+        .encode(at_x, at_y, hue, detail="seed:N", opacity=alt.condition(pick, alt.value(0.45), alt.value(0.03)))
     )
     middle = (
         alt.Chart(data)
@@ -138,12 +138,14 @@ def _panel(
     )
     dots = (
         alt.Chart(data)
-        .mark_circle(clip=True, size=55)
+        .mark_circle(
+            clip=True, size=55, opacity=1, stroke="transparent", strokeWidth=14
+        )  # the stroke widens the target
         .encode(
             at_x,
             at_y,
             hue,
-            opacity=alt.condition(near, alt.value(1), alt.value(0)),
+            fillOpacity=alt.condition(near, alt.value(1), alt.value(0)),
             tooltip=[
                 alt.Tooltip("series:N", title="series"),
                 alt.Tooltip("x:Q", title=frame.x.title, format=",.4~g"),
@@ -224,7 +226,7 @@ def _thin_seeds(table: pd.DataFrame, x: Axis, y: Axis, series: str, seed: str, p
     grid.columns.names, grid.index.name = ["series", "seed"], "x"
     long = pd.DataFrame(grid.reset_index().melt(id_vars=[("x", "")], value_name="y"))
     long = long.set_axis(["x", "series", "seed", "y"], axis=1).astype({"series": "str"})
-    return long.loc[np.isfinite(long["y"])]
+    return pd.DataFrame(long[np.isfinite(long["y"])])
 
 
 def _reference(

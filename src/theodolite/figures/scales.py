@@ -46,7 +46,8 @@ class Axis:
 
     def encode(self, channel: Any, field: str, limits: tuple[float, float], *, titled: bool = True) -> Any:
         """This axis as a channel, with exactly these limits."""
-        scale = alt.Scale(type="log" if self.log else "linear", domain=list(limits), nice=False, zero=False)
+        kind = {"type": "log"} if self.log else {"zero": False}
+        scale = alt.Scale(domain=list(limits), nice=False, **kind)
         return channel(field, title=self.title if titled else None, scale=scale, axis=self._ticks(limits))
 
     def _ticks(self, limits: tuple[float, float]) -> Any:
@@ -101,6 +102,8 @@ def rules(marks: Sequence[Rule], limits: Sequence[tuple[float, float]], channels
         channel.shorthand = "v:Q"
         data = inline(pd.DataFrame({"v": [rule.value], "label": [rule.label]}))
         layers.append(alt.Chart(data).mark_rule(style="guide", clip=True, tooltip=None).encode(channel))
+        if not rule.label:
+            continue
         if rule.axis == "y":
             place = {"align": "right", "baseline": "bottom", "x": "width", "dx": -4, "dy": -4}
         else:  # on the side that has room

@@ -76,6 +76,7 @@ def config(*, dark: bool = False) -> dict[str, Any]:
     c = _DARK if dark else _LIGHT
     return {
         "background": c["paper"],
+        "aria": False,  # the figure's own alternative text says more than a label on each of a thousand marks
         "font": FONT,
         "padding": 8,
         "view": {"stroke": None},

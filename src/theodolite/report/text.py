@@ -65,7 +65,7 @@ def estimate(verdict: Verdict) -> str:
     digits = 3
     if low is not None and high is not None and high > low:
         largest = max(abs(low), abs(high))
-        digits = min(8, max(3, 2 + math.ceil(math.log10(largest / (high - low)))))
+        digits = min(8, max(3, 1 + math.ceil(math.log10(largest / (high - low)))))
     begin = "(−∞" if low is None else f"[{number(low, digits)}"
     end = "∞)" if high is None else f"{number(high, digits)}]"
     return f"{number(verdict.estimate, digits)} {begin}, {end}"
@@ -104,12 +104,15 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min"
 
 
 def took(study: StudyFindings) -> str:
     """How long the runs took and how they ended, in one sentence or a few."""
     runs = study.runs
+    if not runs.done + runs.failed:
+        return f"No run is finished yet; {runs.unfinished} are planned."
     parts = [
         f"{runs.done} runs with {runs.seeds} seeds took {duration(runs.wall_seconds)} of one worker's time"
         + (f" on {runs.device}." if runs.device else ".")

@@ -26,6 +26,12 @@
     return spec;
   }
 
+  function themed(width) {
+    const config = configs[dark() ? "dark" : "light"];
+    const columns = Math.max(1, Math.floor(width / 130));
+    return { ...config, legend: { ...config.legend, columns } };
+  }
+
   async function draw(chart) {
     const width = chart.clientWidth;
     const look = `${width} ${dark()}`;
@@ -33,7 +39,7 @@
     chart.dataset.look = look;
     const options = {
       renderer: "svg",
-      config: configs[dark() ? "dark" : "light"],
+      config: themed(width),
       actions: { export: { svg: true, png: true }, source: false, compiled: false, editor: false },
       downloadFileName: chart.dataset.figure,
     };

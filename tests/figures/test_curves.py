@@ -1,0 +1,115 @@
+"""Expected values: quantiles by numpy on the raw table, and counts."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from theodolite.figures.curves import POINTS, curves
+from theodolite.figures.scales import Axis, Rule, log_ticks
+
+X, Y = Axis("epoch", "epoch"), Axis("loss", "loss", log=True)
+
+
+def made_runs(lengths=(50, 50, 50), model="Model 1"):
+    generator = np.random.default_rng(3)
+    parts = [
+        pd.DataFrame({"model": model, "seed": seed, "epoch": range(n), "loss": generator.lognormal(size=n)})
+        for seed, n in enumerate(lengths)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def drawn(chart, *, mark):
+    """The inline tables of all layers with a mark, in one."""
+    spec = chart.to_dict()
+    layers = [layer for panel in spec.get("hconcat", [spec]) for layer in panel["layer"]]
+    names = [layer["data"]["name"] for layer in layers if layer["mark"]["type"] == mark]
+    return pd.concat([pd.read_csv(io.StringIO(spec["datasets"][name])) for name in dict.fromkeys(names)])
+
+
+def test_the_line_is_the_median_and_the_band_the_middle_eighty_per_cent():
+    table = made_runs(lengths=(50,) * 7)
+    found = drawn(curves(table, x=X, y=Y, series="model"), mark="area")
+    raw = table.pivot_table(index="epoch", columns="seed", values="loss")
+    for share, column in ((0.1, "low"), (0.5, "y"), (0.9, "high")):
+        np.testing.assert_allclose(found[column], np.quantile(raw, share, axis=1), rtol=1e-4)
+    assert set(found["seeds"]) == {7}
+
+
+def test_a_run_that_stopped_keeps_its_last_value_when_carried():
+    table = made_runs(lengths=(10, 50, 50))
+    last = table[(table["seed"] == 0) & (table["epoch"] == 9)]["loss"].item()
+    others = table[(table["seed"] > 0) & (table["epoch"] == 40)]["loss"].tolist()
+    carried = drawn(curves(table, x=X, y=Y, series="model", carry=True), mark="area").set_index("x").loc[40]
+    left_out = drawn(curves(table, x=X, y=Y, series="model"), mark="area").set_index("x").loc[40]
+    assert carried["y"] == pytest.approx(np.median([last, *others]), rel=1e-4)
+    assert left_out["y"] == pytest.approx(np.median(others), rel=1e-4)
+    assert (carried["seeds"], left_out["seeds"]) == (3, 2)
+
+
+def test_a_diverged_run_counts_as_infinitely_high():
+    table = made_runs(lengths=(20,) * 3)
+    table.loc[(table["seed"] == 0) & (table["epoch"] >= 5), "loss"] = np.nan
+    found = drawn(curves(table, x=X, y=Y, series="model"), mark="area").set_index("x")
+    others = table[(table["seed"] > 0) & (table["epoch"] == 10)]["loss"]
+    assert found.loc[10, "y"] == pytest.approx(others.max(), rel=1e-4)  # the middle of three, one of them infinite
+    assert np.isnan(found.loc[10, "high"])
+    assert found.loc[10, "seeds"] == 3
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_long_curves_are_thinned_to_what_a_screen_shows_and_keep_both_ends(log):
+    table = made_runs(lengths=(5000, 5000))
+    found = drawn(curves(table, x=Axis("epoch", "epoch", log=log), y=Y, series="model"), mark="area")
+    assert 50 < len(found) <= POINTS
+    assert (found["x"].min(), found["x"].max()) == (1 if log else 0, 4999)
+
+
+def test_single_seeds_are_all_there_and_few_points_each():
+    table = pd.concat([made_runs((4000,) * 16, model) for model in ("Model 1", "Model 2", "Model 3")])
+    chart = curves(table, x=X, y=Y, series="model").to_dict()
+    layer = next(layer for layer in chart["layer"] if layer.get("transform") == [{"filter": "seeds"}])
+    found = pd.read_csv(io.StringIO(chart["datasets"][layer["data"]["name"]]))
+    assert found.groupby(["series", "seed"]).ngroups == 48
+    assert len(found) <= 3100
+
+
+def test_lines_that_end_apart_are_named_there_and_lines_that_end_together_get_a_legend():
+    apart = pd.concat([made_runs().assign(model=f"M{k}", loss=10.0**k) for k in range(3)])
+    together = apart.assign(loss=lambda t: 1 + t["model"].str[1].astype(int) * 1e-4)
+
+    def legends(chart):
+        return [layer["encoding"].get("color", {}).get("legend", 0) for layer in chart.to_dict()["layer"]]
+
+    assert drawn(curves(apart, x=X, y=Y, series="model"), mark="text")["series"].tolist() == ["M0", "M1", "M2"]
+    assert set(legends(curves(apart, x=X, y=Y, series="model"))) == {None}
+    wide = Axis("loss", "loss", log=True, domain=(1e-3, 1e3))
+    assert {"symbolType": "stroke"} in legends(curves(together, x=X, y=wide, series="model"))
+
+
+def test_panels_share_their_axes_and_each_has_its_own_rules_and_data():
+    both = pd.concat([made_runs().assign(f="cos"), made_runs((30, 30)).assign(f="exp", loss=1e-3)])
+    chart = curves(both, x=X, y=Y, series="model", panel="f", rules=[Rule(0.01, "convergence")]).to_dict()
+    assert [panel["title"] for panel in chart["hconcat"]] == ["cos", "exp"]
+    domains = {
+        str(layer["encoding"]["y"]["scale"]["domain"])
+        for panel in chart["hconcat"]
+        for layer in panel["layer"]
+        if "y" in layer["encoding"]
+    }
+    assert len(domains) == 1
+    assert [sum(layer["mark"]["type"] == "rule" for layer in p["layer"]) for p in chart["hconcat"]] == [1, 1]
+
+
+def test_a_rule_outside_the_axis_is_left_out():
+    chart = curves(made_runs(), x=X, y=Y, series="model", rules=[Rule(1e9, "far", "x")]).to_dict()
+    assert not [layer for layer in chart["layer"] if layer["mark"]["type"] == "rule"]
+
+
+@pytest.mark.parametrize(("limits", "ticks"), [((0.9, 1.1), 2), ((1e-30, 1.0), 8), ((3, 4), 4)])
+def test_a_logarithmic_axis_always_has_two_to_eight_ticks_inside_its_limits(limits, ticks):
+    found = log_ticks(*limits)
+    assert 2 <= len(found) <= 8
+    assert all(limits[0] <= tick <= limits[1] for tick in found)

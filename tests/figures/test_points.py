@@ -1,0 +1,81 @@
+import io
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from theodolite.figures.points import forest, over_factor, scatter
+from theodolite.figures.scales import Axis, Rule
+
+X, Y = Axis("layers", "layers"), Axis("epochs", "epochs", log=True)
+
+
+def made_runs(seeds=12):
+    epochs = np.random.default_rng(5).permutation(np.arange(1, seeds + 1)) * 10.0
+    return pd.DataFrame({"layers": 4, "seed": range(seeds), "epochs": epochs, "late": False})
+
+
+def tables(chart):
+    spec = chart.to_dict()
+    return [
+        (layer["mark"], pd.read_csv(io.StringIO(spec["datasets"][layer.get("data", spec.get("data"))["name"]])))
+        for layer in spec["layer"]
+    ]
+
+
+def middle(chart):
+    """The row of the median: the table that has a column of its own for the upper end."""
+    return next(table for _, table in tables(chart) if {"high", "seeds"} <= set(table)).iloc[0]
+
+
+def test_the_median_stands_with_an_interval_that_covers_ninety_five_per_cent():
+    found = middle(over_factor(made_runs(), x=X, y=Y))
+    assert found["y"] == 65.0
+    # Between the third and the second order statistics of twelve, whose coverages bracket 95 %.
+    assert 1 - 2 * stats.binom.cdf(2, 12, 0.5) > 0.95 > 1 - 2 * stats.binom.cdf(3, 12, 0.5)
+    assert 30 <= found["low"] <= 40
+    assert 90 <= found["high"] <= 100
+
+
+def test_runs_that_did_not_converge_are_drawn_apart_and_leave_the_interval_open():
+    runs = made_runs()
+    runs.loc[runs["epochs"] > 80, "late"] = True
+    chart = over_factor(runs.assign(epochs=runs["epochs"].clip(upper=80)), x=X, y=Y, censored="late")
+    triangles = [table for mark, table in tables(chart) if mark.get("shape") == "triangle-up"]
+    assert len(triangles[0]) == 4
+    assert middle(chart)["y"] == 65.0
+    assert middle(chart)["high"] == "no end"
+
+
+def test_a_diverged_run_leaves_both_ends_of_a_small_survey_open_and_is_counted():
+    runs = made_runs(5).assign(epochs=[10.0, 20.0, 30.0, 40.0, np.nan])
+    found = tables(over_factor(runs, x=X, y=Y))
+    assert sum(len(table) for mark, table in found if mark.get("size") == 16) == 4
+    chart = over_factor(runs, x=X, y=Y)
+    assert (middle(chart)["low"], middle(chart)["high"], middle(chart)["seeds"]) == ("no end", "no end", 5)
+
+
+def test_factors_stand_in_their_own_order_not_that_of_the_table():
+    runs = pd.concat([made_runs().assign(layers=n) for n in (8, 2, 10)])
+    spec = over_factor(runs, x=X, y=Y).to_dict()
+    orders = [layer["encoding"]["x"]["sort"] for layer in spec["layer"]]
+    assert all(order == [2, 8, 10] for order in orders)
+
+
+def test_an_open_end_of_a_forest_row_has_an_arrow_at_the_edge():
+    rows = pd.DataFrame({"name": ["a", "b"], "x": [1.0, 2.0], "low": [0.5, 1.5], "high": [1.5, math.inf]})
+    chart = forest(
+        rows, x=Axis("x", "ratio", domain=(0, 4)), label="name", low="low", high="high", rules=[Rule(1, "one", "x")]
+    )
+    arrows = {mark["shape"]: table for mark, table in tables(chart) if "shape" in mark}
+    assert len(arrows["triangle-left"]) == 0
+    assert arrows["triangle-right"][["label", "right"]].to_numpy().tolist() == [["b", 4.0]]
+
+
+@pytest.mark.parametrize("series", [None, "kind"])
+def test_a_scatter_shows_every_point_that_has_two_numbers(series):
+    points = pd.DataFrame({"a": [1.0, 2.0, np.nan], "b": [3.0, np.inf, 5.0], "kind": ["p", "q", "p"]})
+    chart = scatter(points, x=Axis("a", "a"), y=Axis("b", "b"), series=series)
+    assert [len(table) for mark, table in tables(chart) if mark["type"] == "point"] == [1]

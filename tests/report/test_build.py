@@ -1,0 +1,179 @@
+"""The report of a made survey, built where torch cannot be imported."""
+
+import base64
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+TESTS = Path(__file__).parent.parent
+HOSTILE = """<script>alert("1")</script> | </script>\u2028 <img src=x onerror=alert(2)>"""
+
+FIELDS = {  # public, as other programs read them
+    *("study", "id", "sentence", "source", "statistic", "estimate", "interval", "level", "threshold"),
+    *("seeds", "verdict", "verdict_holm", "needed_seeds", "preset", "note"),
+}
+
+BUILD = f"""
+import sys
+
+class NoTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "torch":
+            raise ImportError("torch was imported")
+
+sys.meta_path.insert(0, NoTorch())
+sys.path.insert(0, {str(TESTS)!r})
+from pathlib import Path
+import made
+from theodolite.report import build
+print(build(Path(sys.argv[1]), made.findings(sys.argv[2])))
+"""
+
+
+def built(folder, hostile=""):
+    subprocess.run([sys.executable, "-W", "error", "-c", BUILD, str(folder), hostile], check=True, timeout=200)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory):
+    return built(tmp_path_factory.mktemp("survey"))
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    return built(tmp_path_factory.mktemp("hostile"), HOSTILE)
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, text outside scripts and styles, and the content of scripts."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.texts, self.scripts, self.inside = [], [], [], ""
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.inside = tag
+
+    def handle_endtag(self, tag):
+        self.inside = ""
+
+    def handle_data(self, data):
+        if self.inside in ("script", "style"):
+            self.scripts.append((self.inside, data))
+        else:
+            self.texts.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+
+def test_a_report_is_built_without_torch_and_every_file_is_there(survey):
+    study = survey / "made-function"
+    names = ["depth", "estimates", "figure-1-fits", "figure-1-learning"]
+    found = sorted(path.name for path in (study / "figures").iterdir())
+    assert found == sorted(f"{name}.{kind}" for name in names for kind in ("pdf", "png", "svg"))
+    assert sorted(path.name for path in (study / "tables").iterdir()) == ["table-1.csv", "table-1.md"]
+    assert json.loads((survey / "made-empty" / "claims.json").read_text()) == []
+    assert not list(survey.rglob("*.part"))
+
+
+def test_nothing_on_the_page_is_fetched(survey):
+    page = Page(survey / "report.html")
+    for tag, attributes in page.tags:
+        for name in ("src", "srcset", "data", "action", "poster", "href"):
+            assert attributes.get(name, "#").startswith("#"), (tag, name)
+        assert tag not in ("link", "iframe", "object", "embed", "base")
+    style = "".join(content for kind, content in page.scripts if kind == "style")
+    assert "url(" not in style
+    assert "@import" not in style
+    policy = next(a["content"] for t, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'")  # so the browser refuses what a script might ask for
+    assert "http" not in policy
+
+
+def test_the_policy_allows_just_the_scripts_that_are_there(survey):
+    text = (survey / "report.html").read_text(encoding="utf-8")
+    scripts = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert len(hashes) == 2
+    assert re.findall(r"&#39;sha256-([^&]*)&#39;|'sha256-([^']*)'", text) == [("", found) for found in hashes]
+
+
+def test_every_number_of_claims_json_is_on_the_page_and_in_markdown(survey):
+    claims = json.loads((survey / "made-function" / "claims.json").read_text())
+    assert len(claims) == 4
+    page, twin = Page(survey / "report.html").text, (survey / "report.md").read_text()
+    for claim in claims:
+        numbers = [claim["estimate"], *claim["interval"]]
+        for text in (page, twin):
+            for number in numbers:
+                assert f"{number:.3g}" in text
+            assert f"{claim['seeds']}" in text
+            assert claim["sentence"] in text
+            assert claim["verdict"] in text
+    assert set(claims[0]) == FIELDS
+
+
+def test_the_page_has_its_headings_in_order_and_a_text_for_every_figure(survey):
+    page = Page(survey / "report.html")
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    charts = [a for _, a in page.tags if a.get("class") == "chart"]
+    assert len(charts) == 4
+    assert all(chart["aria-label"] for chart in charts)
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    assert {a["href"][1:] for tag, a in page.tags if tag == "a"} <= set(ids)
+
+
+def test_hostile_text_stays_text_on_the_page(hostile):
+    page = Page(hostile / "report.html")
+    assert [tag for tag, _ in page.tags].count("script") == 3
+    assert "img" not in [tag for tag, _ in page.tags]
+    assert not [a for _, a in page.tags if any(name.startswith("on") for name in a)]
+    assert page.text.count('<script>alert("1")</script>') >= 10
+    data = next(content for _, content in page.scripts if content.startswith('{"configs"'))
+    assert set(json.loads(data)) == {"configs", "swaps", "figures"}
+
+
+def test_hostile_text_stays_text_in_markdown(hostile):
+    for path in (hostile / "report.md", hostile / "made-function" / "tables" / "table-1.md"):
+        content = path.read_text(encoding="utf-8")
+        assert "<" not in content
+        assert "\u2028" not in content
+    rows = [line for line in (hostile / "report.md").read_text().splitlines() if line.startswith("| made-function")]
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {11}  # ten cells, whatever they hold
+
+
+def test_the_pictures_of_the_markdown_report_exist(survey):
+    pictures = re.findall(r"!\[.*\]\((.*)\)", (survey / "report.md").read_text())
+    assert len(pictures) == 4
+    assert all((survey / picture).stat().st_size > 1000 for picture in pictures)
+
+
+def test_a_table_reads_back_from_csv_with_all_its_digits(survey):
+    table = pd.read_csv(survey / "made-function" / "tables" / "table-1.csv")
+    assert table["final loss"].tolist()[:2] == [1.2345e-4, 9.87654e-5]
+    assert table["epochs"].tolist() == [1204.0, 498.5, float("inf")]
+
+
+def test_the_same_findings_give_the_same_bytes(survey, tmp_path):
+    again = built(tmp_path)
+    files = sorted(path.relative_to(survey) for path in survey.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
+    for path in files:
+        assert (survey / path).read_bytes() == (again / path).read_bytes(), path

@@ -1,0 +1,64 @@
+import math
+
+import pytest
+
+from theodolite.findings import Verdict
+from theodolite.report import text
+
+
+def made_verdict(**changes):
+    given = {
+        "study": "made",
+        "id": "made",
+        "sentence": "",
+        "source": "",
+        "statistic": "",
+        "estimate": 0.4123,
+        "interval": (0.3355, 0.4912),
+        "level": 0.95,
+        "threshold": 0.5,
+        "seeds": 16,
+        "verdict": "holds",
+        "verdict_holm": "holds",
+        "needed_seeds": None,
+        "preset": "quick",
+    }
+    return Verdict(**(given | changes))
+
+
+@pytest.mark.parametrize(
+    ("estimate", "interval", "expected"),
+    [
+        (0.4123, (0.3355, 0.4912), "0.412 [0.336, 0.491]"),
+        (0.999871, (0.999852, 0.999894), "0.999871 [0.999852, 0.999894]"),  # digits follow the interval
+        (None, (90.0, None), "– [90.0, ∞)"),
+        (-1.5, (None, 2.0), "−1.50 (−∞, 2.00]"),
+        (1.0, (1.0, 1.0), "1.00 [1.00, 1.00]"),
+        (0.0, (0.0, 0.0), "0 [0, 0]"),
+    ],
+)
+def test_an_estimate_stands_before_its_interval(estimate, interval, expected):
+    assert text.estimate(made_verdict(estimate=estimate, interval=interval)) == expected
+
+
+def test_a_verdict_says_what_its_symbol_says():
+    assert [text.decision(made_verdict(verdict=d)) for d in ("holds", "fails", "undecided")] == [
+        "✓ holds",
+        "✗ fails",
+        "? undecided",
+    ]
+
+
+def test_remarks_name_holm_only_where_it_changes_the_verdict():
+    assert text.remarks(made_verdict()) == ""
+    assert text.remarks(made_verdict(verdict_holm="undecided", note="A note.")) == (
+        "Undecided with Holm's correction. A note."
+    )
+    undecided = made_verdict(verdict="undecided", verdict_holm="undecided", needed_seeds=40)
+    assert text.remarks(undecided) == "About 40 seeds would decide it."
+
+
+@pytest.mark.parametrize("value", [999_999.4, 0.00012345, 123.456, 1e-9, 1e9, -0.5])
+def test_a_rounded_number_is_within_half_a_unit_of_its_last_digit(value):
+    shown = float(text.number(value).replace("−", "-"))
+    assert math.isclose(shown, value, rel_tol=0.005)
