@@ -134,3 +134,22 @@ def test_combination_of_half_precision_tensors_is_rounded_once():
     plain = row.bfloat16()[0] * tensors[0] + row.bfloat16()[1] * tensors[1]
     assert ((plain.double() - exact).abs() > 1.001 * half_a_step).any()
     assert torch.equal(mix(torch.tensor([0.0, 1.0]), tensors), tensors[1])
+
+
+WEIGHT = torch.tensor([1.0, 3.0, 0.5], dtype=torch.float64)
+CROSS_ENTROPIES = [
+    nn.functional.cross_entropy,
+    nn.CrossEntropyLoss(weight=WEIGHT, label_smoothing=0.2),
+    nn.CrossEntropyLoss(ignore_index=1),
+    nn.CrossEntropyLoss(reduction="sum"),
+]
+
+
+@pytest.mark.parametrize("loss", CROSS_ENTROPIES)
+def test_cross_entropy_is_what_pytorch_makes_of_it_one_by_one(loss):
+    torch.manual_seed(0)
+    model, data = nn.Sequential(nn.Flatten(), nn.Linear(6, 3)).double(), problem()
+    basis = {n: torch.stack([p.detach(), torch.randn_like(p)]) for n, p in model.named_parameters()}
+    weights = torch.randn(6, 2, dtype=torch.float64)
+    values = evaluate(objective(model, loss, data), basis, weights)
+    assert values.loss.tolist() == pytest.approx(one_by_one(model, loss, data, basis, weights)[0], rel=1e-12)
