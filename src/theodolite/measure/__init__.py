@@ -12,6 +12,7 @@ INDEX = {  # public name -> file
     "HessianOperator": "operator",
     "align": "alignment",
     "connect": "curve",
+    "find_critical_points": "critical.find",
     "gradient_norm": "gradient_norm",
     "hessian_density": "hessian_density",
     "hessian_eigenvalues": "hessian_eigenvalues",

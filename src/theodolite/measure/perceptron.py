@@ -27,8 +27,10 @@ from torch.func import vmap
 from theodolite.measure.evaluate import chain
 from theodolite.measure.objective import Batch, Objective
 
-POINTWISE = (nn.Tanh, nn.Sigmoid, nn.Softplus, nn.GELU, nn.SiLU, nn.Mish, nn.LogSigmoid, nn.Tanhshrink, nn.Softsign)
-POINTWISE = (*POINTWISE, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU)
+POINTWISE: tuple[type[nn.Module], ...] = (
+    *(nn.Tanh, nn.Sigmoid, nn.Softplus, nn.GELU, nn.SiLU, nn.Mish, nn.LogSigmoid, nn.Tanhshrink, nn.Softsign),
+    *(nn.ReLU, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU),
+)
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -61,7 +63,9 @@ class _Pass:
     """A pass forwards and backwards of S networks over N samples."""
 
     loss: Tensor  # (S,)
-    inputs: list[Tensor]  # a_{l-1} of every layer with a 1 behind if there are biases, (S, N, features); (1, N, ·) first
+    inputs: list[
+        Tensor
+    ]  # a_{l-1} of every layer with a 1 behind if there are biases, (S, N, features); (1, N, ·) first
     slopes: list[Tensor]  # φ'(z_l) of every hidden layer, (S, N, units)
     bends: list[Tensor]  # φ''(z_l) ∂L/∂a_l, the same
     deltas: list[Tensor]  # ∂L/∂z_l of every layer, (S, N, units)
@@ -186,9 +190,11 @@ def _curvatures(done: _Pass, weights: list[Tensor]) -> list[Tensor]:
     """∂²L/∂z_l² of every layer and sample, (S, N, units, units), from the output down."""
     found = [done.curvature]
     for W, slope, bend in zip(weights[:0:-1], done.slopes[::-1], done.bends[::-1], strict=True):
-        N, K, I = *found[0].shape[1:3], W.shape[2]
-        half = (found[0].flatten(1, 2) @ W).view(-1, N, K, I).mT.reshape(-1, N * I, K)  # one product for all samples
-        below = (half @ W).view(-1, N, I, I) * (slope[..., :, None] * slope[..., None, :])
+        N, K, units = *found[0].shape[1:3], W.shape[2]
+        half = (
+            (found[0].flatten(1, 2) @ W).view(-1, N, K, units).mT.reshape(-1, N * units, K)
+        )  # one product for all samples
+        below = (half @ W).view(-1, N, units, units) * (slope[..., :, None] * slope[..., None, :])
         below.diagonal(dim1=-2, dim2=-1).add_(bend)
         found.insert(0, below)
     return found
@@ -198,16 +204,16 @@ def _weigh(Z: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Σ_n Z_nik a_nj b_nq as a matrix: rows (i, j), columns (k, q)."""
     outer = (a[..., :, None] * b[..., None, :]).flatten(2)  # one for all S at the first layer
     total = Z.flatten(2).mT @ (outer if len(outer) > 1 else outer[0])
-    I, K, J, Q = *Z.shape[2:], a.shape[2], b.shape[2]
-    return total.view(-1, I, K, J, Q).transpose(2, 3).reshape(-1, I * J, K * Q)
+    R, K, J, Q = *Z.shape[2:], a.shape[2], b.shape[2]
+    return total.view(-1, R, K, J, Q).transpose(2, 3).reshape(-1, R * J, K * Q)
 
 
 def _add_bilinear(block: Tensor, a: Tensor, delta: Tensor, rise: Tensor) -> None:
     """Add Σ_n δ_nk rise_nqi a_nj to the rows (i, j) and columns (k, q) of a block; the last q may be a bias's 1."""
-    (J, K), (Q, I) = (a.shape[2], delta.shape[2]), rise.shape[2:]
+    J, K, Q, R = a.shape[2], delta.shape[2], *rise.shape[2:]
     left = (a[..., :, None] * delta[..., None, :]).flatten(2)
-    total = (left.mT @ rise.flatten(2)).view(-1, J, K, Q, I)
-    block.view(len(block), I, J, K, -1)[..., :Q] += total.permute(0, 4, 1, 2, 3)
+    total = (left.mT @ rise.flatten(2)).view(-1, J, K, Q, R)
+    block.view(len(block), R, J, K, -1)[..., :Q] += total.permute(0, 4, 1, 2, 3)
 
 
 def _flat_order(net: Perceptron) -> Tensor:

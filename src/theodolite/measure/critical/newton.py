@@ -38,6 +38,7 @@ class Walk:
 
     vectors: Tensor  # (S, P)
     steps: Tensor  # (S,) taken
+    arrived: Tensor  # (S,) whether the gradient was small at the end
 
 
 def walk(
@@ -54,6 +55,7 @@ def walk(
     """
     x = vectors.clone()
     end, steps = x.clone(), torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    arrived = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     active = torch.arange(len(x), device=x.device)
     radius = x.new_full((len(x),), CAP)
     _, g, H = landscape(x)
@@ -74,17 +76,16 @@ def walk(
         better = ~near | (g_ahead.norm(dim=1) < g.norm(dim=1))
         move = finite & better
         end[active[move]] = ahead[move]
-        steps[active[move]] += 1
+        steps[active] += 1
+        arrived[active[near]] = True
         on = finite & ~near & (ahead.norm(dim=1) < FAR)
         active, x, g, H, radius = active[on], ahead[on], g_ahead[on], H_ahead[on], radius[on]
         if len(active) == 0:
             break
-    return Walk(end, steps)
+    return Walk(end, steps, arrived)
 
 
-def step(
-    g: Tensor, H: Tensor, radius: Tensor, index: Tensor, subspaces: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def step(g: Tensor, H: Tensor, radius: Tensor, index: Tensor, subspaces: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Steps ``(S, P)``, no longer than the radii ``(S,)``, and the gradients ``g + H d`` expected after them."""
     if subspaces is not None:  # directions that lead out get eigenvalues above all others, and are never counted
         out = torch.eye(H.shape[1], dtype=H.dtype, device=H.device) - subspaces

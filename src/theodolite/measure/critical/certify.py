@@ -1,0 +1,196 @@
+r"""What makes a point a critical point: how small the gradient is against the curvature, and how far the true one lies.
+
+Newton and Kantorovich: if the Hessian changes by at most K per unit of distance and the least :math:`|\lambda|` is
+:math:`\lambda_{\min}`, then
+
+.. math:: h = \frac{K \lVert g \rVert}{\lambda_{\min}^2} < \tfrac12
+
+proves that a critical point lies within :math:`2 \lVert g \rVert / \lambda_{\min}`, and is the only one near. K is
+measured, as the largest Frobenius norm of a change of the Hessian over a short way along the eigenvectors of lowest
+:math:`|\lambda|` and along random directions: an estimate, no proof. The gradient is taken with its rounding.
+
+Where eigenvalues are zero within their error, the point may lie on a manifold of critical points. Then the same holds
+across the manifold, on the other eigenvectors, and the manifold itself is put to the test: from the point a step goes
+along every flat direction, back across onto the manifold, and there the gradient must again be zero, the loss the same,
+and the number of flat directions too. If the rank of the Hessian is constant, the set of critical points is a manifold
+whose dimension is that number (the constant rank theorem). A degenerate point, such as that of x⁴, fails.
+
+Source: Kantorovich's theorem as in Ortega and Rheinboldt 1970, "Iterative Solution of Nonlinear Equations in Several
+Variables", 12.6.2; Frye et al. 2021, "Critical Point-Finding Methods Reveal Gradient-Flat Regions of Deep Network
+Losses", for what is mistaken for critical points.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from scipy.linalg import ldl
+from torch import Tensor
+
+from theodolite.measure.critical.landscape import Landscape
+
+GRADIENT, RELATIVE = 1e-9, 1e-8  # the most ‖g‖, and ‖g‖ / λ_max
+KANTOROVICH = 0.5  # the most h
+LOSS_CHANGE = 1e-12  # the most by a further Newton step, per unit of loss where it is above 1
+LOWEST, RANDOM = 3, 6  # directions in which K is measured
+SHORT = 1e-3  # their length
+ALONG = 1e-2  # length of a step along a flat direction: x⁶ would change its curvature by 3e-7 there
+MOST_FLAT = 16  # flat directions that are tried one by one; with more, as many random mixtures
+KERNEL, KERNEL_SHARE = 1e-5, 0.9  # |λ| / λ_max of the near-kernel, and the share of g in it that makes it gradient-flat
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """What was found at S points."""
+
+    loss: Tensor  # (S,)
+    gradient_norm: Tensor  # (S,)
+    eigenvalues: Tensor  # (S, P) ascending
+    tolerance: Tensor  # (S,) |λ| at or below this counts as zero
+    kantorovich: Tensor  # (S,) h; infinite where it was not measured
+    radius: Tensor  # (S,) a critical point lies within this distance, if K is right
+    index: Tensor  # (S,) eigenvalues below -tolerance
+    flat: Tensor  # (S,) eigenvalues within the tolerance
+    inertia: Tensor  # (S, 3) negative, zero, positive, by LDLᵀ
+    reason: list[str]  # why it is no critical point; "" if it is certified
+
+
+def certify(landscape: Landscape, vectors: Tensor, *, seed: int = 0) -> Certificates:
+    """Certify each of S points ``(S, P)``, or say why not."""
+    loss, g, H = landscape(vectors)
+    finite = torch.isfinite(loss) & torch.isfinite(g).all(1) & torch.isfinite(H).flatten(1).all(1)
+    H = torch.where(finite[:, None, None], H, 0)
+    g = torch.where(finite[:, None], g, torch.nan)
+    eigenvalues, V = torch.linalg.eigh(H)
+    norm, largest = g.norm(dim=1), eigenvalues.abs().amax(1)
+    small = (norm < GRADIENT) & (norm < RELATIVE * largest)
+    tolerance = _rounding(eigenvalues)
+    h, radius = torch.full_like(loss, torch.inf), torch.full_like(loss, torch.inf)
+    reason = [
+        "" if s else "not finite" if not f else "gradient-flat" if k > KERNEL_SHARE else "not converged"
+        for s, f, k in zip(small.tolist(), finite.tolist(), _kernel_share(g, eigenvalues, V).tolist(), strict=True)
+    ]
+    if small.any():
+        here = small.nonzero()[:, 0]
+        x, own, U = vectors[here], eigenvalues[here], V[here]
+        K = _lipschitz(landscape, x, H[here], own, U, seed)
+        c = (U.mT @ g[here, :, None])[..., 0]
+        error = norm[here] + _gradient_rounding(x, own)
+        least = _least(own, tolerance[here])
+        h[here], radius[here] = K * error / least.square(), 2 * error / least
+        tolerance[here] += K * radius[here]
+        flat = own.abs() <= tolerance[here, None]
+        further = x - (U @ torch.where(flat, 0, c / own)[..., None])[..., 0]
+        change = (landscape(further)[0] - loss[here]).abs()
+        for place, i in enumerate(here.tolist()):
+            reason[i] = _judge(
+                landscape, x[place], own[place], U[place], flat[place], h[i], change[place], loss[i], seed
+            )
+    index = (eigenvalues < -tolerance[:, None]).sum(1)
+    flat_count = (eigenvalues.abs() <= tolerance[:, None]).sum(1)
+    counted = torch.stack([_inertia(matrix, float(t)) for matrix, t in zip(H, tolerance, strict=True)])
+    for i, agrees in enumerate(((counted[:, 0] == index) & (counted[:, 1] == flat_count)).tolist()):
+        if not agrees and not reason[i]:
+            reason[i] = "degenerate"  # an eigenvalue lies where the two counts differ
+    return Certificates(loss, norm, eigenvalues, tolerance, h, radius, index, flat_count, counted, reason)
+
+
+def _judge(
+    landscape: Landscape,
+    x: Tensor,
+    eigenvalues: Tensor,
+    V: Tensor,
+    flat: Tensor,
+    h: Tensor,
+    change: Tensor,
+    loss: Tensor,
+    seed: int,
+) -> str:
+    if not h < KANTOROVICH or not change < LOSS_CHANGE * max(1.0, abs(float(loss))) or flat.all():
+        return "degenerate"
+    if flat.any() and not _is_manifold(landscape, x, V[:, flat], loss, seed):
+        return "degenerate"
+    return ""
+
+
+def _is_manifold(landscape: Landscape, x: Tensor, Z: Tensor, loss: Tensor, seed: int) -> bool:
+    """Whether critical points of the same loss and rank continue from x along its flat directions ``(P, m)``."""
+    m = Z.shape[1]
+    mixtures = torch.eye(m, dtype=x.dtype, device=x.device)
+    if m > MOST_FLAT:
+        noise = torch.Generator().manual_seed(seed)
+        mixtures = torch.randn(m, MOST_FLAT, generator=noise, dtype=x.dtype).to(x.device)
+        mixtures /= mixtures.norm(dim=0)
+    along = (Z @ mixtures).mT
+    points = x + ALONG * torch.cat([along, -along])
+    for _ in range(6):  # back across, by Newton steps on the eigenvectors that are not flat
+        _, g, H = landscape(points)
+        eigenvalues, V = torch.linalg.eigh(H)
+        c = (V.mT @ g[..., None])[..., 0]
+        kept = eigenvalues.abs() >= eigenvalues.abs().topk(len(x) - m, dim=1).values[:, -1:]
+        points = points - (V @ torch.where(kept, c / eigenvalues, 0)[..., None])[..., 0]
+    there, g, H = landscape(points)
+    eigenvalues = torch.linalg.eigvalsh(H)
+    error = 10 * _gradient_rounding(points, eigenvalues)
+    moved = (points - x).norm(dim=1)
+    same = (there - loss).abs() <= LOSS_CHANGE * max(1.0, abs(float(loss)))
+    zero = g.norm(dim=1) <= torch.maximum(error, torch.full_like(error, 1e-3 * GRADIENT))
+    rank = (eigenvalues.abs() <= 10 * _rounding(eigenvalues)[:, None]).sum(1) == m
+    return bool((same & zero & rank & (moved > ALONG / 2) & (moved < 2 * ALONG)).all())
+
+
+def _lipschitz(landscape: Landscape, x: Tensor, H: Tensor, eigenvalues: Tensor, V: Tensor, seed: int) -> Tensor:
+    """K ``(S,)``: the largest change of the Hessian per unit of distance, of those measured."""
+    lowest = eigenvalues.abs().argsort(dim=1)[:, : min(LOWEST, x.shape[1])]
+    ways = list(V.gather(2, lowest[:, None, :].expand(-1, x.shape[1], -1)).unbind(2))
+    noise = torch.Generator().manual_seed(seed)
+    for _ in range(RANDOM):
+        way = torch.randn(x.shape, generator=noise, dtype=x.dtype).to(x.device)
+        ways.append(way / way.norm(dim=1, keepdim=True))
+    changes = [torch.linalg.matrix_norm(landscape(x + SHORT * way)[2] - H) / SHORT for way in ways]
+    return torch.stack(changes).amax(0)
+
+
+def _rounding(eigenvalues: Tensor) -> Tensor:
+    """Error of eigenvalues ``(S,)`` from sums and factorisations in this precision: 10 P ε λ_max."""
+    P = eigenvalues.shape[-1]
+    return 10 * P * torch.finfo(eigenvalues.dtype).eps * eigenvalues.abs().amax(-1)
+
+
+def _gradient_rounding(x: Tensor, eigenvalues: Tensor) -> Tensor:
+    """What the rounding of the parameters themselves does to the gradient: ε λ_max (1 + ‖θ‖)."""
+    return torch.finfo(x.dtype).eps * eigenvalues.abs().amax(1) * (1 + x.norm(dim=1))
+
+
+def _least(eigenvalues: Tensor, tolerance: Tensor) -> Tensor:
+    """The least |λ| ``(S,)`` that is not zero within the tolerance."""
+    size = eigenvalues.abs()
+    return torch.where(size <= tolerance[:, None], torch.inf, size).amin(1)
+
+
+def _kernel_share(g: Tensor, eigenvalues: Tensor, V: Tensor) -> Tensor:
+    """The share ``(S,)`` of the gradient's norm that lies in the near-kernel of the Hessian."""
+    c = (V.mT @ g[..., None])[..., 0]
+    kernel: Tensor = eigenvalues.abs() <= KERNEL * eigenvalues.abs().amax(1, keepdim=True)
+    return torch.where(kernel, c, 0).norm(dim=1) / g.norm(dim=1)
+
+
+def _inertia(H: Tensor, tolerance: float) -> Tensor:
+    """Eigenvalues below -tolerance, within it, and above, by Sylvester's law: no eigenvalue is computed."""
+    unit = torch.eye(len(H), dtype=H.dtype, device=H.device)
+    below, upto = _negative(H + tolerance * unit), _negative(H - tolerance * unit)
+    return torch.tensor([below, upto - below, len(H) - upto])
+
+
+def _negative(H: Tensor) -> int:
+    """Negative eigenvalues, as many as in the block diagonal D of H = L D Lᵀ."""
+    _, D, _ = ldl(H.cpu().numpy(), check_finite=False)
+    count, i = 0, 0
+    while i < len(D):
+        if i + 1 < len(D) and D[i + 1, i] != 0:  # a block of two
+            determinant = D[i, i] * D[i + 1, i + 1] - D[i + 1, i] ** 2
+            count += 1 if determinant < 0 else 2 if D[i, i] < 0 else 0
+            i += 2
+        else:
+            count += bool(D[i, i] < 0)
+            i += 1
+    return count

@@ -1,0 +1,107 @@
+"""Where walks start: random weights, recorded ones, and weights with tied or dead units."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from theodolite.errors import BadModel, SettingError
+from theodolite.measure.critical.newton import PLAIN
+from theodolite.measure.critical.points import Start
+from theodolite.measure.critical.symmetry import symmetric_subspaces
+from theodolite.measure.objective import Objective
+from theodolite.measure.perceptron import Perceptron
+
+SCALES = 0.5, 1.0, 1.5, 2.5  # of random weights, in units of 1 / sqrt(fan in)
+
+Recorded = Tensor | Sequence[Tensor] | Sequence[Mapping[str, Tensor]] | Sequence[Sequence[Mapping[str, Tensor]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """S starts of one kind."""
+
+    kind: Start
+    vectors: Tensor  # (S, P)
+    subspaces: Tensor | None = None  # (S, P, P), of symmetric ones
+
+
+def random_starts(objective: Objective, number: int, generator: torch.Generator) -> Starts:
+    """Weights N(0, scale² / fan in) and all else N(0, scale² / 4), an equal share of the starts at each scale."""
+    scale = torch.tensor(SCALES, dtype=torch.float64)[torch.arange(number) % len(SCALES)]
+    parts = []
+    for shape in objective.shapes:
+        deviation = (shape.numel() // shape[0]) ** -0.5 if len(shape) > 1 else 0.5
+        noise = torch.randn(number, shape.numel(), generator=generator, dtype=torch.float64)
+        parts.append(scale[:, None] * deviation * noise)
+    return Starts("random-index-k", torch.cat(parts, 1).to(objective.vector.device))
+
+
+def symmetric_starts(objective: Objective, net: Perceptron | None, number: int, generator: torch.Generator) -> Starts:
+    """Random weights projected onto random subspaces of tied and dead units, where their walks stay."""
+    subspaces = symmetric_subspaces(net, number, generator).to(objective.vector.device)
+    loose = random_starts(objective, number, generator).vectors
+    return Starts("symmetric", (subspaces @ loose[..., None])[..., 0], subspaces)
+
+
+def recorded_starts(objective: Objective, recorded: Recorded) -> Starts:
+    """Flat vectors ``(S, P)``, trajectories ``(S, T, P)``, or snapshots (vectors or state dicts), all as one list.
+
+    Raises:
+        SettingError: there is none.
+        BadModel: they do not fit the model, or are not finite.
+    """
+    vectors = recorded if isinstance(recorded, Tensor) else _stacked(objective, recorded)
+    if vectors.numel() == 0:
+        raise SettingError("expected at least one start, got none. Pass a number of random starts, or vectors (S, P).")
+    if vectors.ndim not in (2, 3) or vectors.shape[-1] != objective.size:
+        raise BadModel(
+            f"expected starts of shape (S, {objective.size}) or (S, T, {objective.size}) for {objective.size} "
+            f"parameters, got {tuple(vectors.shape)}. Flatten weights in the order of named_parameters()."
+        )
+    if not torch.isfinite(vectors).all():
+        raise BadModel("expected finite starts, but one holds NaN or infinity. Leave out diverged runs.")
+    return Starts("snapshot", vectors.detach().reshape(-1, objective.size).to(objective.vector))
+
+
+def indices(index: int | Sequence[int] | Tensor | None, drawn: Tensor, size: int) -> Tensor:
+    """The index ``(S,)`` to impose on each start: the one asked for, or else the one ``drawn``."""
+    if index is None:
+        return drawn
+    imposed = torch.as_tensor(index, dtype=torch.int64)
+    imposed = imposed.expand(len(drawn)) if imposed.ndim == 0 else imposed
+    if len(imposed) != len(drawn) or not ((imposed >= 0) & (imposed <= size)).all():
+        raise SettingError(
+            f"expected an index from 0 to {size}, one for all or one for each of {len(drawn)} starts, got {index}."
+        )
+    return imposed.to(drawn.device)
+
+
+def drawn_indices(eigenvalues: Tensor, generator: torch.Generator) -> Tensor:
+    """Uniform from 0 to the number of negative eigenvalues ``(S, P)`` at each start."""
+    negative = (eigenvalues < 0).sum(1)
+    uniform = torch.rand(len(negative), generator=generator, dtype=torch.float64).to(eigenvalues.device)
+    return (uniform * (negative + 1)).long()
+
+
+def no_index(vectors: Tensor) -> Tensor:
+    """Newton's own steps for each of ``(S, P)``."""
+    return torch.full((len(vectors),), PLAIN, device=vectors.device)
+
+
+def _stacked(objective: Objective, recorded: Sequence[object]) -> Tensor:
+    rows: list[Tensor] = []
+    for entry in recorded:
+        if isinstance(entry, Mapping):
+            missing = [name for name in objective.names if name not in entry]
+            if missing:
+                raise BadModel(f"expected snapshots of this model, but one lacks '{missing[0]}'. Pass its state dicts.")
+            rows.append(torch.cat([entry[name].detach().double().flatten() for name in objective.names])[None])
+        elif isinstance(entry, Tensor):
+            rows.append(entry.detach().double().reshape(-1, entry.shape[-1] if entry.ndim else 1))
+        else:
+            rows.append(_stacked(objective, list(entry)))  # type: ignore[call-overload]
+    if len({row.shape[1] for row in rows}) > 1:
+        raise BadModel("expected starts of one model, got vectors of several lengths. Pass those of this model.")
+    return torch.cat(rows) if rows else torch.empty(0, objective.size)
