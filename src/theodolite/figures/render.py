@@ -13,13 +13,16 @@ from theodolite.store import files
 _FROM_SVG: Mapping[str, Callable[[str], bytes]] = {  # the chart is laid out once, for all formats
     "png": lambda svg: bytes(vl_convert.svg_to_png(svg, scale=2)),
     "svg": lambda svg: svg.encode(),
-    "pdf": lambda svg: _sort(bytes(vl_convert.svg_to_pdf(svg))),
+    "pdf": lambda svg: bytes(vl_convert.svg_to_pdf(svg)),
 }
 FORMATS = tuple(_FROM_SVG)
 
 
 def save(figure: Figure, folder: Path, formats: Sequence[str] = FORMATS, *, dark: bool = False) -> list[Path]:
-    """Write a figure as ``<folder>/<name>.<format>``; the same figure gives the same bytes.
+    """Write a figure as ``<folder>/<name>.<format>``, unless the files there are of this very figure.
+
+    PNG and SVG have the same bytes wherever the same figure is drawn. A PDF has not (its fonts are numbered in a new
+    order each time), so what is there already is left: a report built twice leaves every file as it was.
 
     Args:
         figure: what to draw.
@@ -28,12 +31,13 @@ def save(figure: Figure, folder: Path, formats: Sequence[str] = FORMATS, *, dark
         dark: for dark pages and slides.
     """
     svg = _renumber(str(vl_convert.vegalite_to_svg(specification(figure.chart, dark=dark))))
-    paths = []
-    for name in formats:
-        path = folder / f"{figure.name}.{name}"
-        files.write(path, _FROM_SVG[name](svg))
-        paths.append(path)
-    return paths
+    paths = {name: folder / f"{figure.name}.{name}" for name in formats}
+    drawing = folder / f"{figure.name}.svg"
+    if drawing.exists() and drawing.read_bytes() == svg.encode() and all(path.exists() for path in paths.values()):
+        return list(paths.values())
+    for name in sorted(formats, key="svg".__eq__):  # the SVG last: where it is new, the others are
+        files.write(paths[name], _FROM_SVG[name](svg))
+    return list(paths.values())
 
 
 def _renumber(svg: str) -> str:
@@ -41,12 +45,3 @@ def _renumber(svg: str) -> str:
     names = list(dict.fromkeys(re.findall(r'id="([a-z_]+\d+)"', svg)))
     new = {name: f"{name.rstrip('0123456789')}-{number}" for number, name in enumerate(names)}
     return re.sub(r'(id="|url\(#|href="#)([a-z_]+\d+)(?=["\)])', lambda m: m[1] + new.get(m[2], m[2]), svg)
-
-
-def _sort(pdf: bytes) -> bytes:
-    """Put the entries of each resource dictionary in order: they come in another one each time.
-
-    Lines move only within their dictionary, so every offset in the file stays right.
-    """
-    entries = rb"(?:\n +/[a-z]+\d+ \d+ 0 R){2,}"
-    return re.sub(entries, lambda m: b"\n" + b"\n".join(sorted(m[0][1:].split(b"\n"))), pdf)
