@@ -16,6 +16,7 @@ from theodolite import console
 from theodolite.errors import TheodoliteError, UnknownName
 
 if TYPE_CHECKING:
+    from theodolite.data import Fetched
     from theodolite.survey import Prepared
 
 app = typer.Typer(
@@ -91,7 +92,7 @@ def list_(
         _show(
             facts,
             as_json,
-            lambda: console.table("Studies", facts, ["study", "report", "shows", "smoke", "quick", "full"]),
+            lambda: console.table("Studies", facts, ["study", "report", "title", "smoke", "quick", "full"]),
         )
         return
     chosen = studies.get(study)
@@ -101,7 +102,7 @@ def list_(
         return
     console.show(f"[bold]{chosen.title}[/bold] ({chosen.source})\n{chosen.question}\n")
     console.show(console.table("Settings", details["settings"], ["setting", "smoke", "quick", "full"]))
-    console.show(console.table("Claims", details["claims"], ["claim", "sentence", "statistic", "side", "threshold"]))
+    console.show(console.table("Claims", details["claims"], ["claim", "statistic", "side", "threshold"]))
 
 
 @app.command()
@@ -125,7 +126,7 @@ def data(
         return
     with console.transfer() as progress:
         fetched = sets.fetch(names, data_dir=data_dir, progress=progress)
-    facts = [asdict(entry) | {"folder": str(entry.folder or ""), "MB": round(entry.bytes / 1e6)} for entry in fetched]
+    facts = [_fetched(entry) for entry in fetched]
     columns = ["name", "origin", "fresh", "train", "test", "inputs", "classes", "MB"]
     _show(facts, as_json, lambda: console.table("Verified", facts, columns))
 
@@ -293,3 +294,11 @@ def _show(facts: Sequence[Mapping[str, Any]], as_json: bool, view: Callable[[], 
         typer.echo(json.dumps(facts))
     else:
         console.show(view())
+
+
+def _fetched(entry: "Fetched") -> dict[str, Any]:
+    return asdict(entry) | {
+        "inputs": " x ".join(map(str, entry.inputs)),
+        "folder": str(entry.folder or ""),
+        "MB": round(entry.bytes / 1e6),
+    }

@@ -185,5 +185,5 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        return " x ".join(map(str, value))
+        return ", ".join(map(_text, value))
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -26,7 +26,7 @@ def get(name: str) -> Study:
 def facts(study: Study) -> dict[str, str]:
     """One line about a study: what it shows, and its runs at each preset."""
     runs = {name: f"{sum(1 for _ in study.expand(settings))} runs" for name, settings in study.presets.items()}
-    return {"study": study.name, "report": study.source, "shows": study.question, **runs}
+    return {"study": study.name, "report": study.source, "title": study.title, "question": study.question, **runs}
 
 
 def details(study: Study) -> dict[str, Any]:

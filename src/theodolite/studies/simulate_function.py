@@ -72,12 +72,13 @@ PRESETS = {
 
 
 def expand(settings: SimulateFunction) -> Iterator[RunSpec]:
-    """Every model, function, batch and seed; then the sweep over depth, full batch only."""
+    """Every function, batch, model and seed; then the sweep over depth, full batch only."""
     models = {name: _mlp(hidden, settings) for name, hidden in MODELS.items()}
     sweep = {f"{layers} layers": _at_budget(layers, settings) for layers in settings.depths}
+    designs = [(FULL, models), *([(MINI, models)] if settings.batch_size else []), (FULL, sweep)]
     for function in settings.functions:
-        for name, model in (models | sweep).items():
-            for batch in (FULL, MINI) if settings.batch_size and name in models else (FULL,):
+        for batch, networks in designs:
+            for name, model in networks.items():
                 for seed in range(settings.seeds):
                     yield _spec(settings, function, name, model, batch, seed)
 
