@@ -108,8 +108,8 @@ def tables(records: Records) -> list[Table]:
     seeds, share = runs["seed"].nunique(), records.plan.settings["convergence"]
     caption = (
         f"Over {seeds} seeds: median epochs to convergence (training loss at {share:g} of the target's variance), "
-        "geometric means of the final training loss and of the root mean square errors inside and outside the domain, each with "
-        "its 95 % interval. A run that does not converge within its epochs counts as later than that."
+        "geometric means of the final training loss and of the root mean square errors inside and outside the domain, "
+        "each with its 95 % interval. A run that does not converge within its epochs counts as later than that."
     )
     rows = pd.DataFrame([_row(keys, group) for keys, group in runs.groupby(["function", "batch", "model"], sort=False)])
     named = rows["model"].isin(list(MODELS))
@@ -318,7 +318,7 @@ CLAIMS = (
         id="deeper-ends-lower",
         sentence="They tend to plateau at lower loss values, eventually overtaking those with less hidden layers.",
         source="report, Figure 2 right",
-        statistic="training loss on exp in the last 10 % of the epochs, model 2 over the geometric mean of models 1 and 3",
+        statistic="training loss on exp in the last 10 % of epochs, model 2 over the geometric mean of models 1 and 3",
         kind="ratio",
         side="below",
         threshold=1.0,
@@ -438,7 +438,7 @@ STUDY = Study(
     claims=CLAIMS,
     not_shown=(
         "One activation, one optimizer and one learning rate for all models: a rate tuned for each depth could change "
-        "the order. The three models differ slightly in size. The report does not give its domain, convergence or learning "
-        "rate, so its numbers of epochs cannot be compared with these, only its statements."
+        "the order. The three models differ slightly in size. The report does not give its domain, convergence or "
+        "learning rate, so its numbers of epochs cannot be compared with these, only its statements."
     ),
 )
