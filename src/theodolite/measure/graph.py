@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from theodolite.errors import BadLoss
 from theodolite.measure.objective import Batch, Objective
 
 Kind = Literal["hessian", "ggn"]
@@ -16,7 +17,7 @@ Product = Callable[[Tensor], Tensor]  # (P,) -> (P,), or (k, P) -> (k, P)
 
 def hessian_product(objective: Objective, point: Tensor, batch: Batch) -> Product:
     r""":math:`v \mapsto \partial (g^\top v) / \partial\theta` with the gradient g and its graph computed once."""
-    loss = objective.batch_loss(objective.unflatten(point), batch)
+    loss = _varying(objective.batch_loss(objective.unflatten(point), batch))
     (gradient,) = torch.autograd.grad(loss, point, create_graph=True, materialize_grads=True)
     return lambda v: _pull(gradient, point, v)
 
@@ -31,7 +32,7 @@ def ggn_product(objective: Objective, point: Tensor, batch: Batch) -> Product:
     dual = torch.zeros_like(outputs, requires_grad=True)
     pulled = _grad(outputs, point, dual, create_graph=True)
     free = outputs.detach().requires_grad_()
-    loss = objective.loss(rebuild(free), targets)
+    loss = _varying(objective.loss(rebuild(free), targets))
     (slope,) = torch.autograd.grad(loss, free, create_graph=True, materialize_grads=True)
     return lambda v: _pull(outputs, point, _pull(slope, free, _pull(pulled, dual, v)))
 
@@ -40,6 +41,15 @@ PRODUCTS: dict[Kind, Callable[[Objective, Tensor, Batch], Product]] = {
     "hessian": hessian_product,
     "ggn": ggn_product,
 }
+
+
+def _varying(loss: Tensor) -> Tensor:
+    if not loss.requires_grad:
+        raise BadLoss(
+            "expected a loss that depends on the parameters measured, got one that no gradient reaches. "
+            "Leave out .detach(), .item() and torch.no_grad() on the way from model to loss."
+        )
+    return loss
 
 
 def flat(tree: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:

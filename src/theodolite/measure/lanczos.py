@@ -41,18 +41,19 @@ class Basis:
         self.coupling = float(product.norm())
         if self.coupling <= 1e-12 * before or self.size == len(product):
             self.coupling = 0.0
-            self.fresh()
+            self.turn()
         else:
             self.following = product / self.coupling
 
-    def fresh(self) -> None:
-        """Go on from a random direction orthogonal to all rows, which finds what the first start could not."""
-        self.following = _random_rows(1, self.rows.shape[1], self.random, self.rows.device)[0]
+    def turn(self, direction: Tensor | None = None) -> None:
+        """Go on in another direction, or a random one, which finds what the first start could not."""
+        if direction is None:
+            direction = _random_row(self.rows.shape[1], self.random, self.rows.device)
+        known = self.rows[: self.size]
         for _ in range(2):
-            known = self.rows[: self.size]
-            self.following = self.following - (known @ self.following) @ known
-            length = float(self.following.norm())
-            self.following = self.following / length if length > 0 else self.following
+            direction = direction - (known @ direction) @ known
+            direction = direction / direction.norm().clamp(min=torch.finfo(torch.float64).tiny)
+        self.following = direction
 
     def ritz(self) -> tuple[Tensor, Tensor, Tensor]:
         """Ritz values ascending ``(m,)``, their vectors in the basis ``(m, m)`` as columns, and residuals ``(m,)``."""
@@ -74,9 +75,43 @@ def start(multiply: Multiply, size: int, capacity: int, seed: int, device: torch
     capacity = min(capacity, size)
     rows = torch.zeros(capacity, size, dtype=torch.float64, device=device)
     projection = torch.zeros(capacity, capacity, dtype=torch.float64, device=device)
-    first = _random_rows(1, size, random, device)[0]
+    first = _random_row(size, random, device)
     return Basis(multiply, rows, projection, 0, first / first.norm(), 0.0, random)
 
 
-def _random_rows(count: int, size: int, random: torch.Generator, device: torch.device) -> Tensor:
-    return torch.randn(count, size, generator=random, dtype=torch.float64).to(device)
+def _random_row(size: int, random: torch.Generator, device: torch.device) -> Tensor:
+    return torch.randn(size, generator=random, dtype=torch.float64).to(device)
+
+
+def quadrature(
+    multiply: Multiply, size: int, probes: int, steps: int, seed: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Nodes and weights of Gauss quadratures of the spectrum, from random directions side by side.
+
+    Returns:
+        Nodes ``(probes, steps)`` ascending and weights, zero beyond where a probe's space was exhausted.
+    """
+    steps = min(steps, size)
+    random = torch.Generator().manual_seed(seed)
+    current = torch.randn(probes, size, generator=random, dtype=torch.float64).to(device)
+    current = current / current.norm(dim=1, keepdim=True)
+    rows = current.new_zeros(probes, steps, size)
+    diagonal, beside = current.new_zeros(probes, steps), current.new_zeros(probes, steps)
+    for j in range(steps):
+        rows[:, j] = current
+        product = multiply(current)
+        diagonal[:, j] = (current * product).sum(1)
+        before = product.norm(dim=1)
+        known = rows[:, : j + 1]
+        for _ in range(2):  # twice is enough (Parlett)
+            product = product - ((known @ product[..., None]).mT @ known)[:, 0]
+        length = product.norm(dim=1)
+        going = length > 1e-10 * before  # else the space is exhausted: a zero row, which adds nothing
+        beside[:, j] = torch.where(going, length, 0.0)
+        current = torch.where(going[:, None], product / length[:, None].clamp(min=1e-300), 0.0)
+    tridiagonal = (
+        torch.diag_embed(diagonal) + torch.diag_embed(beside[:, :-1], 1) + torch.diag_embed(beside[:, :-1], -1)
+    )
+    nodes, vectors = torch.linalg.eigh(tridiagonal)
+    weights = vectors[:, 0] ** 2
+    return nodes, torch.where(weights > 1e-16, weights, 0.0)

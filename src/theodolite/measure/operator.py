@@ -83,7 +83,7 @@ class HessianOperator:
         self.kind: Kind = operator
         self.products = 0  # with vectors, so far; a block of k counts k
         self._point = self.objective.vector.requires_grad_()
-        self._room = _free_memory(self._point.device) * SHARE if memory is None else memory
+        self._room = free_memory(self._point.device) * SHARE if memory is None else memory
         self._kept: list[tuple[Product, float]] | None = None
         self._block = 1
         try:
@@ -131,6 +131,8 @@ class HessianOperator:
         """Multiply each row of ``(k, P)``: what ``@`` does, in the layout it is computed in."""
         self.products += len(vectors)
         total = torch.zeros_like(vectors)
+        if not len(vectors):
+            return total
         if self._kept is not None:
             for product, share in self._kept:
                 total += share * self._apply(product, vectors)
@@ -183,7 +185,7 @@ def _in_working_precision(whole: Objective) -> Objective:
     return whole if kinds == {work} else whole.to(work)
 
 
-def _free_memory(device: torch.device) -> float:
+def free_memory(device: torch.device) -> float:
     """Bytes free on the device that graphs would be kept on."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])

@@ -1,0 +1,112 @@
+"""All eigenvalues of the Hessian of a small model, exactly."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from theodolite.errors import TooLarge
+from theodolite.measure.dense import dense_hessians
+from theodolite.measure.graph import Kind
+from theodolite.measure.objective import Data, Loss
+from theodolite.measure.operator import HessianOperator, free_memory
+from theodolite.measure.results import Result
+
+COPIES = 4  # P × P float64 matrices at once: the Hessian, its symmetric part, eigenvectors, and LAPACK's own
+
+
+@dataclass(frozen=True, slots=True)
+class Spectrum(Result):
+    """Every eigenvalue, each with how far from exact it is."""
+
+    eigenvalues: Tensor  # (P,) float64, ascending, loss per squared parameter
+    residuals: Tensor  # (P,) float64, |H v - λ v|, same unit
+    tolerance: float  # |λ| at or below this counts as zero, same unit
+    loss: float  # mean over samples
+    gradient_norm: float  # far from zero: the weights are no critical point, and signs say little
+    operator: Kind
+    path: str  # how the matrix was computed
+    check: float  # relative difference of a product and finite differences
+
+
+def hessian_spectrum(
+    model: nn.Module,
+    loss: Loss,
+    data: Data,
+    *,
+    operator: Kind = "hessian",
+    parameters: str | None = None,
+    memory: int | None = None,
+) -> Spectrum:
+    r"""Compute all eigenvalues of the exact Hessian.
+
+    The matrix and its eigenvalues are computed in float64 whatever the model's precision: a float32 weight is a
+    float64 number too, and zero is told from small ten million times more sharply. An eigenvalue counts as zero
+    within
+
+    .. math:: \mathrm{tolerance} = P\, \epsilon\, \lVert H \rVert_2
+              + \sqrt{P}\, \big( \max |H - H^\top| + \sqrt{N} \epsilon \max |H| \big)
+
+    The first term bounds the error of the symmetric eigensolver. The second is the norm of a random matrix whose
+    entries are as wrong as those of H: as its asymmetry shows, and as sums over N samples round.
+
+    Args:
+        model: any module, measured in the mode it is in; frozen parameters are left out.
+        loss: maps (outputs, targets) to a scalar mean over samples.
+        data: one ``(inputs, targets)`` pair or a re-iterable of such batches.
+        operator: ``"hessian"`` or ``"ggn"``.
+        parameters: a pattern such as ``"0.*"`` that restricts the matrix to a part of the model.
+        memory: bytes it may take; None: half of what is free.
+
+    Raises:
+        TooLarge: four P × P matrices do not fit.
+        MeasurementError: as :class:`~theodolite.measure.operator.HessianOperator`.
+
+    Source: Sagun et al. 2017, "Empirical Analysis of the Hessian of Over-Parametrized Neural Networks".
+
+    Example:
+        >>> model = nn.Linear(2, 1, bias=False).double()
+        >>> data = torch.diag(torch.tensor([1.0, 2.0])).double(), torch.zeros(2, 1).double()
+        >>> hessian_spectrum(model, nn.MSELoss(), data).eigenvalues.tolist()  # L = (w₁² + 4 w₂²) / 2
+        [1.0, 4.0]
+    """
+    size = sum(p.numel() for p in model.parameters() if p.requires_grad) if parameters is None else 0
+    _fits(size, memory)  # before anything is computed
+    H = HessianOperator(model, loss, data, operator=operator, parameters=parameters)
+    size = H.shape[0]
+    _fits(size, memory)
+    whole = H.objective.to(torch.float64)
+    try:
+        dense = dense_hessians(whole, whole.vector[None])
+    except RuntimeError:  # a model or loss that holds float32 constants
+        dense = dense_hessians(H.objective, H.objective.vector[None])
+    matrix, asymmetry, path = dense.hessian[0], float(dense.asymmetry), dense.path
+    if operator == "ggn":
+        rows = H.rows(torch.eye(size, dtype=H.dtype, device=H.device))
+        matrix, asymmetry, path = (rows + rows.mT) / 2, float((rows - rows.mT).abs().max()), H.path
+    epsilon = torch.finfo(matrix.dtype).eps
+    matrix = matrix.double()
+    values, vectors = torch.linalg.eigh(matrix)
+    entries = asymmetry + whole.samples**0.5 * epsilon * float(matrix.abs().max())
+    return Spectrum(
+        eigenvalues=values,
+        residuals=(matrix @ vectors - vectors * values).norm(dim=0),
+        tolerance=size * epsilon * float(values.abs().max()) + size**0.5 * entries,
+        loss=float(dense.loss),
+        gradient_norm=float(dense.gradient.norm()),
+        operator=operator,
+        path=path,
+        check=H.check,
+    )
+
+
+def _fits(size: int, memory: int | None) -> None:
+    need = COPIES * 8 * size**2
+    room = free_memory(torch.device("cpu")) / 2 if memory is None else memory
+    if need > room:
+        largest = int((room / (COPIES * 8)) ** 0.5)
+        raise TooLarge(
+            f"expected at most {largest:,} parameters, whose exact Hessian fits {room / 1e9:.1f} GB, got {size:,}, "
+            f"which take {need / 1e9:.1f} GB. Use hessian_eigenvalues for the ends of the spectrum, hessian_density "
+            "for all of it, or parameters='NAME.*' for a part of the model."
+        )

@@ -1,0 +1,81 @@
+"""Share of directions in which the loss curves up."""
+
+from dataclasses import dataclass
+
+import torch  # noqa: F401 - the docstring's example
+from torch import nn
+
+from theodolite.measure.graph import Kind
+from theodolite.measure.hessian_spectrum import hessian_spectrum
+from theodolite.measure.objective import Data, Loss
+from theodolite.measure.results import Result
+
+
+@dataclass(frozen=True, slots=True)
+class MinimalRatio(Result):
+    """Signs of the Hessian's eigenvalues, counted."""
+
+    value: float  # share of eigenvalues above the tolerance, 0 … 1
+    positive: int  # eigenvalues > tolerance
+    negative: int  # eigenvalues < -tolerance
+    zero: int  # within
+    tolerance: float  # loss per squared parameter
+    loss: float  # mean over samples
+    gradient_norm: float  # at a critical point zero; else the loss is not level and curving up is no minimum
+    operator: Kind
+    path: str  # how the Hessian was computed
+    check: float  # relative difference of a product and finite differences
+
+
+def minimal_ratio(
+    model: nn.Module,
+    loss: Loss,
+    data: Data,
+    *,
+    operator: Kind = "hessian",
+    parameters: str | None = None,
+    memory: int | None = None,
+) -> MinimalRatio:
+    r"""Count the signs of all eigenvalues of the exact Hessian.
+
+    .. math:: r = \frac{\#\{ i : \lambda_i > \mathrm{tolerance} \}}{P}
+
+    One at a strict minimum, less at a saddle; but only where the gradient is zero do signs tell one from the other,
+    so its norm is given beside. Eigenvalues of each weight matrix alone, without the cross terms, are those of
+    another matrix: restrict by ``parameters`` only where that is meant.
+
+    Args:
+        model: any module, measured in the mode it is in; frozen parameters are left out.
+        loss: maps (outputs, targets) to a scalar mean over samples.
+        data: one ``(inputs, targets)`` pair or a re-iterable of such batches: all the loss is measured on.
+        operator: ``"hessian"`` or ``"ggn"``.
+        parameters: a pattern such as ``"0.*"`` that restricts the matrix to a part of the model.
+        memory: bytes it may take; None: half of what is free.
+
+    Raises:
+        TooLarge: the exact Hessian does not fit.
+        MeasurementError: as :class:`~theodolite.measure.operator.HessianOperator`.
+
+    Example:
+        >>> model = nn.Linear(2, 1, bias=False).double()
+        >>> data = torch.tensor([[1.0, 0.0]]).double(), torch.zeros(1, 1).double()
+        >>> ratio = minimal_ratio(model, nn.MSELoss(), data)  # L = w₁²: flat along w₂
+        >>> ratio.value, ratio.positive, ratio.negative, ratio.zero
+        (0.5, 1, 0, 1)
+    """
+    spectrum = hessian_spectrum(model, loss, data, operator=operator, parameters=parameters, memory=memory)
+    positive = int((spectrum.eigenvalues > spectrum.tolerance).sum())
+    negative = int((spectrum.eigenvalues < -spectrum.tolerance).sum())
+    total = len(spectrum.eigenvalues)
+    return MinimalRatio(
+        value=positive / total,
+        positive=positive,
+        negative=negative,
+        zero=total - positive - negative,
+        tolerance=spectrum.tolerance,
+        loss=spectrum.loss,
+        gradient_norm=spectrum.gradient_norm,
+        operator=operator,
+        path=spectrum.path,
+        check=spectrum.check,
+    )
