@@ -152,13 +152,14 @@ def _lipschitz(landscape: Landscape, x: Tensor, H: Tensor, eigenvalues: Tensor, 
 
 def _rounding(eigenvalues: Tensor) -> Tensor:
     """Error of eigenvalues ``(S,)`` from sums and factorisations in this precision: 10 P ε λ_max."""
-    P = eigenvalues.shape[-1]
-    return 10 * P * torch.finfo(eigenvalues.dtype).eps * eigenvalues.abs().amax(-1)
+    rounding: Tensor = 10 * eigenvalues.shape[-1] * torch.finfo(eigenvalues.dtype).eps * eigenvalues.abs().amax(-1)
+    return rounding
 
 
 def _gradient_rounding(x: Tensor, eigenvalues: Tensor) -> Tensor:
     """What the rounding of the parameters themselves does to the gradient: ε λ_max (1 + ‖θ‖)."""
-    return torch.finfo(x.dtype).eps * eigenvalues.abs().amax(1) * (1 + x.norm(dim=1))
+    rounding: Tensor = torch.finfo(x.dtype).eps * eigenvalues.abs().amax(1) * (1 + x.norm(dim=1))
+    return rounding
 
 
 def _least(eigenvalues: Tensor, tolerance: Tensor) -> Tensor:
@@ -170,7 +171,7 @@ def _least(eigenvalues: Tensor, tolerance: Tensor) -> Tensor:
 def _kernel_share(g: Tensor, eigenvalues: Tensor, V: Tensor) -> Tensor:
     """The share ``(S,)`` of the gradient's norm that lies in the near-kernel of the Hessian."""
     c = (V.mT @ g[..., None])[..., 0]
-    kernel: Tensor = eigenvalues.abs() <= KERNEL * eigenvalues.abs().amax(1, keepdim=True)
+    kernel = eigenvalues.abs() <= KERNEL * eigenvalues.abs().amax(1, keepdim=True)
     return torch.where(kernel, c, 0).norm(dim=1) / g.norm(dim=1)
 
 

@@ -104,7 +104,7 @@ def find_critical_points(
         raise SettingError(f"expected at least one start, got {starts}. Pass a number, or vectors (S, P).")
     if symmetric:
         sets.append(symmetric_starts(surface.objective, surface.net, symmetric, generator))
-    _check_varies(surface, sets[0])
+    _check_varies(surface, sets[0].vectors)
     together = max(1, TOGETHER // surface.size**2)
     points: list[CriticalPoint] = []
     for group in sets:
@@ -193,8 +193,8 @@ def _check(whole: Objective, weight_decay: float, steps: int | None, symmetric: 
         )
 
 
-def _check_varies(surface: Landscape, group: Starts) -> None:
-    _, gradient, hessian = surface(group.vectors[:4])
+def _check_varies(surface: Landscape, starts: Tensor) -> None:
+    _, gradient, hessian = surface(torch.cat([starts[:4], starts[:1] + 0.1]))
     if not gradient.any() and not hessian.any():
         raise BadLoss(
             "expected a loss that changes with the parameters, got one that is constant around the starts. Leave out "

@@ -1,0 +1,123 @@
+import mpmath
+import pytest
+import torch
+from torch import nn
+
+from theodolite.measure import find_critical_points
+
+
+class Function(nn.Module):
+    def __init__(self, n, function):
+        super().__init__()
+        self.theta = nn.Parameter(torch.zeros(n, dtype=torch.float64))
+        self.function = function
+
+    def forward(self, inputs):
+        return self.function(self.theta)
+
+
+def judge(function, *at):
+    model, data = Function(len(at), function), (torch.zeros(1, 1), torch.zeros(1, 1))
+    starts = torch.tensor([at], dtype=torch.float64)
+    return find_critical_points(model, lambda o, t: o.sum(), data, starts, steps=0, force=True)[0]
+
+
+def test_point_whose_gradient_lies_in_the_kernel_of_the_hessian_is_not_certified():
+    point = judge(lambda x: x[0] ** 2 + 1e-6 * x[1] + (x[1] * x[0]) ** 2, 0.0, 0.0)
+    assert (point.certified, point.reason) == (False, "gradient-flat")
+
+
+def test_small_gradient_of_a_far_steeper_or_a_flatter_place_is_not_enough():
+    assert judge(lambda x: (x**2).sum(), 1e-8, 1e-8).reason == "not converged"
+    assert judge(lambda x: 1e-4 * (x**2).sum(), 1e-6, 1e-6).reason == "not converged"  # gradient 3e-10, but λ is 2e-4
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x[0] ** 2 + x[1] ** 4,
+        lambda x: x[0] ** 2 + x[1] ** 6,
+        lambda x: x[0] ** 2 + x[1] ** 3,
+        lambda x: x[0] ** 3 - 3 * x[0] * x[1] ** 2,  # a monkey saddle: the Hessian is zero
+        lambda x: x[0] ** 2 * x[1] ** 2 + (x[0] + x[1]) ** 2,
+    ],
+)
+def test_degenerate_points_are_not_certified(function):
+    point = judge(function, 0.0, 0.0)
+    assert (point.certified, point.reason) == (False, "degenerate")
+
+
+@pytest.mark.parametrize(
+    ("function", "at", "index", "flat"),
+    [
+        (lambda x: (x[0] ** 2 + x[1] ** 2 - 1) ** 2, (0.6, 0.8), 0, 1),  # a circle of minima
+        (lambda x: (x[0] ** 2 + x[1] ** 2 + x[2] ** 2 - 1) ** 2, (0.0, 0.6, 0.8), 0, 2),  # a sphere of them
+        (lambda x: -((x[0] ** 2 + x[1] ** 2 - 1) ** 2) + x[2] ** 2, (0.6, 0.8, 0.0), 1, 1),  # a circle of saddles
+        (lambda x: (x[0] - x[1] ** 2) ** 2, (1.0, 1.0), 0, 1),  # a parabola
+    ],
+)
+def test_manifolds_of_critical_points_are_certified_with_their_dimension(function, at, index, flat):
+    point = judge(function, *at)
+    assert (point.certified, point.index, point.flat) == (True, index, flat)
+    assert point.inertia == (index, flat, len(at) - index - flat)
+
+
+def test_point_where_two_lines_of_critical_points_cross_is_not_certified():
+    assert judge(lambda x: (x[0] * x[1]) ** 2 + x[2] ** 2, 0.0, 0.0, 0.0).reason == "degenerate"
+
+
+def test_valley_that_only_looks_like_a_manifold_is_not_certified():
+    slope = judge(lambda x: x[0] ** 2 + 1e-10 * x[1], 0.0, 0.0)
+    assert (slope.certified, slope.reason) == (False, "degenerate")
+
+
+def test_not_finite_is_said():
+    assert judge(lambda x: (1 / (x - 1)).sum(), 1.0).reason == "not finite"
+
+
+def gradient(theta, X, Y, hidden, decay):
+    """Of the mean of (v · tanh(w x + b) + c - y)² + ½ decay ‖θ‖², by hand, in the precision of its arguments."""
+    W, b = [theta[2 * i : 2 * i + 2] for i in range(hidden)], theta[2 * hidden : 3 * hidden]
+    v, c = theta[3 * hidden : 4 * hidden], theta[4 * hidden]
+    result = [decay * t for t in theta]
+    for x, y in zip(X, Y, strict=True):
+        a = [mpmath.tanh(W[i][0] * x[0] + W[i][1] * x[1] + b[i]) for i in range(hidden)]
+        r = 2 * (sum(v[i] * a[i] for i in range(hidden)) + c - y) / len(X)
+        for i in range(hidden):
+            s = r * v[i] * (1 - a[i] ** 2)
+            result[2 * i] += s * x[0]
+            result[2 * i + 1] += s * x[1]
+            result[2 * hidden + i] += s
+            result[3 * hidden + i] += r * a[i]
+        result[4 * hidden] += r
+    return result
+
+
+def test_fifty_digits_find_the_true_point_within_the_radius():
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randn(8, 2, generator=generator, dtype=torch.float64)
+    Y = torch.randn(8, 1, generator=generator, dtype=torch.float64)
+    model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1)).double()
+    found = find_critical_points(model, nn.MSELoss(), (X, Y), 30, weight_decay=1e-2).distinct()
+    assert len({p.index for p in found}) >= 3
+    with mpmath.workdps(50):
+        decay = mpmath.mpf(0.01)
+        for point in found[::4]:
+            torch.nn.utils.vector_to_parameters(point.parameters, model.parameters())
+            start = [mpmath.mpf(t) for t in point.parameters.tolist()]
+            inverse = mpmath.matrix(torch.linalg.inv(hessian_of(model, X, Y)).tolist())
+            theta = mpmath.matrix(start)
+            for _ in range(12):  # chord iterations: each adds some ten digits
+                g = gradient(list(theta), X.tolist(), Y[:, 0].tolist(), 3, decay)
+                theta -= inverse * mpmath.matrix(g)
+            assert mpmath.norm(mpmath.matrix(gradient(list(theta), X.tolist(), Y[:, 0].tolist(), 3, decay))) < 1e-45
+            assert mpmath.norm(theta - mpmath.matrix(start)) <= point.radius
+            assert point.radius < 1e-8
+
+
+def hessian_of(model, X, Y):
+    parameters = list(model.parameters())
+    value = (model(X) - Y).pow(2).mean() + 0.005 * sum(p.square().sum() for p in parameters)
+    g = torch.cat([g.flatten() for g in torch.autograd.grad(value, parameters, create_graph=True)])
+    rows = [torch.autograd.grad(entry, parameters, retain_graph=True) for entry in g]
+    return torch.stack([torch.cat([part.flatten() for part in row]) for row in rows])
