@@ -82,12 +82,12 @@ def train_replicas(
     first, *_ = shape = layers(architecture, dtype)
     train, test = StackedSplit.of(data.train, first), StackedSplit.of(data.test, first)
     batch = min(training.batch_size or train.samples, train.samples)
-    width = max(1, CACHE // working_set(shape, batch, dtype)) if train.inputs.device.type == "cpu" else len(replicas)
+    width = _width(len(replicas), working_set(shape, batch, dtype)) if train.inputs.is_cpu else len(replicas)
     # Neighbours of equal learning rate share the optimizer's kernel.
     order = sorted(range(len(replicas)), key=lambda number: replicas[number].learning_rate)
     outcomes: dict[int, Outcome] = {}
     with _one_arithmetic():
-        for start in range(0, len(order), width):
+        for start in range(0, len(order), max(1, width)):
             members = order[start : start + width]
 
             def told(epochs: int, before: int = start * training.epochs) -> None:
@@ -133,6 +133,12 @@ def _train_stack(
         if leaving:
             stack, here = stack.select(staying), [here[row] for row in staying]
     return [outcomes[number] for number in range(len(replicas))]
+
+
+def _width(replicas: int, each: int) -> int:
+    """Replicas a stack: as many as fit the cache, in stacks of about equal size."""
+    stacks = -(-replicas // max(1, CACHE // each))
+    return -(-replicas // max(1, stacks))
 
 
 def _new_stack(
