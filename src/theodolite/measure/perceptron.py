@@ -94,15 +94,9 @@ def perceptron(objective: Objective) -> Perceptron | None:
     return Perceptron(widths, linear[0].bias is not None, tuple(activations[:-1]), objective.loss)
 
 
-def gradients(net: Perceptron, vectors: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Loss ``(S,)`` and gradient ``(S, P)`` of one batch at flat vectors ``(S, P)``."""
-    done = _run(net, vectors, batch, curvature=False)
-    return done.loss, _gradient(net, done)
-
-
 def derivatives(net: Perceptron, vectors: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Loss ``(S,)``, gradient ``(S, P)`` and Hessian ``(S, P, P)`` of one batch at flat vectors ``(S, P)``."""
-    done = _run(net, vectors, batch, curvature=True)
+    done = _run(net, vectors, batch)
     weights = [weight for weight, _ in net.layers(vectors)]
     S = _curvatures(done, weights)
     hessian = vectors.new_empty(*vectors.shape, vectors.shape[1])
@@ -123,7 +117,7 @@ def derivatives(net: Perceptron, vectors: Tensor, batch: Batch) -> tuple[Tensor,
     return done.loss, _gradient(net, done), hessian[:, order[:, None], order]
 
 
-def _run(net: Perceptron, vectors: Tensor, batch: Batch, *, curvature: bool) -> _Pass:
+def _run(net: Perceptron, vectors: Tensor, batch: Batch) -> _Pass:
     inputs, targets = batch
     a = inputs[None]
     layers, found, slopes, bends = net.layers(vectors), [], [], []
@@ -133,21 +127,20 @@ def _run(net: Perceptron, vectors: Tensor, batch: Batch, *, curvature: bool) -> 
         if bias is not None:
             z += bias
         if number < len(layers) - 1:
-            a, slope, bend = _bend(net.activations[number], z, curvature)
+            a, slope, bend = _bend(net.activations[number], z)
             slopes.append(slope)
             bends.append(bend)
-    loss, delta, D = _outputs(net.loss, z, targets, curvature)
+    loss, delta, D = _outputs(net.loss, z, targets)
     deltas = [delta]
     for number in range(len(layers) - 1, 0, -1):
         signal = deltas[0] @ layers[number][0]  # ∂L/∂a
         deltas.insert(0, slopes[number - 1] * signal)
-        if curvature:
-            bends[number - 1] = bends[number - 1] * signal
+        bends[number - 1] = bends[number - 1] * signal
     return _Pass(loss, found, slopes, bends, deltas, D)
 
 
-def _bend(activation: Activation | None, z: Tensor, curvature: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """φ(z), φ'(z), φ''(z); the last is zero where it was not asked for."""
+def _bend(activation: Activation | None, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """φ(z), φ'(z), φ''(z)."""
     if activation is None:
         return z, torch.ones_like(z), torch.zeros_like(z)
     if type(activation) is nn.Tanh:
@@ -157,19 +150,19 @@ def _bend(activation: Activation | None, z: Tensor, curvature: bool) -> tuple[Te
     with torch.enable_grad():
         z = z.detach().requires_grad_()
         a = activation(z)
-        (slope,) = torch.autograd.grad(a.sum(), z, create_graph=curvature)
+        (slope,) = torch.autograd.grad(a.sum(), z, create_graph=True)
         bend = torch.zeros_like(z)
         if slope.requires_grad:
             (bend,) = torch.autograd.grad(slope.sum(), z, materialize_grads=True)
     return a.detach(), slope.detach(), bend
 
 
-def _outputs(loss: Any, z: Tensor, targets: Any, curvature: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _outputs(loss: Any, z: Tensor, targets: Any) -> tuple[Tensor, Tensor, Tensor]:
     """The loss, and its first and second derivatives by the outputs, if samples do not reach each other there."""
     with torch.enable_grad():
         z = z.detach().requires_grad_()
         value = vmap(lambda outputs: loss(outputs, targets))(z)
-        (delta,) = torch.autograd.grad(value.sum(), z, create_graph=curvature)
+        (delta,) = torch.autograd.grad(value.sum(), z, create_graph=True)
         D = z.new_zeros(*z.shape, z.shape[-1])
         if delta.requires_grad:
             for k in range(z.shape[-1]):

@@ -62,7 +62,7 @@ def certify(landscape: Landscape, vectors: Tensor, *, seed: int = 0) -> Certific
     g = torch.where(finite[:, None], g, torch.nan)
     eigenvalues, V = torch.linalg.eigh(H)
     norm, largest = g.norm(dim=1), eigenvalues.abs().amax(1)
-    small = (norm < GRADIENT) & (norm < RELATIVE * largest)
+    small = (norm < GRADIENT) & (norm <= RELATIVE * largest)
     tolerance = _rounding(eigenvalues)
     h, radius = torch.full_like(loss, torch.inf), torch.full_like(loss, torch.inf)
     reason = [
@@ -172,7 +172,8 @@ def _kernel_share(g: Tensor, eigenvalues: Tensor, V: Tensor) -> Tensor:
     """The share ``(S,)`` of the gradient's norm that lies in the near-kernel of the Hessian."""
     c = (V.mT @ g[..., None])[..., 0]
     kernel = eigenvalues.abs() <= KERNEL * eigenvalues.abs().amax(1, keepdim=True)
-    return torch.where(kernel, c, 0).norm(dim=1) / g.norm(dim=1)
+    share: Tensor = torch.where(kernel, c, 0).norm(dim=1) / g.norm(dim=1)
+    return share
 
 
 def _inertia(H: Tensor, tolerance: float) -> Tensor:
