@@ -158,3 +158,15 @@ def test_status_holds_a_checksum_of_every_other_file(directory):
     folder = records.folder_of(directory, spec)
     named = json.loads((folder / "status.json").read_text())["files"]
     assert set(named) == {p.name for p in folder.iterdir()} - {"status.json"}
+
+
+def test_a_table_named_csv_is_written_as_csv_with_every_digit(directory):
+    spec = made_spec()
+    numbers = pd.DataFrame({"unit": [0, 1], "epoch 0": pd.Series([0.1, -1 / 3], dtype="float32")})
+    write(directory, spec, tables={"metrics": METRICS, "first_layer.csv": numbers})
+    path = records.folder_of(directory, spec) / "first_layer.csv"
+    found = pd.read_csv(path).astype({"epoch 0": "float32"})
+    pd.testing.assert_frame_equal(found, numbers, check_exact=True)
+    assert records.finished(directory, spec)
+    path.write_text("unit\n0\n")
+    assert not records.finished(directory, spec)

@@ -143,7 +143,7 @@ def write(
     Args:
         directory: the results folder.
         spec: what was done.
-        tables: by name; each becomes ``<name>.parquet``.
+        tables: by name; each becomes ``<name>.parquet``, or a CSV file where the name ends in ``.csv``.
         environment: versions, device, wall seconds, peak memory: kept beside the spec.
         blobs: other files by name, as bytes (weights).
         converged_epoch: see :class:`Status`.
@@ -152,6 +152,9 @@ def write(
     content = dict(blobs or {})
     content["spec.json"] = _json({"spec": spec.model_dump(mode="json"), "seed": spec.seed, **environment})
     for name, table in tables.items():
+        if name.endswith(".csv"):
+            content[name] = table.to_csv(index=False, lineterminator="\n").encode()
+            continue
         buffer = io.BytesIO()
         table.to_parquet(buffer, index=False)
         content[f"{name}.parquet"] = buffer.getvalue()

@@ -1,21 +1,27 @@
 """Weights as safetensors: opening a file never runs code."""
 
+import json
 from collections.abc import Mapping
 
 import safetensors.torch
 from torch import Tensor
 
+ORDER = "order"  # names in the order of the model, which safetensors itself does not keep: which layer is the first?
+
 
 def to_bytes(weights: Mapping[str, Tensor]) -> bytes:
     """Serialise named tensors."""
-    content: bytes = safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in weights.items()})
+    tensors = {name: t.detach().cpu().contiguous() for name, t in weights.items()}
+    content: bytes = safetensors.torch.save(tensors, metadata={ORDER: json.dumps(list(tensors))})
     return content
 
 
 def from_bytes(content: bytes) -> dict[str, Tensor]:
-    """Read them back."""
+    """Read them back, in the order in which they were given (a file of another writer: in its own)."""
     weights: dict[str, Tensor] = safetensors.torch.load(content)
-    return weights
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    order = header.get("__metadata__", {}).get(ORDER)
+    return {name: weights[name] for name in json.loads(order)} if order else weights
 
 
 def snapshots_to_bytes(snapshots: Mapping[int, Mapping[str, Tensor]]) -> bytes:
