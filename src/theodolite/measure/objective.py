@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from theodolite.errors import BadData, BadLoss, BadModel, NotDeterministic
 
@@ -82,12 +83,13 @@ class Objective:
     def twice_differentiable(self) -> Iterator[None]:
         """For forward passes whose gradient is differentiated again: the kernels PyTorch can do that with.
 
-        Fused attention and cuDNN's recurrent layers have no second derivative; autocast would round between the two.
-        The user's own settings are back afterwards.
+        Fused attention and cuDNN's recurrent layers have no second derivative, that of fused weight normalisation is
+        wrong by 10 to 30 %, and autocast would round between the two. The user's own settings are back afterwards.
         """
         device = next(self.model.parameters()).device.type
         with ExitStack() as stack:
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            stack.enter_context(_ElementaryWeightNorm())
             stack.enter_context(torch.autocast(device, enabled=False))
             if device == "cuda" and any(isinstance(m, nn.RNNBase) for m in self.model.modules()):
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))
@@ -139,6 +141,16 @@ def objective(model: nn.Module, loss: Loss, data: Data, *, parameters: str | Non
         result = Objective(model, loss, whole, tuple(chosen), shapes, _check(whole))  # type: ignore[arg-type]
         _check_loss(result)
     return result
+
+
+class _ElementaryWeightNorm(TorchFunctionMode):
+    """Computes ``torch._weight_norm``, which weight_norm calls, by operations whose second derivative is right."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is torch._weight_norm:
+            v, g, dim = (*args, *(kwargs or {}).values(), 0)[:3]
+            return v * (g / torch.norm_except_dim(v, 2, dim))
+        return function(*args, **(kwargs or {}))
 
 
 @contextmanager
