@@ -31,6 +31,7 @@ def curves(
     reference: pd.DataFrame | None = None,
     reference_label: str = "target",
     carry: bool = False,
+    part: str = "",
     width: int = WIDTH,
     height: int = 300,
 ) -> Any:
@@ -48,6 +49,7 @@ def curves(
         reference_label: its name in the legend.
         carry: continue a curve that has ended (a run that stopped at convergence) at its last value, so that the
             median stays that of all seeds; the line ends where the last seed ends.
+        part: a name, where the chart becomes one part of a figure: its own zoom and selection then go by that name.
         width: of the whole figure, in pixels.
         height: of a panel, in pixels.
 
@@ -67,7 +69,7 @@ def curves(
     ends = drawn.groupby("series", sort=False).last().reset_index()
     direct = len(parts) == 1 and _apart(ends, x, y, x_limits, y_limits, height)
     room = 8 * max(map(len, ends["series"])) if direct else 0  # pixels right of the panel for the labels
-    frame = _Frame(x, y, x_limits, y_limits, names, rules, ends if direct else None)
+    frame = _Frame(x, y, x_limits, y_limits, names, rules, ends if direct else None, part)
     label = reference_label if reference is not None else None
     panels = [
         _panel(frame, spans[value], single[value], targets[value], label, number).properties(
@@ -91,6 +93,7 @@ class _Frame:
     names: Sequence[str]
     rules: Sequence[Rule]
     ends: pd.DataFrame | None  # where lines end, if they are labelled there; None: a legend
+    part: str  # of a figure: what its selections are told apart by
 
 
 def _apart(
@@ -112,11 +115,13 @@ def _panel(
     legend = frame.ends is None
     hue = colour("series", frame.names, label, legend=legend)
     strokes = dash("series", frame.names, label, legend=legend)
-    pick = alt.selection_point(name=f"pick{number}", fields=["series"], **({"bind": "legend"} if legend else {}))
-    near = alt.selection_point(
-        name=f"near{number}", on="pointerover", empty=False, clear="pointerout", fields=["x", "series"]
+    pick = alt.selection_point(
+        name=f"pick{frame.part}{number}", fields=["series"], **({"bind": "legend"} if legend else {})
     )
-    zoom = alt.selection_interval(name=f"zoom{number}", bind="scales", zoom="wheel![event.shiftKey]")
+    near = alt.selection_point(
+        name=f"near{frame.part}{number}", on="pointerover", empty=False, clear="pointerout", fields=["x", "series"]
+    )
+    zoom = alt.selection_interval(name=f"zoom{frame.part}{number}", bind="scales", zoom="wheel![event.shiftKey]")
     low = at_y.copy()
     low.shorthand = "low:Q"
     data = inline(span)

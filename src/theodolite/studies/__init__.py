@@ -6,10 +6,27 @@ A new study is one new file and one line in ``INDEX``.
 from typing import Any
 
 from theodolite.errors import UnknownName
-from theodolite.studies import simulate_function
+from theodolite.studies import (
+    capacity,
+    error_surface,
+    interpolation,
+    random_labels,
+    sensitivity,
+    simulate_function,
+)
 from theodolite.study import Study
 
-INDEX: dict[str, Study] = {study.name: study for study in (simulate_function.STUDY,)}
+INDEX: dict[str, Study] = {
+    study.name: study
+    for study in (
+        simulate_function.STUDY,
+        random_labels.STUDY,
+        capacity.STUDY,
+        interpolation.STUDY,
+        sensitivity.STUDY,
+        error_surface.STUDY,
+    )
+}
 
 
 def get(name: str) -> Study:
