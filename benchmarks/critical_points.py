@@ -40,9 +40,9 @@ def by_way():
         surface = landscape(objective(model, loss, data), DECAY)
         starts = random_starts(surface.objective, 240, torch.Generator().manual_seed(0)).vectors
         for way in (ours, levenberg_marquardt, newton_mr):
-            at = time.perf_counter()
+            at = time.process_time()
             found = way(model, loss, data, surface, starts)
-            rows.append({"task": name, "way": way.__name__, "P": surface.size, **row(found, time.perf_counter() - at)})
+            rows.append({"task": name, "way": way.__name__, "P": surface.size, **row(found, time.process_time() - at)})
     print(pd.DataFrame(rows).to_string(index=False))
 
 
@@ -51,9 +51,9 @@ def by_size():
     for widths in SIZES:
         model, loss, data = random_targets(widths, 0, samples=100)
         number = 32 if sum(p.numel() for p in model.parameters()) < 300 else 8
-        at = time.perf_counter()
+        at = time.process_time()
         found = find_critical_points(model, loss, data, number, weight_decay=DECAY)
-        seconds = time.perf_counter() - at
+        seconds = time.process_time() - at
         shape, size = "-".join(map(str, widths)), len(found[0].parameters)
         rows.append({"network": shape, "P": size, **row(found, seconds), "seconds a start": seconds / number})
     print(pd.DataFrame(rows).to_string(index=False))

@@ -71,6 +71,13 @@ def test_valley_that_only_looks_like_a_manifold_is_not_certified():
     assert (slope.certified, slope.reason) == (False, "degenerate")
 
 
+def test_walk_that_goes_on_for_ever_ran_away():
+    data = torch.zeros(1, 1), torch.zeros(1, 1)
+    model = Function(2, lambda x: torch.nn.functional.softplus(-x).sum())  # falls for ever, as on separable data
+    found = find_critical_points(model, lambda o, t: o.sum(), data, torch.ones(1, 2, dtype=torch.float64))
+    assert [(p.certified, p.reason) for p in found] == [(False, "ran away")]
+
+
 def test_not_finite_is_said():
     assert judge(lambda x: (1 / (x - 1)).sum(), 1.0).reason == "not finite"
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from theodolite.errors import BadLoss, NotDifferentiable, SettingError, TooLarge
 from theodolite.measure.critical.certify import certify
 from theodolite.measure.critical.landscape import Landscape, landscape
-from theodolite.measure.critical.newton import FAR, PLAIN, walk
+from theodolite.measure.critical.newton import PLAIN, far, walk
 from theodolite.measure.critical.points import CriticalPoint, CriticalPoints
 from theodolite.measure.critical.smooth import kinks
 from theodolite.measure.critical.starts import (
@@ -133,30 +133,28 @@ def _walk_and_certify(
         second = walk(surface, ends[left], index[left], allowed - FIRST, subspaces=own)
         ends[left], taken[left] = second.vectors, taken[left] + second.steps
     found = certify(surface, ends, seed=seed)
-    points = []
-    for i in range(len(ends)):
-        far = float(ends[i].norm()) >= FAR
-        points.append(
-            CriticalPoint(
-                parameters=ends[i],
-                loss=float(found.loss[i]),
-                gradient_norm=float(found.gradient_norm[i]),
-                certified=not found.reason[i] and not far,
-                reason="ran away" if far else found.reason[i],
-                index=int(found.index[i]),
-                flat=int(found.flat[i]),
-                eigenvalues=found.eigenvalues[i],
-                tolerance=float(found.tolerance[i]),
-                kantorovich=float(found.kantorovich[i]),
-                radius=float(found.radius[i]),
-                inertia=tuple(found.inertia[i].tolist()),
-                start=group.kind,
-                aimed=None if index[i] == PLAIN else int(index[i]),
-                steps=int(taken[i]),
-                structure=structure(surface.net, ends[i]) if surface.net is not None else None,
-            )
+    away = (ends.norm(dim=1) >= far(group.vectors)).tolist()
+    return [
+        CriticalPoint(
+            parameters=ends[i],
+            loss=float(found.loss[i]),
+            gradient_norm=float(found.gradient_norm[i]),
+            certified=not reason,
+            reason="ran away" if reason and away[i] else reason,
+            index=int(found.index[i]),
+            flat=int(found.flat[i]),
+            eigenvalues=found.eigenvalues[i],
+            tolerance=float(found.tolerance[i]),
+            kantorovich=float(found.kantorovich[i]),
+            radius=float(found.radius[i]),
+            inertia=tuple(found.inertia[i].tolist()),
+            start=group.kind,
+            aimed=None if index[i] == PLAIN else int(index[i]),
+            steps=int(taken[i]),
+            structure=structure(surface.net, ends[i]) if surface.net is not None else None,
         )
-    return points
+        for i, reason in enumerate(found.reason)
+    ]
 
 
 def _imposed(
