@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 LISTED = ("theodolite", "torch", "numpy")
+BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # x86 with AVX-512 or AMX, and ARM
 
 
 def describe() -> dict[str, Any]:
@@ -37,6 +38,24 @@ def peak_memory() -> int:
     except (OSError, StopIteration):
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024  # bytes there, KiB elsewhere
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor says that it multiplies bfloat16 matrices itself; without that, float32 is faster."""
+    return any(name in _features() for name in BFLOAT16)
+
+
+def _features() -> frozenset[str]:
+    """What the processor says that it can do; empty where the system has no way to ask it."""
+    try:
+        if sys.platform == "darwin":
+            command = ["/usr/sbin/sysctl", "-n", "hw.optional.arm.FEAT_BF16"]
+            said = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()  # noqa: S603
+            return frozenset({"bf16"} if said == "1" else ())
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return frozenset(next(line for line in lines if line.startswith(("flags", "Features"))).split())
+    except (OSError, StopIteration, subprocess.SubprocessError):
+        return frozenset()
 
 
 def _processor() -> str:

@@ -188,9 +188,14 @@ def _environment(job: Training | Analysis, seconds: float) -> dict[str, Any]:
 def _size(stack: Sequence[RunSpec], stacks: int, workers: int) -> int:
     """Replicas a job: as many as pay, but fewer where there would be too few jobs to keep all workers busy."""
     model = stack[0].model
-    if not isinstance(model, MLP) or model.parameters > LARGE:
+    if not _stacks(stack[0]) or model.parameters > LARGE:
         return 1
     return min(STACK, -(-len(stack) * stacks // (2 * workers)))
+
+
+def _stacks(spec: RunSpec) -> bool:
+    """Whether replicas can train it: perceptrons in one precision, on the data as they are."""
+    return isinstance(spec.model, MLP) and not spec.training.autocast and not spec.training.augment
 
 
 def _cut(stack: Sequence[RunSpec], size: int) -> Iterator[tuple[RunSpec, ...]]:
@@ -199,10 +204,10 @@ def _cut(stack: Sequence[RunSpec], size: int) -> Iterator[tuple[RunSpec, ...]]:
 
 
 def _train(job: Training, emit: Emit) -> list[Outcome]:
-    """Multilayer perceptrons as replicas, always, and all else in the loop: a spec has one way to its numbers."""
+    """As replicas what they can train, always, and all else in the loop: a spec has one way to its numbers."""
     model, training = job.specs[0].model, job.specs[0].training
     sets = [data.load(spec.data) for spec in job.specs]
-    if not isinstance(model, MLP):
+    if not isinstance(model, MLP) or not _stacks(job.specs[0]):
         return [_train_one(job, number, dataset, emit) for number, dataset in enumerate(sets)]
     replicas = [_replica(spec, dataset) for spec, dataset in zip(job.specs, sets, strict=True)]
 
@@ -220,8 +225,10 @@ def _train_one(job: Training, number: int, dataset: Dataset, emit: Emit) -> Outc
     def told(epoch: int, samples: int) -> None:
         emit((number * spec.training.epochs + epoch, samples))
 
-    tensors = _tensors(dataset, job)
-    return train.train(module, tensors, spec.training, order_seed=spec.seeds.order, device=job.device, on_epoch=told)
+    return train.train(
+        module, _tensors(dataset, job), spec.training, order_seed=spec.seeds.order,
+        flatten=isinstance(spec.model, MLP), device=job.device, on_epoch=told,
+    )  # fmt: skip
 
 
 def _tensors(dataset: Dataset, job: Training) -> TrainingData:

@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from theodolite.data.spec import DataSpec
 from theodolite.models.description import Architecture
@@ -39,6 +48,14 @@ class Training(_Frozen):
     stop_at_convergence: bool = False
     snapshot_every: PositiveInt | None = None  # epochs between copies of the weights kept in the record
     dtype: Literal["float32", "float64"] = "float32"
+    autocast: bool = False  # inputs and both passes in bfloat16; weights, their updates and losses stay in float32
+    augment: bool = False  # images: cropped at random from a border of 4 pixels, and mirrored at random, in every batch
+
+    @model_validator(mode="after")
+    def _check(self) -> "Training":
+        if self.autocast and self.dtype != "float32":
+            raise ValueError("expected dtype float32 with autocast; PyTorch casts no other to bfloat16")
+        return self
 
 
 class Seeds(_Frozen):

@@ -11,6 +11,7 @@ from torch import nn
 
 from theodolite.errors import SettingError
 from theodolite.models.description import CNN, MLP, Activation
+from theodolite.models.pool import HalvingPool
 
 ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -77,7 +78,7 @@ def cnn(
             layers.append(nn.Conv2d(inputs, outputs, kernel_size=3, padding=1))
             if chosen.batch_norm:
                 layers.append(nn.BatchNorm2d(outputs))
-            layers += [ACTIVATIONS[chosen.activation](), nn.MaxPool2d(2)]
+            layers += [ACTIVATIONS[chosen.activation](), HalvingPool(2)]
         layers.append(nn.Flatten())
         for inputs, outputs in pairwise((chosen.flat, *chosen.hidden, chosen.outputs)):
             layers += [nn.Linear(inputs, outputs), ACTIVATIONS[chosen.activation]()]

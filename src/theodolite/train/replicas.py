@@ -173,6 +173,11 @@ def _one_arithmetic() -> Iterator[None]:
 
 def _check(architecture: MLP, data: TrainingData, training: Training, replicas: Sequence[Replica]) -> None:
     """Whether data, loss and architecture fit together; an index out of range would end the process on a GPU."""
+    if training.autocast or training.augment:
+        raise SettingError(
+            "expected a training in one precision on the data as they are, got autocast or augment. "
+            "Train such networks one by one with `train`."
+        )
     own = [replica.train_targets for replica in replicas if replica.train_targets is not None]
     for name, split, several in (("training", data.train, own), ("test", data.test, [])):
         if len(split) == 0:
