@@ -134,8 +134,9 @@ class HessianOperator:
         if not len(vectors):
             return total
         if self._kept is not None:
-            for product, share in self._kept:
-                total += share * self._apply(product, vectors)
+            with torch.autocast(self.device.type, enabled=False):  # it would round in backward passes too
+                for product, share in self._kept:
+                    total += share * self._apply(product, vectors)
             return total
         make = PRODUCTS[self.kind]
         with untouched(), torch.enable_grad(), self.objective.twice_differentiable():

@@ -1,0 +1,75 @@
+"""Truth for curvature, written apart from the code under test: dense, row by row, in float64.
+
+``hessian`` differentiates the gradient's kept graph once for each entry of the gradient, parameter tensor by parameter
+tensor, on the model's own ``.parameters()``; ``differences`` takes central differences of gradients; ``gauss_newton``
+multiplies whole Jacobians. None of them goes through ``torch.func``.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+
+def total_loss(model: nn.Module, loss, batches) -> Tensor:
+    samples = sum(len(targets) for _, targets in batches)
+    with sdpa_kernel(SDPBackend.MATH):
+        return sum(len(targets) / samples * loss(model(inputs), targets) for inputs, targets in batches)
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    return [p for p in model.parameters() if p.requires_grad]
+
+
+def gradient(model: nn.Module, loss, batches) -> Tensor:
+    parts = torch.autograd.grad(total_loss(model, loss, batches), trainable(model), allow_unused=True)
+    return torch.cat(
+        [(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(trainable(model), parts, strict=True)]
+    )
+
+
+def hessian(model: nn.Module, loss, batches) -> Tensor:
+    parameters = trainable(model)
+    slopes = torch.autograd.grad(
+        total_loss(model, loss, batches), parameters, create_graph=True, materialize_grads=True
+    )
+    return torch.stack([_row(entry, parameters) for slope in slopes for entry in slope.reshape(-1)])
+
+
+def _row(value: Tensor, parameters: list[nn.Parameter]) -> Tensor:
+    if not value.requires_grad:
+        return torch.cat([torch.zeros_like(p).flatten() for p in parameters])
+    parts = torch.autograd.grad(value, parameters, retain_graph=True, materialize_grads=True)
+    return torch.cat([part.flatten() for part in parts])
+
+
+def gauss_newton(model: nn.Module, loss, batches) -> Tensor:
+    parameters = trainable(model)
+    samples = sum(len(targets) for _, targets in batches)
+    total = 0.0
+    for inputs, targets in batches:
+        with sdpa_kernel(SDPBackend.MATH):
+            outputs = model(inputs)
+        J = torch.stack([_row(entry, parameters) for entry in outputs.reshape(-1)])
+        free = outputs.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(loss(free, targets), free, create_graph=True)
+        B = torch.stack([
+            torch.autograd.grad(entry, free, retain_graph=True)[0].flatten()
+            if entry.requires_grad else torch.zeros(free.numel(), dtype=free.dtype)
+            for entry in slope.reshape(-1)
+        ])  # fmt: skip
+        total = total + len(targets) / samples * J.T @ B @ J
+    return total
+
+
+def differences(model: nn.Module, loss, batches, v: Tensor, step: float = 1e-6) -> Tensor:
+    """(g(θ + h v) - g(θ - h v)) / 2h, with the model's own weights moved and put back."""
+    parameters = trainable(model)
+    start = [p.detach().clone() for p in parameters]
+    found = []
+    for sign in (1, -1):
+        for p, s, part in zip(parameters, start, v.split([p.numel() for p in parameters]), strict=True):
+            p.data.copy_(s + sign * step * part.view_as(s))
+        found.append(gradient(model, loss, batches))
+    for p, s in zip(parameters, start, strict=True):
+        p.data.copy_(s)
+    return (found[0] - found[1]) / (2 * step)
