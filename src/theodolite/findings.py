@@ -36,7 +36,7 @@ class Verdict(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of a study. ``frame`` holds values for CSV; the page and Markdown round them to ``digits``."""
+    """A table of a study. ``frame`` holds values for CSV; page and Markdown round, and join X, X low, X high."""
 
     name: str  # file name without its ending: "table-1"
     title: str

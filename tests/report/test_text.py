@@ -1,8 +1,9 @@
 import math
 
+import pandas as pd
 import pytest
 
-from theodolite.findings import Verdict
+from theodolite.findings import Table, Verdict
 from theodolite.report import text
 
 
@@ -62,3 +63,11 @@ def test_remarks_name_holm_only_where_it_changes_the_verdict():
 def test_a_rounded_number_is_within_half_a_unit_of_its_last_digit(value):
     shown = float(text.number(value).replace("−", "-"))
     assert math.isclose(shown, value, rel_tol=0.005)
+
+
+def test_the_ends_of_an_interval_stand_behind_their_estimate_and_in_columns_of_their_own_in_the_csv():
+    frame = pd.DataFrame({"model": ["A"], "loss": [0.51234], "loss low": [0.4], "loss high": [math.inf]})
+    table = Table("t", "T", frame)
+    assert text.header(table) == ["model", "loss"]
+    assert text.cells(table) == [["A", "0.512 [0.400, ∞]"]]
+    assert text.csv(table) == b"model,loss,loss low,loss high\nA,0.51234,0.4,inf\n"

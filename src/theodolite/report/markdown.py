@@ -20,7 +20,7 @@ def escape(content: object) -> str:
 
 def table(given: Table) -> str:
     """A pipe table; numbers flush right."""
-    return rows(list(map(str, given.frame.columns)), text.cells(given), text.numeric(given))
+    return rows(text.header(given), text.cells(given), text.numeric(given))
 
 
 def rows(header: Sequence[str], body: Sequence[Sequence[str]], right: Sequence[bool]) -> str:

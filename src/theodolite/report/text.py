@@ -147,15 +147,30 @@ def verdict_row(verdict: Verdict) -> list[str]:
     ]
 
 
+def header(table: Table) -> list[str]:
+    """The columns to show: the ends of an interval, ``X low`` and ``X high``, stand with their ``X``."""
+    columns = [str(column) for column in table.frame.columns]
+    ends = {f"{column} {end}" for column in columns for end in ("low", "high")}
+    return [column for column in columns if column not in ends]
+
+
 def cells(table: Table) -> list[list[str]]:
-    """The rows of a table as text, floats rounded to its digits."""
-    columns = [[number(value, table.digits) for value in column] for _, column in table.frame.items()]
+    """The rows of a table as text, floats rounded to its digits, intervals behind their estimate."""
+    columns = [_column(table, name) for name in header(table)]
     return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _column(table: Table, name: str) -> list[str]:
+    values = [number(value, table.digits) for value in table.frame[name]]
+    if f"{name} low" not in table.frame:
+        return values
+    low, high = ([number(value, table.digits) for value in table.frame[f"{name} {end}"]] for end in ("low", "high"))
+    return [f"{x} [{a}, {b}]" for x, a, b in zip(values, low, high, strict=True)]
 
 
 def numeric(table: Table) -> list[bool]:
     """Which columns hold numbers, to be set flush right."""
-    kinds = [column.dtype for _, column in table.frame.items()]
+    kinds = [table.frame[name].dtype for name in header(table)]
     return [pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind) for kind in kinds]
 
 

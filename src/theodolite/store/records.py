@@ -13,13 +13,15 @@
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from theodolite.errors import RecordCorrupt, StoreError, VersionMismatch
@@ -241,6 +243,7 @@ class Records:
 
     directory: Path  # the results folder
     plan: Plan
+    _tables: dict[tuple[str, str], pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)  # read once
 
     @cached_property
     def runs(self) -> pd.DataFrame:
@@ -273,6 +276,13 @@ class Records:
         """One table of all done analyses, as :meth:`table` gives those of the runs."""
         return self._joined("analyses", self.plan.analyses, name)
 
+    def derived(self, make: Callable[["Records"], pd.DataFrame]) -> pd.DataFrame:
+        """What ``make(records)`` gives, made once: claims, tables and figures all start from the same summary."""
+        key = (make.__module__, make.__qualname__)
+        if key not in self._tables:
+            self._tables[key] = make(self)
+        return self._tables[key].copy(deep=False)
+
     def specs(self) -> Iterable[RunSpec]:
         """The specs of all done runs."""
         for name in self.done["fingerprint"]:
@@ -291,17 +301,23 @@ class Records:
         return self.directory / self.plan.study / kind / fingerprint
 
     def _joined(self, kind: str, planned: Sequence[Planned], name: str) -> pd.DataFrame:
-        parts = []
+        if (kind, name) not in self._tables:
+            self._tables[kind, name] = self._read(kind, planned, name)
+        return self._tables[kind, name].copy(deep=False)
+
+    def _read(self, kind: str, planned: Sequence[Planned], name: str) -> pd.DataFrame:
+        parts, labels = [], []
         for item in planned:
             folder = self._folder(kind, item.fingerprint)
             status = read_status(folder)
             if status is not None and status.state == "done" and f"{name}.parquet" in status.files:
-                part = pd.read_parquet(io.BytesIO(read_file(folder / f"{name}.parquet")))
-                labels = {"fingerprint": item.fingerprint, "seed": item.seed, **item.labels}
-                for position, (column, value) in enumerate(labels.items()):
-                    part.insert(position, column, value)
+                part = pq.read_table(pa.BufferReader(read_file(folder / f"{name}.parquet")))
                 parts.append(part)
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+                labels += [{"fingerprint": item.fingerprint, "seed": item.seed, **item.labels}] * part.num_rows
+        if not parts:
+            return pd.DataFrame()
+        joined: pd.DataFrame = pa.concat_tables(parts, promote_options="default").to_pandas()
+        return pd.concat([pd.DataFrame(labels), joined], axis=1)
 
     def _rows(self, kind: str, planned: Sequence[Planned], columns: Sequence[str]) -> pd.DataFrame:
         table = pd.DataFrame([self._row(self._folder(kind, item.fingerprint), item) for item in planned])

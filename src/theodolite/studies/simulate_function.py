@@ -104,7 +104,7 @@ def measure(spec: RunSpec, outcome: "Outcome") -> Mapping[str, pd.DataFrame]:
 
 def tables(records: Records) -> list[Table]:
     """Table 1 with what became of each model, and the sweep where there is one."""
-    runs = _results(records)
+    runs = records.derived(_results)
     seeds, share = runs["seed"].nunique(), records.plan.settings["convergence"]
     caption = (
         f"Over {seeds} seeds: median epochs to convergence (training loss at {share:g} of the target's variance), "
@@ -192,7 +192,7 @@ def _learning_figure(
 
 
 def _depth_figures(records: Records, settings: Mapping[str, Any], seeds: int) -> list[Figure]:
-    runs = _results(records)
+    runs = records.derived(_results)
     runs = runs[~runs["model"].isin(list(MODELS))]
     runs = runs.assign(censored=runs["converged_epoch"].isna(), later=runs["converged_epoch"].fillna(runs["epochs"]))
     epochs = over_factor(
@@ -229,7 +229,7 @@ def _depth_figures(records: Records, settings: Mapping[str, Any], seeds: int) ->
 
 def _rows(records: Records, function: str, model: str) -> pd.DataFrame:
     """The runs that the claims are about: full batch, where an epoch is a step and no noise hides the network."""
-    runs = _results(records)
+    runs = records.derived(_results)
     return runs[(runs["function"] == function) & (runs["model"] == model) & (runs["batch"] == FULL)]
 
 
