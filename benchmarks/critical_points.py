@@ -22,7 +22,7 @@ from theodolite.measure.critical.starts import random_starts
 from theodolite.measure.objective import objective
 
 DECAY, STEPS = 3e-3, 150
-SIZES = [(3, 6, 1), (3, 6, 6, 1), (5, 12, 5), (5, 12, 12, 5), (5, 40, 10), (10, 40, 10), (10, 50, 10)]
+SIZES = [(3, 6, 1), (3, 6, 6, 1), (5, 12, 5), (5, 12, 12, 5), (5, 40, 10), (10, 50, 10)]
 
 
 def main():
@@ -50,7 +50,7 @@ def by_size():
     rows = []
     for widths in SIZES:
         model, loss, data = random_targets(widths, 0, samples=100)
-        number = 32 if sum(p.numel() for p in model.parameters()) < 300 else 8
+        number = max(2, 3000 // sum(p.numel() for p in model.parameters()))
         at = time.process_time()
         found = find_critical_points(model, loss, data, number, weight_decay=DECAY)
         seconds = time.process_time() - at

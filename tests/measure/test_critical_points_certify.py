@@ -79,7 +79,14 @@ def test_walk_that_goes_on_for_ever_ran_away():
 
 
 def test_not_finite_is_said():
-    assert judge(lambda x: (1 / (x - 1)).sum(), 1.0).reason == "not finite"
+    def pole(x):
+        return (1 / (x - 1) + x).sum()
+
+    assert judge(pole, 1.0).reason == "not finite"
+    data, starts = (torch.zeros(1, 1), torch.zeros(1, 1)), torch.tensor([[1.0], [0.1]], dtype=torch.float64)
+    found = find_critical_points(Function(1, pole), lambda o, t: o.sum(), data, starts)
+    assert [(p.certified, p.reason) for p in found] == [(False, "not finite"), (True, "")]
+    assert found[1].parameters.item() == pytest.approx(0, abs=1e-12)
 
 
 def gradient(theta, X, Y, hidden, decay):

@@ -126,7 +126,7 @@ def _walk_and_certify(
     left = (~first.arrived).nonzero()[:, 0] if allowed > FIRST else taken[:0]
     if len(left):
         own = None if group.subspaces is None else group.subspaces[left]
-        hessian = surface(ends[left])[2]
+        hessian = surface(ends[left])[2].nan_to_num()
         if own is not None:
             hessian = own @ hessian @ own  # adds zeros, which are not negative
         index[left] = (torch.linalg.eigvalsh(hessian) < -1e-12 * hessian.abs().amax((1, 2))[:, None]).sum(1)
@@ -167,7 +167,7 @@ def _imposed(
     plain = no_index(group.vectors)
     if group.kind == "snapshot" or index is not None:
         return indices(index, plain, surface.size)
-    hessians = (surface(part)[2] for part in group.vectors.split(together))
+    hessians = (surface(part)[2].nan_to_num() for part in group.vectors.split(together))
     return drawn_indices(torch.cat([torch.linalg.eigvalsh(hessian) for hessian in hessians]), generator)
 
 

@@ -58,11 +58,11 @@ def walk(
     x = vectors.clone()
     end, steps = x.clone(), torch.zeros(len(x), dtype=torch.int64, device=x.device)
     arrived = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    active = torch.arange(len(x), device=x.device)
-    radius = x.new_full((len(x),), CAP)
-    limit = far(x)
+    radius, limit = x.new_full((len(x),), CAP), far(x)
     _, g, H = landscape(x)
-    for _ in range(iterations):
+    active = _finite(g, H).nonzero()[:, 0]
+    x, g, H, radius, limit = x[active], g[active], H[active], radius[active], limit[active]
+    for _ in range(iterations if len(active) else 0):
         near = g.norm(dim=1) <= ARRIVED
         d, predicted = step(g, H, radius, index[active], None if subspaces is None else subspaces[active])
         ahead = x + d
@@ -75,7 +75,7 @@ def walk(
             _, g_ahead[back], H_ahead[back] = landscape(ahead[back])
         radius = torch.where(error > POOR, NARROW * radius, torch.where(error < GOOD, WIDEN * radius, radius))
         radius = radius.clamp(LEAST, CAP)
-        finite = torch.isfinite(g_ahead).all(1) & torch.isfinite(H_ahead).flatten(1).all(1)
+        finite = _finite(g_ahead, H_ahead)
         better = ~near | (g_ahead.norm(dim=1) < g.norm(dim=1))
         move = finite & better
         end[active[move]] = ahead[move]
@@ -86,6 +86,10 @@ def walk(
         if len(active) == 0:
             break
     return Walk(end, steps, arrived)
+
+
+def _finite(g: Tensor, H: Tensor) -> Tensor:
+    return torch.isfinite(g).all(1) & torch.isfinite(H).flatten(1).all(1)
 
 
 def far(starts: Tensor) -> Tensor:

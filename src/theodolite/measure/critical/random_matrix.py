@@ -9,7 +9,7 @@ for a Wigner matrix with entries of variance :math:`2\epsilon` / P, free of each
 and the imaginary part of g(z) / π is the density of eigenvalues at z. A network's matrices are neither: the prediction
 shows what of the index follows from two numbers alone.
 
-Source: Pennington and Bahri 2017, "Geometry of Neural Network Loss Surfaces via Random Matrix Theory", sections 3 and 4.
+Source: Pennington and Bahri 2017, "Geometry of Neural Network Loss Surfaces via Random Matrix Theory".
 """
 
 import numpy as np
@@ -61,7 +61,7 @@ def density(z: npt.ArrayLike, epsilon: float, ratio: float) -> Matrix:
 
 
 def critical_energy(ratio: float) -> float:
-    r"""The least :math:`\epsilon` at which eigenvalues are negative: equation 13 of the paper.
+    r"""The least :math:`\epsilon` at which eigenvalues are negative, in the closed form of the paper.
 
     >>> critical_energy(0.0)  # the Wigner spectrum's radius is 1: 2 √(2 ε) = 1
     0.125
