@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from theodolite.figures.scales import Axis, inline, order
@@ -12,6 +13,7 @@ from theodolite.figures.theme import PALETTE, REFERENCE, WIDTH
 MARKS = "Open circle: start; small dots: on the way; large dot with the path's number: end."  # for captions
 MARGIN = 64  # pixels beside the panel for its axis
 LOWEST, HIGHEST = 240, 520  # pixels of the panel's height
+BEYOND = 17  # pixels from an end to its name
 
 
 def paths(table: pd.DataFrame, *, x: Axis, y: Axis, series: str, step: str, width: int = WIDTH) -> Any:
@@ -33,7 +35,10 @@ def paths(table: pd.DataFrame, *, x: Axis, y: Axis, series: str, step: str, widt
         {"x": ordered[x.column], "y": ordered[y.column], "step": ordered[step], "series": ordered[series].astype(str)}
     ).dropna()
     names = sorted(order(points["series"]), key=lambda name: (len(name), name))
-    x_limits, y_limits, height = _equal(x.limits(points["x"]), y.limits(points["y"]), width - MARGIN)
+    first, last = (points.drop_duplicates("series", keep=which) for which in ("first", "last"))
+    labels = _labels(points, width - MARGIN)
+    wanted = [axis.limits([*points[at], *labels[at]]) for at, axis in (("x", x), ("y", y))]
+    x_limits, y_limits, height = _equal(wanted[0], wanted[1], width - MARGIN)
     at_x, at_y = x.encode(alt.X, "x:Q", x_limits), y.encode(alt.Y, "y:Q", y_limits)
     hue = alt.Color("series:N", legend=None, scale=alt.Scale(domain=names, range=_colours(names)))
     pick = alt.selection_point(name="pick", fields=["series"])
@@ -45,7 +50,6 @@ def paths(table: pd.DataFrame, *, x: Axis, y: Axis, series: str, step: str, widt
         alt.Tooltip("x:Q", title=x.title, format=".3~g"),
         alt.Tooltip("y:Q", title=y.title, format=".3~g"),
     ]
-    first, last = (points.drop_duplicates("series", keep=which) for which in ("first", "last"))
     lines = (
         alt.Chart(inline(points))
         .mark_line(clip=True, strokeWidth=1.6, tooltip=None)
@@ -54,17 +58,29 @@ def paths(table: pd.DataFrame, *, x: Axis, y: Axis, series: str, step: str, widt
     way = _dots(points, at_x, at_y, hue, seen, tips, size=16, filled=True).add_params(pick, zoom)
     starts = _dots(first, at_x, at_y, hue, seen, tips, size=95, filled=False, strokeWidth=2)
     ends = _dots(last, at_x, at_y, hue, seen, tips, size=95, filled=True)
-    labels = (
-        alt.Chart(inline(last))
-        .mark_text(style="end-label", align="left", dx=8, dy=-8, tooltip=None)
+    named = (
+        alt.Chart(inline(labels))
+        .mark_text(style="end-label", baseline="middle", tooltip=None)
         .encode(at_x, at_y, hue, text="series:N", opacity=seen)
     )
-    return alt.layer(lines, way, starts, ends, labels).properties(width=width - MARGIN, height=height)
+    return alt.layer(lines, way, starts, ends, named).properties(width=width - MARGIN, height=height)
 
 
 def _dots(points: pd.DataFrame, at_x: Any, at_y: Any, hue: Any, seen: Any, tips: Sequence[Any], **mark: Any) -> Any:
     chart = alt.Chart(inline(points)).mark_point(clip=True, shape="circle", **mark)
     return chart.encode(at_x, at_y, hue, opacity=seen, tooltip=list(tips))
+
+
+def _labels(points: pd.DataFrame, width: int) -> pd.DataFrame:
+    """Where names stand: beyond each end, in the direction in which its path goes."""
+    away = BEYOND * max(np.ptp(points["x"]), np.ptp(points["y"])) / width
+    rows = []
+    for name, path in points.groupby("series", sort=False):
+        here = path[["x", "y"]].to_numpy(dtype=np.float64)
+        onwards = here[-1] - here[0]
+        length = float(np.hypot(*onwards)) or 1.0
+        rows.append((name, *(here[-1] + away * onwards / length)))
+    return pd.DataFrame(rows, columns=["series", "x", "y"])
 
 
 def _equal(

@@ -9,10 +9,12 @@ from theodolite.errors import UnknownName
 from theodolite.studies import (
     capacity,
     error_surface,
+    gradient_norm,
     interpolation,
     random_labels,
     sensitivity,
     simulate_function,
+    weight_trajectory,
 )
 from theodolite.study import Study
 
@@ -20,6 +22,8 @@ INDEX: dict[str, Study] = {
     study.name: study
     for study in (
         simulate_function.STUDY,
+        weight_trajectory.STUDY,
+        gradient_norm.STUDY,
         random_labels.STUDY,
         capacity.STUDY,
         interpolation.STUDY,

@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from theodolite.claims import Claim, Evidence, Kind, interval
-from theodolite.claims.trends import rank_correlation
+from theodolite.claims import Claim, Evidence, Kind, interval, rank_correlation
 from theodolite.claims.variance import crossed_components
 from theodolite.data import DataSpec
 from theodolite.figures.curves import BAND, curves
@@ -65,7 +64,7 @@ class WeightTrajectory(Settings):
 
 
 PRESETS = {
-    "smoke": WeightTrajectory(seeds=3, crossed=2, source="mnist1d", train=500, test=500, epochs=15),
+    "smoke": WeightTrajectory(seeds=3, crossed=2, source="digits", train=None, test=None, epochs=15),
     "quick": WeightTrajectory(),
     "full": WeightTrajectory(
         seeds=10, train=None, test=None, hidden=(32, 32), batch_size=128
@@ -159,9 +158,9 @@ def _lines(trained: Sequence["Trained"], alphas: Sequence[float]) -> pd.DataFram
     sets = train.tensors(data.load(trained[0].spec.data))
     parts = []
     for first in range(0, len(trained) - 1, 2):
-        ends = [run.module() for run in trained[first : first + 2]]
+        one, other = (run.module() for run in trained[first : first + 2])
         on_train, on_test = (
-            interpolate(*ends, cross_entropy, (split.inputs.flatten(1), split.targets), alphas)
+            interpolate(one, other, cross_entropy, (split.inputs.flatten(1), split.targets), alphas)
             for split in (sets.train, sets.test)
         )
         line = {"first": first, "second": first + 1, "alpha": alphas, "barrier": on_train.barrier_above_line}
@@ -179,10 +178,11 @@ def tables(records: Records) -> list[Table]:
             "Paths of training in numbers",
             _path_table(records),
             f"Means over {groups} groups of trainings, with 95 % intervals. PCA of all trainings of a group "
-            "together, and of each alone, which is what the null speaks of: a random walk has 6/π² = 0.608 of its "
-            "variance on the first component (Antognini and Sohl-Dickstein 2018). Variance between trainings at the "
-            "start over that at the end, along the first component and in full space. Length of the last step over "
-            "that of the first.",
+            "together, and of each alone, with a null for both: a random walk alone has 6/π² = 0.608 of its "
+            "variance on the first component (Antognini and Sohl-Dickstein 2018), and n equally long straight paths "
+            "from one point at right angles to each other have 1/(n - 1) on each of n - 1 components. Variance "
+            "between trainings at the start over that at the end, along the first component and in full space. "
+            "Length of the last step over the first.",
         ),
         Table(
             "figure-5-trainings",
@@ -222,12 +222,13 @@ def _plane(walks: pd.DataFrame, shares: pd.DataFrame, layer: str, settings: Mapp
     share = shares[(shares["seed"] == SHOWN) & (shares["layer"] == layer)].set_index("component")["together"]
     across, up = (Axis(f"component_{k}", f"PCA {k} ({share[k]:.0%} of the variance)") for k in (1, 2))
     chart = paths(shown, x=across, y=up, series="training", step="epoch")
+    n = shown["training"].nunique()
     start, end = (shown.loc[shown["epoch"] == at, "component_1"].std() for at in (0, settings["epochs"]))
     return Figure(
         f"figure-5-{layer.replace(' ', '-')}",
         f"Figure 5: paths of the {layer} in the plane of their first two principal components",
         chart,
-        f"{shown['training'].nunique()} trainings of one network, {settings['epochs']} epochs, a dot every "
+        f"{n} trainings of one network, {settings['epochs']} epochs, a dot every "
         f"{settings['every']}. {MARKS} One group of trainings; both axes have the same scale. A plane of two "
         "components can mislead: random walks draw smooth curves in it as well, with 61 % and 15 % of their "
         "variance on its axes.",
@@ -246,6 +247,7 @@ def _distances(walks: pd.DataFrame, apart: pd.DataFrame) -> Figure:
         for column, name in kinds.items()
     ]
     unit = apart["seed"].astype(str) + ":" + apart["first"].astype(str) + "-" + apart["second"].astype(str)
+    parts = [part[part["distance"] > 0] for part in parts]  # at the start every training is there: no logarithm
     parts.insert(0, apart[["layer", "epoch", "distance"]].assign(what="distance between trainings", unit=unit))
     chart = curves(
         pd.concat(parts, ignore_index=True),
@@ -301,7 +303,8 @@ def _split_figure(split: pd.DataFrame) -> Figure:
             y=Axis("share", "share of the variance"),
             rules=[Rule(0.0, ""), Rule(LARGE, "large (Cohen 1988)")],
         ),
-        f"Crossed designs of {len(split)} groups. {MEDIAN} An estimate of a variance may come out below zero.",
+        f"Crossed designs of {len(split)} groups. {MEDIAN} Shares of the mean "
+        "variance of all groups; an estimate may come out below zero.",
         f"Mean share of the initial weights: {split['weights'].mean():.2g}, of the data order: "
         f"{split['order'].mean():.2g}.",
         'the importance of "lucky" initial weight values',
@@ -485,6 +488,7 @@ def _path_table(records: Records) -> pd.DataFrame:
         for name, (values, kind) in numbers.items():
             row |= _bounded(name, values, kind)
         row["PCA 1 of a random walk"] = first["random_walk"].iloc[0]
+        row["PCA 1 of paths at right angles"] = 1 / (records.plan.settings["trainings"] - 1)
         rows.append(row)
     return pd.DataFrame(rows)
 
