@@ -13,6 +13,8 @@ from theodolite.figures.theme import WIDTH
 
 LINES = "Contour lines stand at the heights 1, 2 and 5 times powers of ten."  # for captions
 MOST = 14  # contour levels of a panel: beyond it they run together
+OVERLAP = 1.3  # cells wide that a cell is drawn, under the next: no hairlines between them
+MAP = 440  # pixels that one map is wide at most
 MARGIN, GAP = 62, 24  # pixels left of a panel for its axis, and between panels
 LIGHT, DARK = "#ffffff", "#101418"  # readable together on every colour of the map, on light pages and dark ones
 
@@ -47,7 +49,7 @@ def surfaces(
     values = order(table[panel]) if panel else [None]
     heights = table[z.column].replace([np.inf, -np.inf], np.nan)
     limits = z.limits(heights) if z.domain is None else z.domain
-    plot = (width - (len(values) - 1) * GAP) // len(values) - MARGIN
+    plot = min((width - (len(values) - 1) * GAP) // len(values) - MARGIN, MAP)
     charts = [
         _panel(_of(table, panel, value), (x, y, z), limits, _of(paths, panel, value), _of(places, panel, value), number)
         .properties(**_size(_of(table, panel, value), x, y, plot), **({} if value is None else {"title": str(value)}))
@@ -129,17 +131,16 @@ def _map(
         .transform_calculate(
             x=f"{left:.6g} + {dx:.6g} * ((datum.cell - 1) % {len(across)})",
             y=f"{bottom:.6g} + {dy:.6g} * floor((datum.cell - 1) / {len(across)})",
-            x2=f"datum.x + {dx:.6g}",
-            y2=f"datum.y + {dy:.6g}",
+            x2=f"datum.x + {OVERLAP * dx:.6g}",
+            y2=f"datum.y + {OVERLAP * dy:.6g}",
         )
-        .mark_rect(clip=True, strokeWidth=0.8)
+        .mark_rect(clip=True)
         .encode(
             axes[0].encode(alt.X, "x:Q", sides[0]),
             axes[1].encode(alt.Y, "y:Q", sides[1], titled=number == 0),
             alt.X2("x2:Q"),
             alt.Y2("y2:Q"),
             color=alt.Color("z:Q", title=axes[2].title, scale=scale, legend=legend if number == 0 else None),
-            stroke=alt.Stroke("z:Q", scale=scale, legend=None),  # closes the hairlines between cells
             tooltip=[alt.Tooltip("z:Q", title=axes[2].title, format=".3~g")],
         )
     )

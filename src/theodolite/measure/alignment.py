@@ -19,6 +19,7 @@ from theodolite.measure.evaluate import chain
 from theodolite.measure.matching import stacked
 from theodolite.measure.objective import Data, objective, untouched
 from theodolite.measure.results import Result
+from theodolite.models.pool import HalvingPool
 
 Method = Literal["weights", "activations"]
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -26,7 +27,7 @@ UNITWISE = (  # layers that treat every unit by itself and alike
     *(nn.ReLU, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Sigmoid, nn.Tanh),
     *(nn.ReLU6, nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.Softsign, nn.LogSigmoid, nn.Tanhshrink, nn.Identity),
     *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Flatten),
-    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
+    *(nn.MaxPool1d, nn.MaxPool2d, HalvingPool, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d),
 )
 ROUNDS = 1000  # of coordinate descent: the sum of products rises in every one, so it ends; it takes about ten

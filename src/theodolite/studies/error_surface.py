@@ -4,7 +4,7 @@ Beyond the report. Every setting is chosen here, before any run, with its reason
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -22,19 +22,16 @@ from theodolite.studies.classifiers import CLASSES, classifier
 from theodolite.study import AnalysisSpec, RunSpec, Seeds, Settings, Study, Training
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from theodolite.measure.directions import Plane
     from theodolite.runs import Trained
     from theodolite.train import Outcome
 
 NAME = "error-surface"
 SMALL, LARGE, STOPPED = "small batch", "large batch", "small batch, stopped at the large batch's loss"
+NETWORKS = (SMALL, LARGE, STOPPED)
 WIDTH, RANDOM, PATH, MINIMA, CURVE = "width", "random plane", "path", "three minima", "curve"  # what is measured
 LINE = "straight line"
 RISE = 0.1 * math.log(CLASSES)  # of the loss, at which a minimum ends: a tenth of the loss of guessing
 SECOND = 10_000  # added to the seeds of the large batch's network, so that the two share nothing but their data
-CURVE_BATCH = 128  # samples of a step in which the curve is trained, between the two batch sizes
 
 
 class ErrorSurface(Settings):
@@ -89,7 +86,8 @@ def analyses(settings: ErrorSurface) -> Iterator[AnalysisSpec]:
         if seed == 0:
             yield analysis(RANDOM, SMALL, seed, small)
             yield analysis(RANDOM, LARGE, seed, large)
-            yield analysis(MINIMA, "three", seed, small, large, _spec(settings, SMALL, 1))
+            if settings.seeds > 1:
+                yield analysis(MINIMA, "three", seed, small, large, _spec(settings, SMALL, 1))
         yield analysis(PATH, SMALL, seed, small)
         yield analysis(PATH, LARGE, seed, large)
         yield analysis(CURVE, "both", seed, small, large)
@@ -103,126 +101,9 @@ def measure(spec: RunSpec, outcome: "Outcome") -> Mapping[str, pd.DataFrame]:
 
 def analyse(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd.DataFrame]:
     """One of five measurements, all of the training loss."""
-    return _MEASUREMENTS[spec.settings["kind"]](spec, trained)
+    from theodolite.studies import surface_measurements
 
-
-def _random_plane(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd.DataFrame]:
-    from theodolite import measure
-
-    model = trained[0].module()
-    return {"surface": _surface(spec, trained[0], model, measure.random_plane(model, seed=spec.seed))[0]}
-
-
-def _three_minima(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd.DataFrame]:
-    from theodolite import measure
-
-    a, b, c = (network.module() for network in trained)
-    grid, points = _surface(spec, trained[0], a, measure.three_point_plane(a, b, c))
-    return {"surface": grid, "places": points.assign(label=[SMALL, LARGE, "small batch, another seed"])}
-
-
-def _path(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd.DataFrame]:
-    """Where each checkpoint lies on the plane of the path, how far off it, and what its loss is really."""
-    from theodolite import measure
-
-    model, snapshots = trained[0].module(), trained[0].snapshots
-    plane = measure.path_plane(model, [snapshots[epoch] for epoch in sorted(snapshots)])
-    grid, points = _surface(spec, trained[0], model, plane)
-    shares = plane.explained_variance or (math.nan, math.nan)
-    path = points.assign(epoch=sorted(snapshots), share_x=shares[0], share_y=shares[1])
-    return {"path": path, **({"surface": grid} if spec.settings["plane"] else {})}
-
-
-def _curve(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd.DataFrame]:
-    """Train a curve between the two networks; for the first seed also the plane that it lies in."""
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    from theodolite import measure
-    from theodolite.train.batches import measured_batches
-
-    a, b = (network.module() for network in trained)
-    data = measured_batches(trained[0].spec.model, trained[0].spec.data, size=CURVE_BATCH)
-    found = measure.connect(a, b, cross_entropy, data, epochs=spec.settings["curve_epochs"], seed=spec.seed)
-    along = {"t": found.t.numpy(), CURVE: found.loss.numpy(), LINE: found.line_loss.numpy()}
-    tables = {"curve": pd.DataFrame(along).melt("t", var_name="path", value_name="loss")}
-    if not spec.settings["plane"]:
-        return tables
-    control = trained[0].module()
-    control.load_state_dict(dict(found.control))
-    grid, points = _surface(spec, trained[0], a, measure.three_point_plane(a, b, control))
-    t = torch.linspace(0, 1, 41, dtype=torch.float64)
-    at_a, at_b, at_control = torch.tensor(points[["x", "y"]].to_numpy())
-    bent = torch.outer((1 - t) ** 2, at_a) + torch.outer(2 * t * (1 - t), at_control) + torch.outer(t**2, at_b)
-    walks = [pd.DataFrame({"path": CURVE, "x": bent[:, 0], "y": bent[:, 1]})]
-    walks.append(pd.DataFrame({"path": LINE, "x": points["x"][:2], "y": points["y"][:2]}))
-    ends = points[:2].assign(label=[SMALL, LARGE])
-    return {**tables, "surface": grid, "places": ends, "walk": pd.concat(walks, ignore_index=True)}
-
-
-def _width(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd.DataFrame]:
-    """Loss at growing distance along random directions, of both networks and of the small batch's at equal loss."""
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    from theodolite import measure
-    from theodolite.train.batches import measured_batches
-
-    data = measured_batches(trained[0].spec.model, trained[0].spec.data)
-    small, large = trained
-    losses = {epoch: _loss(small.module(epoch), data) for epoch in small.snapshots}
-    final = _loss(large.module(), data)
-    equal = min(losses, key=lambda epoch: abs(math.log(losses[epoch] / final)))
-    networks = {SMALL: small.module(), LARGE: large.module(), STOPPED: small.module(equal)}
-    steps = torch.linspace(0, spec.settings["reach"], spec.settings["radii"] + 1, dtype=torch.float64)
-    there_and_back = torch.cat([-steps[1:].flip(0), steps])
-    rows = []
-    for network, model in networks.items():
-        for direction in range(spec.settings["directions"]):
-            plane = measure.random_plane(model, seed=SECOND * spec.seed + direction)
-            found = measure.surface(model, cross_entropy, data, plane, x=there_and_back, y=[0.0])
-            place = {"network": network, "direction": direction}
-            rows.append(pd.DataFrame({**place, "radius": found.x.abs().numpy(), "loss": found.loss[0].numpy()}))
-    return {"width": pd.concat(rows, ignore_index=True)}
-
-
-_Measurement = Callable[[AnalysisSpec, Sequence["Trained"]], Mapping[str, pd.DataFrame]]
-_MEASUREMENTS: dict[str, _Measurement] = {
-    WIDTH: _width,
-    RANDOM: _random_plane,
-    PATH: _path,
-    MINIMA: _three_minima,
-    CURVE: _curve,
-}
-
-
-def _surface(
-    spec: AnalysisSpec, trained: "Trained", model: "nn.Module", plane: "Plane"
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The loss on a grid of the plane, of one point where no map is wanted, and at what the plane was laid through."""
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    from theodolite import measure
-    from theodolite.train.batches import measured_batches
-
-    data = measured_batches(trained.spec.model, trained.spec.data)
-    x, y = (torch.linspace(*extent, spec.settings["grid"], dtype=torch.float64) for extent in plane.extent)
-    if not spec.settings["plane"]:
-        x = y = torch.zeros(1, dtype=torch.float64)
-    found = measure.surface(model, cross_entropy, data, plane, x=x, y=y)
-    points = {"x": found.points[:, 0], "y": found.points[:, 1], "off_plane": found.points_distance}
-    points |= {"loss": found.points_loss, "plane_loss": found.points_plane_loss} if len(found.points) else {}
-    return found.to_frame().drop(columns="accuracy"), pd.DataFrame({k: v.numpy() for k, v in points.items()})
-
-
-def _loss(model: "nn.Module", data: Sequence[tuple["Tensor", "Tensor"]]) -> float:
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    with torch.no_grad():
-        total = sum(float(cross_entropy(model(inputs), targets, reduction="sum")) for inputs, targets in data)
-    return total / sum(len(targets) for _, targets in data)
+    return surface_measurements.measured(spec, trained)
 
 
 def tables(records: Records) -> list[Table]:
@@ -320,10 +201,10 @@ def figures(records: Records) -> list[Figure]:
     found = _planes(records, surface) if len(surface) else []
     if len(width):
         seeds = width["seed"].nunique()
-        mean = width.groupby(["network", "seed", "radius"], as_index=False, sort=False)["loss"].mean()
-        mean["rise"] = mean["loss"] - mean.groupby(["network", "seed"])["loss"].transform("first")
+        mean = width.groupby(["network", "seed", "radius"])["loss"].mean().unstack("radius")
+        rise = mean.sub(mean[0.0], axis=0).melt(value_name="rise", ignore_index=False).reset_index()
         chart = curves(
-            mean[mean["radius"] > 0],
+            rise[rise["radius"] > 0].sort_values("network", key=lambda names: names.map(NETWORKS.index)),
             x=Axis("radius", "distance from the minimum (filter norms)", domain=(0.0, settings["reach"])),
             y=Axis("rise", "rise of the training loss", log=True),
             series="network",
@@ -416,6 +297,7 @@ def _planes(records: Records, surface: pd.DataFrame) -> list[Figure]:
         "first component",
         "second component",
         paths=path[path["seed"] == 0] if len(path) else None,
+        places=_ends(path[path["seed"] == 0]) if len(path) else None,
     )
     add(
         MINIMA,
@@ -437,6 +319,12 @@ def _planes(records: Records, surface: pd.DataFrame) -> list[Figure]:
         places=places[places["measured"] == CURVE] if len(places) else None,
     )
     return found
+
+
+def _ends(path: pd.DataFrame) -> pd.DataFrame:
+    """First and last checkpoint of each path, named by their epochs."""
+    chosen = path[path["epoch"].isin([path["epoch"].min(), path["epoch"].max()])]
+    return chosen.assign(label="epoch " + chosen["epoch"].astype(str))
 
 
 def _groups(table: pd.DataFrame, by: str) -> Iterator[tuple[Any, pd.DataFrame]]:
