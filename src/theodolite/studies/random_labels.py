@@ -97,9 +97,8 @@ def tables(records: Records) -> list[Table]:
     limit = records.plan.settings["epochs"]
     caption = (
         f"Over {runs['seed'].nunique()} seeds: runs that reach a training accuracy of {MEMORISED:g} within {limit} "
-        "epochs, "
-        "the median of the first evaluated epoch there, and means at the end of training, each with its 95 % interval. "
-        f"A label drawn at random is still the true one with probability {CHANCE:g}."
+        "epochs, the median of the first evaluated epoch there, and means at the end of training, each with its 95 % "
+        f"interval. A label drawn at random is still the true one with probability {CHANCE:g}."
     )
     rows = [_row(float(str(share)), group) for share, group in runs.groupby("share", sort=True)]
     return [Table("dial", "What random labels do to training and test", pd.DataFrame(rows), caption)]
@@ -131,13 +130,11 @@ def _figure_9(metrics: pd.DataFrame, quantity: str, y: Axis, seeds: int) -> Figu
         f"Figure 9: {quantity} while random labels are learnt",
         chart,
         f"Training labels drawn at random, test labels true. {seeds} seeds. {BAND} A run that has reached its "
-        "criterion stays "
-        "where it is.",
+        "criterion stays where it is.",
         f"With random training labels, {quantity} ends at {last['training']:.2g} on the training set and "
         f"{last['test']:.2g} on the test set (medians over seeds).",
         "The loss for the training set goes down consistently while the loss for the testing set goes up and vice "
-        "versa for "
-        "the training and testing accuracy.",
+        "versa for the training and testing accuracy.",
     )
 
 
@@ -171,9 +168,8 @@ def _dial_figures(metrics: pd.DataFrame, runs: pd.DataFrame, settings: Mapping[s
             "dial-learning",
             "Training loss by the share of random labels",
             learning,
-            f"{seeds} seeds. {BAND} A run ends at a training loss of {settings['convergence']:g}; its line goes on at "
-            "its "
-            "last value.",
+            f"{seeds} seeds. {BAND} A run ends at a training loss of {settings['convergence']:g}; its line goes on "
+            "at its last value.",
             f"Training loss falls towards {settings['convergence']:g} at every share of random labels shown.",
         ),
         Figure(
@@ -288,8 +284,7 @@ STUDY = Study(
     title="Random labels: what a network can memorise",
     question=(
         "Does a network fit training labels that mean nothing, what does that do to its answers on the test set, and "
-        "how do "
-        "both change with the share of random labels?"
+        "how do both change with the share of random labels?"
     ),
     source="Figure 9",
     presets=PRESETS,
@@ -300,8 +295,7 @@ STUDY = Study(
     claims=CLAIMS,
     not_shown=(
         "One network, one optimizer and no regularisation: how fast labels are memorised depends on all three. That a "
-        "network "
-        "can memorise does not say that it does so where the labels are true. At quick a subset of MNIST is memorised, "
-        "which is easier than the whole."
+        "network can memorise does not say that it does so where the labels are true. At quick a subset of MNIST is "
+        "memorised, which is easier than the whole."
     ),
 )

@@ -54,8 +54,7 @@ class Sensitivity(Settings):
             if self.epochs * size % self.middle:
                 raise ValueError(
                     f"expected epochs * batch_size / middle to be whole, as {self.epochs} * {size} / {self.middle} is "
-                    "not; "
-                    "change epochs or middle"
+                    "not; change epochs or middle"
                 )
         return self
 
@@ -164,12 +163,10 @@ def tables(records: Records) -> list[Table]:
     seeds, settings = rows["seed"].nunique(), records.plan.settings
     caption = (
         f"Over {seeds} seeds, each with its 95 % interval: geometric means of the sensitivity (mean over samples of "
-        "the norm of "
-        "the derivative of a sample's loss by its input) and of both sharpnesses (Keskar's in per cent at a box of "
-        "0.001; "
-        "SAM's, the rise of the loss after a step of 0.05 up the gradient), means of the gap (training accuracy minus "
-        "test "
-        f"accuracy). Sharpness is that of the loss on {settings['sharpness_samples']} training samples."
+        "the norm of the derivative of a sample's loss by its input) and of both sharpnesses (Keskar's in per cent at "
+        "a box of 0.001; SAM's, the rise of the loss after a step of 0.05 up the gradient), means of the gap "
+        f"(training accuracy minus test accuracy). Sharpness is that of the loss on {settings['sharpness_samples']} "
+        "training samples."
     )
     values = [_row(keys, group) for keys, group in rows.groupby(["comparison", "batch_size"], sort=False)]
     trends = [_trend(str(name), group) for name, group in rows.groupby("comparison", sort=False)]
@@ -240,8 +237,7 @@ def _figure_12(rows: pd.DataFrame, seeds: int) -> Figure:
         "Figure 12: sensitivity by batch size",
         chart,
         "Mean over samples of the norm of the derivative of a sample's loss by its input, on both sets; left as the "
-        "report, right "
-        f"with the same number of steps for all. {seeds} seeds. {MEDIAN}",
+        f"report, right with the same number of steps for all. {seeds} seeds. {MEDIAN}",
         f"Median sensitivity on the test set from batch size {first} to {last}: {seen}.",
         "As batch size increases, the sensitivity of the model decreases.",
     )
@@ -341,8 +337,7 @@ CLAIMS = (
         source="report, Figure 12",
         statistic=(
             "share of the trend that is left at equal steps: logarithm of the factor for a doubling there over that "
-            "at equal "
-            "epochs; negative where the trend turns round"
+            "at equal epochs; negative where the trend turns round"
         ),
         kind="median",
         side="within",
@@ -377,8 +372,7 @@ STUDY = Study(
     title="Sensitivity: how strongly the loss reacts to the input, by batch size",
     question=(
         "Does a network trained with larger batches react less to its input, is the number of steps the reason, and "
-        "does "
-        "sensitivity go with overfitting?"
+        "does sensitivity go with overfitting?"
     ),
     source="Figure 12",
     presets=PRESETS,
@@ -389,11 +383,8 @@ STUDY = Study(
     claims=CLAIMS,
     not_shown=(
         "The learning rate is the same for every batch size, as in the report; one that grows with the batch changes "
-        "the "
-        "trend. At equal steps larger batches see the data more often, so the number of steps is held fixed there and "
-        "the "
-        "number of epochs is not: no design holds both. That sensitivity goes with overfitting over batch sizes does "
-        "not say "
-        "that it causes it."
+        "the trend. At equal steps larger batches see the data more often, so the number of steps is held fixed there "
+        "and the number of epochs is not: no design holds both. That sensitivity goes with overfitting over batch "
+        "sizes does not say that it causes it."
     ),
 )

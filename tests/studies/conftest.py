@@ -1,0 +1,41 @@
+"""Surveys with made numbers: the study's own design, recorded as a real survey records it."""
+
+import pytest
+
+from theodolite.claims import judge
+from theodolite.store import records
+from theodolite.store.records import Plan, Planned, Records
+
+
+@pytest.fixture
+def made_survey(tmp_path):
+    """``made_survey(study, settings, tables)``: records whose tables ``tables(spec)`` makes; None: not done yet."""
+
+    def make(study, settings, tables):
+        specs = list(study.expand(settings))
+        records.claim_folder(tmp_path / "results")
+        for spec in specs:
+            made = tables(spec)
+            if made is not None:
+                records.write(tmp_path / "results", spec, tables=made, environment={"wall_seconds": 1.0})
+        plan = Plan(
+            study=study.name,
+            preset="quick",
+            settings=settings.model_dump(mode="json"),
+            command="",
+            runs=tuple(Planned.of(spec) for spec in specs),
+        )
+        records.write_plan(tmp_path / "results", plan)
+        return Records(tmp_path / "results", plan)
+
+    return make
+
+
+@pytest.fixture
+def verdicts():
+    """``verdicts(study, records)``: what becomes of each claim, by its id."""
+
+    def judged(study, found):
+        return {c.id: judge(c, found, study=study.name, preset="quick").verdict.verdict for c in study.claims}
+
+    return judged
