@@ -19,7 +19,9 @@ class HalvingPool(nn.MaxPool2d):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  the base class's name for it
         """Images ``(N, C, H, W)`` to ``(N, C, H // 2, W // 2)``."""
         if not torch.is_inference_mode_enabled() or not input.is_contiguous(memory_format=torch.channels_last):
-            return super().forward(input)
+            own: Tensor = super().forward(input)
+            return own
         height, width = (side // 2 * 2 for side in input.shape[-2:])
         rows = torch.maximum(input[..., 0:height:2, :], input[..., 1:height:2, :])
-        return torch.maximum(rows[..., 0:width:2], rows[..., 1:width:2])
+        pooled: Tensor = torch.maximum(rows[..., 0:width:2], rows[..., 1:width:2])
+        return pooled

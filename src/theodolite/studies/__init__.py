@@ -10,6 +10,7 @@ from theodolite.studies import (
     capacity,
     error_surface,
     gradient_norm,
+    image_classification,
     interpolation,
     random_labels,
     sensitivity,
@@ -22,6 +23,7 @@ INDEX: dict[str, Study] = {
     study.name: study
     for study in (
         simulate_function.STUDY,
+        image_classification.STUDY,
         weight_trajectory.STUDY,
         gradient_norm.STUDY,
         random_labels.STUDY,
