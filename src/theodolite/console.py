@@ -66,13 +66,13 @@ def verdicts(found: Sequence["Verdict"]) -> Table:
 
 
 def _verdict(verdict: "Verdict") -> tuple[Text | str, ...]:
+    from theodolite.report import text
+
     mark, colour = MARKS[verdict.verdict]
     if verdict.verdict_holm != verdict.verdict:
         mark += f" ({verdict.verdict_holm} with Holm)"
-    low, high = verdict.interval
-    estimate = "none" if verdict.estimate is None else f"{verdict.estimate:.3g}"
-    between = f"[{_end(low, '−')}, {_end(high, '+')}]"
-    return verdict.id, Text(mark, colour), f"{estimate} {between}", _threshold(verdict), str(verdict.seeds)
+    numbers = text.estimate(verdict), text.threshold(verdict)
+    return verdict.id, Text(mark, colour), *numbers, str(verdict.seeds)
 
 
 def failures(study: str, errors: Mapping[str, str]) -> None:
@@ -170,15 +170,6 @@ def _counts(part: "survey.Progress") -> str:
 def _rate(part: "survey.Progress", started: float) -> str:
     rate = part.samples / max(time.monotonic() - started, 1e-9)
     return f"{rate / 1e6:.3g} M samples/s" if rate >= 1e6 else f"{rate / 1e3:.3g} k samples/s"
-
-
-def _end(value: float | None, sign: str) -> str:
-    return f"{sign}∞" if value is None else f"{value:.3g}"
-
-
-def _threshold(verdict: "Verdict") -> str:
-    value = verdict.threshold
-    return f"{value[0]:.3g} to {value[1]:.3g}" if isinstance(value, tuple) else f"{value:.3g}"
 
 
 def _text(value: Any) -> str:
