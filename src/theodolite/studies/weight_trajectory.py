@@ -8,22 +8,27 @@ weights and a data order of its own, and among the first ``crossed`` of them eve
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import pandas as pd
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from theodolite.claims import Claim, Evidence, Kind, interval, rank_correlation
-from theodolite.claims.variance import crossed_components
+from theodolite.claims import Claim, Evidence, rank_correlation
 from theodolite.data import DataSpec
-from theodolite.figures.curves import BAND, curves
-from theodolite.figures.paths import MARKS, paths
-from theodolite.figures.points import MEDIAN, over_factor
-from theodolite.figures.scales import Axis, Rule
-from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
-from theodolite.studies.classifiers import CLASSES, classifier
+from theodolite.studies.classifiers import classifier
+from theodolite.studies.trajectory_findings import (
+    FIRST,
+    GUESSING,
+    LARGE,
+    LAYERS,
+    SHOWN,
+    figures,
+    split_variance,
+    spreads,
+    tables,
+)
 from theodolite.study import AnalysisSpec, RunSpec, Seeds, Settings, Study, Training
 
 if TYPE_CHECKING:
@@ -31,12 +36,7 @@ if TYPE_CHECKING:
     from theodolite.train import Outcome
 
 NAME = "weight-trajectory"
-LAYERS = {"first": "first layer", "all": "whole model"}  # the instrument's name of a layer, and ours
-FIRST, WHOLE = LAYERS.values()
-SHOWN = 0  # the group that Figure 5 draws, and whose first layer is also kept as a table, Parquet and CSV
 ALPHAS = tuple(i / 20 for i in range(21))  # of the line between two ends
-GUESSING = float(np.log(CLASSES))  # cross entropy of guessing: the scale of a barrier
-SOURCES = {"weights": "initial weights", "order": "data order", "rest": "the two together, and the rest"}
 
 
 class WeightTrajectory(Settings):
@@ -169,153 +169,8 @@ def _lines(trained: Sequence["Trained"], alphas: Sequence[float]) -> pd.DataFram
     return pd.concat(parts, ignore_index=True)
 
 
-def tables(records: Records) -> list[Table]:
-    """Paths by layer, the split of the variance, and what became of the trainings of Figure 5."""
-    groups, k = records.done["seed"].nunique(), records.plan.settings["crossed"]
-    found = [
-        Table(
-            "figure-5-numbers",
-            "Paths of training in numbers",
-            _path_table(records),
-            f"Means over {groups} groups of trainings, with 95 % intervals. PCA of all trainings of a group "
-            "together, and of each alone, with a null for both: a random walk alone has 6/π² = 0.608 of its "
-            "variance on the first component (Antognini and Sohl-Dickstein 2018), and n equally long straight paths "
-            "from one point at right angles to each other have 1/(n - 1) on each of n - 1 components. Variance "
-            "between trainings at the start over that at the end, along the first component and in full space. "
-            "Length of the last step over the first.",
-        ),
-        Table(
-            "figure-5-trainings",
-            "The trainings of Figure 5, one network trained again and again",
-            _final(records)
-            .query("seed == @SHOWN and weights == order")[
-                ["weights", "train_loss", "test_loss", "train_accuracy", "test_accuracy"]
-            ]
-            .rename(columns=lambda name: "training" if name == "weights" else name.replace("_", " ")),
-            "After the last epoch.",
-        ),
-        Table(
-            "variance",
-            "Where the variance of the final result comes from",
-            pd.DataFrame([_variance_row(records, column) for column in ("test_loss", "test_accuracy")]),
-            f"A crossed design in each of {groups} groups: {k} initial weights, each trained with the same {k} data "
-            "orders. Shares of the variance of one result, from the two-way analysis of variance with random "
-            "factors, with 95 % intervals over groups; an estimate may come out below zero.",
-        ),
-    ]
-    return [table for table in found if len(table.frame)]
-
-
-def figures(records: Records) -> list[Figure]:
-    """Figure 5 for the first layer and the whole model; distances in full space; barriers; the variance split."""
-    found = []
-    walks, shares = records.analysis("paths"), records.analysis("shares")
-    if len(walks):
-        found += [_plane(walks, shares, layer, records.plan.settings) for layer in LAYERS.values()]
-        found += [_distances(walks, records.analysis("apart")), _barriers(records.analysis("lines"))]
-    split = _split(records, "test_loss")
-    return [*found, _split_figure(split)] if len(split) else found
-
-
-def _plane(walks: pd.DataFrame, shares: pd.DataFrame, layer: str, settings: Mapping[str, Any]) -> Figure:
-    shown = walks[(walks["seed"] == SHOWN) & (walks["layer"] == layer)]
-    share = shares[(shares["seed"] == SHOWN) & (shares["layer"] == layer)].set_index("component")["together"]
-    across, up = (Axis(f"component_{k}", f"PCA {k} ({share[k]:.0%} of the variance)") for k in (1, 2))
-    chart = paths(shown, x=across, y=up, series="training", step="epoch")
-    n = shown["training"].nunique()
-    start, end = (shown.loc[shown["epoch"] == at, "component_1"].std() for at in (0, settings["epochs"]))
-    return Figure(
-        f"figure-5-{layer.replace(' ', '-')}",
-        f"Figure 5: paths of the {layer} in the plane of their first two principal components",
-        chart,
-        f"{n} trainings of one network, {settings['epochs']} epochs, a dot every "
-        f"{settings['every']}. {MARKS} One group of trainings; both axes have the same scale. A plane of two "
-        "components can mislead: random walks draw smooth curves in it as well, with 61 % and 15 % of their "
-        "variance on its axes.",
-        f"Standard deviation between the trainings along the first component: {start:.2g} at the start, {end:.2g} at "
-        "the end.",
-        "The weights of each model quickly diverged from the middle and eventually converged to their respective "
-        "local minimums.",
-    )
-
-
-def _distances(walks: pd.DataFrame, apart: pd.DataFrame) -> Figure:
-    steps = walks.assign(unit=walks["seed"].astype(str) + "-" + walks["training"].astype(str))
-    kinds = {"distance_from_start": "distance from the start", "step_length": "step since the last snapshot"}
-    parts = [
-        steps[["layer", "unit", "epoch"]].assign(what=name, distance=steps[column]).dropna()
-        for column, name in kinds.items()
-    ]
-    unit = apart["seed"].astype(str) + ":" + apart["first"].astype(str) + "-" + apart["second"].astype(str)
-    parts = [part[part["distance"] > 0] for part in parts]  # at the start every training is there: no logarithm
-    parts.insert(0, apart[["layer", "epoch", "distance"]].assign(what="distance between trainings", unit=unit))
-    chart = curves(
-        pd.concat(parts, ignore_index=True),
-        x=Axis("epoch", "epoch"),
-        y=Axis("distance", "distance in weight space", log=True),
-        series="what",
-        seed="unit",
-        panel="layer",
-    )
-    middle = apart[apart["layer"] == FIRST].groupby("epoch")["distance"].median()
-    return Figure(
-        "distances",
-        "Distances in the full weight space",
-        chart,
-        f"Euclidean distances of first layer and whole model, {steps['unit'].nunique()} trainings. Line: median; "
-        "band: the middle 80 % of trainings, or of pairs of one group.",
-        f"Two trainings are {middle.iloc[0]:.2g} apart in the first layer before training and {middle.iloc[-1]:.2g} "
-        "after.",
-        "The model parameters change less and less with each epoch",
-    )
-
-
-def _barriers(lines: pd.DataFrame) -> Figure:
-    unit = lines["seed"].astype(str) + ":" + lines["first"].astype(str)
-    long = lines.assign(unit=unit).melt(["unit", "alpha"], ["training", "test"], "set", "loss")
-    chart = curves(
-        long,
-        x=Axis("alpha", "position between the ends of two trainings"),
-        y=Axis("loss", "loss (cross entropy)", log=True),
-        series="set",
-        seed="unit",
-        rules=[Rule(GUESSING, "guessing")],
-    )
-    top = lines.groupby(unit)["training"].max().median()
-    return Figure(
-        "barriers",
-        "Loss on the straight line between the ends of two trainings",
-        chart,
-        f"{unit.nunique()} pairs of trainings, no training in two of them. {BAND.replace('seeds', 'pairs')}",
-        f"The median pair reaches a training loss of {top:.2g} between its ends, against {GUESSING:.2g} for guessing.",
-        "converged to their respective local minimums",
-    )
-
-
-def _split_figure(split: pd.DataFrame) -> Figure:
-    long = split.rename(columns=SOURCES).melt(value_name="share", var_name="source")
-    return Figure(
-        "variance",
-        "Variance of the final test loss: initial weights, data order, and the rest",
-        over_factor(
-            long,
-            x=Axis("source", "source of chance"),
-            y=Axis("share", "share of the variance"),
-            rules=[Rule(0.0, ""), Rule(LARGE, "large (Cohen 1988)")],
-        ),
-        f"Crossed designs of {len(split)} groups. {MEDIAN} Shares of the mean "
-        "variance of all groups; an estimate may come out below zero.",
-        f"Mean share of the initial weights: {split['weights'].mean():.2g}, of the data order: "
-        f"{split['order'].mean():.2g}.",
-        'the importance of "lucky" initial weight values',
-    )
-
-
-LARGE = 0.14  # of the variance: where Cohen 1988 ("Statistical Power Analysis", chapter 8) lets a large effect begin
-
-
 def _starts(records: Records, space: str) -> Evidence:
-    spread = _spreads(records)
+    spread = spreads(records)
     return _each_group(records, spread.loc[spread["layer"] == FIRST].set_index("seed")[space])
 
 
@@ -350,7 +205,7 @@ def _barrier(records: Records) -> Evidence:
 
 
 def _luck(records: Records) -> Evidence:
-    return Evidence.exact(_split(records, "test_loss")["weights"])
+    return Evidence.exact(split_variance(records, "test_loss")["weights"])
 
 
 CLAIMS = (
@@ -454,87 +309,6 @@ def _unknown(names: pd.Series) -> Evidence:
 def _each_group(records: Records, values: pd.Series) -> Evidence:
     lost = [group for group in _diverged(records) if group not in values.index]
     return Evidence.exact(values.reindex([*values.index, *lost]))
-
-
-def _spreads(records: Records) -> pd.DataFrame:
-    """A row a group and layer: variance between trainings at the start over the end, in the plane and in full space."""
-    walks, apart = records.analysis("paths"), records.analysis("apart")
-    rows = []
-    for (seed, layer), path in walks.groupby(["seed", "layer"], sort=False) if len(walks) else ():
-        own = apart[(apart["seed"] == seed) & (apart["layer"] == layer)]
-        plane = path.groupby("epoch")["component_1"].var()
-        full = (own["distance"] ** 2).groupby(own["epoch"]).mean()
-        steps = path.groupby("epoch")["step_length"].mean().dropna()
-        ratios = {"plane": plane.iloc[0] / plane.iloc[-1], "full space": full.iloc[0] / full.iloc[-1]}
-        rows.append({"seed": seed, "layer": layer, **ratios, "last step": steps.iloc[-1] / steps.iloc[0]})
-    return pd.DataFrame(rows, columns=["seed", "layer", "plane", "full space", "last step"])
-
-
-def _path_table(records: Records) -> pd.DataFrame:
-    spreads, shares = _spreads(records), records.analysis("shares")
-    rows = []
-    for layer, own in spreads.groupby("layer", sort=False):
-        of = shares[shares["layer"] == layer]
-        first, second = (of[of["component"] == k].set_index("seed") for k in (1, 2))
-        row: dict[str, object] = {"layer": layer, "parameters": first["parameters"].iloc[0]}
-        numbers: dict[str, tuple[pd.Series, Kind]] = {
-            "PCA 1": (first["together"], "mean"),
-            "PCA 2": (second["together"], "mean"),
-            "PCA 1, each alone": (first["alone"], "mean"),
-            "start over end, PCA 1": (own.set_index("seed")["plane"], "ratio"),
-            "start over end, full space": (own.set_index("seed")["full space"], "ratio"),
-            "last step over first": (own.set_index("seed")["last step"], "ratio"),
-        }
-        for name, (values, kind) in numbers.items():
-            row |= _bounded(name, values, kind)
-        row["PCA 1 of a random walk"] = first["random_walk"].iloc[0]
-        row["PCA 1 of paths at right angles"] = 1 / (records.plan.settings["trainings"] - 1)
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _bounded(name: str, values: pd.Series, kind: Kind) -> dict[str, object]:
-    found = interval(Evidence.exact(values), kind)
-    return {name: found.estimate, f"{name} low": found.low, f"{name} high": found.high}
-
-
-def _final(records: Records) -> pd.DataFrame:
-    """The last evaluation of every run; no test result counts where the training loss is not a number."""
-    last = records.table("metrics").groupby("fingerprint", sort=False).tail(1)
-    results = ["test_loss", "test_accuracy"]
-    last[results] = last[results].where(np.isfinite(last["train_loss"]), np.nan)
-    return last
-
-
-def _split(records: Records, result: str) -> pd.DataFrame:
-    """A row a group: components of variance as shares of one result's, whose variance is the mean of all groups.
-
-    Each group's own variance would do as a denominator too, but makes the mean of few small designs too low (by a
-    quarter at three by three and a share of one half, in simulation) and its interval too narrow.
-    """
-    k = records.plan.settings["crossed"]
-    final = _final(records)
-    final = final[(final["weights"] < k) & (final["order"] < k)]
-    parts = {}
-    for group, rows in final.groupby("seed", sort=False):
-        grid = rows.pivot_table(index="weights", columns="order", values=result, dropna=False).to_numpy()
-        if len(rows) == k * k:  # NaN where a run diverged, and then in every component
-            parts[group] = crossed_components(grid)
-    table = pd.DataFrame(
-        [{"weights": c.rows, "order": c.columns, "rest": c.rest} for c in parts.values()],
-        index=pd.Index(parts, name="seed"),
-        columns=list(SOURCES),
-        dtype="float64",
-    )
-    return table / table.sum(axis=1, skipna=False).mean()
-
-
-def _variance_row(records: Records, result: str) -> dict[str, object]:
-    values = _final(records)[result]
-    row: dict[str, object] = {"final": result.replace("_", " "), "mean": values.mean(), "deviation": values.std()}
-    for source, share in _split(records, result).items():
-        row |= _bounded(SOURCES[str(source)], share, "mean")
-    return row
 
 
 STUDY = Study(
