@@ -72,7 +72,8 @@ class Objective:
             buffers |= {n: self._cast(p.detach()) for n, p in self.model.named_parameters() if n not in parameters}
         arguments = inputs if isinstance(inputs, tuple) else () if isinstance(inputs, Mapping) else (inputs,)
         keywords = dict(inputs) if isinstance(inputs, Mapping) else {}
-        return functional_call(self.model, {**buffers, **parameters}, arguments, keywords)
+        everywhere = _everywhere(self.model, {**buffers, **parameters})
+        return functional_call(self.model, everywhere, arguments, keywords, tie_weights=False)
 
     def batch_loss(self, parameters: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Mean loss of one batch, a scalar."""
@@ -164,6 +165,23 @@ def untouched() -> Iterator[None]:
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
+
+
+def _everywhere(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors by the names of all places that hold them, each place once.
+
+    ``functional_call`` would find tied weights by itself, but leaves a module that occurs twice with our tensors in it.
+    """
+    first: dict[int, str] = {}
+    places = {}
+    for prefix, module in model.named_modules():  # a module that occurs twice is given once
+        for attribute, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if tensor is not None:
+                name = f"{prefix}.{attribute}" if prefix else attribute
+                known = first.setdefault(id(tensor), name)
+                if known in tensors or name in tensors:
+                    places[name] = tensors[known] if known in tensors else tensors[name]
+    return places
 
 
 def _is_pair(data: Any) -> bool:
