@@ -223,3 +223,16 @@ def test_one_parameter_is_a_matrix_too():
     model = nn.Linear(1, 1, bias=False).double()
     H = HessianOperator(model, nn.MSELoss(), (torch.tensor([[3.0]]).double(), torch.zeros(1, 1).double()))
     assert float(H @ torch.ones(1, dtype=torch.float64)) == pytest.approx(18.0)
+
+
+def test_a_module_that_occurs_twice_is_left_as_it_was():
+    """torch.func.functional_call by itself leaves its own tensors in such a module."""
+    shared = nn.Linear(3, 3).double()
+    model = nn.Sequential(shared, nn.Tanh(), shared)
+    weight, before = shared.weight, shared.weight.detach().clone()
+    data = torch.randn(6, 3).double(), torch.randn(6, 3).double()
+    H = HessianOperator(model, nn.MSELoss(), data)
+    assert shared.weight is weight
+    assert torch.equal(weight, before)
+    expected = oracles.hessian(model, nn.MSELoss(), [data])
+    assert relative(H @ torch.eye(12).double(), expected) < 1e-8

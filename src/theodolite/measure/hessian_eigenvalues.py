@@ -138,8 +138,8 @@ def _grow(basis: Basis, low: int, high: int, relative: float, limit: int) -> int
             since = None
         basis.grow()
         products += 1
-        if basis.size < low + high or (since is None and basis.size % 2):
-            continue  # eigenvalues of a small matrix, but half of the tests are enough
+        if basis.size < low + high or (since is None and basis.size % max(1, basis.size // 8)):
+            continue  # a test costs as much as a product of a small model
         values, _, residuals = basis.ritz()
         bound = relative * float(values.abs().max())
         if (residuals[_ends(basis.size, low, high)] > 0.5 * bound).any():

@@ -13,7 +13,7 @@ Multiply = Callable[[Tensor], Tensor]  # rows (k, P) -> rows (k, P), of a symmet
 class Basis:
     """Orthonormal rows q_1 … q_m, the projection of the matrix on them, and where it goes next.
 
-    Each product is made orthogonal to all rows, twice, so that eigenvalues do not come up again as ghosts (Paige
+    Each product is made orthogonal to all rows, so that eigenvalues do not come up again as ghosts (Paige
     1972). It costs m P multiplications a step, little beside a product. Everything is float64.
     """
 
@@ -35,9 +35,10 @@ class Basis:
         before = float(product.norm())
         parts = known @ product
         product = product - parts @ known
-        again = known @ product
-        product = product - again @ known
-        self.projection[j, : self.size] = self.projection[: self.size, j] = parts + again
+        if float(product.norm()) < 0.7 * before:  # Daniel and others 1976: once more, where cancellation left rounding
+            again = known @ product
+            product, parts = product - again @ known, parts + again
+        self.projection[j, : self.size] = self.projection[: self.size, j] = parts
         self.coupling = float(product.norm())
         if self.coupling <= 1e-12 * before or self.size == len(product):
             self.coupling = 0.0

@@ -123,8 +123,8 @@ class HessianOperator:
                 f"expected a vector ({len(self._point)},) or a block ({len(self._point)}, k), got "
                 f"{tuple(vectors.shape)}. One column is one vector."
             )
-        columns = vectors.detach().to(self._point).mT if vectors.ndim == 2 else vectors.detach().to(self._point)[None]
-        product = self.rows(columns)
+        rows = vectors.detach().to(self._point)
+        product = self.rows(rows.mT.contiguous() if rows.ndim == 2 else rows[None])
         return product.mT if vectors.ndim == 2 else product[0]
 
     def rows(self, vectors: Tensor) -> Tensor:
