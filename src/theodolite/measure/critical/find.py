@@ -28,6 +28,7 @@ LARGEST = 2000  # parameters: a step takes a second there, and its time grows wi
 TOGETHER = 2**23  # numbers in one of the half dozen stacks of matrices that walk together: 64 MiB each
 FIRST = 60  # steps before the index is frozen at the number of negative eigenvalues that a walk then sees
 STEPS = {"snapshot": 210, "random-index-k": 150, "symmetric": 150}  # benchmarks/critical_points.py
+STEPS_A_PARAMETER = 3  # or so many steps, if that is more: with 137 parameters 150 steps found 6 of 21, 400 found 14
 
 
 def find_critical_points(
@@ -57,12 +58,13 @@ def find_critical_points(
         data: one ``(inputs, targets)`` pair or a re-iterable of such batches.
         starts: a number of random weights at several scales, each with an index to reach (``random-index-k``); or flat
             parameters ``(S, P)``, trajectories ``(S, T, P)``, state dicts or lists of them (``snapshot``), from which
-            60 plain steps go, and then up to 150 with the index frozen at the number of negative eigenvalues.
+            60 plain steps go, and then more with the index frozen at the number of negative eigenvalues.
         index: directions to go up in, one for all starts or one for each. None: as above, for random starts drawn from
             0 to the number of negative eigenvalues there.
         symmetric: so many starts more, with tied or dead units (``symmetric``); the model must be a perceptron.
         weight_decay: of the term above, in units of loss per squared weight.
-        steps: the most of each walk; 0 certifies the starts as they are. None: 150, from recorded starts 210.
+        steps: the most of each walk; 0 certifies the starts as they are. None: 150, from recorded starts 210,
+            or three times the number of parameters if that is more.
         seed: of random starts, and of the directions in which certificates measure.
         force: walk although the loss has kinks.
 
@@ -120,16 +122,13 @@ def find_critical_points(
 def _walk_and_certify(
     surface: Landscape, group: Starts, imposed: Tensor, steps: int | None, seed: int
 ) -> list[CriticalPoint]:
-    allowed = STEPS[group.kind] if steps is None else steps
+    allowed = max(STEPS[group.kind], STEPS_A_PARAMETER * surface.size) if steps is None else steps
     first = walk(surface, group.vectors, imposed, min(FIRST, allowed), subspaces=group.subspaces)
     ends, taken, index = first.vectors, first.steps, imposed.clone()
     left = (~first.arrived).nonzero()[:, 0] if allowed > FIRST else taken[:0]
     if len(left):
         own = None if group.subspaces is None else group.subspaces[left]
-        hessian = surface(ends[left])[2].nan_to_num()
-        if own is not None:
-            hessian = own @ hessian @ own  # adds zeros, which are not negative
-        index[left] = (torch.linalg.eigvalsh(hessian) < -1e-12 * hessian.abs().amax((1, 2))[:, None]).sum(1)
+        index[left] = _negative(surface, ends[left], own)
         second = walk(surface, ends[left], index[left], allowed - FIRST, subspaces=own)
         ends[left], taken[left] = second.vectors, taken[left] + second.steps
     found = certify(surface, ends, seed=seed)
@@ -164,11 +163,22 @@ def _imposed(
     together: int,
     generator: torch.Generator,
 ) -> Tensor:
-    plain = no_index(group.vectors)
     if group.kind == "snapshot" or index is not None:
-        return indices(index, plain, surface.size)
-    hessians = (surface(part)[2].nan_to_num() for part in group.vectors.split(together))
-    return drawn_indices(torch.cat([torch.linalg.eigvalsh(hessian) for hessian in hessians]), generator)
+        return indices(index, no_index(group.vectors), surface.size)
+    parts = [slice(at, at + together) for at in range(0, len(group.vectors), together)]
+    spaces = [None if group.subspaces is None else group.subspaces[part] for part in parts]
+    negative = [_negative(surface, group.vectors[part], own) for part, own in zip(parts, spaces, strict=True)]
+    return drawn_indices(torch.cat(negative), generator)
+
+
+def _negative(surface: Landscape, vectors: Tensor, subspaces: Tensor | None) -> Tensor:
+    """Negative eigenvalues of the Hessian ``(S,)``, in the subspaces if there are any."""
+    hessian = surface(vectors)[2].nan_to_num()
+    if subspaces is not None:
+        hessian = subspaces @ hessian @ subspaces  # adds zeros, which are not negative
+    eigenvalues = torch.linalg.eigvalsh(hessian)
+    negative: Tensor = eigenvalues < -1e-12 * eigenvalues.abs().amax(1, keepdim=True)
+    return negative.sum(1)
 
 
 def _check(whole: Objective, weight_decay: float, steps: int | None, symmetric: int, force: bool) -> None:

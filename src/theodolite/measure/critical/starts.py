@@ -78,10 +78,9 @@ def indices(index: int | Sequence[int] | Tensor | None, drawn: Tensor, size: int
     return imposed.to(drawn.device)
 
 
-def drawn_indices(eigenvalues: Tensor, generator: torch.Generator) -> Tensor:
-    """Uniform from 0 to the number of negative eigenvalues ``(S, P)`` at each start."""
-    negative = (eigenvalues < 0).sum(1)
-    uniform = torch.rand(len(negative), generator=generator, dtype=torch.float64).to(eigenvalues.device)
+def drawn_indices(negative: Tensor, generator: torch.Generator) -> Tensor:
+    """Uniform from 0 to the number of negative eigenvalues ``(S,)`` at each start."""
+    uniform = torch.rand(len(negative), generator=generator, dtype=torch.float64).to(negative.device)
     return (uniform * (negative + 1)).long()
 
 
