@@ -223,7 +223,7 @@ CLAIMS = (
     ),
     Claim(
         id="starts-close-in-full-space",
-        sentence="The starting first layer weights are as close in the full weight space as the plane shows them.",
+        sentence="The starting first layer weights are close to each other in the full weight space too.",
         source="beyond",
         statistic="mean squared distance between the first layers of a group's trainings, at the start over at the end",
         kind="ratio",
