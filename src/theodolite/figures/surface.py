@@ -11,7 +11,9 @@ from theodolite.figures.contours import contour
 from theodolite.figures.scales import Axis, inline, log_ticks, order
 from theodolite.figures.theme import WIDTH
 
-LINES = "Contour lines stand at the heights 1, 2 and 5 times powers of ten."  # for captions
+LINES = (
+    "White lines: contours at powers of ten, and between them at 2 and 5, or 3, where there is room."  # for captions
+)
 MOST = 14  # contour levels of a panel: beyond it they run together
 OVERLAP = 1.3  # cells wide that a cell is drawn, under the next: no hairlines between them
 MAP = 440  # pixels that one map is wide at most
@@ -121,9 +123,9 @@ def _map(
     dx, dy = (right - left) / len(across), (top - bottom) / len(up)
     shown = np.clip(np.where(np.isfinite(z), z, limits[1]), *limits)
     scale = alt.Scale(type="log" if axes[2].log else "linear", domain=list(limits), scheme="viridis", clamp=True)
-    values = log_ticks(*limits) if axes[2].log else None
-    legend = alt.Legend(type="gradient", gradientLength=260, gradientThickness=10, titleLimit=300, format="~g",
-                        **({"values": values} if values else {}))  # fmt: skip
+    ticks = {"values": log_ticks(*limits)} if axes[2].log else {}
+    form = "~e" if axes[2].log and limits[0] < 1e-3 else "~g"
+    legend = alt.Legend(type="gradient", gradientLength=260, gradientThickness=10, titleLimit=300, format=form, **ticks)
     cells = pd.DataFrame({"z": [f"{value:.3g}" for value in shown.ravel()]}).astype("float64")
     return (
         alt.Chart(inline(cells))
