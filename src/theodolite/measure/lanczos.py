@@ -74,7 +74,7 @@ def start(multiply: Multiply, size: int, capacity: int, seed: int, device: torch
     """An empty basis that will begin in a random direction."""
     random = torch.Generator().manual_seed(seed)
     capacity = min(capacity, size)
-    rows = torch.zeros(capacity, size, dtype=torch.float64, device=device)
+    rows = torch.empty(capacity, size, dtype=torch.float64, device=device)  # zeros would take 0.7 s for half a gigabyte
     projection = torch.zeros(capacity, capacity, dtype=torch.float64, device=device)
     first = _random_row(size, random, device)
     return Basis(multiply, rows, projection, 0, first / first.norm(), 0.0, random)
