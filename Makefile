@@ -18,7 +18,7 @@ survey: $(READY)
 	$(BIN)/theodolite survey --preset $(PRESET)
 
 test: check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 	$(MAKE) --no-print-directory smoke
 
 check: $(READY)
@@ -31,11 +31,12 @@ smoke: $(READY)
 	$(BIN)/theodolite survey --preset smoke
 
 # The environment is made anew only when what it is made from changes, so a second call needs no network.
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt tests/peers.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Theodolite needs Python 3.11 or newer: make PYTHON=python3.12 ...')"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps --requirement tests/peers.txt
 	touch $(READY)
 
 clean:
