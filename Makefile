@@ -18,7 +18,7 @@ survey: $(READY)
 	$(BIN)/theodolite survey --preset $(PRESET)
 
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 	$(MAKE) --no-print-directory smoke
 
 check: $(READY)
