@@ -5,6 +5,7 @@ the reason beside each.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -23,7 +24,9 @@ from theodolite.studies.classifiers import classifier
 from theodolite.study import RunSpec, Seeds, Settings, Study, Training
 
 if TYPE_CHECKING:
+    from theodolite.measure.objective import Objective
     from theodolite.train import Outcome
+    from theodolite.train.outcome import Weights
 
 NAME = "gradient-norm"
 WHOLE, BATCH = "whole training set", "one mini-batch"
@@ -47,7 +50,7 @@ class GradientNorm(Settings):
     epochs: PositiveInt = 30
     learning_rate: PositiveFloat = 1e-3  # Adam's default
     batch_size: PositiveInt = 64  # of training, and of the mini-batches measured
-    batches: PositiveInt = 4  # mini-batches measured at each snapshot, a fifth of the study's time
+    batches: PositiveInt = 8  # mini-batches measured at each snapshot
     snapshots: PositiveInt = 30  # of each run, evenly spaced, beside that before training
 
 
@@ -85,7 +88,7 @@ def measure(spec: RunSpec, outcome: "Outcome") -> Mapping[str, pd.DataFrame]:
     import torch
 
     from theodolite import data, train
-    from theodolite.measure.gradient_norm import gradient_norm
+    from theodolite.measure.objective import objective
     from theodolite.train.loop import LOSSES
 
     loss = LOSSES[spec.training.loss]
@@ -94,24 +97,32 @@ def measure(spec: RunSpec, outcome: "Outcome") -> Mapping[str, pd.DataFrame]:
     size = min(spec.training.batch_size or len(split), len(split))
     draw = torch.Generator().manual_seed(spec.seeds.order)
     parts = list(zip(inputs.split(PART), targets.split(PART), strict=True))
-    model, rows = outcome.module(), []
+    whole, rows = objective(outcome.module(), loss, parts), []  # checked once, not once a snapshot
     for epoch, weights in outcome.snapshots.items():
         if epoch == outcome.diverged_epoch:  # there is no loss to measure; :func:`_norms` says so
             break
-        model.load_state_dict(weights)
-        whole = gradient_norm(model, loss, parts)
+        value, norm = _loss_and_norm(whole, weights)
         drawn = [torch.randperm(len(split), generator=draw)[:size] for _ in range(spec.measure["batches"])]
-        norms = np.array([gradient_norm(model, loss, (inputs[batch], targets[batch])).value for batch in drawn])
+        batches = (replace(whole, data=[(inputs[batch], targets[batch])], samples=size) for batch in drawn)
+        norms = np.array([_loss_and_norm(batch, weights)[1] for batch in batches])
         rows.append(
             {
                 "epoch": epoch,
-                "loss": whole.loss,
-                "norm": whole.value,
+                "loss": value,
+                "norm": norm,
                 "batch_norm": norms[0],  # what a script shows that takes the gradient left by the last step
                 "batch_square": (norms**2).mean(),  # its expectation is the whole norm's square plus the sampling noise
             }
         )
     return {"norms": pd.DataFrame(rows)}
+
+
+def _loss_and_norm(whole: "Objective", weights: "Weights") -> tuple[float, float]:
+    """What :func:`theodolite.measure.gradient_norm` gives, at these weights."""
+    from theodolite.measure.gradient_norm import loss_and_gradient
+
+    loss, gradient = loss_and_gradient(whole, weights)
+    return loss, float(sum(part.double().square().sum() for part in gradient.values())) ** 0.5
 
 
 def tables(records: Records) -> list[Table]:

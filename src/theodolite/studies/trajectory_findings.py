@@ -86,8 +86,8 @@ def _plane(walks: pd.DataFrame, shares: pd.DataFrame, layer: str, settings: Mapp
         f"figure-5-{layer.replace(' ', '-')}",
         f"Figure 5: paths of the {layer} in the plane of their first two principal components",
         chart,
-        f"{n} trainings of one network, {settings['epochs']} epochs, a dot every {settings['every']}. {MARKS} One group "
-        "of trainings; both axes have the same scale. A plane can mislead: whatever they learn, "
+        f"{n} trainings of one network, {settings['epochs']} epochs, a dot every {settings['every']}. {MARKS} One "
+        "group of trainings; both axes have the same scale. A plane can mislead: whatever they learn, "
         f"{n} straight paths at right angles to each other look like this, with {1 / (n - 1):.0%} of the variance on "
         "each axis, and a single random walk has 61 % and 15 % of its own on its two.",
         f"Standard deviation between the trainings along the first component: {start:.2g} at the start, {end:.2g} at "
