@@ -60,6 +60,8 @@ def test_structure_counts_what_was_built():
         v[0, 2] = 0  # dead: not read
     built = structure(net, torch.nn.utils.parameters_to_vector(model.parameters()).detach())
     assert (built.live, built.dead, built.tied, built.free) == ((2,), (1,), ((2,),), False)
+    nothing = structure(net, torch.zeros(17, dtype=torch.float64))
+    assert (nothing.live, nothing.dead, nothing.free) == ((0,), (4,), False)
     torch.manual_seed(3)
     free = structure(net, torch.randn(17, dtype=torch.float64))
     assert (free.live, free.dead, free.tied, free.free) == ((4,), (0,), ((),), True)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from theodolite.measure.perceptron import Activation, Perceptron
 
-SAME = 1e-6  # of the largest weight of the layer: differences below are rounding of a walk that ended at 1e-10
+SAME = 1e-6  # of the largest parameter: differences below are rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +39,16 @@ def structure(net: Perceptron, vector: Tensor) -> Structure:
     same, or for odd activations its negative; the weights that leave them may differ (Fukumizu and Amari 2000).
     """
     layers = net.layers(vector[None])
+    small = SAME * float(vector.abs().max())
     live, dead, tied = [], [], []
     for number, activation in enumerate(net.activations):
         weight, bias = layers[number]
         incoming = weight[0] if bias is None else torch.cat([weight[0], bias[0].mT], 1)
         outgoing = layers[number + 1][0][0]
-        small = SAME * float(incoming.abs().max()), SAME * float(outgoing.abs().max())
-        idle = (outgoing.abs().amax(0) <= small[1]) | (weight[0].abs().amax(1) <= small[0])
+        idle = (outgoing.abs().amax(0) <= small) | (weight[0].abs().amax(1) <= small)
         groups: list[list[Tensor]] = []
         for unit in incoming[~idle]:
-            twin = next((g for g in groups if _same(unit, g[0], small[0], is_odd(activation))), None)
+            twin = next((g for g in groups if _same(unit, g[0], small, is_odd(activation))), None)
             if twin is None:
                 groups.append([unit])
             else:
