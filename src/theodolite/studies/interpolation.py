@@ -5,7 +5,7 @@ with the reason beside each setting.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import altair as alt
 import numpy as np
@@ -109,7 +109,8 @@ def analyse(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd
     """Loss and accuracy on the line, and its barriers; BatchNorm statistics are renewed at every alpha."""
     from torch.nn.functional import cross_entropy
 
-    from theodolite import measure
+    from theodolite.measure.alignment import align
+    from theodolite.measure.interpolate import interpolate
     from theodolite.train.batches import measured_batches
 
     first, second = (network.module() for network in trained)
@@ -120,12 +121,10 @@ def analyse(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd
     for matching in spec.settings["matchings"]:
         end = second
         if matching != AS_TRAINED:
-            method = "weights" if matching == BY_WEIGHTS else "activations"
-            end = measure.align(first, second, method=method, data=data[TRAIN], seed=spec.seed).model
+            method: Literal["weights", "activations"] = "weights" if matching == BY_WEIGHTS else "activations"
+            end = align(first, second, method=method, data=data[TRAIN], seed=spec.seed).model
         for name, batches in data.items():
-            found = measure.interpolate(
-                first, end, cross_entropy, batches, _alphas(spec.settings["alphas"]), renew=renew
-            )
+            found = interpolate(first, end, cross_entropy, batches, _alphas(spec.settings["alphas"]), renew=renew)
             place = {"matching": matching, "set": name}
             columns = {"alpha": found.alphas.numpy(), "loss": found.loss.numpy(), "accuracy": found.accuracy.numpy()}
             lines.append(pd.DataFrame({**place, **columns}))

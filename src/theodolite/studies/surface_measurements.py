@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from theodolite import measure
-from theodolite.measure.directions import Plane
+from theodolite.measure.curve import connect
+from theodolite.measure.directions import Plane, path_plane, random_plane, three_point_plane
+from theodolite.measure.surface import surface
 from theodolite.runs import Trained
 from theodolite.studies.error_surface import CURVE, LARGE, LINE, MINIMA, PATH, RANDOM, SECOND, SMALL, STOPPED, WIDTH
 from theodolite.study import AnalysisSpec
@@ -25,19 +26,19 @@ def measured(spec: AnalysisSpec, trained: Sequence[Trained]) -> Mapping[str, pd.
 
 def _random_plane(spec: AnalysisSpec, trained: Sequence[Trained]) -> Mapping[str, pd.DataFrame]:
     model = trained[0].module()
-    return {"surface": _surface(spec, trained[0], model, measure.random_plane(model, seed=spec.seed))[0]}
+    return {"surface": _surface(spec, trained[0], model, random_plane(model, seed=spec.seed))[0]}
 
 
 def _three_minima(spec: AnalysisSpec, trained: Sequence[Trained]) -> Mapping[str, pd.DataFrame]:
     a, b, c = (network.module() for network in trained)
-    grid, points = _surface(spec, trained[0], a, measure.three_point_plane(a, b, c))
+    grid, points = _surface(spec, trained[0], a, three_point_plane(a, b, c))
     return {"surface": grid, "places": points.assign(label=[SMALL, LARGE, "small batch, another seed"])}
 
 
 def _path(spec: AnalysisSpec, trained: Sequence[Trained]) -> Mapping[str, pd.DataFrame]:
     """Where each checkpoint lies on the plane of the path, how far off it, and what its loss is really."""
     model, snapshots = trained[0].module(), trained[0].snapshots
-    plane = measure.path_plane(model, [snapshots[epoch] for epoch in sorted(snapshots)])
+    plane = path_plane(model, [snapshots[epoch] for epoch in sorted(snapshots)])
     grid, points = _surface(spec, trained[0], model, plane)
     shares = plane.explained_variance or (math.nan, math.nan)
     path = points.assign(epoch=sorted(snapshots), share_x=shares[0], share_y=shares[1])
@@ -48,14 +49,14 @@ def _curve(spec: AnalysisSpec, trained: Sequence[Trained]) -> Mapping[str, pd.Da
     """Train a curve between the two networks; for the first seed also the plane that it lies in."""
     a, b = (network.module() for network in trained)
     data = measured_batches(trained[0].spec.model, trained[0].spec.data, size=CURVE_BATCH)
-    found = measure.connect(a, b, cross_entropy, data, epochs=spec.settings["curve_epochs"], seed=spec.seed)
+    found = connect(a, b, cross_entropy, data, epochs=spec.settings["curve_epochs"], seed=spec.seed)
     along = {"t": found.t.numpy(), CURVE: found.loss.numpy(), LINE: found.line_loss.numpy()}
     tables = {"curve": pd.DataFrame(along).melt("t", var_name="path", value_name="loss")}
     if not spec.settings["plane"]:
         return tables
     control = trained[0].module()
     control.load_state_dict(dict(found.control))
-    grid, points = _surface(spec, trained[0], a, measure.three_point_plane(a, b, control))
+    grid, points = _surface(spec, trained[0], a, three_point_plane(a, b, control))
     t = torch.linspace(0, 1, 41, dtype=torch.float64)
     at_a, at_b, at_control = torch.tensor(points[["x", "y"]].to_numpy())
     bent = torch.outer((1 - t) ** 2, at_a) + torch.outer(2 * t * (1 - t), at_control) + torch.outer(t**2, at_b)
@@ -78,8 +79,8 @@ def _width(spec: AnalysisSpec, trained: Sequence[Trained]) -> Mapping[str, pd.Da
     rows = []
     for network, model in networks.items():
         for direction in range(spec.settings["directions"]):
-            plane = measure.random_plane(model, seed=SECOND * spec.seed + direction)
-            found = measure.surface(model, cross_entropy, data, plane, x=there_and_back, y=[0.0])
+            plane = random_plane(model, seed=SECOND * spec.seed + direction)
+            found = surface(model, cross_entropy, data, plane, x=there_and_back, y=[0.0])
             place = {"network": network, "direction": direction}
             rows.append(pd.DataFrame({**place, "radius": found.x.abs().numpy(), "loss": found.loss[0].numpy()}))
     return {"width": pd.concat(rows, ignore_index=True)}
@@ -91,7 +92,7 @@ def _surface(spec: AnalysisSpec, trained: Trained, model: nn.Module, plane: Plan
     x, y = (torch.linspace(*extent, spec.settings["grid"], dtype=torch.float64) for extent in plane.extent)
     if not spec.settings["plane"]:
         x = y = torch.zeros(1, dtype=torch.float64)
-    found = measure.surface(model, cross_entropy, data, plane, x=x, y=y)
+    found = surface(model, cross_entropy, data, plane, x=x, y=y)
     points = {"x": found.points[:, 0], "y": found.points[:, 1], "off_plane": found.points_distance}
     points |= {"loss": found.points_loss, "plane_loss": found.points_plane_loss} if len(found.points) else {}
     return found.to_frame().drop(columns="accuracy"), pd.DataFrame({k: v.numpy() for k, v in points.items()})
