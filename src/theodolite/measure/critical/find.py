@@ -28,7 +28,7 @@ LARGEST = 2000  # parameters: a step takes a second there, and its time grows wi
 TOGETHER = 2**23  # numbers in one of the half dozen stacks of matrices that walk together: 64 MiB each
 FIRST = 60  # steps before the index is frozen at the number of negative eigenvalues that a walk then sees
 STEPS = {"snapshot": 210, "random-index-k": 150, "symmetric": 150}  # benchmarks/critical_points.py
-STEPS_A_PARAMETER = 3  # or so many steps, if that is more: with 137 parameters 150 steps found 6 of 21, 400 found 14
+STEPS_A_PARAMETER = 3  # or so many steps, if that is more: docs/critical-points.md has the yields
 
 
 def find_critical_points(
