@@ -98,21 +98,15 @@ def _plane(walks: pd.DataFrame, shares: pd.DataFrame, layer: str, settings: Mapp
 
 
 def _distances(walks: pd.DataFrame, apart: pd.DataFrame) -> Figure:
-    steps = walks.assign(unit=walks["seed"].astype(str) + "-" + walks["training"].astype(str))
     kinds = {"distance_from_start": "distance from the start", "step_length": "step since the last snapshot"}
-    parts = [
-        steps[["layer", "unit", "epoch"]].assign(what=name, distance=steps[column]).dropna()
-        for column, name in kinds.items()
-    ]
-    unit = apart["seed"].astype(str) + ":" + apart["first"].astype(str) + "-" + apart["second"].astype(str)
-    parts = [part[part["distance"] > 0] for part in parts]  # at the start every training is there: no logarithm
-    parts.insert(0, apart[["layer", "epoch", "distance"]].assign(what="distance between trainings", unit=unit))
+    long = walks.melt(["layer", "seed", "epoch"], list(kinds), "what", "distance").replace({"what": kinds})
+    both = pd.concat([apart.assign(what="distance between trainings"), long], ignore_index=True)
+    means = both.groupby(["layer", "what", "seed", "epoch"], sort=False)["distance"].mean().reset_index()
     chart = curves(
-        pd.concat(parts, ignore_index=True),
+        means[means["distance"] > 0],  # no training has left its start at epoch 0, which has no logarithm
         x=Axis("epoch", "epoch"),
         y=Axis("distance", "distance in weight space", log=True),
         series="what",
-        seed="unit",
         panel="layer",
     )
     middle = apart[apart["layer"] == FIRST].groupby("epoch")["distance"].median()
@@ -120,8 +114,8 @@ def _distances(walks: pd.DataFrame, apart: pd.DataFrame) -> Figure:
         "distances",
         "Distances in the full weight space",
         chart,
-        f"Euclidean distances of first layer and whole model, {steps['unit'].nunique()} trainings. Line: median; "
-        "band: the middle 80 % of trainings, or of pairs of one group.",
+        "Euclidean distances of first layer and whole model, means over the trainings of a group. "
+        f"{apart['seed'].nunique()} groups. {BAND.replace('seeds', 'groups')}",
         f"Two trainings are {middle.iloc[0]:.2g} apart in the first layer before training and {middle.iloc[-1]:.2g} "
         "after.",
         "The model parameters change less and less with each epoch",
