@@ -223,3 +223,9 @@ def test_both_networks_of_a_seed_train_equally_long_on_the_same_images_and_share
     assert small.seeds.weights != large.seeds.weights
     assert small.seeds.order != large.seeds.order
     assert large.training.batch_size * 10 == (settings.images or 60_000)  # Keskar et al. 2017: a tenth of the data
+
+
+def test_a_survey_whose_networks_are_trained_and_not_yet_measured_shows_nothing_and_decides_nothing(tmp_path):
+    found = written(tmp_path, TINY, analysed, failed=2)
+    assert (STUDY.tables(found), STUDY.figures(found)) == ([], [])
+    assert {judged(found, claim).verdict for claim in CLAIMS} == {"undecided"}

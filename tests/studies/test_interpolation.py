@@ -154,6 +154,12 @@ def test_tables_and_figures_are_made_of_every_seed(tmp_path):
     assert [figure.name for figure in STUDY.figures(found)] == ["figure-11", "aligned", "barriers"]
 
 
+def test_a_survey_whose_networks_are_trained_and_not_yet_measured_shows_nothing_and_decides_nothing(tmp_path):
+    found = made(tmp_path, 3, failed=3)
+    assert (STUDY.tables(found), STUDY.figures(found)) == ([], [])
+    assert {verdict(found, claim) for claim in CLAIMS} == {"undecided"}
+
+
 def test_full_is_the_report_s_figure_to_the_letter():
     specs = [spec for spec in STUDY.expand(PRESETS["full"]) if spec.labels["model"] == DNN]
     assert {spec.training.batch_size for spec in specs} == {32, 1024}

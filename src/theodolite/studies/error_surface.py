@@ -138,7 +138,7 @@ def tables(records: Records) -> list[Table]:
         }
         for way, part in _heights(curve)
     ]
-    return [
+    found = [
         Table(
             "minima",
             "How wide the minima are",
@@ -162,6 +162,7 @@ def tables(records: Records) -> list[Table]:
             "Geometric mean over seeds of the highest training loss with its 95 % interval.",
         ),
     ]
+    return [table for table in found if len(table.frame)]
 
 
 PATH_COLUMNS = {

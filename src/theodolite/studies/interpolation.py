@@ -136,6 +136,8 @@ def tables(records: Records) -> list[Table]:
     """The barriers of every kind of line, and what the networks at the ends are worth."""
     barriers = _named(_of_all_seeds(records, "barriers"))
     lines = _named(_of_all_seeds(records, "line"))
+    if lines.empty:
+        return []
     found = [_barrier_row(str(line), part, lines[lines["line"] == line]) for line, part in _groups(barriers, "line")]
     trained = lines[lines["matching"] == AS_TRAINED]
     first, second = records.plan.settings["batch_sizes"]
