@@ -165,7 +165,7 @@ def _single_figure(metrics: pd.DataFrame, kind: str, quantity: str, records: Rec
         chart,
         f"{_setting(records)} {metrics['seed'].nunique()} seeds. {BAND}",
         f"The median test {quantity} of {name} is best after epoch {best!s} ({getattr(test, how)():.2f}) and "
-        f"{test.iloc[-1]:.2f} after the last, epoch {test.index[-1]!s}, where the training {quantity} is {training.iloc[-1]:.2f}.",
+        f"{test.iloc[-1]:.2f} after epoch {test.index[-1]!s}; the training {quantity} ends at {training.iloc[-1]:.2f}.",
         _SAID["single", quantity],
     )
 

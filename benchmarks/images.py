@@ -1,0 +1,219 @@
+"""Epochs of an image classifier: the script a course hands out against the loop of Theodolite, one thread each.
+
+    python benchmarks/images.py                    the script against the loop, on CIFAR-10's size
+    python benchmarks/images.py --parts            what layout, precision, pool and chunk size bring, one by one
+
+Both sides train an epoch and then evaluate the training and the test set, on the same images and networks.
+Processor seconds are compared, and the repeats of both sides alternate, so that other work on the machine disturbs
+little. The images are noise: time does not depend on what is in them.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from itertools import product
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from theodolite import machine
+from theodolite.models import MLP, build
+from theodolite.models.pool import HalvingPool
+from theodolite.studies.image_classification import MODELS
+from theodolite.study import Training
+from theodolite.train import Replica, Split, TrainingData, loop, train, train_replicas
+
+MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+TRAIN, TEST = 50_000, 10_000  # what the table is about; a share of it is timed
+Pass = Callable[[], float]  # processor seconds of one pass
+
+
+class Images(Dataset):
+    """Images as bytes, each turned into a normalised tensor when it is asked for.
+
+    Step by step what torchvision's ``CIFAR10`` with ``ToTensor`` and ``Normalize`` does to a sample: a picture made and
+    read again, channels first, divided, then copied and normalised by tensors made and checked anew.
+    """
+
+    def __init__(self, pixels: np.ndarray, labels: np.ndarray) -> None:
+        self.pixels, self.labels = pixels, labels
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        pixels = np.array(Image.fromarray(self.pixels[index]), copy=True)
+        image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous().float().div(255).clone()
+        mean, deviation = torch.as_tensor(MEAN), torch.as_tensor(DEVIATION)
+        if (deviation == 0).any():
+            raise ValueError("a deviation is zero")
+        return image.sub_(mean.view(-1, 1, 1)).div_(deviation.view(-1, 1, 1)), int(self.labels[index])
+
+
+def script(model: nn.Module, training: Dataset, test: Dataset, batch: int) -> tuple[Pass, Pass]:
+    """An epoch of training, and the evaluation of both sets, as a script does them."""
+    optimizer, loss = torch.optim.Adam(model.parameters(), lr=1e-3), nn.CrossEntropyLoss()
+
+    def epoch() -> None:
+        model.train()
+        for inputs, targets in DataLoader(training, batch_size=batch, shuffle=True):
+            optimizer.zero_grad()
+            loss(model(inputs), targets).backward()
+            optimizer.step()
+
+    def evaluation() -> None:
+        model.eval()
+        with torch.no_grad():
+            for images in (training, test):
+                total, right = 0.0, 0
+                for inputs, targets in DataLoader(images, batch_size=batch):
+                    outputs = model(inputs)
+                    total += loss(outputs, targets).item() * len(targets)
+                    right += (outputs.argmax(1) == targets).sum().item()
+
+    return lambda: seconds(epoch), lambda: seconds(evaluation)
+
+
+def theodolite(name: str, data: TrainingData, batch: int, precision: str) -> Callable[[], tuple[float, float]]:
+    """The same by ``train``: seconds of training and of evaluation in the second epoch."""
+    training = settings(batch, precision, epochs=2)
+    flatten = isinstance(MODELS[name], MLP)
+
+    def epoch() -> tuple[float, float]:
+        ends: list[float] = []  # of the training of each epoch, before its evaluation
+        told = lambda *_: ends.append(time.process_time())  # noqa: E731
+        train(build(MODELS[name], seed=0), data, training, order_seed=0, flatten=flatten, on_epoch=told)
+        evaluation = time.process_time() - ends[1]
+        return ends[1] - ends[0] - evaluation, evaluation
+
+    return epoch
+
+
+def replicas(name: str, data: TrainingData, batch: int) -> float:
+    """Seconds of the second epoch, with its evaluation, of a stack of one."""
+    alone = [Replica(weights_seed=0, order_seed=0, learning_rate=1e-3)]
+    one, two = (
+        seconds(lambda n=n: train_replicas(MODELS[name], data, settings(batch, "float32", epochs=n), alone))
+        for n in (1, 2)
+    )
+    return two - one
+
+
+def settings(batch: int, precision: str, epochs: int) -> Training:
+    return Training(loss="cross_entropy", batch_size=batch, epochs=epochs, autocast=precision == "bfloat16")
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Of this process's processor time."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def made(samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(seed)
+    return draw.integers(0, 256, (samples, 32, 32, 3), dtype=np.uint8), draw.integers(0, 10, samples)
+
+
+def split(images: Images) -> Split:
+    pixels = torch.from_numpy(images.pixels).permute(0, 3, 1, 2).float().div(255)
+    mean, deviation = (torch.tensor(v).view(-1, 1, 1) for v in (MEAN, DEVIATION))
+    return Split((pixels - mean) / deviation, torch.from_numpy(images.labels))
+
+
+def compare(names: list[str], samples: int, batch: int, repeats: int) -> None:
+    """The script against the loop."""
+    precision = "bfloat16" if machine.has_bfloat16() else "float32"
+    training, test = Images(*made(samples, 0)), Images(*made(samples // 5, 1))
+    data = TrainingData(split(training), split(test))
+    print(f"Processor seconds an epoch of {TRAIN:,} images and their evaluation with {TRAIN // 5:,} more.")
+    print(
+        f"Batches of {batch}, one thread, least of {repeats} repeats on {samples:,} images; Theodolite in {precision}."
+    )
+    print("Share: of Theodolite's time that is evaluation. Stack: training and evaluation as a stack of one replica.\n")
+    print(f"{'':6}{'script':>9}{'':9}{'theodolite':>12}{'':6}\n{'':6}" + f"{'train':>9}{'evaluate':>9}" * 2, end="")
+    print(f"{'ratio':>7}{'share':>7}{'stack':>7}")
+    for name in names:
+        model = MODELS[name]
+        own, perceptron = build(model, seed=0), isinstance(model, MLP)
+        epoch, evaluation = script(nn.Sequential(nn.Flatten(), own) if perceptron else own, training, test, batch)
+        loop_epoch = theodolite(name, data, batch, precision)
+        rows = [
+            (epoch(), evaluation(), *loop_epoch(), replicas(name, data, batch) if perceptron else np.nan)
+            for _ in range(repeats)
+        ]
+        times = np.min(rows, axis=0) * TRAIN / samples
+        whole = times[2] + times[3]
+        line = "".join(f"{t:9.1f}" for t in times[:4]) + f"{(times[0] + times[1]) / whole:7.1f}{times[3] / whole:7.0%}"
+        print(f"{name:6}{line}" + (f"{times[4]:7.1f}" if perceptron else ""), flush=True)
+
+
+def parts(names: list[str], samples: int, batch: int, repeats: int) -> None:
+    """What each part brings to the convolutional networks: images a second."""
+    images = split(Images(*made(samples, 0)))
+    print(f"Images a second of one thread, most of {repeats} repeats on {samples:,} images.\n")
+    for name in names:
+        trained: dict[str, list[float]] = {}
+        evaluated: dict[str, list[float]] = {}
+        for _, layout, precision in product(range(repeats), FORMATS, ("float32", "bfloat16")):
+            model = build(MODELS[name], seed=0).to(memory_format=FORMATS[layout])
+            inputs = images.inputs.to(memory_format=FORMATS[layout])
+            trained.setdefault(f"{layout}, {precision}", []).append(
+                samples / seconds(lambda m=model, x=inputs, p=precision: one_epoch(m, x, images.targets, batch, p))
+            )
+        best = "bfloat16" if machine.has_bfloat16() else "float32"
+        inputs = images.inputs.contiguous(memory_format=torch.channels_last)
+        kind = settings(batch, best, 1)
+        for _, (pool, make), chunk in product(range(repeats), POOLS.items(), CHUNKS):
+            model = with_pool(build(MODELS[name], seed=0), make).to(memory_format=torch.channels_last)
+            loop.IMAGES = chunk
+            took = seconds(lambda m=model, x=inputs, k=kind: loop.evaluate(m, Split(x, images.targets), k))
+            evaluated.setdefault(f"{pool}, {best}, {chunk} at once", []).append(samples / took)
+        for work, speeds in (("trains", trained), ("evaluates", evaluated)):
+            for part, found in speeds.items():
+                print(f"{name} {work:10} {part:40} {max(found):8,.0f}", flush=True)
+
+
+FORMATS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
+POOLS: dict[str, Callable[[], nn.Module]] = {
+    "MaxPool2d": lambda: nn.MaxPool2d(2),
+    "HalvingPool": lambda: HalvingPool(2),
+}
+CHUNKS = (64, 128, 256, 1024)
+
+
+def one_epoch(model: nn.Module, inputs: Tensor, targets: Tensor, batch: int, precision: str) -> None:
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+    for index in torch.randperm(len(inputs)).split(batch):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            outputs = model(inputs[index])
+        nn.functional.cross_entropy(outputs.float(), targets[index]).backward()
+        optimizer.step()
+
+
+def with_pool(model: nn.Sequential, make: Callable[[], nn.Module]) -> nn.Sequential:
+    return nn.Sequential(*(make() if isinstance(layer, nn.MaxPool2d) else layer for layer in model))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks", nargs="*", help="of Table 2; all of them unless named")
+    parser.add_argument("--parts", action="store_true", help="what each part brings, for the convolutional networks")
+    parser.add_argument("--samples", type=int, default=1280, help="training images that are timed")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--repeats", type=int, default=3)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    names = given.networks or list(MODELS)
+    if given.parts:
+        parts([name for name in names if name.startswith("cnn")], given.samples, given.batch, given.repeats)
+    else:
+        compare(names, given.samples, given.batch, given.repeats)
+
+
+if __name__ == "__main__":
+    main()
