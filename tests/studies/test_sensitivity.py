@@ -193,4 +193,9 @@ def test_tables_and_figures_show_both_comparisons_and_both_sharpnesses(made_surv
     falls = trends[(trends["comparison"] == EPOCHS) & (trends["quantity"] == "sensitivity, test")].iloc[0]
     assert falls["factor per doubling"] == pytest.approx(2**-0.5, rel=0.01)
     names = [figure.name for figure in STUDY.figures(records)]
-    assert names == ["figure-12", "steps", "overfitting", "sharpness-keskar", "sharpness-sam"]
+    assert names == ["figure-12", "figure-12-training", "steps", "overfitting", "sharpness-keskar", "sharpness-sam"]
+
+
+def test_what_the_training_set_says_stands_beside_the_verdict_on_the_test_set(made_survey):
+    claim = next(claim for claim in STUDY.claims if claim.id == "falls-with-batch-size")
+    assert "On the training set the factor is 0.70" in claim.evidence(made_survey(STUDY, settings(), AS_CLAIMED)).note

@@ -121,9 +121,9 @@ def figures(records: Records) -> list[Figure]:
     return found
 
 
-SIZE = Axis("parameters", "parameters", log=True)
+SIZE = Axis("parameters", "parameters", log=True, format="~s")
 _AXES = {
-    "accuracy": Axis("value", "accuracy", format=".0%"),
+    "accuracy": Axis("value", "accuracy", domain=(0, 1.1), format=".0%"),  # room for the threshold's name
     "loss": Axis("value", "loss (cross entropy, mean over samples)", log=True),
 }
 _SAID = {
@@ -151,7 +151,7 @@ def _figure_10(ends: pd.DataFrame, labels: str, quantity: str, settings: Mapping
         f"{'figure-10' if labels == CLEAN else 'noise'}-{quantity}",
         f"{'Figure 10: ' if labels == CLEAN else 'With noise: '}{quantity} by size, {_words(labels, settings)}",
         chart,
-        f"At the end of training: the training set with {_words(labels, settings)}, the test set with true ones. "
+        f"At the end of training with {_words(labels, settings)}, judged on the test set by true ones. "
         f"{seeds} seeds. {BAND} {_threshold_words(ends)}",
         f"From {medians.index[0]:,} to {medians.index[-1]:,} parameters, training {quantity} goes from "
         f"{first['training']:.2g} to {last['training']:.2g} and test {quantity} from {first['test']:.2g} to "
@@ -176,8 +176,8 @@ def _descent_figure(ends: pd.DataFrame, settings: Mapping[str, Any], seeds: int)
         "Test error by size, with and without noise in the training labels",
         chart,
         f"At the end of training, judged by true labels. {seeds} seeds. {BAND} {_threshold_words(noisy)}",
-        f"With noisy labels the median test error is lowest at {medians.idxmin():,} parameters ({medians.min():.1%}) "
-        f"and {medians.iloc[-1]:.1%} at {medians.index[-1]:,}.",
+        f"With noisy labels the median test error goes from {medians.iloc[0]:.1%} at {medians.index[0]:,} parameters "
+        f"to {medians.iloc[-1]:.1%} at {medians.index[-1]:,}, lowest at {medians.idxmin():,} ({medians.min():.1%}).",
     )
 
 

@@ -6,6 +6,7 @@ weights are kept where it has had its epochs and where it has had its steps.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from math import gcd
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -216,30 +217,30 @@ def _found(name: str, evidence: Evidence, kind: Kind) -> dict[str, object]:
 
 
 SIZE = Axis("batch_size", "batch size")
-SENSITIVITY = Axis("value", "sensitivity (loss per unit of input)", log=True)
 
 
 def figures(records: Records) -> list[Figure]:
-    """Figure 12 at equal epochs and at equal steps, sensitivity over steps, against the gap, and sharpness."""
+    """Figure 12 on each set, sensitivity over steps and against the gap, and both sharpnesses."""
     rows = compared(records)
     seeds = rows["seed"].nunique()
-    return [_figure_12(rows, seeds), _steps_figure(records, seeds), _gap_figure(rows, seeds), *_sharp(rows, seeds)]
+    twelve = [_figure_12(rows, name, seeds) for name in ("test", "training")]
+    return [*twelve, _steps_figure(records, seeds), _gap_figure(rows, seeds), *_sharp(rows, seeds)]
 
 
-def _figure_12(rows: pd.DataFrame, seeds: int) -> Figure:
-    long = rows.melt(["seed", "batch_size", "comparison"], ["training", "test"], "set", "value")
-    chart = over_factor(long, x=SIZE, y=SENSITIVITY, series="set", panel="comparison")
-    ends = long[long["set"] == "test"].groupby(["comparison", "batch_size"])["value"].median().unstack()
+def _figure_12(rows: pd.DataFrame, part: str, seeds: int) -> Figure:
+    test = part == "test"
+    y = Axis(part, f"sensitivity on the {part} set (loss / input)", log=not test)  # training: it goes towards zero
+    ends = rows.groupby(["comparison", "batch_size"])[part].median().unstack()
     first, last = ends.columns[0], ends.columns[-1]
     seen = "; ".join(f"at {name} from {ends.loc[name, first]:.2g} to {ends.loc[name, last]:.2g}" for name in ends.index)
     return Figure(
-        "figure-12",
-        "Figure 12: sensitivity by batch size",
-        chart,
-        "Mean over samples of the norm of the derivative of a sample's loss by its input, on both sets; left as the "
+        "figure-12" if test else "figure-12-training",
+        f"Figure 12: sensitivity on the {part} set by batch size",
+        over_factor(rows, x=SIZE, y=y, panel="comparison"),
+        f"Mean over the {part} set of the norm of the derivative of a sample's loss by its input. Left as in the "
         f"report, right with the same number of steps for all. {seeds} seeds. {MEDIAN}",
-        f"Median sensitivity on the test set from batch size {first} to {last}: {seen}.",
-        "As batch size increases, the sensitivity of the model decreases.",
+        f"Median sensitivity on the {part} set from batch size {first} to {last}: {seen}.",
+        "As batch size increases, the sensitivity of the model decreases." if test else "",
     )
 
 
@@ -251,7 +252,7 @@ def _steps_figure(records: Records, seeds: int) -> Figure:
     chart = curves(
         test,
         x=Axis("step", "optimization steps", log=True),
-        y=Axis("sensitivity", "sensitivity on the test set", log=True),
+        y=Axis("sensitivity", "sensitivity on the test set (loss / input)"),
         series="batch",
     )
     return Figure(
@@ -269,7 +270,7 @@ def _gap_figure(rows: pd.DataFrame, seeds: int) -> Figure:
     chart = scatter(
         _distinct(named),
         x=Axis("gap", "generalisation gap (training minus test accuracy)", format=".1%"),
-        y=Axis("test", "sensitivity on the test set", log=True),
+        y=Axis("test", "sensitivity on the test set (loss / input)"),
         series="batch",
         detail=["comparison", "seed"],
     )
@@ -285,17 +286,17 @@ def _gap_figure(rows: pd.DataFrame, seeds: int) -> Figure:
 
 def _sharp(rows: pd.DataFrame, seeds: int) -> Iterator[Figure]:
     what = {
-        "keskar": ("Keskar's sharpness", "highest rise in a box, % of 1 + loss"),
-        "sam": ("SAM's sharpness", "rise of the loss after a step of 0.05"),
+        "keskar": ("Keskar's sharpness", "%", "highest rise found in a box of 0.001, in per cent of 1 + loss"),
+        "sam": ("SAM's sharpness", "loss", "rise after a step of 0.05 up the gradient"),
     }
-    for column, (name, unit) in what.items():
+    for column, (name, unit, meaning) in what.items():
         chart = over_factor(rows, x=SIZE, y=Axis(column, f"{name} ({unit})", log=True), panel="comparison")
         ends = rows[rows["comparison"] == EPOCHS].groupby("batch_size")[column].median()
         yield Figure(
             f"sharpness-{column}",
             f"{name} by batch size",
             chart,
-            f"Of the training loss; left with equal epochs, right with equal steps. {seeds} seeds. {MEDIAN}",
+            f"Of the training loss: {meaning}. {seeds} seeds. {MEDIAN}",
             f"Median at equal epochs: {ends.iloc[0]:.2g} at batch size {ends.index[0]}, {ends.iloc[-1]:.2g} at "
             f"{ends.index[-1]}.",
         )
@@ -311,12 +312,21 @@ def _distinct(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.drop_duplicates(["seed", "batch_size", "epoch"])
 
 
-def _factor(records: Records, comparison: str, column: str = "test") -> Evidence:
+def _factor(records: Records, comparison: str, column: str) -> Evidence:
     return factor_per_doubling(_at(records, comparison), "batch_size", column)
 
 
+def _beside(records: Records, column: str, what: str, other: str) -> Evidence:
+    """The factor of one quantity at equal epochs, and in its note what that of another is."""
+    found = interval(_factor(records, EPOCHS, other), "ratio")
+    return replace(
+        _factor(records, EPOCHS, column),
+        note=f"{what} the factor is {found.estimate:.3g} [{found.low:.3g}, {found.high:.3g}].",
+    )
+
+
 def _share_left(records: Records) -> Evidence:
-    left, whole = (np.log2(_factor(records, comparison).low) for comparison in (STEPS, EPOCHS))
+    left, whole = (np.log2(_factor(records, comparison, "test").low) for comparison in (STEPS, EPOCHS))
     return Evidence.exact((left / whole).replace([np.inf, -np.inf], np.nan))
 
 
@@ -329,7 +339,7 @@ CLAIMS = (
         kind="ratio",
         side="below",
         threshold=1.0,
-        evidence=lambda records: _factor(records, EPOCHS),
+        evidence=lambda records: _beside(records, "test", "On the training set", "training"),
     ),
     Claim(
         id="steps-explain-it",
@@ -362,7 +372,7 @@ CLAIMS = (
         kind="ratio",
         side="above",
         threshold=1.0,
-        evidence=lambda records: _factor(records, EPOCHS, "keskar"),
+        evidence=lambda records: _beside(records, "keskar", "By SAM's measure", "sam"),
     ),
 )
 
