@@ -262,3 +262,28 @@ def test_progress_is_plain_lines_away_from_a_terminal(tmp_path):
     done = theodolite("run", "simulate-function", *SMALL, "--seeds", "2", "--out", str(tmp_path / "r"))
     assert "simulate-function: 100%" in done.stdout
     assert "\x1b[" not in done.stdout
+
+
+def test_runs_that_fail_are_listed_with_the_reason_and_the_rest_is_finished(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if '--multiprocessing-fork' in sys.orig_argv:  # in the workers only\n"
+        "    from theodolite.studies import simulate_function as study\n"
+        "    right = study.measure\n"
+        "    def measure(spec, outcome):\n"
+        "        if spec.labels['model'] == 'Model 2':\n"
+        "            raise ValueError('the barometer fell')\n"
+        "        return right(spec, outcome)\n"
+        "    study.measure = measure\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    directory = str(tmp_path / "r")
+    done = theodolite("run", "simulate-function", *SMALL, "--out", directory, env=environment)
+    assert done.returncode == 1
+    assert "12 failed" in done.stderr
+    assert "ValueError: the barometer fell" in done.stderr
+    status = json.loads(theodolite("status", directory, "--json").stdout)[0]
+    assert (status["done"], status["failed"], status["left"]) == (24, 12, 0)
+    again = theodolite("run", "simulate-function", *SMALL, "--out", directory)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(theodolite("status", directory, "--json").stdout)[0]["done"] == 36
