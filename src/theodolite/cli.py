@@ -52,6 +52,7 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of a study; may be given often.")
 ]
 Out = Annotated[Path | None, typer.Option(help="Results folder; results/<preset> by default.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be run and what it takes; run nothing.")]
 DataDir = Annotated[Path | None, typer.Option(help="A folder that holds the data sets; THEODOLITE_DATA by default.")]
 Json = Annotated[bool, typer.Option("--json", help="For a program to read.")]
 Folder = Annotated[Path, typer.Argument(help="A results folder.", show_default=False)]
@@ -142,9 +143,10 @@ def run(
     set_: Set = None,
     out: Out = None,
     data_dir: DataDir = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Run studies, and build their tables, figures, claims and page."""
-    _survey(studies, preset, seeds, engine, jobs, device, set_ or [], out, data_dir)
+    _survey(studies, preset, seeds, engine, jobs, device, set_ or [], out, data_dir, dry_run=dry_run)
 
 
 @app.command()
@@ -157,9 +159,10 @@ def survey(
     set_: Set = None,
     out: Out = None,
     data_dir: DataDir = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Run all studies, then build the report."""
-    _survey([], preset, seeds, engine, jobs, device, set_ or [], out, data_dir)
+    _survey([], preset, seeds, engine, jobs, device, set_ or [], out, data_dir, dry_run=dry_run)
 
 
 @app.command()
@@ -246,6 +249,8 @@ def _survey(
     overrides: Sequence[str],
     folder: Path | None,
     data_dir: Path | None,
+    *,
+    dry_run: bool,
 ) -> None:
     from theodolite import survey
 
@@ -255,9 +260,15 @@ def _survey(
         os.environ["THEODOLITE_DATA"] = str(data_dir)
     prepared = survey.prepare(names, preset, seeds=seeds, overrides=overrides)
     directory = folder or Path("results") / preset
+    workers = jobs or os.cpu_count() or 1
+    if dry_run:
+        rows = survey.estimate(prepared, directory, workers=workers)
+        title = f"To be done in {directory}, by {workers} workers; seconds as measured elsewhere"
+        console.show(console.table(title, rows, ["study", "runs", "analyses", "left", "seconds", "MB"]))
+        return
     command = shlex.join(["theodolite", *sys.argv[1:]])
     _fetch(prepared)
-    updates = survey.run(prepared, directory, workers=jobs or os.cpu_count() or 1, device=device, command=command)
+    updates = survey.run(prepared, directory, workers=workers, device=device, command=command)
     try:
         failed = console.watch(updates)
     except KeyboardInterrupt:

@@ -19,6 +19,7 @@ from theodolite.train import Outcome, Replica, TrainingData
 
 STACK = 16  # replicas of one stack: beyond it a replica hardly gets cheaper (benchmarks/replicas.py)
 LARGE = 200_000  # parameters above which a stack gains nothing over one after another
+ANALYSIS_COST = 1e10  # multiplications: a second's worth; nothing is known beforehand
 
 Tables = Mapping[str, pd.DataFrame]
 Emit = Callable[[tuple[int, int]], None]  # (epochs of all runs of the job, samples trained on)
@@ -57,10 +58,7 @@ class Training:
     @property
     def cost(self) -> float:
         """Roughly the multiplications it takes, so that the longest can start first."""
-        spec = self.specs[0]
-        samples = spec.data.train or 50_000
-        steps = samples / (spec.training.batch_size or samples)
-        return self.epochs * (samples * spec.model.parameters + steps * 300_000)  # a step's cost, however small
+        return sum(training_cost(spec) for spec in self.specs)
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,22 @@ class Analysis:
     device: str
     machine: Mapping[str, Any]
     epochs: int = 1
-    cost: float = 1e9  # about a second's worth; nothing is known beforehand
+    cost: float = ANALYSIS_COST
+
+
+def training_cost(spec: RunSpec) -> float:
+    """Roughly the multiplications of a training, forward and backward, with what a step costs however small it is."""
+    samples = spec.data.train or 50_000
+    steps = samples / (spec.training.batch_size or samples)
+    return spec.training.epochs * (3.0 * samples * spec.model.multiplications + 1e6 * steps)
+
+
+def disk_bytes(spec: RunSpec) -> int:
+    """Roughly what a run's record takes: weights, snapshots, a row an evaluation, and the files themselves."""
+    training = spec.training
+    copies = 1 + (training.epochs // training.snapshot_every if training.snapshot_every else 0)
+    number = 8 if training.dtype == "float64" else 4
+    return copies * spec.model.parameters * number + training.epochs // training.evaluate_every * 50 + 20_000
 
 
 def check_device(device: str) -> None:

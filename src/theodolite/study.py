@@ -138,5 +138,6 @@ class Study:
     figures: Callable[["Records"], Sequence["Figure"]]
     claims: Sequence["Claim"]
     not_shown: str  # what this study does not show, said on the page
+    seconds: Mapping[str, float]  # smoke and quick, measured: wall time on two cores (docs/performance.md)
     analyses: Callable[[Any], Iterable[AnalysisSpec]] = lambda settings: ()  # Settings -> measurements beyond the runs
     analyse: Callable[[AnalysisSpec, Sequence[Any]], Mapping[str, Any]] | None = None  # in the worker: spec, its inputs

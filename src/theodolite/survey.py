@@ -1,7 +1,7 @@
 """A survey from end to end: settings to specs to jobs to records, and records to findings."""
 
 import json
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,6 +78,35 @@ def prepare(
             Prepared(study, preset, settings, tuple(study.expand(settings)), tuple(study.analyses(settings)))
         )
     return prepared
+
+
+def estimate(prepared: Sequence[Prepared], directory: Path, *, workers: int) -> list[dict[str, Any]]:
+    """What a survey would do and take, a row a study, before anything starts.
+
+    Seconds are the measured ones of the quick preset, on two cores, times how much more there is to multiply.
+    """
+    from theodolite import runs
+
+    def cost(trainings: Iterable[RunSpec], analyses: Iterable[AnalysisSpec]) -> float:
+        return sum(map(runs.training_cost, trainings)) + sum(runs.ANALYSIS_COST for _ in analyses)
+
+    rows = []
+    for item in prepared:
+        left = [spec for spec in item.runs if not records.finished(directory, spec)]
+        waiting = [spec for spec in item.analyses if not records.finished(directory, spec)]
+        quick = item.study.presets["quick"]
+        share = cost(left, waiting) / cost(item.study.expand(quick), item.study.analyses(quick))
+        rows.append(
+            {
+                "study": item.study.name,
+                "runs": len(item.runs),
+                "analyses": len(item.analyses),
+                "left": len(left) + len(waiting),
+                "seconds": round(item.study.seconds["quick"] * share * 2 / workers, 1),
+                "MB": round(sum(map(runs.disk_bytes, left)) / 1e6, 1),
+            }
+        )
+    return rows
 
 
 def run(

@@ -45,6 +45,11 @@ class MLP(_Description):
         return sum((i + self.bias) * o for i, o in pairwise(self.widths))
 
     @property
+    def multiplications(self) -> int:
+        """Of one forward pass of one sample."""
+        return sum(i * o for i, o in pairwise(self.widths))
+
+    @property
     def shape(self) -> str:
         """For a table: ``1-15-19-16-1``."""
         return "-".join(map(str, self.widths))
@@ -86,6 +91,14 @@ class CNN(_Description):
         norms = 2 * sum(self.channels) if self.batch_norm else 0
         widths = (self.flat, *self.hidden, self.outputs)
         return convolutions + norms + sum((i + 1) * o for i, o in pairwise(widths))
+
+    @property
+    def multiplications(self) -> int:
+        """Of one forward pass of one sample; an image halves its sides behind each convolution."""
+        planes = (self.image[0], *self.channels)
+        area = [(self.image[1] >> depth) * (self.image[2] >> depth) for depth in range(len(self.channels))]
+        convolutions = sum(9 * i * o * pixels for (i, o), pixels in zip(pairwise(planes), area, strict=True))
+        return convolutions + sum(i * o for i, o in pairwise((self.flat, *self.hidden, self.outputs)))
 
     @property
     def shape(self) -> str:

@@ -47,9 +47,14 @@ def get(name: str) -> Study:
 
 
 def facts(study: Study) -> dict[str, str]:
-    """One line about a study: what it shows, and its runs at each preset."""
-    runs = {name: f"{sum(1 for _ in study.expand(settings))} runs" for name, settings in study.presets.items()}
+    """One line about a study: what it shows, and what it costs at each preset."""
+    runs = {name: _cost(study, name) for name in study.presets}
     return {"study": study.name, "report": study.source, "title": study.title, "question": study.question, **runs}
+
+
+def _cost(study: Study, preset: str) -> str:
+    runs = f"{sum(1 for _ in study.expand(study.presets[preset]))} runs"
+    return f"{runs}, {study.seconds[preset]:.0f} s" if preset in study.seconds else runs
 
 
 def details(study: Study) -> dict[str, Any]:

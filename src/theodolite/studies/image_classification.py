@@ -302,11 +302,10 @@ def _row(name: str, runs: pd.DataFrame) -> dict[str, object]:
 
 def _each_seed(records: Records, column: str) -> pd.DataFrame:
     """A row for each seed that every planned network has finished, a column for each network."""
-    runs = _results(records)
-    whole = runs.pivot_table(index="seed", columns="model", values="fingerprint", aggfunc="first")
-    numbers = runs.pivot(index="seed", columns="model", values=column)
-    seeds = whole.reindex(columns=records.runs["model"].unique()).dropna().index
-    return numbers.loc[seeds]
+    runs, networks = _results(records), records.runs["model"].unique()
+    done = runs.pivot(index="seed", columns="model", values="fingerprint").reindex(columns=networks)
+    numbers = runs.pivot(index="seed", columns="model", values=column).reindex(columns=networks)
+    return numbers[done.notna().all(axis=1)]
 
 
 def _overfitting(records: Records) -> Evidence:
@@ -403,6 +402,7 @@ STUDY = Study(
     tables=tables,
     figures=figures,
     claims=CLAIMS,
+    seconds={"smoke": 0, "quick": 0},
     not_shown=(
         "At quick a subset: with fewer images networks overfit at another epoch and reach a lower accuracy than on all "
         "50,000, so only full tests the report's own setting; its batch size, learning rate and shapes are not known, "
