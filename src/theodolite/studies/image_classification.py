@@ -70,7 +70,7 @@ class ImageClassification(Settings):
 
 
 PRESETS = {
-    "smoke": ImageClassification(seeds=3, data="digits", train=512, test=None),
+    "smoke": ImageClassification(seeds=3, data="digits", train=256, test=128),
     "quick": ImageClassification(),
     # 25 epochs, as the report trains a DNN elsewhere (Figure 11).
     "full": ImageClassification(seeds=10, cnn_seeds=5, train=None, test=None, batch_size=128, epochs=25),
