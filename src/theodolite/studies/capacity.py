@@ -222,7 +222,7 @@ def _row(keys: tuple[Any, ...], runs: pd.DataFrame) -> dict[str, object]:
     }
     for name, (column, kind) in numbers.items():
         found = interval(Evidence.exact(runs.set_index("seed")[column]), kind)
-        row |= {name: found.estimate, f"{name} low": found.low, f"{name} high": found.high}
+        row |= found.columns(name)
     return row
 
 

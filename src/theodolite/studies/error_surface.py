@@ -334,7 +334,7 @@ def _groups(table: pd.DataFrame, by: str) -> Iterator[tuple[Any, pd.DataFrame]]:
 
 def _interval(evidence: Evidence, kind: Kind, name: str) -> dict[str, float]:
     found = interval(evidence, kind)
-    return {name: found.estimate, f"{name} low": found.low, f"{name} high": found.high}
+    return found.columns(name)
 
 
 def _exact(table: pd.DataFrame, column: str) -> Evidence:

@@ -240,7 +240,7 @@ def _row(task: str, norms: pd.DataFrame) -> dict[str, object]:
     row: dict[str, object] = {"task": task}
     for name, (values, kind) in numbers.items():
         found = interval(Evidence.exact(values), kind)
-        row |= {name: found.estimate, f"{name} low": found.low, f"{name} high": found.high}
+        row |= found.columns(name)
     return row
 
 

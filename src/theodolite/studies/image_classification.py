@@ -42,7 +42,7 @@ MODELS: dict[str, CNN | MLP] = {
 STAND_INS: dict[str, CNN | MLP] = {
     "cnn_0": CNN(image=GREY, channels=(6, 12), hidden=(48,), outputs=10),
     "cnn_1": CNN(image=GREY, channels=(8, 16), hidden=(32, 24), outputs=10),
-    "cnn_2": CNN(image=GREY, channels=(12, 24), hidden=(32, 16), outputs=10),
+    "cnn_2": CNN(image=GREY, channels=(8, 16), hidden=(64, 40), outputs=10),
     "dnn_0": MLP(inputs=64, hidden=(30, 20, 14), outputs=10),  # 3,014
     "dnn_1": MLP(inputs=64, hidden=(64, 32, 24, 16), outputs=10),
     "dnn_2": MLP(inputs=64, hidden=(28, 18, 16, 12), outputs=10),  # 2,980
@@ -296,7 +296,7 @@ def _row(name: str, runs: pd.DataFrame) -> dict[str, object]:
     }
     for label, (evidence, kind) in numbers.items():
         found = interval(evidence, kind)
-        row |= {label: found.estimate, f"{label} low": found.low, f"{label} high": found.high}
+        row |= found.columns(label)
     return row
 
 

@@ -269,7 +269,7 @@ def _end_row(lines: pd.DataFrame, end: float) -> dict[str, object]:
 
 def _interval(evidence: Evidence, kind: Kind, name: str) -> dict[str, float]:
     found = interval(evidence, kind)
-    return {name: found.estimate, f"{name} low": found.low, f"{name} high": found.high}
+    return found.columns(name)
 
 
 def _exact(table: pd.DataFrame, column: str, part: str) -> Evidence:

@@ -213,7 +213,7 @@ def _trend(comparison: str, runs: pd.DataFrame) -> list[dict[str, object]]:
 
 def _found(name: str, evidence: Evidence, kind: Kind) -> dict[str, object]:
     found = interval(evidence, kind)
-    return {name: found.estimate, f"{name} low": found.low, f"{name} high": found.high}
+    return found.columns(name)
 
 
 SIZE = Axis("batch_size", "batch size")

@@ -371,7 +371,7 @@ def _row(keys: tuple[Any, ...], runs: pd.DataFrame) -> dict[str, object]:
     }
     for name, (evidence, kind) in numbers.items():
         found = interval(evidence, kind)
-        row |= {name: found.estimate, f"{name} low": found.low, f"{name} high": found.high}
+        row |= found.columns(name)
     return row
 
 

@@ -241,4 +241,4 @@ def _final(records: Records) -> pd.DataFrame:
 
 def _bounded(name: str, values: pd.Series, kind: Kind) -> dict[str, object]:
     found = interval(Evidence.exact(values), kind)
-    return {name: found.estimate, f"{name} low": found.low, f"{name} high": found.high}
+    return found.columns(name)
