@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 SMALL = ["--preset", "smoke", "--set", "epochs=200", "--set", "batch_epochs=20", "--set", "points=64"]
+ENDLESS = ["--preset", "smoke", "--set", "epochs=1000000", "--set", "batch_size=null"]
 LONG = ["--preset", "smoke", "--set", "epochs=6000", "--set", "batch_size=null", "--seeds", "4"]
 
 
@@ -23,7 +24,12 @@ def theodolite(*arguments: str, **options: object) -> subprocess.CompletedProces
 def start(*arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "theodolite", *arguments]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where a shell runs us behind
     )
 
 
@@ -123,7 +129,7 @@ def test_the_whole_program_killed_midway_loses_no_finished_run_and_ends_byte_for
 
 
 def test_ctrl_c_stops_within_two_seconds_and_says_how_to_go_on(tmp_path):
-    survey = start("run", "simulate-function", *LONG, "--out", str(tmp_path / "r"))
+    survey = start("run", "simulate-function", *ENDLESS, "--out", str(tmp_path / "r"))
     wait_for_runs(tmp_path / "r", "running", 1)
     started = time.monotonic()
     os.killpg(survey.pid, signal.SIGINT)
@@ -168,10 +174,10 @@ def test_the_report_is_rebuilt_from_a_copied_folder_without_torch(small, tmp_pat
 
 
 def test_two_surveys_do_not_write_into_one_folder_at_once(tmp_path):
-    first = start("run", "simulate-function", *LONG, "--out", str(tmp_path / "r"))
+    first = start("run", "simulate-function", *ENDLESS, "--out", str(tmp_path / "r"))
     try:
         wait_for_runs(tmp_path / "r", "running", 1)
-        second = theodolite("run", "simulate-function", *LONG, "--out", str(tmp_path / "r"))
+        second = theodolite("run", "simulate-function", *ENDLESS, "--out", str(tmp_path / "r"))
         assert second.returncode == 2
         assert "another survey is writing" in second.stderr
         status = json.loads(theodolite("status", str(tmp_path / "r"), "--json").stdout)
