@@ -308,7 +308,7 @@ STUDY = Study(
     tables=tables,
     figures=figures,
     claims=CLAIMS,
-    seconds={"smoke": 0, "quick": 0},
+    seconds={"smoke": 4, "quick": 16},
     not_shown=(
         "That a small norm is a minimum: it is as small near a saddle and on a plateau, and only certified points "
         "(the study of the minimal ratio) tell them apart. One optimizer, one learning rate and one size of batch: "
