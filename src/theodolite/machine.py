@@ -4,6 +4,8 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ LISTED = ("theodolite", "torch", "numpy")
 BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # x86 with AVX-512 or AMX, and ARM
 
 
-def describe() -> dict[str, Any]:
+@cache  # a survey asks once a study; git and the package index need not be read each time
+def describe() -> Mapping[str, Any]:
     """Versions, platform, processor and, in a checkout of Theodolite, its git commit."""
     return {
         "versions": {name: version(name) for name in LISTED} | {"python": platform.python_version()},

@@ -219,7 +219,8 @@ def _cut(stack: Sequence[RunSpec], size: int) -> Iterator[tuple[RunSpec, ...]]:
 def _train(job: Training, emit: Emit) -> list[Outcome]:
     """As replicas what they can train, always, and all else in the loop: a spec has one way to its numbers."""
     model, training = job.specs[0].model, job.specs[0].training
-    sets = [data.load(spec.data) for spec in job.specs]
+    loaded = {given: data.load(given) for given in {spec.data for spec in job.specs}}
+    sets = [loaded[spec.data] for spec in job.specs]
     if not isinstance(model, MLP) or not _stacks(job.specs[0]):
         return [_train_one(job, number, dataset, emit) for number, dataset in enumerate(sets)]
     replicas = [_replica(spec, dataset) for spec, dataset in zip(job.specs, sets, strict=True)]
