@@ -6,7 +6,28 @@ A name is loaded with its file when it is first asked for.
 import sys
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for type checkers, which do not see what __getattr__ finds
+    from theodolite.measure.alignment import align as align
+    from theodolite.measure.critical.find import find_critical_points as find_critical_points
+    from theodolite.measure.curve import connect as connect
+    from theodolite.measure.directions import path_plane as path_plane
+    from theodolite.measure.directions import random_plane as random_plane
+    from theodolite.measure.directions import three_point_plane as three_point_plane
+    from theodolite.measure.gradient_norm import gradient_norm as gradient_norm
+    from theodolite.measure.hessian_density import hessian_density as hessian_density
+    from theodolite.measure.hessian_eigenvalues import hessian_eigenvalues as hessian_eigenvalues
+    from theodolite.measure.hessian_spectrum import hessian_spectrum as hessian_spectrum
+    from theodolite.measure.hessian_trace import hessian_trace as hessian_trace
+    from theodolite.measure.interpolate import interpolate as interpolate
+    from theodolite.measure.minimal_ratio import minimal_ratio as minimal_ratio
+    from theodolite.measure.operator import HessianOperator as HessianOperator
+    from theodolite.measure.saved import load as load
+    from theodolite.measure.sensitivity import sensitivity as sensitivity
+    from theodolite.measure.sharpness import sharpness as sharpness
+    from theodolite.measure.surface import surface as surface
+    from theodolite.measure.trajectory import trajectory as trajectory
 
 INDEX = {  # public name -> file
     "HessianOperator": "operator",
@@ -19,6 +40,7 @@ INDEX = {  # public name -> file
     "hessian_spectrum": "hessian_spectrum",
     "hessian_trace": "hessian_trace",
     "interpolate": "interpolate",
+    "load": "saved",
     "minimal_ratio": "minimal_ratio",
     "path_plane": "directions",
     "random_plane": "directions",

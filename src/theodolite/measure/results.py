@@ -1,15 +1,20 @@
-"""What all instruments' results share: they print as a short table, and become a pandas table."""
+"""What all instruments' results share: they print as a short table, become a pandas table, a chart, or a file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import altair as alt
     import pandas as pd
+
+    Chart: TypeAlias = alt.Chart | alt.LayerChart | alt.HConcatChart | alt.VConcatChart
 
 SHOWN = 10  # entries of a vector printed one by one
 
@@ -74,6 +79,22 @@ class Result:
         columns |= {k: v for k, v in vectors.items() if len(v) == lengths[0]}
         frame = pd.DataFrame(columns, index=range(lengths[0] if lengths else 1))
         return frame.reindex(columns=sorted(columns, key=lambda c: order.index(c.split(".")[0])))
+
+    def plot(self) -> "Chart":
+        """Draw the result in the report's own style, an Altair chart: show it in a notebook, or ``.save("a.png")``."""
+        from theodolite.figures import measured  # upwards, and only here: who does not draw needs no altair
+
+        return cast("Chart", measured.chart(self))
+
+    def save(self, path: "Path | str") -> None:
+        """Write the result to one safetensors file, without pickle; ``theodolite.measure.load`` reads it back.
+
+        Raises:
+            StoreError: it cannot be written there.
+        """
+        from theodolite.measure.saved import save
+
+        save(self, path)
 
     def _values(self) -> list[tuple[str, Any]]:
         return [(field.name, getattr(self, field.name)) for field in fields(self) if field.repr]  # type: ignore[arg-type]

@@ -1,0 +1,191 @@
+"""The chart of each instrument's result, from its table and numbers alone: what ``result.plot()`` shows."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from theodolite.figures.histogram import histogram
+from theodolite.figures.lines import lines
+from theodolite.figures.paths import paths
+from theodolite.figures.points import forest, scatter
+from theodolite.figures.scales import Axis, Rule
+from theodolite.figures.surface import surfaces
+from theodolite.figures.theme import config
+
+if TYPE_CHECKING:
+    from theodolite.measure.results import Result
+
+CURVATURE = "eigenvalue (loss per squared parameter)"
+LOSS = "loss (mean over samples)"
+WIDE = 1e3  # largest over smallest number from which an axis is logarithmic
+
+
+def chart(result: "Result") -> Any:
+    """Draw a result, in the theme of the report.
+
+    Example:
+        >>> import torch
+        >>> from theodolite.measure import hessian_trace
+        >>> data = torch.eye(2), torch.zeros(2, 1)
+        >>> chart(hessian_trace(torch.nn.Linear(2, 1), torch.nn.MSELoss(), data)).to_dict()["config"]["background"]
+        '#ffffff'
+    """
+    drawn = CHARTS[type(result).__name__](result)
+    drawn.config = alt.Config.from_dict(config(), validate=False)
+    return drawn
+
+
+def _gradient_norm(result: Any) -> Any:
+    return _rows(dict(result.norms), "norm of the gradient (loss per unit of weight)")
+
+
+def _eigenpairs(result: Any) -> Any:
+    values, residuals = np.asarray(result.eigenvalues.cpu()), np.asarray(result.residuals.cpu())
+    table = pd.DataFrame({"name": [f"λ{n}" for n in range(len(values), 0, -1)], "value": values})
+    table = table.assign(low=values - residuals, high=values + residuals)[::-1]
+    zero = [Rule(0.0, "", "x")] if values.min() < 0 < values.max() else []
+    return forest(table, x=Axis("value", CURVATURE), label="name", low="low", high="high", rules=zero)
+
+
+def _spectrum(result: Any) -> Any:
+    values = result.eigenvalues.cpu()
+    return histogram(values, x=Axis("", CURVATURE), counted="eigenvalues", rules=[Rule(0.0, "", "x")])
+
+
+def _density(result: Any) -> Any:
+    table = pd.DataFrame({"grid": result.grid.cpu(), "density": result.density.cpu()})
+    error = np.asarray(result.standard_error.cpu())
+    floor = 1e-4 * float(table["density"].max())  # four decades show the bulk and what lies far from it
+    table = table.assign(
+        density=table["density"].clip(floor),
+        low=(table["density"] - error).clip(floor),
+        high=(table["density"] + error).clip(floor),
+        of="density",
+    )
+    across, up = Axis("grid", CURVATURE), Axis("density", "density (share per unit of eigenvalue)", log=True)
+    return lines(table, x=across, y=up, series="of", low="low", high="high", rules=[Rule(0.0, "", "x")])
+
+
+def _trace(result: Any) -> Any:
+    value, error = result.value, result.standard_error
+    table = pd.DataFrame({"name": ["trace"], "value": [value], "low": [value - error], "high": [value + error]})
+    room = max(1.2 * error, 0.05 * abs(value)) or 1.0  # an exact one has no error that could set the scale
+    axis = Axis("value", "trace ± standard error (loss per squared parameter)", domain=(value - room, value + room))
+    return forest(table, x=axis, label="name", low="low", high="high")
+
+
+def _minimal_ratio(result: Any) -> Any:
+    counts = {"λ > tolerance": result.positive, "within": result.zero, "λ < −tolerance": result.negative}
+    total = sum(counts.values())
+    shares = {f"{name} ({count:,})": count / total for name, count in counts.items()}
+    return _rows(shares, "share of eigenvalues", (0.0, 1.0))
+
+
+def _critical_points(result: Any) -> Any:
+    table = result.to_frame()
+    table["kind"] = np.where(table["certified"], "certified", "not certified")
+    axes = Axis("minimal_ratio", "minimal ratio (share of eigenvalues > 0)"), Axis("loss", LOSS)
+    return scatter(table, x=axes[0], y=axes[1], series="kind", detail=("index", "gradient_norm", "reason"))
+
+
+def _interpolation(result: Any) -> Any:
+    return _with_accuracy(
+        result.to_frame(), Axis("alphas", "α (0: first model, 1: second)"), {"line": ("loss", "accuracy")}
+    )
+
+
+def _curve(result: Any) -> Any:
+    of = {"curve": ("loss", "accuracy"), "straight line": ("line_loss", "line_accuracy")}
+    return _with_accuracy(result.to_frame(), Axis("t", "t (0: first model, 1: second)"), of)
+
+
+def _surface(result: Any) -> Any:
+    table = result.to_frame()
+    x, y = Axis("x", "first direction"), Axis("y", "second direction")
+    points = pd.DataFrame({"x": np.asarray(result.points[:, 0]), "y": np.asarray(result.points[:, 1])})
+    path = points if "path" in result.kind else None
+    places = None
+    if path is None:
+        places = (
+            points.assign(label=[str(n + 1) for n in range(len(points))])
+            if len(points)
+            else pd.DataFrame({"x": [0.0], "y": [0.0], "label": ["model"]})
+        )
+    return surfaces(
+        table, x=x, y=y, z=Axis("loss", LOSS, log=bool((table["loss"] > 0).all())), paths=path, places=places
+    )
+
+
+def _sensitivity(result: Any) -> Any:
+    title = "norm of ∂loss/∂input (loss per unit of input)"
+    if result.per_sample is None:
+        return _rows({"all inputs": result.value}, title)
+    rules = [Rule(result.mean, "mean", "x")]
+    return histogram(result.per_sample.cpu(), x=Axis("", f"{title}, of each sample"), counted="samples", rules=rules)
+
+
+def _sharpness(result: Any) -> Any:
+    return _rows({"at the weights": result.loss, "highest found nearby": result.highest_loss}, LOSS)
+
+
+def _trajectory(result: Any) -> Any:
+    table = result.to_frame().assign(run=lambda t: (t["run"] + 1).astype(str))
+    if "component_2" not in table:
+        axes = Axis("snapshot", "snapshot"), Axis("component_1", _component(result, 0))
+        return lines(table, x=axes[0], y=axes[1], series="run")
+    axes = Axis("component_1", _component(result, 0)), Axis("component_2", _component(result, 1))
+    return paths(table, x=axes[0], y=axes[1], series="run", step="snapshot")
+
+
+def _alignment(result: Any) -> Any:
+    distances = {"before": result.distance_before, "aligned": result.distance}
+    return _rows(distances, "distance between the models (unit of the weights)")
+
+
+def _component(result: Any, number: int) -> str:
+    return f"component {number + 1} ({result.explained_variance[number]:.0%} of the variance)"
+
+
+def _rows(numbers: dict[str, float], title: str, domain: tuple[float, float] | None = None) -> Any:
+    """A dot for each named number, in the order given."""
+    table = pd.DataFrame({"name": list(numbers), "value": [float(v) for v in numbers.values()]})
+    table = table.assign(low=table["value"], high=table["value"])
+    positive = table["value"][table["value"] > 0]
+    log = domain is None and len(positive) == len(table) and positive.max() > WIDE * positive.min()
+    return forest(table, x=Axis("value", title, log=log, domain=domain), label="name", low="low", high="high")
+
+
+def _with_accuracy(frame: pd.DataFrame, x: Axis, of: dict[str, tuple[str, str]]) -> Any:
+    """Loss over the share of samples classified rightly, where targets are classes."""
+    ends = [Rule(float(n), "", "x") for n in (0, 1)]
+    panels = []
+    for number, y in enumerate((Axis("y", LOSS), Axis("y", "accuracy", format=".0%"))):
+        parts = [pd.DataFrame({x.column: frame[x.column], "y": frame[c[number]], "of": n}) for n, c in of.items()]
+        table = pd.concat(parts, ignore_index=True)
+        if table["y"].notna().any():
+            panels.append(lines(table, x=x, y=y, series="of", rules=ends, part=f"_{number}", height=200))
+    return panels[0] if len(panels) == 1 else alt.vconcat(*panels)
+
+
+CHARTS: dict[
+    str, Callable[[Any], Any]
+] = {  # by the name of the result's class: measuring imports torch, drawing does not
+    "Alignment": _alignment,
+    "CriticalPoint": _spectrum,
+    "CriticalPoints": _critical_points,
+    "Curve": _curve,
+    "Density": _density,
+    "Eigenpairs": _eigenpairs,
+    "GradientNorm": _gradient_norm,
+    "Interpolation": _interpolation,
+    "MinimalRatio": _minimal_ratio,
+    "Sensitivity": _sensitivity,
+    "Sharpness": _sharpness,
+    "Spectrum": _spectrum,
+    "Surface": _surface,
+    "Trace": _trace,
+    "Trajectory": _trajectory,
+}
