@@ -14,6 +14,7 @@ from rich.console import RenderableType
 
 from theodolite import console
 from theodolite.errors import TheodoliteError, UnknownName
+from theodolite.execute import ENGINES
 
 if TYPE_CHECKING:
     from theodolite.data import Fetched
@@ -47,7 +48,10 @@ Preset = Annotated[
 Seeds = Annotated[int | None, typer.Option(min=1, help="Seeds in place of the preset's number.")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes; one a processor by default.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
-Engine = Annotated[str, typer.Option(help="Who carries the jobs; local is the only engine so far.")]
+Engine = Annotated[str, typer.Option(help="Who carries the jobs: local (worker processes) or ray (a cluster).")]
+Address = Annotated[
+    str | None, typer.Option(help="Of a running Ray cluster: auto, or HOST:PORT. Without it, one of this machine.")
+]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of a study; may be given often.")
 ]
@@ -138,6 +142,7 @@ def run(
     preset: Preset = "quick",
     seeds: Seeds = None,
     engine: Engine = "local",
+    address: Address = None,
     jobs: Jobs = None,
     device: Device = "cpu",
     set_: Set = None,
@@ -146,7 +151,7 @@ def run(
     dry_run: DryRun = False,
 ) -> None:
     """Run studies, and build their tables, figures, claims and page."""
-    _survey(studies, preset, seeds, engine, jobs, device, set_ or [], out, data_dir, dry_run=dry_run)
+    _survey(studies, preset, seeds, engine, address, jobs, device, set_ or [], out, data_dir, dry_run=dry_run)
 
 
 @app.command()
@@ -154,6 +159,7 @@ def survey(
     preset: Preset = "quick",
     seeds: Seeds = None,
     engine: Engine = "local",
+    address: Address = None,
     jobs: Jobs = None,
     device: Device = "cpu",
     set_: Set = None,
@@ -162,7 +168,7 @@ def survey(
     dry_run: DryRun = False,
 ) -> None:
     """Run all studies, then build the report."""
-    _survey([], preset, seeds, engine, jobs, device, set_ or [], out, data_dir, dry_run=dry_run)
+    _survey([], preset, seeds, engine, address, jobs, device, set_ or [], out, data_dir, dry_run=dry_run)
 
 
 @app.command()
@@ -244,6 +250,7 @@ def _survey(
     preset: str,
     seeds: int | None,
     engine: str,
+    address: str | None,
     jobs: int | None,
     device: str,
     overrides: Sequence[str],
@@ -254,21 +261,23 @@ def _survey(
 ) -> None:
     from theodolite import survey
 
-    if engine != "local":
-        raise UnknownName("engine", engine, ["local"])
+    if engine not in ENGINES:
+        raise UnknownName("engine", engine, ENGINES)
     if data_dir is not None:
         os.environ["THEODOLITE_DATA"] = str(data_dir)
     prepared = survey.prepare(names, preset, seeds=seeds, overrides=overrides)
     directory = folder or Path("results") / preset
-    workers = jobs or os.cpu_count() or 1
     if dry_run:
+        workers = jobs or os.cpu_count() or 1
         rows = survey.estimate(prepared, directory, workers=workers)
         title = f"To be done in {directory}, by {workers} workers; seconds as measured elsewhere"
         console.show(console.table(title, rows, ["study", "runs", "analyses", "left", "seconds", "MB"]))
         return
     command = shlex.join(["theodolite", *sys.argv[1:]])
     _fetch(prepared)
-    updates = survey.run(prepared, directory, workers=workers, device=device, command=command)
+    updates = survey.run(
+        prepared, directory, workers=jobs, device=device, engine=engine, address=address, command=command
+    )
     try:
         failed = console.watch(updates)
     except KeyboardInterrupt:
@@ -285,10 +294,10 @@ def _survey(
 def _fetch(prepared: Sequence["Prepared"]) -> None:
     """Bring the data sets that the studies need, with a bar, before any worker asks for them."""
     from theodolite import data as sets
+    from theodolite import survey
 
-    sources = dict.fromkeys(spec.data.source for item in prepared for spec in item.runs)
     with console.transfer() as progress:
-        sets.fetch([name for name in sources if not name.startswith("function:")], progress=progress)
+        sets.fetch([name for name in survey.sources(prepared) if not name.startswith("function:")], progress=progress)
 
 
 def _report(directory: Path) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,20 +135,37 @@ def plan_analyses(
     return [Analysis(directory, (spec,), analyse, device, facts) for spec in left]
 
 
+def halves(job: Training | Analysis) -> Sequence[Training | Analysis]:
+    """Two smaller jobs for the same runs, for a machine on which one was too large; the job itself if it is one run.
+
+    It changes no number: a replica's result does not depend on its stack.
+    """
+    if isinstance(job, Analysis) or len(job.specs) < 2:
+        return [job]
+    middle = len(job.specs) // 2
+    return [replace(job, specs=job.specs[:middle]), replace(job, specs=job.specs[middle:])]
+
+
 def execute(job: Training | Analysis, emit: Emit) -> list[tuple[str, str]]:
     """Do a job in a worker: train and measure its runs, or make its analysis, and write the records.
 
     Returns:
         For each run or analysis its fingerprint and ``done`` or ``diverged``.
+
+    Raises:
+        MemoryError: the device has too little for so many replicas.
     """
     torch.set_num_threads(1)  # for small networks two processes with one thread beat one with two
     machine.forget_peak_memory()
     for spec in job.specs:
         records.write_start(job.directory, spec)
     started = time.perf_counter()
-    if isinstance(job, Analysis):
-        return [_analyse(job, started)]
-    outcomes = _train(job, emit)
+    try:
+        if isinstance(job, Analysis):
+            return [_analyse(job, started)]
+        outcomes = _train(job, emit)
+    except torch.OutOfMemoryError as error:  # known to the engines, which know no torch, as Python's own
+        raise MemoryError(str(error)) from error
     share = (time.perf_counter() - started) / len(job.specs)
     return [_record(job, spec, outcome, share) for spec, outcome in zip(job.specs, outcomes, strict=True)]
 

@@ -11,7 +11,7 @@ import filelock
 import pandas as pd
 from pydantic import ValidationError
 
-from theodolite import studies
+from theodolite import execute, studies
 from theodolite.claims import holm, judge
 from theodolite.errors import SettingError, StoreError, UnknownName
 from theodolite.findings import Verdict
@@ -110,36 +110,59 @@ def estimate(prepared: Sequence[Prepared], directory: Path, *, workers: int) -> 
 
 
 def run(
-    prepared: Sequence[Prepared], directory: Path, *, workers: int, device: str = "cpu", command: str = ""
+    prepared: Sequence[Prepared],
+    directory: Path,
+    *,
+    workers: int | None = None,
+    device: str = "cpu",
+    engine: str = "local",
+    address: str | None = None,
+    command: str = "",
 ) -> Generator[list[Progress]]:
     """Train and record every run that is not finished yet; tell how far each study is, a few times a second.
 
     A run that fails does not stop the others: it is in ``failed``, and in its record, and is tried again next time.
     Closing the iterator stops all workers at once and keeps what is finished.
 
+    Args:
+        prepared: the studies.
+        directory: the results folder; with ``ray``, one that all nodes share.
+        workers: jobs at a time; None: one a processor of the machine, or of the cluster.
+        device: where to train.
+        engine: who carries the jobs; see :func:`theodolite.execute.engine`.
+        address: of a running Ray cluster.
+        command: that makes this survey again, for the record.
+
     Raises:
         SettingError: this machine has no such device.
+        UsageError: there is no such engine, or it cannot start.
         StoreError: the folder is not a results folder, is in use, or cannot be written.
     """
     from theodolite import runs
-    from theodolite.execute import local
 
-    runs.check_device(device)
-    with _held(directory):
+    if address is None:  # else the driver need not have what the nodes have
+        runs.check_device(device)
+    with execute.engine(engine, workers=workers, device=device, address=address) as carrier, _held(directory):
         files.sweep(directory)
         for item in prepared:
             records.write_plan(directory, _plan(item, command))
         jobs: list[runs.Training | runs.Analysis] = []
         for item in prepared:
-            jobs += runs.plan(directory, item.runs, item.study.measure, device=device, workers=workers)
+            jobs += runs.plan(directory, item.runs, item.study.measure, device=device, workers=carrier.workers)
             if item.study.analyse is not None:
                 jobs += runs.plan_analyses(directory, item.analyses, item.study.analyse, device=device)
         jobs.sort(key=lambda job: -job.cost)
         tally = _Tally(prepared, jobs)
         yield tally.progress()
-        for event in local.run(runs.execute, jobs, workers=workers, after=_order(jobs)):
+        carrier.equip(directory, sources(prepared))
+        for event in carrier.run(runs.execute, jobs, after=_order(jobs), split=runs.halves):
             tally.hear(event, directory)
             yield tally.progress()
+
+
+def sources(prepared: Sequence[Prepared]) -> list[str]:
+    """The data sets that studies train on, each once."""
+    return list(dict.fromkeys(spec.data.source for item in prepared for spec in item.runs))
 
 
 def findings(directory: Path) -> list[StudyFindings]:
@@ -331,43 +354,52 @@ def _findings(study: Study, record: Records, found: Sequence[Verdict]) -> StudyF
 
 
 class _Tally:
-    """Counts of each study, brought up to date event by event."""
+    """Counts of each study, brought up to date event by event: what an event costs does not grow with the survey."""
 
     def __init__(self, prepared: Sequence[Prepared], jobs: Sequence["runs.Training | runs.Analysis"]) -> None:
-        self.jobs = jobs
+        self.jobs = list(jobs)
         self.part = [0.0] * len(jobs)  # share of each job done
-        self.samples = [0] * len(jobs)
+        self.samples = [0] * len(jobs)  # trained on
+        self.left: dict[str, float] = {}  # cost at the start, by study
+        self.spent: dict[str, float] = {}  # of it
         self.counts: dict[str, Progress] = {}
         for item in prepared:
-            left = sum(len(job.specs) for job in jobs if job.specs[0].study == item.study.name)
-            total = len(item.runs) + len(item.analyses)
-            self.counts[item.study.name] = Progress(
-                item.study.name, total, total - left, {}, 0, 0.0 if left else 1.0, 0
-            )
+            name = item.study.name
+            own = [job for job in jobs if job.specs[0].study == name]
+            total, left = len(item.runs) + len(item.analyses), sum(len(job.specs) for job in own)
+            self.left[name], self.spent[name] = sum(job.cost for job in own), 0.0
+            self.counts[name] = Progress(name, total, total - left, {}, 0, 0.0 if left else 1.0, 0)
 
     def hear(self, event: Any, directory: Path) -> None:
-        if event.kind == "tick":
+        if event.kind in ("tick", "started"):
             return
         job = self.jobs[event.job]
         name = job.specs[0].study
         now = self.counts[name]
+        part, samples = self.part[event.job], self.samples[event.job]
         if event.kind == "progress":
-            epochs, self.samples[event.job] = event.value
-            self.part[event.job] = min(epochs / max(job.epochs, 1), 1.0)
+            epochs, samples = event.value
+            part = min(epochs / max(job.epochs, 1), 1.0)
         elif event.kind == "done":
             diverged = sum(state == "diverged" for _, state in event.value)
             now = replace(now, done=now.done + len(job.specs), diverged=now.diverged + diverged)
-            self.part[event.job] = 1.0
+            part = 1.0
         elif event.kind == "failed":
             for spec in job.specs:
                 records.write_failure(directory, spec, event.value)
             now = replace(now, failed={**now.failed, **{spec.fingerprint(): event.value for spec in job.specs}})
-            self.part[event.job] = 1.0
+            part = 1.0
         elif event.kind == "died":
-            self.part[event.job] = 0.0
-        own = [n for n, job in enumerate(self.jobs) if job.specs[0].study == name]
-        share = sum(self.jobs[n].cost * self.part[n] for n in own) / sum(self.jobs[n].cost for n in own)
-        self.counts[name] = replace(now, share=share, samples=sum(self.samples[n] for n in own))
+            part, samples = 0.0, 0
+        elif event.kind == "split":
+            self.jobs += event.value
+            self.part += [0.0] * len(event.value)
+            self.samples += [0] * len(event.value)
+        self.spent[name] += job.cost * (part - self.part[event.job])
+        done, self.part[event.job] = now.samples + samples - self.samples[event.job], part
+        self.samples[event.job] = samples
+        share = min(1.0, self.spent[name] / self.left[name]) if len(now.failed) + now.done < now.total else 1.0
+        self.counts[name] = replace(now, share=share, samples=done)
 
     def progress(self) -> list[Progress]:
         return list(self.counts.values())

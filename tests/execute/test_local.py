@@ -11,20 +11,21 @@ import pytest
 
 from theodolite.errors import StoreError
 from theodolite.execute import local
+from theodolite.execute.schedule import Emit, Event
 
 
-def square(job: int, emit: local.Emit) -> int:
+def square(job: int, emit: Emit) -> int:
     emit(1)
     return job * job
 
 
-def fail_on_two(job: int, emit: local.Emit) -> int:
+def fail_on_two(job: int, emit: Emit) -> int:
     if job == 2:
         raise ValueError("two is not allowed")
     return job
 
 
-def die_first_time(job: str, emit: local.Emit) -> str:
+def die_first_time(job: str, emit: Emit) -> str:
     mark = Path(job)
     if not mark.exists():
         mark.touch()
@@ -32,47 +33,47 @@ def die_first_time(job: str, emit: local.Emit) -> str:
     return "survived"
 
 
-def die_always(job: int, emit: local.Emit) -> int:
+def die_always(job: int, emit: Emit) -> int:
     if job == 0:
         os._exit(7)
     return job
 
 
-def refuse(job: int, emit: local.Emit) -> None:
+def refuse(job: int, emit: Emit) -> None:
     raise StoreError("the disk is full")
 
 
-def sleep(job: float, emit: local.Emit) -> None:
+def sleep(job: float, emit: Emit) -> None:
     time.sleep(job)
 
 
-def outcomes(events: list[local.Event]) -> dict[int, object]:
+def outcomes(events: list[Event]) -> dict[int, object]:
     return {event.job: event.value for event in events if event.kind in ("done", "failed")}
 
 
 def test_every_job_is_done_once_whatever_the_number_of_workers():
     for workers in (1, 3):
-        events = list(local.run(square, range(7), workers=workers))
+        events = list(local.Local(workers).run(square, range(7)))
         assert outcomes(events) == {n: n * n for n in range(7)}
         assert [e.kind for e in events].count("done") == 7
 
 
 def test_a_job_that_raises_fails_with_its_reason_and_the_others_are_done():
-    events = list(local.run(fail_on_two, range(4), workers=2))
+    events = list(local.Local(2).run(fail_on_two, range(4)))
     found = outcomes(events)
-    assert found[2] == "ValueError: two is not allowed (test_local.py, line 23)"
+    assert found[2] == "ValueError: two is not allowed (test_local.py, line 24)"
     assert {n: found[n] for n in (0, 1, 3)} == {0: 0, 1: 1, 3: 3}
 
 
 def test_a_job_whose_worker_is_killed_is_started_again(tmp_path):
     jobs = [str(tmp_path / f"mark{n}") for n in range(3)]
-    events = list(local.run(die_first_time, jobs, workers=2))
+    events = list(local.Local(2).run(die_first_time, jobs))
     assert outcomes(events) == dict.fromkeys(range(3), "survived")
-    assert [e.value for e in events if e.kind == "died"] == [-signal.SIGKILL] * 3
+    assert [e.value for e in events if e.kind == "died"] == [f"exit code {-signal.SIGKILL}"] * 3
 
 
 def test_a_job_that_kills_every_worker_fails_after_three_tries_and_the_rest_goes_on():
-    events = list(local.run(die_always, range(4), workers=2))
+    events = list(local.Local(2).run(die_always, range(4)))
     found = outcomes(events)
     assert "died 3 times (exit code 7" in str(found[0])
     assert [found[n] for n in (1, 2, 3)] == [1, 2, 3]
@@ -81,11 +82,11 @@ def test_a_job_that_kills_every_worker_fails_after_three_tries_and_the_rest_goes
 
 def test_a_worker_that_cannot_write_stops_the_survey_with_the_reason():
     with pytest.raises(StoreError, match="the disk is full"):
-        list(local.run(refuse, range(3), workers=2))
+        list(local.Local(2).run(refuse, range(3)))
 
 
 def test_closing_the_iterator_kills_the_workers_at_once():
-    events = local.run(sleep, [60.0, 60.0], workers=2)
+    events = local.Local(2).run(sleep, [60.0, 60.0])
     assert next(events).kind == "started"
     started = time.monotonic()
     events.close()
@@ -95,7 +96,7 @@ def test_closing_the_iterator_kills_the_workers_at_once():
 def test_workers_of_a_killed_parent_end_too(tmp_path):
     script = (
         "import sys; from theodolite.execute import local; import test_local\n"
-        "for event in local.run(test_local.sleep, [600.0, 600.0], workers=2):\n"
+        "for event in local.Local(2).run(test_local.sleep, [600.0, 600.0]):\n"
         "    print(event.kind, flush=True)\n"
     )
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
@@ -125,7 +126,7 @@ def _runs(pid: int) -> bool:
 
 def test_a_job_starts_when_those_it_waits_for_are_done_and_fails_with_them():
     after = {0: (3,), 1: (2, 3), 4: (1,)}
-    events = list(local.run(fail_on_two, range(5), workers=2, after=after))
+    events = list(local.Local(2).run(fail_on_two, range(5), after=after))
     order = [event.job for event in events if event.kind in ("done", "failed")]
     assert order.index(0) > order.index(3)
     found = outcomes(events)

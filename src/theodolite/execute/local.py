@@ -9,90 +9,74 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
-from theodolite.errors import StoreError
+from theodolite.errors import StoreError, UsageError
+from theodolite.execute.schedule import Event, Schedule, Split, Work
 
-TRIES = 3  # a job whose worker dies is started this often
 TICK = 0.2  # seconds: at least so often the caller hears, and a worker speaks at most so often
 
-Emit = Callable[[Any], None]
-Work = Callable[[Any, Emit], Any]
+
+@dataclass(frozen=True)
+class Local:
+    """An :class:`~theodolite.execute.Engine` of worker processes."""
+
+    workers: int
+
+    def equip(self, folder: Path, sources: Collection[str]) -> None:
+        """Workers of this machine see what it sees."""
+
+    def run(
+        self,
+        work: Work,
+        jobs: Sequence[Any],
+        *,
+        after: Mapping[int, Collection[int]] | None = None,
+        split: Split | None = None,
+    ) -> Generator[Event]:
+        """Do all jobs and tell what happens; see :class:`~theodolite.execute.Engine`."""
+        plan = Schedule(jobs, after=after, split=split)
+        pool = [_Worker(work) for _ in range(min(self.workers, len(jobs)))]
+        try:
+            while plan.left:
+                for number, worker in enumerate(pool):
+                    if worker.job is None and (index := plan.take()) is not None:
+                        if not worker.process.is_alive():
+                            pool[number] = worker = _Worker(work)
+                        worker.give(index, plan.jobs[index])
+                        yield Event("started", index)
+                heard = False
+                for worker in _ready(pool):
+                    for event in worker.hear():
+                        heard = True
+                        yield from _end(plan, event)
+                if not heard:
+                    yield Event("tick", -1)
+        finally:
+            for worker in pool:
+                worker.kill()
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened to a job, or a tick (``job`` is -1) when nothing did for a while.
-
-    ``kind``: started | progress (``value``: what the work emitted) | done (``value``: what the work returned) |
-    failed (``value``: why, in words) | died (``value``: exit code; it is started again) | tick
-    """
-
-    kind: str
-    job: int
-    value: Any = None
+@contextmanager
+def start(*, workers: int | None, device: str, address: str | None) -> Iterator[Local]:
+    """Workers of this machine, one a processor unless told otherwise."""
+    if address is not None:
+        raise UsageError(f"expected no address with the local engine, got '{address}'. Use --engine ray.")
+    yield Local(workers or os.cpu_count() or 1)
 
 
-def run(
-    work: Work, jobs: Sequence[Any], *, workers: int, after: Mapping[int, Collection[int]] | None = None
-) -> Generator[Event]:
-    """Do all jobs, in order of the sequence as workers fall free, and tell what happens.
-
-    Closing the iterator, or an exception thrown into it (Ctrl-C), kills the workers at once: every file they
-    write is written whole, so nothing half done remains.
-
-    Args:
-        work: called in a worker as ``work(job, emit)``; must be importable. ``emit(value)`` reports progress.
-        jobs: picklable; the longest first keeps the workers busy to the end.
-        workers: processes at a time.
-        after: jobs that a job waits for, by index; where one of them fails, so does the job.
-
-    Raises:
-        StoreError: a worker could not write; the same would befall every other.
-    """
-    pool = [_Worker(work) for _ in range(min(workers, len(jobs)))]
-    waiting = list(range(len(jobs)))
-    after = after or {}
-    tries = [0] * len(jobs)
-    done: set[int] = set()
-    try:
-        while waiting or any(worker.job is not None for worker in pool):
-            for number, worker in enumerate(pool):
-                index = next((n for n in waiting if done.issuperset(after.get(n, ()))), None)
-                if worker.job is None and index is not None:
-                    if not worker.process.is_alive():
-                        pool[number] = worker = _Worker(work)
-                    waiting.remove(index)
-                    tries[index] += 1
-                    worker.give(index, jobs[index])
-                    yield Event("started", index)
-            heard = False
-            for worker in _ready(pool):
-                for event in worker.hear():
-                    heard = True
-                    if event.kind == "stop":
-                        raise StoreError(event.value)
-                    if event.kind == "died" and tries[event.job] < TRIES:
-                        waiting.insert(0, event.job)
-                    elif event.kind == "died":
-                        why = f"its worker died {TRIES} times (exit code {event.value}; -9 is often lack of memory)"
-                        event = Event("failed", event.job, why)
-                    elif event.kind == "done":
-                        done.add(event.job)
-                    yield event
-                    if event.kind == "failed":
-                        yield from _abandon(event.job, waiting, after)
-            if not heard:
-                yield Event("tick", -1)
-    finally:
-        for worker in pool:
-            worker.kill()
+def _end(plan: Schedule, event: Event) -> Iterator[Event]:
+    if event.kind == "stop":
+        raise StoreError(event.value)
+    ends = {"done": plan.done, "failed": plan.failed, "died": plan.died}
+    yield from ends[event.kind](event.job, event.value) if event.kind in ends else [event]
 
 
 class _Worker:
@@ -119,13 +103,13 @@ class _Worker:
         try:
             while self.connection.poll():
                 kind, value = self.connection.recv()
-                if kind in ("done", "failed"):
+                if kind in ("done", "failed", "died"):
                     self.job = None
                 yield Event(kind, job, value)
         except (EOFError, OSError):
             self.process.join(5)
             self.job = None
-            yield Event("died", job, self.process.exitcode)
+            yield Event("died", job, f"exit code {self.process.exitcode}")
 
     def kill(self) -> None:
         self.process.kill()
@@ -139,15 +123,6 @@ def _ready(pool: Sequence[_Worker]) -> list[_Worker]:
     return [busy[connection] for connection in wait(list(busy), timeout=TICK) if isinstance(connection, Connection)]
 
 
-def _abandon(failed: int, waiting: list[int], after: Mapping[int, Collection[int]]) -> Iterator[Event]:
-    """Fail every job that waits for one that failed, and those that wait for them."""
-    for index in [n for n in waiting if failed in after.get(n, ())]:
-        if index in waiting:
-            waiting.remove(index)
-            yield Event("failed", index, "what it needs failed")
-            yield from _abandon(index, waiting, after)
-
-
 def _serve(work: Work, connection: Connection) -> None:
     """A worker's life: take a job, do it, tell; until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
@@ -159,8 +134,10 @@ def _serve(work: Work, connection: Connection) -> None:
                 connection.send(("done", work(job, _Progress(connection))))
             except StoreError as error:
                 connection.send(("stop", str(error)))
+            except MemoryError as error:
+                connection.send(("died", explain(error)))
             except Exception as error:
-                connection.send(("failed", _explain(error)))
+                connection.send(("failed", explain(error)))
 
 
 class _Progress:
@@ -184,6 +161,7 @@ def _die_with_parent() -> None:
         os._exit(1)  # no clean-up: whatever was being written is a part file, which the next survey sweeps
 
 
-def _explain(error: Exception) -> str:
+def explain(error: Exception) -> str:
+    """An exception in one line: its kind, what it says, and where it came from."""
     where = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} ({os.path.basename(where.filename)}, line {where.lineno})"
