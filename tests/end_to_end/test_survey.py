@@ -11,51 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from commands import LONG, finished, start, tables, theodolite, wait_for_runs
+
 SMALL = ["--preset", "smoke", "--set", "epochs=200", "--set", "batch_epochs=20", "--set", "points=64"]
 ENDLESS = ["--preset", "smoke", "--set", "epochs=1000000", "--set", "batch_size=null"]
-LONG = ["--preset", "smoke", "--set", "epochs=6000", "--set", "batch_size=null", "--seeds", "4"]
-
-
-def theodolite(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "theodolite", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, **options)
-
-
-def start(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "theodolite", *arguments]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where a shell runs us behind
-    )
-
-
-def wait_for_runs(directory: Path, state: str, count: int) -> None:
-    deadline = time.monotonic() + 120
-    while sum(f'"state": "{state}"' in p.read_text() for p in directory.glob("*/runs/*/status.json")) < count:
-        assert time.monotonic() < deadline, "no run got that far"
-        time.sleep(0.02)
 
 
 def workers_of(parent: int) -> list[int]:
     """Child processes that run jobs (not multiprocessing's resource tracker)."""
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     return [int(c) for c in children if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
-
-
-def tables(directory: Path) -> dict[str, bytes]:
-    """Every table and verdict of a survey, byte by byte."""
-    found = [*directory.glob("*/tables/*"), *directory.glob("*/claims.json")]
-    return {str(path.relative_to(directory)): path.read_bytes() for path in found}
-
-
-def finished(directory: Path) -> dict[str, int]:
-    """Runs that are done, with the time their status was written."""
-    done = [p for p in directory.glob("*/runs/*/status.json") if '"state": "done"' in p.read_text()]
-    return {path.parent.name: path.stat().st_mtime_ns for path in done}
 
 
 @pytest.fixture(scope="module")

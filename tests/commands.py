@@ -1,0 +1,45 @@
+"""The command line as a user runs it, in a process of its own, and what a survey left behind: shared by tests."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+LONG = ["--preset", "smoke", "--set", "epochs=6000", "--set", "batch_size=null", "--seeds", "4"]
+
+
+def theodolite(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "theodolite", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, **options)
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "theodolite", *arguments]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where a shell runs us behind
+    )
+
+
+def wait_for_runs(directory: Path, state: str, count: int) -> None:
+    deadline = time.monotonic() + 120
+    while sum(f'"state": "{state}"' in p.read_text() for p in directory.glob("*/runs/*/status.json")) < count:
+        assert time.monotonic() < deadline, "no run got that far"
+        time.sleep(0.02)
+
+
+def tables(directory: Path) -> dict[str, bytes]:
+    """Every table and verdict of a survey, byte by byte."""
+    found = [*directory.glob("*/tables/*"), *directory.glob("*/claims.json")]
+    return {str(path.relative_to(directory)): path.read_bytes() for path in found}
+
+
+def finished(directory: Path) -> dict[str, int]:
+    """Runs that are done, with the time their status was written."""
+    done = [p for p in directory.glob("*/runs/*/status.json") if '"state": "done"' in p.read_text()]
+    return {path.parent.name: path.stat().st_mtime_ns for path in done}
