@@ -197,11 +197,13 @@ def _analyse(job: Analysis, started: float) -> tuple[str, str]:
 
 
 def _trained(folder: Path) -> Trained:
-    snapshots = folder / "snapshots.safetensors"
+    spec = records.read_spec(folder)
+    final, snapshots = folder / "weights.safetensors", folder / "snapshots.safetensors"
+    kept = spec.training.snapshot_every is not None
     return Trained(
-        records.read_spec(folder),
-        weights.from_bytes(records.read_file(folder / "weights.safetensors")),
-        weights.snapshots_from_bytes(records.read_file(snapshots)) if snapshots.exists() else {},
+        spec,
+        weights.from_bytes(records.read_file(final), final),
+        weights.snapshots_from_bytes(records.read_file(snapshots), snapshots) if kept else {},
     )
 
 

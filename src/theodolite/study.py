@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from theodolite.findings import Figure, Table
     from theodolite.store.records import Records
 
-FORMAT = 1  # enters every fingerprint: raised when the meaning of a spec or a record changes
+FORMAT = 1  # enters every fingerprint: raised when the meaning of a spec or of its numbers changes
 
 
 class _Frozen(BaseModel):

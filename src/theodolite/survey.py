@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import filelock
 import pandas as pd
 from pydantic import ValidationError
 
@@ -16,7 +15,7 @@ from theodolite.claims import holm, judge
 from theodolite.errors import SettingError, StoreError, UnknownName
 from theodolite.findings import Verdict
 from theodolite.report import RunsSummary, StudyFindings
-from theodolite.store import files, records
+from theodolite.store import files, lock, records
 from theodolite.store.records import Plan, Planned, Records
 from theodolite.study import AnalysisSpec, RunSpec, Settings, Study
 
@@ -185,7 +184,7 @@ def verdicts(directory: Path) -> list[Verdict]:
 def status(directory: Path) -> list[dict[str, Any]]:
     """For each study planned in a folder: preset, runs and analyses done, diverged, running, failed, left, and why."""
     records.check_folder(directory)
-    held = _is_held(directory)
+    held = lock.is_held(directory)
     found = ((study, records.read(directory, study.name)) for study in studies.INDEX.values())
     return [_status(study, record, held=held) for study, record in found if record is not None]
 
@@ -270,33 +269,10 @@ def _order(jobs: Sequence["runs.Training | runs.Analysis"]) -> dict[int, set[int
 
 @contextmanager
 def _held(directory: Path) -> Iterator[None]:
-    """Hold the folder: one survey at a time writes into it. The kernel lets go when the process dies."""
+    """Claim the folder and hold it: one survey at a time writes into it."""
     records.claim_folder(directory)
-    lock = _lock(directory)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise StoreError(
-            f"another survey is writing into {directory}. Wait for it, stop it, or choose another folder with --out."
-        ) from None
-    try:
+    with lock.hold(directory):
         yield
-    finally:
-        lock.release()
-
-
-def _is_held(directory: Path) -> bool:
-    lock = _lock(directory)
-    try:
-        lock.acquire(timeout=0)
-    except (filelock.Timeout, OSError):
-        return True
-    lock.release()
-    return False
-
-
-def _lock(directory: Path) -> filelock.BaseFileLock:
-    return filelock.FileLock(directory / ".lock", thread_local=False)
 
 
 def _read(directory: Path) -> list[tuple[Study, Records]]:

@@ -1,30 +1,46 @@
-"""Files written whole: a reader sees the old file or the new one, never a part."""
+"""Files written whole: a reader sees the old file or the new one, never a part; and read only as far as is sane."""
 
 import errno
 import hashlib
 import os
+import secrets
+import stat
 from contextlib import suppress
 from pathlib import Path
 
 from theodolite.errors import StoreError
 
 PART = ".part"  # ending of a file not yet whole; whatever bears it was left by a killed process
+LARGEST = 8 << 30  # bytes of a file that is read whole: more is no record
 
 
 def write(path: Path, content: bytes) -> None:
     """Write a file whole: a temporary name in the same folder, then ``os.replace``.
 
     No fsync: what a power cut may tear is found by the checksums in ``status.json``, and that run is redone.
+
+    Raises:
+        StoreError: it cannot be written; what was there before is still there.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(path)
+        try:
+            _replace(path, content)
+        except FileNotFoundError:  # a survey that started just now swept our part away: once more
+            _replace(path, content)
     except OSError as error:
-        with suppress(OSError):
-            part.unlink()
         raise StoreError(_advice(path, error)) from error
+
+
+def read(path: Path, largest: int = LARGEST) -> bytes:
+    """The bytes of a regular file; of a pipe or device, which may have no end, or of a huge file: an OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        if status.st_size > largest:
+            raise OSError(errno.EFBIG, f"it has {status.st_size} bytes, and at most {largest} are expected")
+        return file.read(largest)
 
 
 def checksum(content: bytes) -> str:
@@ -35,7 +51,22 @@ def checksum(content: bytes) -> str:
 def sweep(folder: Path) -> None:
     """Remove what killed processes left half written. The caller holds the folder's lock."""
     for part in folder.rglob(f".*{PART}"):
-        part.unlink(missing_ok=True)
+        try:
+            part.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(_advice(part, error)) from error
+
+
+def _replace(path: Path, content: bytes) -> None:
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink()
+        raise
 
 
 def _advice(path: Path, error: OSError) -> str:
@@ -45,10 +76,12 @@ def _advice(path: Path, error: OSError) -> str:
     what = {
         errno.ENOSPC: f"the disk is full. {full}",
         errno.EDQUOT: f"the disk quota is used up. {full}",
+        errno.EFBIG: "it would be larger than files may be here (ulimit -f). Raise that limit.",
         errno.EACCES: denied,
         errno.EPERM: denied,
         errno.EROFS: "its file system is read-only. Choose another folder with --out.",
         errno.ENOTDIR: blocked,
         errno.EEXIST: blocked,
+        errno.EISDIR: "a folder has its name. Move that folder away.",
     }.get(error.errno or 0, f"{error.strerror or error}.")
     return f"cannot write {path}: {what}"

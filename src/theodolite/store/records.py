@@ -10,124 +10,58 @@
 | STUDY/analyses/FINGERPRINT/… | the same for what was measured on several runs, or on none |
 """
 
-import io
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from theodolite.errors import RecordCorrupt, StoreError, VersionMismatch
+from theodolite.errors import RecordCorrupt
 from theodolite.store import files
-from theodolite.study import FORMAT, AnalysisSpec, RunSpec
+from theodolite.store import tables as parquet
+from theodolite.store.folder import check_folder, claim_folder
+from theodolite.store.forms import LARGEST, Facts, Plan, Planned, Spec, Status, as_json, first_line
+from theodolite.study import AnalysisSpec, RunSpec
 
-MARK = "theodolite.json"
+__all__ = [
+    "Plan", "Planned", "Records", "Spec", "Status", "check_folder", "claim_folder", "finished", "folder_of", "read",
+    "read_file", "read_plan", "read_spec", "read_status", "write", "write_failure", "write_plan", "write_start",
+]  # fmt: skip
+
 PLAN = "plan.json"
 STATUS = "status.json"
-
-Spec = RunSpec | AnalysisSpec
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Status(_Frozen):
-    """How far a run or an analysis is; ``running`` in a folder that no survey holds: it was interrupted."""
-
-    state: Literal["running", "done", "failed"]
-    error: str = ""  # why it failed
-    converged_epoch: int | None = None  # first epoch at the convergence; None: not within its epochs
-    diverged_epoch: int | None = None  # epoch at which the loss became NaN or infinite
-    files: dict[str, str] = {}  # checksum of every other file of the record
-
-
-class Planned(_Frozen):
-    """One run or analysis of a plan, known before it is done."""
-
-    fingerprint: str
-    seed: int
-    labels: dict[str, str | int | float]
-
-    @classmethod
-    def of(cls, spec: Spec) -> "Planned":
-        """What a plan holds of a spec."""
-        return cls(fingerprint=spec.fingerprint(), seed=spec.seed, labels=spec.labels)
-
-
-class Plan(_Frozen):
-    """What a survey set out to do in one study: what its tables are made of, in the study's order."""
-
-    study: str
-    preset: str
-    settings: dict[str, Any]
-    command: str
-    runs: tuple[Planned, ...]
-    analyses: tuple[Planned, ...] = ()
-
-
-def claim_folder(directory: Path) -> None:
-    """Mark a folder as a results folder of this format, or refuse it.
-
-    Raises:
-        VersionMismatch: another format of Theodolite wrote it.
-        StoreError: it holds something else, or cannot be written.
-    """
-    mark = directory / MARK
-    if not mark.exists():
-        if directory.is_dir() and any(directory.iterdir()):
-            raise StoreError(
-                f"expected an empty folder or one with results, but {directory} holds other files. "
-                "Choose another folder with --out."
-            )
-        files.write(mark, _json({"format": FORMAT}))
-    check_folder(directory)
-
-
-def check_folder(directory: Path) -> None:
-    """Raise unless the folder holds results of this format."""
-    try:
-        found = json.loads((directory / MARK).read_bytes())["format"]
-    except FileNotFoundError:
-        raise StoreError(
-            f"expected a results folder, but {directory} has no {MARK}. "
-            "Give the folder that `theodolite run` or `theodolite survey` wrote."
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecordCorrupt(
-            f"{directory / MARK} cannot be read ({_first_line(error)}). "
-            f'If the folder holds results of this Theodolite, write {{"format": {FORMAT}}} into that file.'
-        ) from None
-    if found != FORMAT:
-        raise VersionMismatch(
-            f"expected a results folder of format {FORMAT}, but {directory} has format {found}. "
-            "Use the Theodolite that wrote it, or another folder with --out."
-        )
+REDO = "Run the same command again: that run is redone."
 
 
 def write_plan(directory: Path, plan: Plan) -> None:
     """Record what the survey sets out to do."""
-    files.write(directory / plan.study / PLAN, _json(plan.model_dump(mode="json")))
+    files.write(directory / plan.study / PLAN, plan.sealed())
 
 
 def read_plan(directory: Path, study: str) -> Plan | None:
-    """What the last survey in this folder set out to do in a study; None where it never ran."""
+    """What the last survey in this folder set out to do in a study; None where it never ran.
+
+    Raises:
+        RecordCorrupt: it is not what was written, or is missing where there are records.
+    """
     path = directory / study / PLAN
+    again = "Run the study again: finished runs are kept."
     try:
-        return Plan.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+        plan = Plan.unsealed(files.read(path, LARGEST))
+    except (FileNotFoundError, NotADirectoryError):
+        if any((directory / study / kind.FOLDER).is_dir() for kind in (RunSpec, AnalysisSpec)):
+            raise RecordCorrupt(f"{path} is missing, which says what the records beside it are. {again}") from None
         return None
-    except (OSError, ValidationError) as error:
-        raise RecordCorrupt(
-            f"{path} cannot be read ({_first_line(error)}). Run the study again: finished runs are kept."
-        ) from None
+    except (OSError, ValueError) as error:
+        raise RecordCorrupt(f"{path} cannot be read ({first_line(error)}). {again}") from None
+    if plan.study != study:
+        raise RecordCorrupt(f"{path} is the plan of another study, '{plan.study}'. {again}")
+    return plan
 
 
 def write(
@@ -152,30 +86,29 @@ def write(
         diverged_epoch: see :class:`Status`.
     """
     content = dict(blobs or {})
-    content["spec.json"] = _json({"spec": spec.model_dump(mode="json"), "seed": spec.seed, **environment})
+    content["spec.json"] = as_json({"spec": spec.model_dump(mode="json"), "seed": spec.seed, **environment})
     for name, table in tables.items():
         if name.endswith(".csv"):
             content[name] = table.to_csv(index=False, lineterminator="\n").encode()
             continue
-        buffer = io.BytesIO()
-        table.to_parquet(buffer, index=False)
-        content[f"{name}.parquet"] = buffer.getvalue()
+        content[f"{name}.parquet"] = parquet.to_bytes(table)
     folder = folder_of(directory, spec)
     for name, data in content.items():
         files.write(folder / name, data)
     sums = {name: files.checksum(data) for name, data in sorted(content.items())}
-    status = Status(state="done", converged_epoch=converged_epoch, diverged_epoch=diverged_epoch, files=sums)
-    _write_status(directory, spec, status)
+    _write_status(
+        directory, spec, state="done", converged_epoch=converged_epoch, diverged_epoch=diverged_epoch, files=sums
+    )
 
 
 def write_start(directory: Path, spec: Spec) -> None:
     """Record that a run or an analysis is under way."""
-    _write_status(directory, spec, Status(state="running"))
+    _write_status(directory, spec, state="running")
 
 
 def write_failure(directory: Path, spec: Spec, error: str) -> None:
     """Record that a run or an analysis failed, and why; the next survey tries it again."""
-    _write_status(directory, spec, Status(state="failed", error=error))
+    _write_status(directory, spec, state="failed", error=error)
 
 
 def folder_of(directory: Path, spec: Spec) -> Path:
@@ -186,9 +119,10 @@ def folder_of(directory: Path, spec: Spec) -> Path:
 def read_status(folder: Path) -> Status | None:
     """How far it is; None where it never started or its status cannot be read (it is then redone)."""
     try:
-        return Status.model_validate_json((folder / STATUS).read_bytes())
-    except (OSError, ValidationError):
+        status = Status.unsealed(files.read(folder / STATUS, LARGEST))
+    except (OSError, ValueError):
         return None
+    return status if status.fingerprint == folder.name else None
 
 
 def finished(directory: Path, spec: Spec) -> bool:
@@ -198,7 +132,7 @@ def finished(directory: Path, spec: Spec) -> bool:
     if status is None or status.state != "done":
         return False
     try:
-        return all(files.checksum((folder / name).read_bytes()) == total for name, total in status.files.items())
+        return all(files.checksum(files.read(folder / name)) == total for name, total in status.files.items())
     except OSError:
         return False
 
@@ -209,20 +143,19 @@ def read_file(path: Path) -> bytes:
     Raises:
         RecordCorrupt: it is missing or is not what was written; the message names it.
     """
-    redo = "Run the same command again: that run is redone."
     status = read_status(path.parent)
     try:
-        content = path.read_bytes()
+        content = files.read(path)
     except OSError as error:
-        raise RecordCorrupt(f"{path} cannot be read ({_first_line(error)}). {redo}") from None
+        raise RecordCorrupt(f"{path} cannot be read ({first_line(error)}). {REDO}") from None
     if status is None or status.files.get(path.name) != files.checksum(content):
-        raise RecordCorrupt(f"{path} is not what was written (its checksum differs). {redo}")
+        raise RecordCorrupt(f"{path} is not what was written (its checksum differs). {REDO}")
     return content
 
 
 def read_spec(folder: Path) -> RunSpec:
     """What was run, from its record's folder."""
-    return RunSpec.model_validate(_read_json(folder / "spec.json")["spec"])
+    return _spec(folder, _facts(folder))
 
 
 def read(directory: Path, study: str) -> "Records | None":
@@ -294,7 +227,7 @@ class Records:
             for item in planned:
                 status = read_status(self._folder(kind, item.fingerprint))
                 if status is not None and status.state == "done":
-                    return _read_json(self._folder(kind, item.fingerprint) / "spec.json")
+                    return _facts(self._folder(kind, item.fingerprint)).model_dump()
         return {}
 
     def _folder(self, kind: str, fingerprint: str) -> Path:
@@ -311,12 +244,20 @@ class Records:
             folder = self._folder(kind, item.fingerprint)
             status = read_status(folder)
             if status is not None and status.state == "done" and f"{name}.parquet" in status.files:
-                part = pq.read_table(pa.BufferReader(read_file(folder / f"{name}.parquet")))
+                path = folder / f"{name}.parquet"
+                part = parquet.from_bytes(read_file(path), path, REDO)
                 parts.append(part)
                 labels += [{"fingerprint": item.fingerprint, "seed": item.seed, **item.labels}] * part.num_rows
         if not parts:
             return pd.DataFrame()
-        joined: pd.DataFrame = pa.concat_tables(parts, promote_options="default").to_pandas()
+        try:
+            joined: pd.DataFrame = pa.concat_tables(parts, promote_options="default").to_pandas(ignore_metadata=True)
+        except pa.ArrowException as error:
+            where = self.directory / self.plan.study / kind
+            raise RecordCorrupt(
+                f"the files {name}.parquet below {where} hold columns of different kinds ({first_line(error)}). "
+                "Remove what does not belong there, and run the same command again."
+            ) from None
         return pd.concat([pd.DataFrame(labels), joined], axis=1)
 
     def _rows(self, kind: str, planned: Sequence[Planned], columns: Sequence[str]) -> pd.DataFrame:
@@ -330,11 +271,11 @@ class Records:
             return {**row, "status": "missing"}
         if status.state != "done":
             return {**row, "status": status.state, "error": status.error}
-        record = _read_json(folder / "spec.json")
-        row |= {"status": "done", "wall_seconds": record["wall_seconds"]}
+        facts = _facts(folder)
+        row |= {"status": "done", "wall_seconds": facts.wall_seconds}
         if folder.parent.name == AnalysisSpec.FOLDER:
             return row
-        spec = RunSpec.model_validate(record["spec"])
+        spec = _spec(folder, facts)
         return {
             **row,
             "converged_epoch": status.converged_epoch,
@@ -347,18 +288,27 @@ class Records:
         }
 
 
-def _write_status(directory: Path, spec: Spec, status: Status) -> None:
-    files.write(folder_of(directory, spec) / STATUS, _json(status.model_dump(mode="json")))
+def _write_status(directory: Path, spec: Spec, **fields: Any) -> None:
+    status = Status(fingerprint=spec.fingerprint(), **fields)
+    files.write(folder_of(directory, spec) / STATUS, status.sealed())
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(read_file(path))
-    return content
+def _facts(folder: Path) -> Facts:
+    path = folder / "spec.json"
+    try:
+        return Facts.model_validate_json(read_file(path))
+    except ValidationError as error:
+        raise RecordCorrupt(f"{path} is not what a survey writes ({_first_fault(error)}). {REDO}") from None
 
 
-def _json(content: Any) -> bytes:
-    return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+def _spec(folder: Path, facts: Facts) -> RunSpec:
+    try:
+        return RunSpec.model_validate(facts.spec)
+    except ValidationError as error:
+        path = folder / "spec.json"
+        raise RecordCorrupt(f"{path} holds no spec of a run ({_first_fault(error)}). {REDO}") from None
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def _first_fault(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'JSON'}: {first['msg']}"[:200]

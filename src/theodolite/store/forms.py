@@ -1,0 +1,108 @@
+"""What the JSON files of a results folder hold, checked when read: they may come from anybody. Imports no torch."""
+
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from theodolite.store import files
+from theodolite.study import AnalysisSpec, RunSpec
+
+LARGEST = 1 << 30  # bytes of a JSON file: the plan of a million runs has 200 MB
+
+Spec = RunSpec | AnalysisSpec
+Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]  # never a path
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Sealed(_Frozen):
+    """What carries its own checksum: nothing else would notice a digit that changed in it."""
+
+    seal: str = ""
+
+    def sealed(self) -> bytes:
+        """As the content of a file."""
+        content = self.model_dump(mode="json")
+        read_back = type(self).model_validate_json(as_json(content))  # its keys in the order that readers will find
+        return as_json({**content, "seal": read_back._sum()})
+
+    @classmethod
+    def unsealed(cls, content: bytes) -> Self:
+        """From the content of a file; ValueError where it is not what was written."""
+        found = cls.model_validate_json(content)
+        if found.seal != found._sum():
+            raise ValueError("its seal does not fit: it is not what was written")
+        return found.model_copy(update={"seal": ""})
+
+    def _sum(self) -> str:
+        return files.checksum(self.model_dump_json(exclude={"seal"}, exclude_defaults=True).encode())
+
+
+class Facts(BaseModel):
+    """What ``spec.json`` holds beside the spec, as far as a report needs it."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    spec: dict[str, Any]
+    wall_seconds: float = Field(ge=0, allow_inf_nan=False)
+    device: str = ""
+    processor: str = ""
+    versions: dict[str, str] = {}
+
+
+class Status(_Sealed):
+    """How far a run or an analysis is; ``running`` in a folder that no survey holds: it was interrupted."""
+
+    fingerprint: Fingerprint  # whose it is: a folder that was renamed, or copied over another, is noticed
+    state: Literal["running", "done", "failed"]
+    error: str = ""  # why it failed
+    converged_epoch: Count | None = None  # first epoch at the convergence; None: not within its epochs
+    diverged_epoch: Count | None = None  # epoch at which the loss became NaN or infinite
+    files: dict[FileName, str] = {}  # checksum of every other file of the record
+
+
+class Planned(_Frozen):
+    """One run or analysis of a plan, known before it is done."""
+
+    fingerprint: Fingerprint
+    seed: Count
+    labels: dict[str, str | int | float]
+
+    @classmethod
+    def of(cls, spec: Spec) -> "Planned":
+        """What a plan holds of a spec."""
+        return cls(fingerprint=spec.fingerprint(), seed=spec.seed, labels=spec.labels)
+
+
+class Plan(_Sealed):
+    """What a survey set out to do in one study: what its tables are made of, in the study's order."""
+
+    study: str
+    preset: str
+    settings: dict[str, Any]
+    command: str
+    runs: tuple[Planned, ...]
+    analyses: tuple[Planned, ...] = ()
+
+
+def as_json(content: Any) -> bytes:
+    """JSON as every file of a results folder has it: keys sorted, a line each."""
+    return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+
+
+def parsed(content: bytes) -> Any:
+    """JSON from anybody: nesting too deep for the parser is a ValueError like all else that is none."""
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def first_line(error: Exception) -> str:
+    """Of an error's message."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

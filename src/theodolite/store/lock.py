@@ -1,0 +1,56 @@
+"""One survey at a time writes into a results folder. The kernel lets go of the lock when its process dies."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+
+from theodolite.errors import StoreError
+
+LOCK = ".lock"
+PATIENCE = 1.0  # seconds: whoever asks whether the folder is held (`is_held`) holds it for a moment
+
+
+@contextmanager
+def hold(directory: Path) -> Iterator[None]:
+    """Hold the folder while the block runs.
+
+    Raises:
+        StoreError: another survey holds it, or it may not be written.
+    """
+    lock = filelock.FileLock(directory / LOCK, thread_local=False)
+    try:
+        lock.acquire(timeout=PATIENCE, poll_interval=0.02)
+    except filelock.Timeout:
+        raise StoreError(
+            f"another survey is writing into {directory}. Wait for it, stop it, or choose another folder with --out."
+        ) from None
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {directory / LOCK}: {error.strerror or error}. "
+            "Choose another folder with --out, or change its permissions."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_held(directory: Path) -> bool:
+    """Whether a survey holds the folder; writes nothing, so that it answers for a read-only folder too."""
+    try:
+        descriptor = os.open(directory / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks, on which none can be held
+        return False
+    finally:
+        os.close(descriptor)
+    return False
