@@ -17,9 +17,9 @@ Product = Callable[[Tensor], Tensor]  # (P,) -> (P,), or (k, P) -> (k, P)
 
 def hessian_product(objective: Objective, point: Tensor, batch: Batch) -> Product:
     r""":math:`v \mapsto \partial (g^\top v) / \partial\theta` with the gradient g and its graph computed once."""
-    loss = _varying(objective.batch_loss(objective.unflatten(point), batch))
+    loss = varying(objective.batch_loss(objective.unflatten(point), batch))
     (gradient,) = torch.autograd.grad(loss, point, create_graph=True, materialize_grads=True)
-    return lambda v: _pull(gradient, point, v)
+    return lambda v: pull_back(gradient, point, v)
 
 
 def ggn_product(objective: Objective, point: Tensor, batch: Batch) -> Product:
@@ -32,9 +32,9 @@ def ggn_product(objective: Objective, point: Tensor, batch: Batch) -> Product:
     dual = torch.zeros_like(outputs, requires_grad=True)
     pulled = _grad(outputs, point, dual, create_graph=True)
     free = outputs.detach().requires_grad_()
-    loss = _varying(objective.loss(rebuild(free), targets))
+    loss = varying(objective.loss(rebuild(free), targets))
     (slope,) = torch.autograd.grad(loss, free, create_graph=True, materialize_grads=True)
-    return lambda v: _pull(outputs, point, _pull(slope, free, _pull(pulled, dual, v)))
+    return lambda v: pull_back(outputs, point, pull_back(slope, free, pull_back(pulled, dual, v)))
 
 
 PRODUCTS: dict[Kind, Callable[[Objective, Tensor, Batch], Product]] = {
@@ -43,7 +43,8 @@ PRODUCTS: dict[Kind, Callable[[Objective, Tensor, Batch], Product]] = {
 }
 
 
-def _varying(loss: Tensor) -> Tensor:
+def varying(loss: Tensor) -> Tensor:
+    """The loss, if it depends on what is measured."""
     if not loss.requires_grad:
         raise BadLoss(
             "expected a loss that depends on the parameters measured, got one that no gradient reaches. "
@@ -73,7 +74,8 @@ def _grad(outputs: Tensor, inputs: Tensor, v: Tensor, **options: Any) -> Tensor:
     return torch.autograd.grad(outputs, inputs, v, materialize_grads=True, **options)[0]
 
 
-def _pull(outputs: Tensor, inputs: Tensor, v: Tensor) -> Tensor:
+def pull_back(outputs: Tensor, inputs: Tensor, v: Tensor) -> Tensor:
+    """Jᵀ v of kept outputs, for one v ``(m,)`` or each row of ``(k, m)``."""
     return _grad(outputs, inputs, v, retain_graph=True, is_grads_batched=v.ndim == 2)
 
 

@@ -5,12 +5,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from theodolite.errors import SettingError
+from theodolite.errors import SettingError, TooLarge
 from theodolite.measure.graph import Kind
 from theodolite.measure.lanczos import Multiply, quadrature
+from theodolite.measure.memory import Memory, halves, in_words
 from theodolite.measure.objective import Data, Loss
 from theodolite.measure.operator import HessianOperator
+from theodolite.measure.progress import watch
 from theodolite.measure.results import Result
+
+BESIDE = 6  # vectors of a probe next to its basis
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class Density(Result):
     operator: Kind
     path: str  # how products were computed
     check: float  # relative difference of a product and finite differences
+    interrupted: bool = False  # by the user: fewer probes or steps than asked for
 
 
 def hessian_density(
@@ -43,6 +48,8 @@ def hessian_density(
     operator: Kind = "hessian",
     parameters: str | None = None,
     seed: int = 0,
+    memory: Memory = None,
+    progress: bool | None = None,
 ) -> Density:
     r"""Estimate the density of the Hessian's eigenvalues by stochastic Lanczos quadrature.
 
@@ -64,9 +71,13 @@ def hessian_density(
         operator: ``"hessian"`` or ``"ggn"``.
         parameters: a pattern such as ``"0.*"`` that restricts the matrix to a part of the model.
         seed: of the random directions.
+        memory: what may be taken, as ``"2GB"`` or a number of bytes; None: half of what is free. Half goes to graphs,
+            which are made anew for each product if they do not fit, with the same numbers.
+        progress: show a bar; None: on a terminal, after a second. Ctrl-C hands back what there is by then.
 
     Raises:
         SettingError: a number out of its range.
+        TooLarge: the vectors of one probe do not fit the memory.
         MeasurementError: as :class:`~theodolite.measure.operator.HessianOperator`.
 
     Source: Ubaru, Chen and Saad 2017, "Fast estimation of tr(f(A)) via stochastic Lanczos quadrature"; Ghorbani,
@@ -84,9 +95,20 @@ def hessian_density(
             "expected at least 2 probes, steps and points and a positive width, got "
             f"probes={probes}, steps={steps}, points={points}, width={width}."
         )
-    H = HessianOperator(model, loss, data, operator=operator, parameters=parameters)
+    half = halves(memory, model)
+    H = HessianOperator(model, loss, data, operator=operator, parameters=parameters, memory=int(half))
+    one = 8 * H.shape[0] * (min(steps, H.shape[0]) + BESIDE)
+    if one > half:
+        raise TooLarge(
+            f"expected memory for the vectors of one probe, {in_words(one)}, got {in_words(half)}, the other half "
+            "being for graphs. Pass more memory, or fewer steps."
+        )
     multiply: Multiply = lambda rows: H.rows(rows.to(H.dtype)).double()  # noqa: E731
-    nodes, weights = quadrature(multiply, H.shape[0], probes, steps, seed, H.device)
+    with watch("density", probes * min(steps, H.shape[0]), progress) as watched:
+        nodes, weights = quadrature(
+            multiply, H.shape[0], probes, steps, seed, H.device, watched, together=max(1, int(half / one))
+        )
+    probes = len(nodes)
     known = torch.where(weights > 0, nodes, torch.nan)
     low, high = float(known.nan_to_num(torch.inf).min()), float(known.nan_to_num(-torch.inf).max())
     sigma = width or max(0.01 * (high - low), 0.001 * max(high, -low)) or 1.0
@@ -107,4 +129,5 @@ def hessian_density(
         operator=operator,
         path=H.path,
         check=H.check,
+        interrupted=watched.interrupted,
     )

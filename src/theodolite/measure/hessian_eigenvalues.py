@@ -6,11 +6,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from theodolite.errors import SettingError
+from theodolite.errors import SettingError, TooLarge
 from theodolite.measure.graph import Kind
 from theodolite.measure.lanczos import Basis, start
+from theodolite.measure.memory import Memory, halves, in_words
 from theodolite.measure.objective import Data, Loss
 from theodolite.measure.operator import HessianOperator
+from theodolite.measure.progress import Watch, watch
 from theodolite.measure.results import Result
 
 Which = Literal["largest", "smallest", "both"]
@@ -31,6 +33,7 @@ class Eigenpairs(Result):
     operator: Kind
     path: str  # how products were computed
     check: float  # relative difference of a product and finite differences
+    interrupted: bool = False  # by the user, before all had converged or the products were spent
 
 
 def hessian_eigenvalues(
@@ -45,6 +48,8 @@ def hessian_eigenvalues(
     max_products: int | None = None,
     parameters: str | None = None,
     seed: int = 0,
+    memory: Memory = None,
+    progress: bool | None = None,
 ) -> Eigenpairs:
     r"""Compute eigenpairs at the ends of the spectrum, each with its residual.
 
@@ -67,9 +72,13 @@ def hessian_eigenvalues(
         max_products: give up after so many; None: 20 k + 300. What has not converged then says so.
         parameters: a pattern such as ``"0.*"`` that restricts the matrix to a part of the model.
         seed: of the start directions.
+        memory: what may be taken, as ``"2GB"`` or a number of bytes; None: half of what is free. Half goes to graphs,
+            which are made anew for each product if they do not fit, with the same numbers.
+        progress: show a bar; None: on a terminal, after a second. Ctrl-C hands back what there is by then.
 
     Raises:
         SettingError: a number out of its range.
+        TooLarge: so many vectors do not fit the memory.
         MeasurementError: as :class:`~theodolite.measure.operator.HessianOperator`.
 
     Source: Lanczos 1950; Wu and Simon 2000, "Thick-restart Lanczos method for large symmetric eigenvalue problems".
@@ -86,15 +95,24 @@ def hessian_eigenvalues(
             f"expected which as 'largest', 'smallest' or 'both', k ≥ 1 and tolerance > 0, got {which!r}, k={k}, "
             f"tolerance={tolerance}."
         )
-    H = HessianOperator(model, loss, data, operator=operator, parameters=parameters)
+    half = halves(memory, model)
+    H = HessianOperator(model, loss, data, operator=operator, parameters=parameters, memory=int(half))
     size = H.shape[0]
     low = min(k, size) if which != "largest" else 0
     high = min(k, size - low if which == "both" else size) if which != "smallest" else 0
     limit = max_products if max_products is not None else 20 * k + 300
-    room = max(int(BASIS_BYTES / (8 * size)), 3 * (low + high) + PROBE)
-    basis = start(H.rows, size, room, seed, H.device)
+    least, beside = 3 * (low + high) + PROBE, 4 * (low + high)
+    capacity = max(int(min(BASIS_BYTES, half) / (8 * size)) - beside, min(least, size))
+    if 8 * size * (capacity + beside) > half:
+        raise TooLarge(
+            f"expected memory for {capacity + beside} vectors of {size:,} numbers, "
+            f"{in_words(8 * size * (capacity + beside))}, got {in_words(half)}, the other half being for graphs. "
+            "Pass more memory, or a smaller k."
+        )
+    basis = start(H.rows, size, capacity, seed, H.device)
     relative = max(tolerance, 10 * torch.finfo(H.dtype).eps)
-    rayleigh, found, residuals, bound = search(basis, low, high, relative, limit)
+    with watch("eigenvalues", None, progress) as watched:
+        rayleigh, found, residuals, bound = search(basis, low, high, relative, limit, watched)
     return Eigenpairs(
         eigenvalues=rayleigh,
         eigenvectors=found,
@@ -105,39 +123,44 @@ def hessian_eigenvalues(
         operator=operator,
         path=H.path,
         check=H.check,
+        interrupted=watched.interrupted,
     )
 
 
-def search(basis: Basis, low: int, high: int, relative: float, limit: int) -> tuple[Tensor, Tensor, Tensor, float]:
+def search(
+    basis: Basis, low: int, high: int, relative: float, limit: int, watched: Watch
+) -> tuple[Tensor, Tensor, Tensor, float]:
     """Grow the basis until the pairs at its ends have converged: values, rows of vectors, residuals, their bound."""
     left = limit
     while True:
-        left -= _grow(basis, low, high, relative, left - low - high)
+        left -= _grow(basis, low, high, relative, left - low - high, watched)
         values, inner, _ = basis.ritz()
         bound = relative * float(values.abs().max())
         vectors = inner[:, _ends(basis.size, low, high)].mT @ basis.rows[: basis.size]
         vectors /= vectors.norm(dim=1, keepdim=True)
         products = basis.multiply(vectors).double()
+        watched.advance(low + high)
         left -= low + high
         values = (vectors * products).sum(1)
         misses = products - values[:, None] * vectors
         residuals = misses.norm(dim=1)
         # Estimates do not see what a fresh start cut off: one more round, in the direction of the worst miss.
-        if (residuals <= bound).all() or left <= low + high or basis.size == basis.rows.shape[1]:
+        if watched.interrupted or (residuals <= bound).all() or left <= low + high or basis.size == basis.rows.shape[1]:
             return values, vectors, residuals, bound
         basis.turn(misses[residuals.argmax()])
 
 
-def _grow(basis: Basis, low: int, high: int, relative: float, limit: int) -> int:
+def _grow(basis: Basis, low: int, high: int, relative: float, limit: int, watched: Watch) -> int:
     """Grow until residuals are estimated small and a fresh start finds nothing new; the products it took."""
     products, capacity = 0, len(basis.rows)
     since = None  # size of the basis when the last fresh start was taken, once all had converged
-    while products < limit and basis.size < basis.rows.shape[1]:
+    while products < limit and not watched.interrupted and basis.size < basis.rows.shape[1]:
         if basis.size == capacity:
             _restart(basis, low, high)
             since = None
         basis.grow()
         products += 1
+        watched.advance()
         if basis.size < low + high or (since is None and basis.size % max(1, basis.size // 8)):
             continue  # a test costs as much as a product of a small model
         values, _, residuals = basis.ritz()

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from theodolite.errors import TooLarge
 from theodolite.measure.dense import dense_hessians
 from theodolite.measure.graph import Kind
+from theodolite.measure.memory import Memory, in_words, room
 from theodolite.measure.objective import Data, Loss
-from theodolite.measure.operator import HessianOperator, free_memory
+from theodolite.measure.operator import HessianOperator
 from theodolite.measure.results import Result
 
 COPIES = 4  # P × P float64 matrices at once: the Hessian, its symmetric part, eigenvectors, and LAPACK's own
@@ -36,7 +37,7 @@ def hessian_spectrum(
     *,
     operator: Kind = "hessian",
     parameters: str | None = None,
-    memory: int | None = None,
+    memory: Memory = None,
 ) -> Spectrum:
     r"""Compute all eigenvalues of the exact Hessian.
 
@@ -56,7 +57,7 @@ def hessian_spectrum(
         data: one ``(inputs, targets)`` pair or a re-iterable of such batches.
         operator: ``"hessian"`` or ``"ggn"``.
         parameters: a pattern such as ``"0.*"`` that restricts the matrix to a part of the model.
-        memory: bytes it may take; None: half of what is free.
+        memory: what may be taken, as ``"2GB"`` or a number of bytes; None: half of what is free.
 
     Raises:
         TooLarge: four P × P matrices do not fit.
@@ -72,7 +73,7 @@ def hessian_spectrum(
     """
     size = sum(p.numel() for p in model.parameters() if p.requires_grad) if parameters is None else 0
     _fits(size, memory)  # before anything is computed
-    H = HessianOperator(model, loss, data, operator=operator, parameters=parameters)
+    H = HessianOperator(model, loss, data, operator=operator, parameters=parameters, memory=memory)
     size = H.shape[0]
     _fits(size, memory)
     whole = H.objective.to(torch.float64)
@@ -100,13 +101,13 @@ def hessian_spectrum(
     )
 
 
-def _fits(size: int, memory: int | None) -> None:
+def _fits(size: int, memory: Memory) -> None:
     need = COPIES * 8 * size**2
-    room = free_memory(torch.device("cpu")) / 2 if memory is None else memory
-    if need > room:
-        largest = int((room / (COPIES * 8)) ** 0.5)
+    space = room(memory, torch.device("cpu"))
+    if need > space:
+        largest = int((space / (COPIES * 8)) ** 0.5)
         raise TooLarge(
-            f"expected at most {largest:,} parameters, whose exact Hessian fits {room / 1e9:.1f} GB, got {size:,}, "
-            f"which take {need / 1e9:.1f} GB. Use hessian_eigenvalues for the ends of the spectrum, hessian_density "
+            f"expected at most {largest:,} parameters, whose exact Hessian fits {in_words(space)}, got {size:,}, "
+            f"which take {in_words(need)}. Use hessian_eigenvalues for the ends of the spectrum, hessian_density "
             "for all of it, or parameters='NAME.*' for a part of the model."
         )

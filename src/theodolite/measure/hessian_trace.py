@@ -6,13 +6,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from theodolite.errors import SettingError
+from theodolite.errors import SettingError, TooLarge
 from theodolite.measure.graph import Kind
+from theodolite.measure.memory import Memory, halves, in_words
 from theodolite.measure.objective import Data, Loss
 from theodolite.measure.operator import HessianOperator
+from theodolite.measure.progress import Watch, watch
 from theodolite.measure.results import Result
 
 Method = Literal["hutch++", "hutchinson"]
+GROUP = 8  # products between two looks at whether the user wants to stop
+COPIES = 5  # of as many vectors as go together: signs, products, Q, its image, and what QR takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,7 @@ class Trace(Result):
     operator: Kind
     path: str  # how products were computed
     check: float  # relative difference of a product and finite differences
+    interrupted: bool = False  # by the user: fewer products than asked for
 
 
 def hessian_trace(
@@ -39,6 +44,8 @@ def hessian_trace(
     operator: Kind = "hessian",
     parameters: str | None = None,
     seed: int = 0,
+    memory: Memory = None,
+    progress: bool | None = None,
 ) -> Trace:
     r"""Estimate the trace of the Hessian from products with random vectors.
 
@@ -59,9 +66,15 @@ def hessian_trace(
         operator: ``"hessian"`` or ``"ggn"``.
         parameters: a pattern such as ``"0.*"`` that restricts the matrix to a part of the model.
         seed: of the random signs.
+        memory: what may be taken, as ``"2GB"`` or a number of bytes; None: half of what is free. Half goes to graphs,
+            which are made anew for each product if they do not fit, with the same numbers.
+        progress: show a bar; None: on a terminal, after a second. Ctrl-C hands back the estimate from the
+            products by then, Hutchinson's if Q was not whole.
 
     Raises:
         SettingError: an unknown method, or too few products.
+        TooLarge: Q does not fit the memory.
+        KeyboardInterrupt: before there were two samples.
         MeasurementError: as :class:`~theodolite.measure.operator.HessianOperator`.
 
     Source: Hutchinson 1990; Meyer et al. 2021, "Hutch++: Optimal Stochastic Trace Estimation", algorithm 1.
@@ -77,17 +90,17 @@ def hessian_trace(
         raise SettingError(
             f"expected method 'hutch++' or 'hutchinson' and at least 6 products, got {method!r} and {products}."
         )
-    H = HessianOperator(model, loss, data, operator=operator, parameters=parameters)
-    random = torch.Generator().manual_seed(seed)
-    size, exact = H.shape[0], 0.0
-    count = products if method == "hutchinson" else products // 3
-    probes = _signs(count, size, random, H)
-    if method == "hutch++":
-        Q = _orthonormal(H.rows(probes.to(H.dtype)).double() if count < size else torch.eye(size).to(probes))
-        exact = float((Q * H.rows(Q.to(H.dtype)).double()).sum())
-        probes = _signs(count, size, random, H)
-        probes = probes - (probes @ Q.mT) @ Q if count < size else probes[:0]
-    samples = (probes * H.rows(probes.to(H.dtype)).double()).sum(1)
+    half = halves(memory, model)
+    H = HessianOperator(model, loss, data, operator=operator, parameters=parameters, memory=int(half))
+    size = H.shape[0]
+    need = 8 * size * (COPIES * (products // 3) if method == "hutch++" else COPIES * GROUP)
+    if need > half:
+        raise TooLarge(
+            f"expected memory for the vectors, {in_words(need)}, got {in_words(half)}, the other half being for "
+            "graphs. Pass more memory, or method='hutchinson', which keeps none."
+        )
+    with watch("trace", products, progress) as watched:
+        method, exact, samples = _estimate(H, method, products, seed, watched)
     return Trace(
         value=exact + (float(samples.mean()) if len(samples) else 0.0),
         standard_error=float(samples.std() / len(samples) ** 0.5) if len(samples) else 0.0,
@@ -97,14 +110,65 @@ def hessian_trace(
         operator=operator,
         path=H.path,
         check=H.check,
+        interrupted=watched.interrupted,
     )
+
+
+def _estimate(
+    H: HessianOperator, method: Method, products: int, seed: int, watched: Watch
+) -> tuple[Method, float, Tensor]:
+    """How it was estimated, the part known exactly, and samples of the rest."""
+    random = torch.Generator().manual_seed(seed)
+    if method == "hutchinson":
+        return "hutchinson", 0.0, _sample(H, products, random, watched)
+    size, count = H.shape[0], products // 3
+    if count >= size:
+        return "hutch++", float(_multiply(H, torch.eye(size).to(H.device, torch.float64), watched).trace()), _none(H)
+    signs = _signs(count, size, random, H)
+    sketch = _multiply(H, signs, watched)
+    plain = (signs[: len(sketch)] * sketch).sum(1)  # Hutchinson's samples, should the rest not come
+    if len(sketch) == count:
+        Q = torch.linalg.qr(sketch.mT).Q.mT
+        image = _multiply(H, Q, watched)
+        if len(image) == count and not watched.interrupted:
+            samples = _sample(H, count, random, watched, without=Q)
+            if len(samples) > 1:
+                return "hutch++", float((Q * image).sum()), samples
+    if len(plain) < 2:
+        raise KeyboardInterrupt
+    return "hutchinson", 0.0, plain
+
+
+def _sample(
+    H: HessianOperator, count: int, random: torch.Generator, watched: Watch, without: Tensor | None = None
+) -> Tensor:
+    """gᵀ H g for so many g of random signs, or of what of them lies outside the rows of ``without``."""
+    samples = _none(H)
+    for at in range(0, count, GROUP):
+        g = _signs(min(GROUP, count - at), H.shape[0], random, H)
+        if without is not None:
+            g = g - (g @ without.mT) @ without
+        samples = torch.cat([samples, (g * _multiply(H, g, watched)).sum(1)])
+        if watched.interrupted:
+            break
+    return samples
+
+
+def _multiply(H: HessianOperator, rows: Tensor, watched: Watch) -> Tensor:
+    """H times the rows, group by group; only the first of them where it was interrupted."""
+    found = []
+    for part in rows.split(GROUP):
+        found.append(H.rows(part.to(H.dtype)).double())
+        watched.advance(len(part))
+        if watched.interrupted:
+            break
+    return torch.cat(found)
+
+
+def _none(H: HessianOperator) -> Tensor:
+    return torch.empty(0, dtype=torch.float64, device=H.device)
 
 
 def _signs(count: int, size: int, random: torch.Generator, H: HessianOperator) -> Tensor:
     signs: Tensor = 2.0 * torch.randint(0, 2, (count, size), generator=random).to(H.device, torch.float64) - 1
     return signs
-
-
-def _orthonormal(rows: Tensor) -> Tensor:
-    basis: Tensor = torch.linalg.qr(rows.mT).Q
-    return basis.mT

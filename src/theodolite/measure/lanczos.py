@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from theodolite.measure.progress import Watch
+
 Multiply = Callable[[Tensor], Tensor]  # rows (k, P) -> rows (k, P), of a symmetric matrix
 
 
@@ -85,34 +87,63 @@ def _random_row(size: int, random: torch.Generator, device: torch.device) -> Ten
 
 
 def quadrature(
-    multiply: Multiply, size: int, probes: int, steps: int, seed: int, device: torch.device
+    multiply: Multiply,
+    size: int,
+    probes: int,
+    steps: int,
+    seed: int,
+    device: torch.device,
+    watched: Watch,
+    *,
+    together: int,
 ) -> tuple[Tensor, Tensor]:
     """Nodes and weights of Gauss quadratures of the spectrum, from random directions side by side.
 
     Returns:
-        Nodes ``(probes, steps)`` ascending and weights, zero beyond where a probe's space was exhausted.
+        Nodes ``(probes, steps)`` ascending and weights, zero beyond where a probe's space was exhausted. Fewer of
+        both where it was interrupted.
     """
     steps = min(steps, size)
     random = torch.Generator().manual_seed(seed)
-    current = torch.randn(probes, size, generator=random, dtype=torch.float64).to(device)
+    parts: list[tuple[Tensor, Tensor]] = []
+    for at in range(0, probes, together):
+        count = min(together, probes - at)
+        current = torch.randn(count, size, generator=random, dtype=torch.float64).to(device)
+        tridiagonal = _tridiagonal(multiply, current, steps, watched)
+        if watched.interrupted and parts and tridiagonal.shape[1] < steps:
+            break  # whole probes are better evidence than these
+        nodes, vectors = torch.linalg.eigh(tridiagonal)
+        weights = vectors[:, 0] ** 2
+        parts.append((nodes, torch.where(weights > 1e-16, weights, 0.0)))
+        if watched.interrupted:
+            break
+    return torch.cat([nodes for nodes, _ in parts]), torch.cat([weights for _, weights in parts])
+
+
+def _tridiagonal(multiply: Multiply, current: Tensor, steps: int, watched: Watch) -> Tensor:
+    """Lanczos' matrices ``(probes, steps, steps)`` from the rows of ``current``; smaller where it was interrupted."""
+    probes, size = current.shape
     current = current / current.norm(dim=1, keepdim=True)
-    rows = current.new_zeros(probes, steps, size)
+    rows = current.new_empty(probes, steps, size)
     diagonal, beside = current.new_zeros(probes, steps), current.new_zeros(probes, steps)
     for j in range(steps):
         rows[:, j] = current
         product = multiply(current)
+        watched.advance(probes)
         diagonal[:, j] = (current * product).sum(1)
         before = product.norm(dim=1)
         known = rows[:, : j + 1]
-        for _ in range(2):  # twice is enough (Parlett)
-            product = product - ((known @ product[..., None]).mT @ known)[:, 0]
-        length = product.norm(dim=1)
+        length = before
+        for _ in range(2):  # twice is enough (Parlett); once, where nothing cancelled (Daniel and others 1976)
+            last = length
+            product = torch.baddbmm(product[:, None], (known @ product[..., None]).mT, known, alpha=-1)[:, 0]
+            length = product.norm(dim=1)
+            if bool((length >= 0.7 * last).all()):
+                break
         going = length > 1e-10 * before  # else the space is exhausted: a zero row, which adds nothing
         beside[:, j] = torch.where(going, length, 0.0)
         current = torch.where(going[:, None], product / length[:, None].clamp(min=1e-300), 0.0)
-    tridiagonal = (
-        torch.diag_embed(diagonal) + torch.diag_embed(beside[:, :-1], 1) + torch.diag_embed(beside[:, :-1], -1)
-    )
-    nodes, vectors = torch.linalg.eigh(tridiagonal)
-    weights = vectors[:, 0] ** 2
-    return nodes, torch.where(weights > 1e-16, weights, 0.0)
+        if watched.interrupted:
+            diagonal, beside = diagonal[:, : j + 1], beside[:, : j + 1]
+            break
+    return torch.diag_embed(diagonal) + torch.diag_embed(beside[:, :-1], 1) + torch.diag_embed(beside[:, :-1], -1)

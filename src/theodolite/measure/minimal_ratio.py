@@ -7,6 +7,7 @@ from torch import nn
 
 from theodolite.measure.graph import Kind
 from theodolite.measure.hessian_spectrum import hessian_spectrum
+from theodolite.measure.memory import Memory
 from theodolite.measure.objective import Data, Loss
 from theodolite.measure.results import Result
 
@@ -34,7 +35,7 @@ def minimal_ratio(
     *,
     operator: Kind = "hessian",
     parameters: str | None = None,
-    memory: int | None = None,
+    memory: Memory = None,
 ) -> MinimalRatio:
     r"""Count the signs of all eigenvalues of the exact Hessian.
 
@@ -50,7 +51,7 @@ def minimal_ratio(
         data: one ``(inputs, targets)`` pair or a re-iterable of such batches: all the loss is measured on.
         operator: ``"hessian"`` or ``"ggn"``.
         parameters: a pattern such as ``"0.*"`` that restricts the matrix to a part of the model.
-        memory: bytes it may take; None: half of what is free.
+        memory: what may be taken, as ``"2GB"`` or a number of bytes; None: half of what is free.
 
     Raises:
         TooLarge: the exact Hessian does not fit.

@@ -63,7 +63,7 @@ class Objective:
         """Each batch, on the model's device, with its share n_b / N of the samples."""
         device = next(self.model.parameters()).device
         for batch in self.data:
-            yield _to(batch, device, self.dtype), _samples(batch) / self.samples
+            yield _to(batch, device, self.dtype), samples(batch) / self.samples
 
     def outputs(self, parameters: Mapping[str, Tensor], inputs: Any) -> Any:
         """The model's outputs with these tensors in place of its own; buffers not given are copies."""
@@ -196,7 +196,8 @@ def _tensors(part: Any) -> list[Tensor]:
     return [t for p in part for t in _tensors(p)] if isinstance(part, (tuple, list)) else []
 
 
-def _samples(batch: Batch) -> int:
+def samples(batch: Batch) -> int:
+    """How many samples a batch holds."""
     tensors = _tensors(batch[1]) or _tensors(batch[0])
     return tensors[0].shape[0] if tensors and tensors[0].ndim else 1
 
@@ -226,7 +227,7 @@ def _check(data: Iterable[Any]) -> int:
         for tensor in (*inputs, *targets):
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise BadData(f"expected finite data, but batch {number} holds NaN or infinity. Clean it first.")
-        total += _samples((batch[0], batch[1]))
+        total += samples((batch[0], batch[1]))
     if total == 0:
         raise BadData("expected at least one sample, got none. Pass (inputs, targets) or batches of them.")
     return total

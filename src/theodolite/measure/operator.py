@@ -9,13 +9,17 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
 
-from theodolite.errors import BadModel, SettingError
+from theodolite.errors import BadModel, SettingError, TooLarge
 from theodolite.measure.check import explain, verify
-from theodolite.measure.graph import PRODUCTS, Kind, Product, counted
-from theodolite.measure.objective import Data, Loss, Objective, objective, untouched
+from theodolite.measure.graph import PRODUCTS, Kind, Product
+from theodolite.measure.memory import Memory, in_words, room
+from theodolite.measure.objective import Data, Loss, Objective, objective, samples, untouched
+from theodolite.measure.pieces import in_pieces
+from theodolite.measure.ways import choose
 
-SHARE = 0.5  # of the free memory, at most, for graphs
 TOGETHER = 2**25  # bytes one block may touch: small graphs gain 10-30 % by going together, large ones lose as much
+PIECE = 2**24  # bytes of one piece of a batch: beyond a core's cache products take up to twice as long
+WORK = 3  # times what is kept of one piece passes through memory while it is made or multiplied by
 
 
 class HessianOperator:
@@ -30,8 +34,10 @@ class HessianOperator:
     wanted.
 
     The gradient is computed once with its graph, and every product is one backward pass through it: 1.7 times faster
-    than both passes anew. Where the graphs of all batches do not fit ``memory``, they are made again, batch by batch,
-    for each product or block; the numbers are the same to rounding. Weights in bfloat16 or float16 are taken as the
+    than both passes anew. Plain chains of layers need no graph (:mod:`~theodolite.measure.pearlmutter`), which is
+    faster still. On a CPU large batches go in pieces that fit its cache, if the loss is seen to add up over them.
+    Where not all fits ``memory``, nothing is kept and all is made again, piece by piece, for each product or block; the
+    numbers are the same to rounding. One batch must pass through the model by itself, without a graph. Weights in bfloat16 or float16 are taken as the
     exact numbers they are and everything is computed in float32: the curvature of the loss at the rounded weights,
     not of a loss that is itself rounded (whose second derivative is noise). With ReLU or max pooling the Hessian
     exists almost everywhere, and is that of the piece the weights are on.
@@ -47,11 +53,12 @@ class HessianOperator:
         operator: ``"hessian"``, or ``"ggn"`` for the generalised Gauss-Newton matrix, positive semidefinite where
             the loss is convex in the outputs.
         parameters: a pattern such as ``"0.*"`` that restricts the matrix to a part of the model.
-        memory: bytes that kept graphs may take; None: half of what is free.
+        memory: what may be taken, as ``"2GB"`` or a number of bytes; None: half of what is free.
 
     Raises:
         NotDifferentiable: PyTorch cannot differentiate a layer twice; the message names it.
         CheckFailed: a layer's second derivative is wrong; the message names it.
+        TooLarge: not even one piece of a batch fits the memory.
         MeasurementError: model, loss or data cannot be measured; see :func:`~theodolite.measure.objective.objective`.
 
     Source: Pearlmutter 1994, "Fast exact multiplication by the Hessian"; Schraudolph 2002, "Fast curvature
@@ -64,7 +71,7 @@ class HessianOperator:
         >>> H @ torch.tensor([1.0, 0.0]).double()
         tensor([2., 4.], dtype=torch.float64)
         >>> (H @ torch.eye(2).double()).tolist(), H.path, H.check < 1e-6
-        ([[2.0, 4.0], [4.0, 8.0]], 'kept graph', True)
+        ([[2.0, 4.0], [4.0, 8.0]], 'layer by layer', True)
     """
 
     def __init__(
@@ -75,7 +82,7 @@ class HessianOperator:
         *,
         operator: Kind = "hessian",
         parameters: str | None = None,
-        memory: int | None = None,
+        memory: Memory = None,
     ) -> None:
         if operator not in PRODUCTS:
             raise SettingError(f"expected operator 'hessian' or 'ggn', got {operator!r}.")
@@ -83,11 +90,11 @@ class HessianOperator:
         self.kind: Kind = operator
         self.products = 0  # with vectors, so far; a block of k counts k
         self._point = self.objective.vector.requires_grad_()
-        self._room = free_memory(self._point.device) * SHARE if memory is None else memory
         self._kept: list[tuple[Product, float]] | None = None
         self._block = 1
+        space = room(memory, self._point.device)
         try:
-            self._keep()
+            self._keep(space)
             self.check: float = verify(self)  # relative difference of the two ways
         except RuntimeError as error:
             explain(self.objective, error)
@@ -112,7 +119,7 @@ class HessianOperator:
     @property
     def path(self) -> str:
         """How products are computed."""
-        return "kept graph" if self._kept is not None else "graph anew"
+        return self._way.anew if self._kept is None else self._way.name
 
     def __matmul__(self, vectors: Any) -> Any:
         """Multiply a vector ``(P,)`` or a block ``(P, k)``, a tensor or a NumPy array; the answer is alike."""
@@ -130,6 +137,7 @@ class HessianOperator:
     def rows(self, vectors: Tensor) -> Tensor:
         """Multiply each row of ``(k, P)``: what ``@`` does, in the layout it is computed in."""
         self.products += len(vectors)
+        vectors = vectors.to(self._point)
         total = torch.zeros_like(vectors)
         if not len(vectors):
             return total
@@ -138,10 +146,9 @@ class HessianOperator:
                 for product, share in self._kept:
                     total += share * self._apply(product, vectors)
             return total
-        make = PRODUCTS[self.kind]
         with untouched(), torch.enable_grad(), self.objective.twice_differentiable():
             for batch, share in self.objective.batches():
-                total += share * self._apply(make(self.objective, self._point, batch), vectors)
+                total += share * self._apply(self._way.make(self.objective, self._point, batch), vectors)
         return total
 
     def to_scipy(self) -> LinearOperator:
@@ -152,19 +159,40 @@ class HessianOperator:
     def __repr__(self) -> str:
         return f"HessianOperator({self.kind}, {self.shape[0]} parameters, path {self.path}, check {self.check:.1e})"
 
-    def _keep(self) -> None:
-        """Make every batch's graph, or none if they do not fit together: a shuffled loader cannot be kept in part."""
-        kept, used, largest = [], 0, 1
+    def _keep(self, space: float) -> None:
+        """Make every batch's product, or none if they do not fit together: a shuffled loader can't be kept in part."""
+        kept: list[tuple[Product, float]] | None = []
+        used, largest = 0.0, 1.0
         with untouched(), torch.enable_grad(), self.objective.twice_differentiable():
+            self._way = way = choose(self.objective, self.kind, self._point)
+            self._split(space)
+            wide = 2 if self.dtype == torch.float32 else 1  # the check goes in float64
             for batch, share in self.objective.batches():
-                with counted(self._point) as size:
-                    product = PRODUCTS[self.kind](self.objective, self._point, batch)
-                used, largest = used + size(), max(largest, size())
-                self._block = max(1, min(64, TOGETHER // largest))
-                if used > self._room:
-                    return
-                kept.append((product, share))
+                taken = samples(batch) * way.bytes
+                largest = max(largest, taken)
+                need = WORK * (wide * way.graph * samples(batch) if not used else taken)
+                used += taken
+                if need > space:
+                    raise TooLarge(
+                        f"expected memory for the graph of one batch, {in_words(need)}, got {in_words(space)} (an "
+                        "instrument keeps half of its own for vectors). Pass more, or smaller batches."
+                    )
+                if used + WORK * largest > space:
+                    kept = None
+                if kept is not None:
+                    kept.append((way.make(self.objective, self._point, batch), share))
+        spare = space - used if kept is not None else space
+        self._block = max(1, min(64, int(TOGETHER / largest), int(spare / (WORK * largest))))
         self._kept = kept
+
+    def _split(self, space: float) -> None:
+        """Take the batches in pieces where they are too large for a core's cache or the memory, and can be cut."""
+        way = self._way
+        wide = 2 if self.dtype == torch.float32 else 1
+        most = space / (WORK * max(wide * way.graph, way.bytes))
+        if self.device.type == "cpu":
+            most = min(most, PIECE / way.bytes)
+        self.objective = in_pieces(self.objective, self._point, max(1, int(most)), apart=way.name != "kept graph")
 
     def _apply(self, product: Product, vectors: Tensor) -> Tensor:
         if self._block > 1 and len(vectors) > 1:
@@ -184,14 +212,3 @@ def _in_working_precision(whole: Objective) -> Objective:
         raise BadModel(f"expected real parameters, got {kinds}. Take real and imaginary parts as parameters.")
     work = reduce(torch.promote_types, kinds, torch.float32)
     return whole if kinds == {work} else whole.to(work)
-
-
-def free_memory(device: torch.device) -> float:
-    """Bytes free on the device that graphs would be kept on."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    try:
-        with open("/proc/meminfo") as lines:
-            return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return 2.0**32

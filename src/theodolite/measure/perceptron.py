@@ -127,7 +127,7 @@ def _run(net: Perceptron, vectors: Tensor, batch: Batch) -> _Pass:
         if bias is not None:
             z += bias
         if number < len(layers) - 1:
-            a, slope, bend = _bend(net.activations[number], z)
+            a, slope, bend = bent(net.activations[number], z)
             slopes.append(slope)
             bends.append(bend)
     loss, delta, D = _outputs(net.loss, z, targets)
@@ -139,7 +139,7 @@ def _run(net: Perceptron, vectors: Tensor, batch: Batch) -> _Pass:
     return _Pass(loss, found, slopes, bends, deltas, D)
 
 
-def _bend(activation: Activation | None, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def bent(activation: Activation | None, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """φ(z), φ'(z), φ''(z)."""
     if activation is None:
         return z, torch.ones_like(z), torch.zeros_like(z)
@@ -149,7 +149,7 @@ def _bend(activation: Activation | None, z: Tensor) -> tuple[Tensor, Tensor, Ten
         return a, slope, -2 * a * slope
     with torch.enable_grad():
         z = z.detach().requires_grad_()
-        a = activation(z)
+        a = activation(z.clone())  # which may write in place
         (slope,) = torch.autograd.grad(a.sum(), z, create_graph=True)
         bend = torch.zeros_like(z)
         if slope.requires_grad:

@@ -1,0 +1,63 @@
+"""Which way a product is computed for one model, and what it takes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from theodolite.measure.graph import PRODUCTS, Kind, Product, counted
+from theodolite.measure.objective import Batch, Objective, samples
+from theodolite.measure.pearlmutter import Chain, chain_product, chained
+from theodolite.measure.pieces import pieces
+
+TRIAL = 32  # samples a way is tried on
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the product with the curvature of one batch is made, and the bytes a sample takes."""
+
+    name: str
+    anew: str  # its name where nothing is kept
+    make: Callable[[Objective, Tensor, Batch], Product]
+    bytes: float  # kept for each sample
+    graph: float  # of the same in autograd's graph, which the check builds whatever the way
+
+
+def choose(objective: Objective, kind: Kind, point: Tensor) -> Way:
+    """Layer by layer for plain chains whose product agrees with the kept graph on the first samples; else the graph."""
+    first, _ = next(objective.batches())
+    batch = pieces(first, TRIAL)[0]
+    try:
+        with counted(point) as taken:
+            graph = PRODUCTS[kind](objective, point, batch)
+    except (RuntimeError, ValueError):  # a batch that is whole only, if anything
+        batch = first
+        with counted(point) as taken:
+            graph = PRODUCTS[kind](objective, point, batch)
+    n = samples(batch)
+    kept = Way("kept graph", "graph anew", PRODUCTS[kind], max(1, taken()) / n, max(1, taken()) / n)
+    links = chained(objective)
+    if links is None:
+        return kept
+    layers = links
+
+    def make(objective: Objective, point: Tensor, batch: Batch) -> Chain:
+        return chain_product(objective, layers, kind, point, batch)
+
+    try:
+        chain = make(objective, point, batch)
+        if not _agree(chain, graph, point):
+            return kept
+    except RuntimeError:  # an input that its passes do not know
+        return kept
+    return Way("layer by layer", "layer by layer, anew", make, chain.bytes / n, kept.graph)
+
+
+def _agree(chain: Product, graph: Product, point: Tensor) -> bool:
+    """Whether a random product is the same, to the rounding of sums over P weights."""
+    v = torch.randn(len(point), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(point)
+    expected = graph(v)
+    rounding = 100 * torch.finfo(point.dtype).eps * len(point) ** 0.5
+    return bool((chain(v) - expected).norm() <= rounding * expected.norm())
