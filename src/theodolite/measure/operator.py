@@ -37,10 +37,11 @@ class HessianOperator:
     than both passes anew. Plain chains of layers need no graph (:mod:`~theodolite.measure.pearlmutter`), which is
     faster still. On a CPU large batches go in pieces that fit its cache, if the loss is seen to add up over them.
     Where not all fits ``memory``, nothing is kept and all is made again, piece by piece, for each product or block; the
-    numbers are the same to rounding. One batch must pass through the model by itself, without a graph. Weights in bfloat16 or float16 are taken as the
-    exact numbers they are and everything is computed in float32: the curvature of the loss at the rounded weights,
-    not of a loss that is itself rounded (whose second derivative is noise). With ReLU or max pooling the Hessian
-    exists almost everywhere, and is that of the piece the weights are on.
+    numbers are the same to rounding. One batch must pass through the model by itself, without a graph.
+
+    Weights in bfloat16 or float16 are taken as the exact numbers they are and everything is computed in float32: the
+    curvature of the loss at the rounded weights, not of a loss that is itself rounded (whose second derivative is
+    noise). With ReLU or max pooling the Hessian exists almost everywhere, and is that of the piece the weights are on.
 
     The matrix stays that of the weights it was made with. When made it checks itself: a product against central
     finite differences of the gradient on the first batch, in float64 where the model can, and symmetry, uᵀHv = vᵀHu,
