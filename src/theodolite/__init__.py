@@ -6,16 +6,18 @@ importing the package takes no time and no torch.
 """
 
 from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from theodolite import data, errors, measure, models, studies, survey
+    from theodolite.record import Recorder
 
-__all__ = ["data", "errors", "measure", "models", "studies", "survey"]
+__all__ = ["Recorder", "data", "errors", "measure", "models", "studies", "survey"]
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
+    if name == "Recorder":
+        return import_module("theodolite.record").Recorder
     if name in __all__:
         return import_module(f"theodolite.{name}")
     raise AttributeError(f"module 'theodolite' has no attribute '{name}'; it has {', '.join(__all__)}")

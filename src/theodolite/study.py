@@ -1,4 +1,7 @@
-"""What a survey is made of: RunSpec, one training; AnalysisSpec, one measurement beyond it; Study. Imports no torch."""
+"""What a survey is made of: RunSpec, one training; AnalysisSpec, one measurement beyond it; Study. Imports no torch.
+
+RecordingSpec stands for a training that is not a survey's: the user's own, watched by a recorder.
+"""
 
 import hashlib
 import json
@@ -115,6 +118,12 @@ class AnalysisSpec(_Spec):
 
     inputs: tuple[str, ...] = ()  # fingerprints of the runs it reads; it starts when they are done
     settings: dict[str, Any] = Field(default_factory=dict)  # all else that decides the result
+
+
+class RecordingSpec(_Spec):
+    """One training of the user's own, which no spec describes: its labels and its seed are its name."""
+
+    FOLDER = "runs"
 
 
 class Settings(_Frozen):

@@ -185,7 +185,7 @@ def status(directory: Path) -> list[dict[str, Any]]:
     """For each study planned in a folder: preset, runs and analyses done, diverged, running, failed, left, and why."""
     records.check_folder(directory)
     held = lock.is_held(directory)
-    found = ((study, records.read(directory, study.name)) for study in studies.INDEX.values())
+    found = ((study, records.read(directory, study.name)) for study in studies.READABLE.values())
     return [_status(study, record, held=held) for study, record in found if record is not None]
 
 
@@ -193,7 +193,8 @@ def _status(study: Study, record: Records, *, held: bool) -> dict[str, Any]:
     table = pd.concat([record.runs, record.analyses])
     count = table["status"].value_counts().to_dict()
     done, failed = count.get("done", 0), count.get("failed", 0)
-    running = count.get("running", 0) if held else 0  # else they were interrupted
+    surveyed = count.get("running", 0) if held else 0  # else they were interrupted
+    running = surveyed if study.name in studies.INDEX else record.recording()
     errors = table[table["status"] == "failed"]
     return {
         "study": study.name,
@@ -277,7 +278,8 @@ def _held(directory: Path) -> Iterator[None]:
 
 def _read(directory: Path) -> list[tuple[Study, Records]]:
     records.check_folder(directory)
-    found = [(study, record) for study in studies.INDEX.values() if (record := records.read(directory, study.name))]
+    read = ((study, records.read(directory, study.name)) for study in studies.READABLE.values())
+    found = [(study, record) for study, record in read if record is not None]
     found = [(study, record) for study, record in found if record.environment()]  # something of it is finished
     if not found:
         raise StoreError(f"expected finished runs, but {directory} holds none. Run `theodolite survey` first.")

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from theodolite.store import files
-from theodolite.study import AnalysisSpec, RunSpec
+from theodolite.study import AnalysisSpec, RecordingSpec, RunSpec
 
 LARGEST = 1 << 30  # bytes of a JSON file: the plan of a million runs has 200 MB
 
-Spec = RunSpec | AnalysisSpec
+Spec = RunSpec | AnalysisSpec | RecordingSpec
 Count = Annotated[int, Field(ge=0, lt=1 << 63)]
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]  # never a path
@@ -53,17 +53,24 @@ class Facts(BaseModel):
     device: str = ""
     processor: str = ""
     versions: dict[str, str] = {}
+    parameters: Count = 0  # of a recording, whose spec does not say
 
 
 class Status(_Sealed):
-    """How far a run or an analysis is; ``running`` in a folder that no survey holds: it was interrupted."""
+    """How far a run or an analysis is; ``running`` in a folder that nobody holds: it was interrupted."""
 
     fingerprint: Fingerprint  # whose it is: a folder that was renamed, or copied over another, is noticed
     state: Literal["running", "done", "failed"]
     error: str = ""  # why it failed
+    partial: bool = False  # running, and what is there may be read: each file is whole, but none is the last
     converged_epoch: Count | None = None  # first epoch at the convergence; None: not within its epochs
     diverged_epoch: Count | None = None  # epoch at which the loss became NaN or infinite
     files: dict[FileName, str] = {}  # checksum of every other file of the record
+
+    @property
+    def readable(self) -> bool:
+        """Whether tables may be made of it."""
+        return self.state == "done" or self.partial
 
 
 class Planned(_Frozen):

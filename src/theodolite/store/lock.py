@@ -1,4 +1,4 @@
-"""One survey at a time writes into a results folder. The kernel lets go of the lock when its process dies."""
+"""One survey at a time writes into a results folder, one recorder into a record; the kernel lets go when it dies."""
 
 import fcntl
 import os
@@ -15,15 +15,15 @@ PATIENCE = 1.0  # seconds: whoever asks whether the folder is held (`is_held`) h
 
 
 @contextmanager
-def hold(directory: Path) -> Iterator[None]:
-    """Hold the folder while the block runs.
+def hold(directory: Path, *, patience: float = PATIENCE) -> Iterator[None]:
+    """Hold the folder while the block runs; wait for it so many seconds.
 
     Raises:
         StoreError: another survey holds it, or it may not be written.
     """
     lock = filelock.FileLock(directory / LOCK, thread_local=False)
     try:
-        lock.acquire(timeout=PATIENCE, poll_interval=0.02)
+        lock.acquire(timeout=patience, poll_interval=0.02)
     except filelock.Timeout:
         raise StoreError(
             f"another survey is writing into {directory}. Wait for it, stop it, or choose another folder with --out."

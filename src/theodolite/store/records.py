@@ -22,15 +22,16 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from theodolite.errors import RecordCorrupt
-from theodolite.store import files
+from theodolite.store import files, lock
 from theodolite.store import tables as parquet
 from theodolite.store.folder import check_folder, claim_folder
 from theodolite.store.forms import LARGEST, Facts, Plan, Planned, Spec, Status, as_json, first_line
-from theodolite.study import AnalysisSpec, RunSpec
+from theodolite.study import AnalysisSpec, RecordingSpec, RunSpec
 
 __all__ = [
-    "Plan", "Planned", "Records", "Spec", "Status", "check_folder", "claim_folder", "finished", "folder_of", "read",
-    "read_file", "read_plan", "read_spec", "read_status", "write", "write_failure", "write_plan", "write_start",
+    "Plan", "Planned", "Records", "Spec", "Status", "add_to_plan", "check_folder", "claim_folder", "finished",
+    "folder_of", "read", "read_file", "read_plan", "read_spec", "read_status", "write", "write_failure", "write_part",
+    "write_plan", "write_start",
 ]  # fmt: skip
 
 PLAN = "plan.json"
@@ -64,6 +65,14 @@ def read_plan(directory: Path, study: str) -> Plan | None:
     return plan
 
 
+def add_to_plan(directory: Path, spec: RecordingSpec, *, command: str, settings: Mapping[str, Any]) -> None:
+    """Put a recording into its study's plan, which grows by one with every recording. The caller holds a lock."""
+    known = read_plan(directory, spec.study)
+    others = [item for item in known.runs if item.fingerprint != spec.fingerprint()] if known else []
+    runs = (*others, Planned.of(spec))
+    write_plan(directory, Plan(study=spec.study, preset="none", settings=dict(settings), command=command, runs=runs))
+
+
 def write(
     directory: Path,
     spec: Spec,
@@ -71,6 +80,7 @@ def write(
     tables: Mapping[str, pd.DataFrame],
     environment: Mapping[str, Any],
     blobs: Mapping[str, bytes] | None = None,
+    written: Mapping[str, str] | None = None,
     converged_epoch: int | None = None,
     diverged_epoch: int | None = None,
 ) -> None:
@@ -82,10 +92,38 @@ def write(
         tables: by name; each becomes ``<name>.parquet``, or a CSV file where the name ends in ``.csv``.
         environment: versions, device, wall seconds, peak memory: kept beside the spec.
         blobs: other files by name, as bytes (weights).
+        written: checksums of files that are there already, by name.
         converged_epoch: see :class:`Status`.
         diverged_epoch: see :class:`Status`.
     """
-    content = dict(blobs or {})
+    sums = {**(written or {}), **_write_content(directory, spec, tables, environment, blobs or {})}
+    ordered = dict(sorted(sums.items()))
+    _write_status(
+        directory, spec, state="done", converged_epoch=converged_epoch, diverged_epoch=diverged_epoch, files=ordered
+    )
+
+
+def write_part(
+    directory: Path, spec: RecordingSpec, *, tables: Mapping[str, pd.DataFrame], environment: Mapping[str, Any]
+) -> None:
+    """Record what a recording has so far; each time in place of the last.
+
+    Every file is whole whenever the writer is killed. Two of them may then be of different moments, which harms
+    nobody: their rows say of which step they are. So there are no checksums, which would have to change with them.
+    """
+    _write_content(directory, spec, tables, environment, {})
+    _write_status(directory, spec, state="running", partial=True)
+
+
+def _write_content(
+    directory: Path,
+    spec: Spec,
+    tables: Mapping[str, pd.DataFrame],
+    environment: Mapping[str, Any],
+    blobs: Mapping[str, bytes],
+) -> dict[str, str]:
+    """Write all of a record but its status; the checksum of each file by its name."""
+    content = dict(blobs)
     content["spec.json"] = as_json({"spec": spec.model_dump(mode="json"), "seed": spec.seed, **environment})
     for name, table in tables.items():
         if name.endswith(".csv"):
@@ -95,10 +133,7 @@ def write(
     folder = folder_of(directory, spec)
     for name, data in content.items():
         files.write(folder / name, data)
-    sums = {name: files.checksum(data) for name, data in sorted(content.items())}
-    _write_status(
-        directory, spec, state="done", converged_epoch=converged_epoch, diverged_epoch=diverged_epoch, files=sums
-    )
+    return {name: files.checksum(data) for name, data in content.items()}
 
 
 def write_start(directory: Path, spec: Spec) -> None:
@@ -148,6 +183,8 @@ def read_file(path: Path) -> bytes:
         content = files.read(path)
     except OSError as error:
         raise RecordCorrupt(f"{path} cannot be read ({first_line(error)}). {REDO}") from None
+    if status is not None and status.partial:
+        return content
     if status is None or status.files.get(path.name) != files.checksum(content):
         raise RecordCorrupt(f"{path} is not what was written (its checksum differs). {REDO}")
     return content
@@ -198,7 +235,7 @@ class Records:
         return self.runs[self.runs["status"] == "done"].reset_index(drop=True)
 
     def table(self, name: str) -> pd.DataFrame:
-        """One table of all done runs, with fingerprint, seed and label columns in front.
+        """One table of all runs that are done or may be read so far, with fingerprint, seed and label columns in front.
 
         Raises:
             RecordCorrupt: a file is missing or is not what was written; it names the file.
@@ -222,13 +259,25 @@ class Records:
             yield read_spec(self._folder("runs", name))
 
     def environment(self) -> dict[str, Any]:
-        """Versions, device and machine of the first finished run or analysis, as its ``spec.json`` holds them."""
+        """Versions, device and machine of the first run or analysis to be read, as its ``spec.json`` holds them."""
         for kind, planned in (("runs", self.plan.runs), ("analyses", self.plan.analyses)):
             for item in planned:
                 status = read_status(self._folder(kind, item.fingerprint))
-                if status is not None and status.state == "done":
+                if status is not None and status.readable:
                     return _facts(self._folder(kind, item.fingerprint)).model_dump()
         return {}
+
+    def readable(self) -> Iterable[tuple[Planned, Path]]:
+        """The runs that are done or may be read so far, each with its folder."""
+        for item in self.plan.runs:
+            folder = self._folder("runs", item.fingerprint)
+            status = read_status(folder)
+            if status is not None and status.readable:
+                yield item, folder
+
+    def recording(self) -> int:
+        """How many recordings are under way: each holds its own folder."""
+        return sum(lock.is_held(self._folder("runs", item.fingerprint)) for item in self.plan.runs)
 
     def _folder(self, kind: str, fingerprint: str) -> Path:
         return self.directory / self.plan.study / kind / fingerprint
@@ -242,9 +291,8 @@ class Records:
         parts, labels = [], []
         for item in planned:
             folder = self._folder(kind, item.fingerprint)
-            status = read_status(folder)
-            if status is not None and status.state == "done" and f"{name}.parquet" in status.files:
-                path = folder / f"{name}.parquet"
+            path = folder / f"{name}.parquet"
+            if _holds(path):
                 part = parquet.from_bytes(read_file(path), path, REDO)
                 parts.append(part)
                 labels += [{"fingerprint": item.fingerprint, "seed": item.seed, **item.labels}] * part.num_rows
@@ -275,6 +323,8 @@ class Records:
         row |= {"status": "done", "wall_seconds": facts.wall_seconds}
         if folder.parent.name == AnalysisSpec.FOLDER:
             return row
+        if "training" not in facts.spec:  # a recording: what it watched is described by its facts alone
+            return {**row, "parameters": facts.parameters}
         spec = _spec(folder, facts)
         return {
             **row,
@@ -286,6 +336,14 @@ class Records:
             "layers": spec.model.layers,
             "shape": spec.model.shape,
         }
+
+
+def _holds(path: Path) -> bool:
+    """Whether a record has this file, and may be read."""
+    status = read_status(path.parent)
+    if status is None or not status.readable:
+        return False
+    return path.name in status.files or (status.partial and path.exists())
 
 
 def _write_status(directory: Path, spec: Spec, **fields: Any) -> None:

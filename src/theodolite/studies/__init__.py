@@ -13,6 +13,7 @@ from theodolite.studies import (
     image_classification,
     interpolation,
     random_labels,
+    recorder,
     sensitivity,
     simulate_function,
     weight_trajectory,
@@ -33,6 +34,8 @@ INDEX: dict[str, Study] = {
         error_surface.STUDY,
     )
 }
+
+READABLE: dict[str, Study] = {**INDEX, recorder.STUDY.name: recorder.STUDY}  # what a results folder may hold
 
 
 def get(name: str) -> Study:

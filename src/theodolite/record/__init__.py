@@ -1,0 +1,10 @@
+"""Instruments inside a training of the user's own: when they measure, what they leave behind, and nothing else changed.
+
+``recorder.py`` is what a user sees; the other files are its parts.
+"""
+
+from theodolite.record.instruments import NAMES
+from theodolite.record.log import Measurement, Sink, read_snapshots
+from theodolite.record.recorder import Recorder, RecorderWarning
+
+__all__ = ["NAMES", "Measurement", "Recorder", "RecorderWarning", "Sink", "read_snapshots"]

@@ -1,0 +1,104 @@
+"""The fixed set of samples that a recorder measures on, read once, without a trace in the user's own loader."""
+
+import copy
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from theodolite.errors import BadData, SettingError
+from theodolite.measure.objective import Batch, Data, untouched
+
+LIMIT = 2 * 2**30  # bytes of a set that is read into memory
+
+
+def fixed(data: Data, samples: int | None = None, limit: int = LIMIT) -> Data:
+    """The same batches whenever they are read, however the loader shuffles or augments.
+
+    A pair or a list of batches stays as it is. Anything else is read once, now: the random state, and that of the
+    loader's own generators, are put back, and workers that live as long as the loader are left alone.
+
+    Args:
+        data: one ``(inputs, targets)`` pair or an iterable of such batches.
+        samples: read until there are so many; None: all.
+        limit: bytes beyond which reading stops with an error.
+
+    Raises:
+        SettingError: more than ``limit`` bytes, or ``samples`` with data that is in memory already.
+        BadData: an iterator, which gives its batches once only, to us or to the training.
+    """
+    if isinstance(data, (tuple, list)):
+        if samples is not None:
+            raise SettingError("expected samples together with a loader, got data in memory. Pass a part of it.")
+        return data
+    if hasattr(data, "__next__"):
+        raise BadData(
+            "expected data that can be read more than once, got an iterator. Pass a pair, a list of batches or a "
+            "DataLoader."
+        )
+    with _unmoved(data), untouched():
+        return list(_read(_own(data), samples, limit))
+
+
+def _read(data: Iterable[Batch], samples: int | None, limit: int) -> Iterator[Batch]:
+    count = held = 0
+    for batch in data:
+        tensors = list(_tensors(batch))
+        held += sum(t.numel() * t.element_size() for t in tensors)
+        if held > limit:
+            raise SettingError(
+                f"expected a probe set of at most {limit / 2**30:.3g} GiB, got more. Pass samples=, or a part of the "
+                "data: a few thousand samples show a loss surface well."
+            )
+        yield batch
+        count += tensors[0].shape[0] if tensors and tensors[0].ndim else 1
+        if samples is not None and count >= samples:
+            return
+
+
+def _tensors(part: Any) -> Iterator[Tensor]:
+    if isinstance(part, Tensor):
+        yield part
+    elif isinstance(part, (tuple, list, dict)):
+        for inner in part.values() if isinstance(part, dict) else part:
+            yield from _tensors(inner)
+
+
+def _own(data: Iterable[Batch]) -> Iterable[Batch]:
+    """A loader without the workers of the user's: reading it would move them on, or restart them under a loop."""
+    if not isinstance(data, DataLoader):
+        return data
+    own = copy.copy(data)
+    own._iterator = None
+    return own
+
+
+@contextmanager
+def _unmoved(data: Any) -> Iterator[None]:
+    """Put back the states of the generators that a loader draws its order from."""
+    found: dict[int, torch.Generator] = {}
+    for part in _parts(data):
+        generator = getattr(part, "generator", None)
+        if isinstance(generator, torch.Generator):
+            found[id(generator)] = generator
+    states = [(generator, generator.get_state()) for generator in found.values()]
+    try:
+        yield
+    finally:
+        for generator, state in states:
+            generator.set_state(state)
+
+
+def _parts(loader: Any) -> Iterator[Any]:
+    """A loader, its samplers, and what those wrap."""
+    waiting, seen = [loader], set()
+    while waiting:
+        part = waiting.pop()
+        if part is None or id(part) in seen:
+            continue
+        seen.add(id(part))
+        yield part
+        waiting += [getattr(part, name, None) for name in ("sampler", "batch_sampler")]
