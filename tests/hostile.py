@@ -95,8 +95,8 @@ def main(directory: Path, seed: int, count: int) -> None:
         (folder / "status.json").write_bytes(originals["status.json"])
         forge(folder, "spec.json", changed_json(originals["spec.json"], draw))
         try:
-            _ = records.Records(directory, plan).runs
-            list(records.Records(directory, plan).specs())
+            reader._row(folder, plan.runs[0])
+            records.read_spec(folder)
         finally:
             (folder / "spec.json").write_bytes(originals["spec.json"])
             (folder / "status.json").write_bytes(originals["status.json"])

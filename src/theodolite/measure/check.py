@@ -21,7 +21,7 @@ from torch.func import functional_call
 
 from theodolite.errors import CheckFailed, NotDifferentiable
 from theodolite.measure.graph import PRODUCTS, Kind, flat
-from theodolite.measure.objective import Batch, Objective, untouched
+from theodolite.measure.objective import Batch, Objective, check_finite, untouched
 
 if TYPE_CHECKING:
     from theodolite.measure.operator import HessianOperator
@@ -41,7 +41,9 @@ def verify(operator: "HessianOperator") -> float:
     pair = torch.randn(2, operator.shape[0], generator=random, dtype=torch.float64).to(operator.device)
     pair /= pair.norm(dim=1, keepdim=True)
     u, v = pair.to(operator.dtype)
-    Hu, Hv = operator.rows(torch.stack([u, v]))
+    products = operator.rows(torch.stack([u, v]))
+    check_finite("a product of the matrix", products)
+    Hu, Hv = products
     gap = float((u.double() @ Hv.double() - v.double() @ Hu.double()).abs())
     with untouched(), torch.enable_grad():
         error = _first_batch(operator, v, u)

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch.func import functional_call, vmap
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.conv import _ConvNd
 
-from theodolite.measure.objective import Objective, untouched
+from theodolite.measure.objective import Objective, check_finite, untouched
 
 # Points times samples that go together: on a CPU what its cache holds (from 100 to 2,000 samples of an MLP within
 # 10 % of the best; four times as much costs up to 50 %), elsewhere enough to hide the cost of starting a kernel.
@@ -27,6 +27,16 @@ class Values:
 
     loss: Tensor  # (K,) float64, on the CPU
     accuracy: Tensor  # (K,) float64, share of samples; NaN where targets are not classes
+
+    def checked(self) -> Self:
+        """The same, if the loss is finite anywhere: far from its data a network may overflow, but not everywhere.
+
+        Raises:
+            BadLoss: it is finite at no point.
+        """
+        if not torch.isfinite(self.loss).any():
+            check_finite("the loss of at least one point", self.loss)
+        return self
 
 
 def evaluate(objective: Objective, basis: Basis, weights: Tensor) -> Values:

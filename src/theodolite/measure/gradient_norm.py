@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import BadLoss
-from theodolite.measure.objective import Data, Loss, Objective, objective, untouched
+from theodolite.measure.objective import Data, Loss, Objective, check_finite, objective, untouched
 from theodolite.measure.results import Result
 
 
@@ -47,6 +47,9 @@ def gradient_norm(model: nn.Module, loss: Loss, data: Data, *, parameters: str |
     """
     whole = objective(model, loss, data, parameters=parameters)
     value, gradient = loss_and_gradient(whole)
+    check_finite("the loss", value)
+    for name, part in gradient.items():
+        check_finite(f"the gradient of '{name}'", part)
     norms = {name: float(g.double().norm()) for name, g in gradient.items()}
     return GradientNorm(sum(n * n for n in norms.values()) ** 0.5, value, norms, whole.samples)
 

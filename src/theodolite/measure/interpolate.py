@@ -98,13 +98,13 @@ def along(
     between = torch.stack([1 - positions.clamp(0, 1), positions.clamp(0, 1)], 1)
     buffers = {name: tensor[[0, -1]] for name, tensor in buffers.items()}
     if renewal is None:
-        return evaluate(whole, *side_by_side(parameters, weights, buffers, between))
+        return evaluate(whole, *side_by_side(parameters, weights, buffers, between)).checked()
     parts = []
     for row, at in zip(weights, between, strict=True):
         state = {n: mix(row, t) for n, t in parameters.items()} | {n: mix(at, t) for n, t in buffers.items()}
         new = renewed(renewal, state)
         parts.append(evaluate(whole, {n: t[None] for n, t in new.items()}, torch.ones(1, 1)))
-    return Values(torch.cat([p.loss for p in parts]), torch.cat([p.accuracy for p in parts]))
+    return Values(torch.cat([p.loss for p in parts]), torch.cat([p.accuracy for p in parts])).checked()
 
 
 def side_by_side(first: Basis, weights: Tensor, second: Basis, others: Tensor) -> tuple[Basis, Tensor]:

@@ -184,6 +184,15 @@ def _everywhere(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Te
     return places
 
 
+def check_finite(what: str, value: Tensor | float) -> None:
+    """Raise BadLoss where a number summed over all batches is none: the first batch alone was checked beforehand."""
+    if not bool(torch.isfinite(torch.as_tensor(value)).all()):
+        raise BadLoss(
+            f"expected {what} to be finite over all batches, got NaN or infinity. Check the data and the loss batch by "
+            "batch; where numbers are too large for the model's precision, call model.double()."
+        )
+
+
 def _is_pair(data: Any) -> bool:
     return isinstance(data, (tuple, list)) and len(data) == 2 and isinstance(data[1], Tensor)
 

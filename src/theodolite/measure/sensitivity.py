@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import BadData, BadLoss
-from theodolite.measure.objective import Batch, Data, Loss, Objective, objective, untouched
+from theodolite.measure.objective import Batch, Data, Loss, Objective, check_finite, objective, untouched
 from theodolite.measure.results import Result
 
 
@@ -69,6 +69,7 @@ def sensitivity(model: nn.Module, loss: Loss, data: Data, *, per_sample: bool = 
                 _check_own(whole, batch, gradients, size)
             rows = torch.stack([(size * g.double()).flatten(1).norm(dim=1) for g in gradients])
             norms.append(rows.norm(dim=0).cpu())
+    check_finite("the derivative of the loss by its inputs", squares)
     own = torch.cat(norms) if per_sample else None
     nan = float("nan")
     return Sensitivity(

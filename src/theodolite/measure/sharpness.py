@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from theodolite.errors import BadLoss, BadModel, SettingError
 from theodolite.measure.gradient_norm import loss_and_gradient
-from theodolite.measure.objective import Data, Loss, Objective, objective, untouched
+from theodolite.measure.objective import Data, Loss, Objective, check_finite, objective, untouched
 from theodolite.measure.results import Result
 
 Method = Literal["keskar", "sam"]
@@ -95,7 +95,9 @@ def sharpness(
 
 def _sam(whole: Objective, rho: float) -> Sharpness:
     before, gradient = loss_and_gradient(whole)
+    check_finite("the loss", before)
     length = sum(float(g.double().pow(2).sum()) for g in gradient.values()) ** 0.5
+    check_finite("the gradient", length)
     if length == 0:
         raise BadModel(
             "expected a gradient to step along, but it is exactly zero here. Use method='keskar', which needs none."
@@ -126,6 +128,7 @@ def _keskar(whole: Objective, epsilon: float, starts: int, iterations: int, seed
     sides = epsilon * (centre.abs() + 1)
     _moved(centre, sides)
     base = _loss(whole, whole.unflatten(centre))
+    check_finite("the loss", base)
     if base <= -1:
         raise BadLoss(
             f"expected a loss above -1, which Keskar's measure divides by 1 plus, got {base}. Use method='sam', or "

@@ -90,7 +90,8 @@ def surface(
     }
     grid = torch.cartesian_prod(up, across).flip(1)
     places = torch.cat([grid, plane.coordinates])
-    values = evaluate(whole, basis, torch.cat([torch.ones(len(places), 1, dtype=torch.float64), places], 1))
+    weights = torch.cat([torch.ones(len(places), 1, dtype=torch.float64), places], 1)
+    values = evaluate(whole, basis, weights).checked()
     shape, cells = (len(up), len(across)), len(grid)
     true = torch.zeros(0, dtype=torch.float64)
     if plane.points:

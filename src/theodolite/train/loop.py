@@ -10,6 +10,7 @@ from theodolite.errors import SettingError
 from theodolite.study import Training
 from theodolite.train.augment import augmented
 from theodolite.train.data import Split, TrainingData
+from theodolite.train.fit import check
 from theodolite.train.outcome import DTYPES, Outcome, Record, Score, Weights, evaluates, snaps
 from theodolite.train.schedule import factor
 
@@ -45,7 +46,7 @@ def train(
         on_epoch: told ``(epoch, samples trained on so far)`` after each epoch.
 
     Raises:
-        SettingError: augmentation of what is no image.
+        SettingError: augmentation of what is no image; or data, loss and network do not fit together.
 
     Example:
         >>> from theodolite.models import mlp
@@ -64,6 +65,7 @@ def train(
     # Autocast would round the same inputs to the same numbers, batch by batch.
     rounded = torch.bfloat16 if training.autocast else dtype
     data = _each(data, lambda inputs: inputs.to(rounded, memory_format=layout))
+    _check_fit(model, data, training, flatten)
     loss = LOSSES[training.loss]
     optimizer = _optimizer(model.parameters(), training)
     order = torch.Generator().manual_seed(order_seed)
@@ -137,6 +139,14 @@ def _check(data: TrainingData, training: Training) -> None:
             "expected images (N, channels, height, width) to crop and mirror, got inputs of shape "
             f"{tuple(data.train.inputs.shape)}. Leave augment off for this data."
         )
+
+
+@torch.inference_mode()
+def _check_fit(model: nn.Module, data: TrainingData, training: Training, flatten: bool) -> None:
+    """Any module may come here: how many outputs it has, its answer to the first sample tells."""
+    outputs = _outputs(model.eval(), data.train.inputs[:1], training, flatten).shape[-1] if len(data.train) else 0
+    for name, split in (("training", data.train), ("test", data.test)):
+        check(name, split, training.loss, outputs)
 
 
 def _optimizer(parameters: Iterable[nn.Parameter], training: Training) -> torch.optim.Optimizer:

@@ -16,6 +16,7 @@ from theodolite.models import build
 from theodolite.models.description import MLP
 from theodolite.study import Training
 from theodolite.train.data import TrainingData
+from theodolite.train.fit import check
 from theodolite.train.optimizers import StackOptimizer
 from theodolite.train.outcome import DTYPES, Outcome, Record, evaluates, snaps
 from theodolite.train.passes import working_set
@@ -172,7 +173,7 @@ def _one_arithmetic() -> Iterator[None]:
 
 
 def _check(architecture: MLP, data: TrainingData, training: Training, replicas: Sequence[Replica]) -> None:
-    """Whether data, loss and architecture fit together; an index out of range would end the process on a GPU."""
+    """Whether data, loss and architecture fit together."""
     if training.autocast or training.augment:
         raise SettingError(
             "expected a training in one precision on the data as they are, got autocast or augment. "
@@ -180,33 +181,10 @@ def _check(architecture: MLP, data: TrainingData, training: Training, replicas: 
         )
     own = [replica.train_targets for replica in replicas if replica.train_targets is not None]
     for name, split, several in (("training", data.train, own), ("test", data.test, [])):
-        if len(split) == 0:
-            raise SettingError(f"expected at least one {name} sample, got none. Pass more data.")
+        check(name, split, training.loss, architecture.outputs, several)
         width = split.inputs[0].numel()
         if width != architecture.inputs:
             raise SettingError(
                 f"expected {name} inputs of {architecture.inputs} numbers, as the network takes, got {width}. "
                 f"Pass an MLP with inputs={width}."
             )
-        for targets in (split.targets, *several):
-            _check_targets(name, targets, len(split), architecture.outputs, training.loss)
-
-
-def _check_targets(name: str, targets: Tensor, samples: int, outputs: int, loss: str) -> None:
-    shape = tuple(targets.shape)
-    if loss == "mse":
-        if not targets.is_floating_point() or shape != (samples, outputs):
-            raise SettingError(
-                f"expected {name} targets of shape {(samples, outputs)} for the loss 'mse', got {targets.dtype} of "
-                f"shape {shape}. Use 'cross_entropy' for classes, or an MLP with as many outputs."
-            )
-    elif targets.is_floating_point() or shape != (samples,):
-        raise SettingError(
-            f"expected {name} targets of shape {(samples,)} with a class each for the loss 'cross_entropy', got "
-            f"{targets.dtype} of shape {shape}. Use 'mse' for numbers."
-        )
-    elif not 0 <= int(targets.min()) <= int(targets.max()) < outputs:
-        raise SettingError(
-            f"expected {name} classes from 0 to {outputs - 1}, one an output, got {int(targets.min())} to "
-            f"{int(targets.max())}. Pass an MLP with more outputs."
-        )
