@@ -1,11 +1,12 @@
 """The command line: parses, calls the library, prints; nothing else."""
 
+import inspect
 import json
 import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,6 +64,37 @@ Folder = Annotated[Path, typer.Argument(help="A results folder.", show_default=F
 Names = Annotated[
     list[str], typer.Argument(help="Studies, as `theodolite list` shows them.", autocompletion=_complete_study)
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `run` and `survey` can be told."""
+
+    preset: Preset = "quick"
+    seeds: Seeds = None
+    engine: Engine = "local"
+    address: Address = None
+    jobs: Jobs = None
+    device: Device = "cpu"
+    set_: Set = None
+    out: Out = None
+    data_dir: DataDir = None
+    dry_run: DryRun = False
+
+
+def _with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with each field of :class:`Options` as an option of its own, in place of ``options``."""
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "options"]
+    fields = inspect.signature(Options).parameters
+
+    def flat(**given: Any) -> None:
+        options = Options(**{name: given.pop(name) for name in fields})
+        command(**given, options=options)
+
+    flat.__name__, flat.__doc__ = command.__name__, command.__doc__
+    flat.__annotations__ = {p.name: p.annotation for p in (*own, *fields.values())}
+    flat.__signature__ = inspect.Signature([*own, *fields.values()])  # type: ignore[attr-defined]
+    return flat
 
 
 def _version(wanted: bool) -> None:
@@ -137,38 +169,17 @@ def data(
 
 
 @app.command()
-def run(
-    studies: Names,
-    preset: Preset = "quick",
-    seeds: Seeds = None,
-    engine: Engine = "local",
-    address: Address = None,
-    jobs: Jobs = None,
-    device: Device = "cpu",
-    set_: Set = None,
-    out: Out = None,
-    data_dir: DataDir = None,
-    dry_run: DryRun = False,
-) -> None:
+@_with_options
+def run(studies: Names, options: Options) -> None:
     """Run studies, and build their tables, figures, claims and page."""
-    _survey(studies, preset, seeds, engine, address, jobs, device, set_ or [], out, data_dir, dry_run=dry_run)
+    _survey(studies, options)
 
 
 @app.command()
-def survey(
-    preset: Preset = "quick",
-    seeds: Seeds = None,
-    engine: Engine = "local",
-    address: Address = None,
-    jobs: Jobs = None,
-    device: Device = "cpu",
-    set_: Set = None,
-    out: Out = None,
-    data_dir: DataDir = None,
-    dry_run: DryRun = False,
-) -> None:
+@_with_options
+def survey(options: Options) -> None:
     """Run all studies, then build the report."""
-    _survey([], preset, seeds, engine, address, jobs, device, set_ or [], out, data_dir, dry_run=dry_run)
+    _survey([], options)
 
 
 @app.command()
@@ -245,30 +256,17 @@ def main() -> None:
         raise SystemExit(WRONG_USE) from None
 
 
-def _survey(
-    names: Sequence[str],
-    preset: str,
-    seeds: int | None,
-    engine: str,
-    address: str | None,
-    jobs: int | None,
-    device: str,
-    overrides: Sequence[str],
-    folder: Path | None,
-    data_dir: Path | None,
-    *,
-    dry_run: bool,
-) -> None:
+def _survey(names: Sequence[str], options: Options) -> None:
     from theodolite import survey
 
-    if engine not in ENGINES:
-        raise UnknownName("engine", engine, ENGINES)
-    if data_dir is not None:
-        os.environ["THEODOLITE_DATA"] = str(data_dir)
-    prepared = survey.prepare(names, preset, seeds=seeds, overrides=overrides)
-    directory = folder or Path("results") / preset
-    if dry_run:
-        workers = jobs or os.cpu_count() or 1
+    if options.engine not in ENGINES:
+        raise UnknownName("engine", options.engine, ENGINES)
+    if options.data_dir is not None:
+        os.environ["THEODOLITE_DATA"] = str(options.data_dir)
+    prepared = survey.prepare(names, options.preset, seeds=options.seeds, overrides=options.set_ or ())
+    directory = options.out or Path("results") / options.preset
+    if options.dry_run:
+        workers = options.jobs or os.cpu_count() or 1
         rows = survey.estimate(prepared, directory, workers=workers)
         title = f"To be done in {directory}, by {workers} workers; seconds as measured elsewhere"
         console.show(console.table(title, rows, ["study", "runs", "analyses", "left", "seconds", "MB"]))
@@ -276,7 +274,13 @@ def _survey(
     command = shlex.join(["theodolite", *sys.argv[1:]])
     _fetch(prepared)
     updates = survey.run(
-        prepared, directory, workers=jobs, device=device, engine=engine, address=address, command=command
+        prepared,
+        directory,
+        workers=options.jobs,
+        device=options.device,
+        engine=options.engine,
+        address=options.address,
+        command=command,
     )
     try:
         failed = console.watch(updates)

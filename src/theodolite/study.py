@@ -132,6 +132,11 @@ class Settings(_Frozen):
     seeds: PositiveInt
 
 
+def nothing(spec: RunSpec, outcome: Any) -> Mapping[str, Any]:
+    """What a study measures of one network unless it says so: nothing beyond the metrics of the training."""
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Study:
     """One experiment of the report: what to train, what to measure, its claims, its tables and figures."""
@@ -142,11 +147,11 @@ class Study:
     source: str  # what of the report it redoes: "Figures 1 and 2, Table 1"
     presets: Mapping[str, Settings]  # smoke, quick, full
     expand: Callable[[Any], Iterable[RunSpec]]  # Settings -> runs
-    measure: Callable[[RunSpec, Any], Mapping[str, Any]]  # in the worker: spec, Outcome -> DataFrames by name
     tables: Callable[["Records"], Sequence["Table"]]
     figures: Callable[["Records"], Sequence["Figure"]]
     claims: Sequence["Claim"]
     not_shown: str  # what this study does not show, said on the page
     seconds: Mapping[str, float]  # smoke and quick, measured: wall time on two cores (docs/performance.md)
+    measure: Callable[[RunSpec, Any], Mapping[str, Any]] = nothing  # in the worker: spec, Outcome -> DataFrames by name
     analyses: Callable[[Any], Iterable[AnalysisSpec]] = lambda settings: ()  # Settings -> measurements beyond the runs
     analyse: Callable[[AnalysisSpec, Sequence[Any]], Mapping[str, Any]] | None = None  # in the worker: spec, its inputs

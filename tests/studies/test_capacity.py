@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from theodolite import data
-from theodolite.studies.capacity import CLEAN, NOISY, PRESETS, STUDY, Capacity, interpolation_threshold
+from theodolite.studies.capacity import PRESETS, STUDY, Capacity
+from theodolite.studies.capacity_findings import CLEAN, NOISY, interpolation_threshold
 
 SIZES = (1, 2, 4, 8, 16, 32)
 

@@ -14,20 +14,19 @@ from theodolite.claims import judge
 from theodolite.runs import Trained
 from theodolite.store import records
 from theodolite.store.records import Plan, Planned
-from theodolite.studies.error_surface import (
+from theodolite.studies.error_surface import PRESETS, STUDY
+from theodolite.studies.error_surface_findings import (
     CURVE,
     LARGE,
     LINE,
     MINIMA,
     PATH,
-    PRESETS,
     RANDOM,
     RISE,
     SMALL,
     STOPPED,
-    STUDY,
     WIDTH,
-    _radius,
+    radius,
 )
 
 CLAIMS = {claim.id: claim for claim in STUDY.claims}
@@ -112,12 +111,12 @@ def test_four_times_as_steep_is_half_as_wide(tmp_path):
 def test_the_radius_is_where_the_mean_over_directions_has_risen_by_the_amount_fixed_beforehand():
     table = pd.concat([bowls(s).assign(seed=seed) for seed, s in enumerate((1.0, 2.0))])
     expected = [math.sqrt(RISE / s) for s in (1.0, 2.0)]
-    np.testing.assert_allclose(_radius(table).low, expected, rtol=0.01)
-    assert _radius(table).low.equals(_radius(table).high)
+    np.testing.assert_allclose(radius(table).low, expected, rtol=0.01)
+    assert radius(table).low.equals(radius(table).high)
 
 
 def test_a_minimum_wider_than_the_farthest_radius_is_known_to_be_at_least_that_wide():
-    found = _radius(bowls(0.5 * RISE).assign(seed=0))
+    found = radius(bowls(0.5 * RISE).assign(seed=0))
     assert (found.low[0], found.high[0]) == (1.0, math.inf)
 
 

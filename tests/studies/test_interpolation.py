@@ -17,14 +17,13 @@ from theodolite.runs import Trained
 from theodolite.store import records
 from theodolite.store.records import Plan, Planned
 from theodolite.studies import interpolation
-from theodolite.studies.interpolation import (
+from theodolite.studies.interpolation import PRESETS, STUDY
+from theodolite.studies.interpolation_findings import (
     AS_TRAINED,
     BY_ACTIVATIONS,
     BY_WEIGHTS,
     DNN,
     OWN,
-    PRESETS,
-    STUDY,
     TEST,
     TRAIN,
 )

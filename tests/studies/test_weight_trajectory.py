@@ -14,6 +14,7 @@ from theodolite.runs import Trained
 from theodolite.store import records
 from theodolite.store.records import Plan, Planned, Records
 from theodolite.studies import weight_trajectory as study
+from theodolite.studies.weight_trajectory_findings import LAYERS
 from theodolite.train import Replica
 
 CLAIMS = {claim.id: claim for claim in study.CLAIMS}
@@ -73,7 +74,7 @@ def made_tables(group, spread, growth, barrier, jitter):
         "shares": pd.DataFrame(shares | {"parameters": 9}),
     }
     return {
-        **{n: pd.concat([t.assign(layer=layer) for layer in study.LAYERS.values()]) for n, t in layered.items()},
+        **{n: pd.concat([t.assign(layer=layer) for layer in LAYERS.values()]) for n, t in layered.items()},
         "lines": pd.DataFrame(lines),
     }
 

@@ -6,6 +6,7 @@ How a claim is tested: docs/decisions/0010-intervals.md, with the coverage that 
 from theodolite.claims.evidence import Evidence, epochs_to_convergence
 from theodolite.claims.intervals import Interval, Kind, interval
 from theodolite.claims.judge import Claim, Judged, Side, holm, judge
+from theodolite.claims.rows import row
 from theodolite.claims.trends import factor_per_doubling, rank_correlation
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "interval",
     "judge",
     "rank_correlation",
+    "row",
 ]

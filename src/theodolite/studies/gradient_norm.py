@@ -6,21 +6,23 @@ the reason beside each.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import pandas as pd
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from theodolite.claims import Claim, Evidence, Kind, interval, rank_correlation
+from theodolite.claims import Claim, Evidence, rank_correlation
 from theodolite.data import DataSpec
-from theodolite.figures.curves import BAND, curves
-from theodolite.figures.points import scatter
-from theodolite.figures.scales import Axis
-from theodolite.findings import Figure, Table
 from theodolite.models.description import MLP
 from theodolite.store.records import Records
 from theodolite.studies.classifiers import classifier
+from theodolite.studies.gradient_norm_findings import (
+    figures,
+    norms_of,
+    start_and_end,
+    tables,
+)
 from theodolite.study import RunSpec, Seeds, Settings, Study, Training
 
 if TYPE_CHECKING:
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
     from theodolite.train.outcome import Weights
 
 NAME = "gradient-norm"
-WHOLE, BATCH = "whole training set", "one mini-batch"
-LATE = 0.9  # share of the epochs at which "the end" begins: Adam's steps keep the norm from settling at one number
 PART = 1_000  # samples whose gradient is computed at once; the sum over parts is exact
 FITTED = MLP(inputs=1, hidden=(15, 19, 16), outputs=1)  # the report's model 1, of 671 parameters
 
@@ -99,7 +99,7 @@ def measure(spec: RunSpec, outcome: "Outcome") -> Mapping[str, pd.DataFrame]:
     parts = list(zip(inputs.split(PART), targets.split(PART), strict=True))
     whole, rows = objective(outcome.module(), loss, parts), []  # checked once, not once a snapshot
     for epoch, weights in outcome.snapshots.items():
-        if epoch == outcome.diverged_epoch:  # there is no loss to measure; :func:`_norms` says so
+        if epoch == outcome.diverged_epoch:  # there is no loss to measure; :func:`norms` says so
             break
         value, norm = _loss_and_norm(whole, weights)
         drawn = [torch.randperm(len(split), generator=draw)[:size] for _ in range(spec.measure["batches"])]
@@ -125,123 +125,19 @@ def _loss_and_norm(whole: "Objective", weights: "Weights") -> tuple[float, float
     return loss, float(sum(part.double().square().sum() for part in gradient.values())) ** 0.5
 
 
-def tables(records: Records) -> list[Table]:
-    """For each task, how the norm goes with the loss, where it ends, and how much of a mini-batch's is noise."""
-    seeds = records.done["seed"].nunique()
-    share = 1 - LATE
-    return [
-        Table(
-            "figure-6-numbers",
-            "Gradient norm and loss in numbers",
-            pd.DataFrame([_row(str(task), norms) for task, norms in _norms(records).groupby("task", sort=False)]),
-            f"Over {seeds} seeds, with 95 % intervals. Spearman's correlation of norm and training loss within a "
-            f"run; norm in the last {share:.0%} of the epochs (geometric mean) over the norm before training; at the "
-            "end, share of a mini-batch's squared gradient norm that is sampling noise, and not the gradient of the "
-            "training loss.",
-        )
-    ]
-
-
-def figures(records: Records) -> list[Figure]:
-    """Figure 6 for each task: norm against loss, and both norms over the epochs."""
-    found = []
-    for task, norms in _norms(records).groupby("task", sort=False):
-        found += _figures(str(task), norms, records.plan.settings)
-    return found
-
-
-def _figures(task: str, norms: pd.DataFrame, settings: Mapping[str, Any]) -> list[Figure]:
-    seeds = norms["seed"].nunique()
-    long = norms.rename(columns={"norm": WHOLE, "batch_norm": BATCH}).melt(
-        ["seed", "epoch", "loss"], [WHOLE, BATCH], "of", "norm"
-    )
-    unit = "mean squared error" if task == settings["function"] else "cross entropy"
-    loss = Axis("loss", f"training loss ({unit})", log=True)
-    norm = Axis("norm", "norm of the gradient", log=True)
-    about = (
-        f"Frobenius norm of the gradient of the loss on {task} (Figure 7: the root of the sum of its squares), of the "
-        f"whole training set and of one batch of {settings['batch_size']}"
-    )
-    correlation = rank_correlation(norms, "loss", "norm").low
-    start, end = _ends(norms)
-    return [
-        Figure(
-            f"figure-6-{task}",
-            f"Figure 6: gradient norm against loss on {task}",
-            scatter(long, x=loss, y=norm, series="of", detail=("seed", "epoch")),
-            f"{about}. A point a snapshot, {seeds} seeds; training goes from right to left.",
-            "Norm of the whole training set's gradient and loss: rank correlation within a run "
-            f"{correlation.mean():.2g} on average.",
-            "This graph shows a direct relationship between loss and the gradient norm: as the loss decreases, so "
-            "does the gradient norm.",
-        ),
-        Figure(
-            f"norm-over-epochs-{task}",
-            f"Gradient norm through training on {task}",
-            curves(long, x=Axis("epoch", "epoch"), y=norm, series="of"),
-            f"{about}. {seeds} seeds. {BAND}",
-            f"The median norm of the whole training set's gradient goes from {start.median():.2g} before training to "
-            f"{end.median():.2g} at the end.",
-            "the slope will begin to decrease as it gets closer and closer to the minimum",
-        ),
-    ]
-
-
-def _norms(records: Records) -> pd.DataFrame:
-    """All snapshots; a diverged run has a last row without numbers, so that what is made of it has none either."""
-    norms = records.table("norms")
-    runs = records.done.set_index("fingerprint")
-    lost = runs.loc[runs["diverged_epoch"].notna(), ["seed", "task", "diverged_epoch"]]
-    ends = lost.rename(columns={"diverged_epoch": "epoch"}).reset_index()
-    return pd.concat([norms, ends], ignore_index=True) if len(ends) else norms
-
-
-def _ends(norms: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """For each seed the norm before training and in the last epochs, NaN where it diverged."""
-    last = norms.groupby("seed")["epoch"].transform("max")
-    late = norms[norms["epoch"] >= LATE * last].groupby("seed")["norm"]
-    start = norms[norms["epoch"] == 0].set_index("seed")["norm"]
-    return start, late.agg(lambda values: float(np.exp(np.log(values).mean(skipna=False))))
-
-
 def _fall(norms: pd.DataFrame) -> pd.Series:
-    start, end = _ends(norms)
+    start, end = start_and_end(norms)
     return end / start
-
-
-def _noise(norms: pd.DataFrame) -> pd.Series:
-    """Share of noise in a mini-batch's squared norm, over the last epochs: 1 - |g|² / E|g_batch|²."""
-    last = norms.groupby("seed")["epoch"].transform("max")
-    late = norms[norms["epoch"] >= LATE * last].groupby("seed")[["norm", "batch_square"]]
-    return late.apply(
-        lambda rows: float(1 - (rows["norm"] ** 2).sum(skipna=False) / rows["batch_square"].sum(skipna=False))
-    )
 
 
 def _worst(records: Records, how: str) -> Evidence:
     """The number of the task where the statement does worse, seed by seed."""
     parts = [
         rank_correlation(norms, "loss", "norm").low if how == "min" else _fall(norms)
-        for _, norms in _norms(records).groupby("task", sort=False)
+        for _, norms in norms_of(records).groupby("task", sort=False)
     ]
     together = pd.concat(parts, axis=1, join="inner")
     return Evidence.exact(getattr(together, how)(axis=1, skipna=False))
-
-
-def _row(task: str, norms: pd.DataFrame) -> dict[str, object]:
-    start, end = _ends(norms)
-    numbers: dict[str, tuple[pd.Series, Kind]] = {
-        "correlation with loss": (rank_correlation(norms, "loss", "norm").low, "correlation"),
-        "norm before": (start, "ratio"),
-        "norm at the end": (end, "ratio"),
-        "end over before": (end / start, "ratio"),
-        "noise in a mini-batch": (_noise(norms), "mean"),
-    }
-    row: dict[str, object] = {"task": task}
-    for name, (values, kind) in numbers.items():
-        found = interval(Evidence.exact(values), kind)
-        row |= found.columns(name)
-    return row
 
 
 CLAIMS = (

@@ -5,37 +5,44 @@ with the reason beside each setting.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import altair as alt
 import numpy as np
 import pandas as pd
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from theodolite.claims import Claim, Evidence, Kind, interval
+from theodolite.claims import Claim, Evidence
 from theodolite.data import DataSpec
 from theodolite.data.sources import SOURCES
-from theodolite.figures.curves import BAND, curves
-from theodolite.figures.points import forest
-from theodolite.figures.scales import Axis, Rule
-from theodolite.findings import Figure, Table
 from theodolite.models.description import CNN
 from theodolite.store.records import Records
-from theodolite.studies.classifiers import CLASSES, classifier
-from theodolite.study import AnalysisSpec, RunSpec, Seeds, Settings, Study, Training
+from theodolite.studies.classifiers import CLASSES, classifier, training_of
+from theodolite.studies.interpolation_findings import (
+    AS_TRAINED,
+    BY_ACTIVATIONS,
+    BY_WEIGHTS,
+    CONV,
+    DNN,
+    OWN,
+    SHARED,
+    STABLE,
+    TEST,
+    TRAIN,
+    claimed,
+    ends_and_elsewhere,
+    exact,
+    figures,
+    gain,
+    least,
+    tables,
+)
+from theodolite.study import AnalysisSpec, RunSpec, Seeds, Settings, Study
 
 if TYPE_CHECKING:
     from theodolite.runs import Trained
-    from theodolite.train import Outcome
 
 NAME = "interpolation"
-DNN, CONV = "DNN", "CNN"
-OWN, SHARED = "own initial weights", "shared initial weights"
-AS_TRAINED, BY_WEIGHTS, BY_ACTIVATIONS = "as trained", "matched by weights", "matched by activations"
-TRAIN, TEST = "training", "test"
 SECOND = 10_000  # added to the seeds of the second network, so that the two share nothing but their data
-RESOLUTION = 0.1  # in alpha: what a figure with 31 values can tell apart; alphas this near to an end count as that end
-STABLE = 0.02  # error barrier below which Frankle et al. 2020 call two networks linearly connected
 
 
 class Interpolation(Settings):
@@ -100,11 +107,6 @@ def analyses(settings: Interpolation) -> Iterator[AnalysisSpec]:
                 )
 
 
-def measure(spec: RunSpec, outcome: "Outcome") -> Mapping[str, pd.DataFrame]:
-    """Nothing of one network alone."""
-    return {}
-
-
 def analyse(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd.DataFrame]:
     """Loss and accuracy on the line, and its barriers; BatchNorm statistics are renewed at every alpha."""
     from torch.nn.functional import cross_entropy
@@ -132,223 +134,18 @@ def analyse(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd
     return {"line": pd.concat(lines, ignore_index=True), "barriers": pd.DataFrame(barriers)}
 
 
-def tables(records: Records) -> list[Table]:
-    """The barriers of every kind of line, and what the networks at the ends are worth."""
-    barriers = _named(_of_all_seeds(records, "barriers"))
-    lines = _named(_of_all_seeds(records, "line"))
-    if lines.empty:
-        return []
-    found = [_barrier_row(str(line), part, lines[lines["line"] == line]) for line, part in _groups(barriers, "line")]
-    trained = lines[lines["matching"] == AS_TRAINED]
-    first, second = records.plan.settings["batch_sizes"]
-    ends = [
-        {"network": f"{model}, batch size {batch}, {start}", **_end_row(part, end)}
-        for (model, start), part in _groups(trained, ["model", "start"])
-        for end, batch in ((0.0, first), (1.0, second))
-        if start == OWN or end == 1.0  # with shared initial weights only the second network is another one
-    ]
-    return [
-        Table(
-            "barriers",
-            "What lies between two networks",
-            pd.DataFrame(found),
-            "Means over seeds with their 95 % intervals. Error barrier: the highest share of wrong answers on the line "
-            "between the networks less the mean of the two ends (Frankle et al. 2020); loss barrier: the same with the "
-            "loss. Gain of mixing: highest test accuracy strictly between the networks less that of the better one.",
-        ),
-        Table(
-            "ends",
-            "The networks at the ends, and where each half of the line is best",
-            pd.DataFrame(ends),
-            "Geometric mean of losses and mean of accuracies over seeds with their 95 % intervals. Best alpha: "
-            "median of where the loss is lowest on that network's half of the line (alpha up to 0.5, or from 0.5 on).",
-            digits=4,
-        ),
-    ]
-
-
-def figures(records: Records) -> list[Figure]:
-    """Figure 11, the same after matching, and the barriers."""
-    settings, lines = records.plan.settings, _named(_of_all_seeds(records, "line"))
-    if lines.empty:
-        return []
-    first, second = settings["batch_sizes"]
-    dnn = lines[(lines["model"] == DNN) & (lines["start"] == OWN)]
-    seeds = dnn["seed"].nunique()
-    tested = lines[(lines["set"] == TEST)].assign(series=lambda t: t["matching"].where(t["start"] == OWN, SHARED))
-    count = ", ".join(f"{part['seed'].nunique()} pairs of {model}s" for model, part in _groups(tested, "model"))
-    barriers = pd.DataFrame(
-        {"line": line, **_interval(_exact(part, "error_barrier", TEST), "mean", "error barrier")}
-        for line, part in _groups(_named(_of_all_seeds(records, "barriers")), "line")
-    )
-    return [
-        Figure(
-            "figure-11",
-            "Figure 11: the line between two trained networks",
-            _line_chart(dnn[dnn["matching"] == AS_TRAINED], "set", settings),
-            "Accuracy and loss (cross entropy, logarithmic) of networks (1 - alpha) A + alpha B; A trained with "
-            f"batch size {first}, B with {second}, {settings['epochs']} epochs each, from initial weights of their "
-            f"own. {seeds} pairs. {BAND}",
-            "Accuracy has a peak and loss a dip at each network, with a valley of low accuracy between the two.",
-            "At these alpha values, the model had the highest accuracy and lowest loss. In between these values, "
-            "however, the model struggled to make correct predictions.",
-        ),
-        Figure(
-            "aligned",
-            "The same line after matching hidden units",
-            _line_chart(tested[tested["model"] == DNN], "series", settings),
-            f"Test set, the same networks (the function of B is unchanged by matching). {seeds} pairs. {BAND}",
-            "Accuracy and loss along the line before and after matching the hidden units of the second network to "
-            "the first.",
-        ),
-        *([_cnn_figure(tested[tested["model"] == CONV], settings)] if settings["cnn_seeds"] else []),
-        Figure(
-            "barriers",
-            "Error barriers on the test set",
-            forest(
-                barriers,
-                x=Axis("error barrier", "error barrier (share of test images)", format=".0%"),
-                label="line",
-                low="error barrier low",
-                high="error barrier high",
-                rules=[Rule(STABLE, "2 %: linearly connected below", "x")],
-            ),
-            f"Mean over seeds with its 95 % interval; {count}. Below 2 % Frankle et al. 2020 call two networks "
-            "connected.",
-            "Error barriers for networks as they were trained and after matching, with the 2 % threshold.",
-        ),
-    ]
-
-
-def _cnn_figure(lines: pd.DataFrame, settings: Mapping[str, Any]) -> Figure:
-    return Figure(
-        "aligned-cnn",
-        "The line between two convolutional networks",
-        _line_chart(lines, "series", settings),
-        f"Test set; BatchNorm statistics renewed on the training set at every alpha. {lines['seed'].nunique()} "
-        f"pairs. {BAND}",
-        "Accuracy and loss between two convolutional networks before and after matching their channels and units.",
-    )
-
-
-def _line_chart(lines: pd.DataFrame, series: str, settings: Mapping[str, Any]) -> Any:
-    """Accuracy above loss, on one axis of alpha."""
-    named = [Rule(float(end), f"batch size {size}", "x") for end, size in enumerate(settings["batch_sizes"])]
-    plain = [Rule(rule.value, "", "x") for rule in named]  # the names would lie on the curves that are near 100 %
-    alpha = Axis("alpha", "alpha", domain=(-1.0, 2.0))
-    accuracy = Axis("accuracy", "accuracy", domain=(0.0, 1.02), format=".0%")
-    loss = Axis("loss", "loss (cross entropy)", log=True)
-    parts = [
-        curves(lines, x=alpha, y=y, series=series, rules=rules, part=y.column, height=200)
-        for y, rules in ((accuracy, plain), (loss, named))
-    ]
-    return alt.vconcat(*parts)
-
-
-def _barrier_row(line: str, barriers: pd.DataFrame, points: pd.DataFrame) -> dict[str, object]:
-    return {
-        "line": line,
-        "seeds": barriers["seed"].nunique(),
-        **_interval(_exact(barriers, "error_barrier", TEST), "mean", "error barrier, test"),
-        **_interval(_exact(barriers, "barrier", TEST), "mean", "loss barrier, test"),
-        **_interval(_exact(barriers, "barrier", TRAIN), "mean", "loss barrier, training"),
-        **_interval(_gain(points), "mean", "gain of mixing"),
-    }
-
-
-def _end_row(lines: pd.DataFrame, end: float) -> dict[str, object]:
-    row: dict[str, object] = {}
-    at_end = lines[lines["alpha"] == end]
-    for name in (TRAIN, TEST):
-        row |= _interval(_exact(at_end, "loss", name), "ratio", f"{name} loss")
-        row |= _interval(_exact(at_end, "accuracy", name), "mean", f"{name} accuracy")
-        half = _half(lines[lines["set"] == name], end).dropna(subset="loss")
-        row[f"best alpha, {name}"] = half.loc[half.groupby("seed")["loss"].idxmin(), "alpha"].median()
-    return row
-
-
-def _interval(evidence: Evidence, kind: Kind, name: str) -> dict[str, float]:
-    found = interval(evidence, kind)
-    return found.columns(name)
-
-
-def _exact(table: pd.DataFrame, column: str, part: str) -> Evidence:
-    return Evidence.exact(table[table["set"] == part].set_index("seed")[column])
-
-
-def _of_all_seeds(records: Records, name: str) -> pd.DataFrame:
-    """A table of the analyses; one that failed (a network diverged) keeps its seed, with a row that has no numbers."""
-    found = records.analysis(name)
-    failed = records.analyses[records.analyses["status"] == "failed"]
-    if found.empty or failed.empty:
-        return found
-    places = found[["matching", "set", *(["alpha"] if name == "line" else [])]].drop_duplicates()
-    keys = failed[["fingerprint", "seed", "model", "start"]].merge(places, how="cross")
-    kept = (keys["start"] == OWN) | (keys["matching"] == AS_TRAINED)
-    return pd.concat([found, keys[kept]], ignore_index=True)
-
-
-def _named(table: pd.DataFrame) -> pd.DataFrame:
-    """With one name for each kind of line: ``DNN, as trained``."""
-    if table.empty:
-        return table
-    kind = table["matching"].where(table["start"] == OWN, SHARED)
-    return table.assign(line=table["model"] + ", " + kind)
-
-
-def _groups(table: pd.DataFrame, by: str | list[str]) -> Iterator[tuple[Any, pd.DataFrame]]:
-    return iter(table.groupby(by, sort=False)) if len(table) else iter(())
-
-
-def _claimed(records: Records, name: str, matching: str = AS_TRAINED) -> pd.DataFrame:
-    """What the claims are about: two DNNs from initial weights of their own."""
-    table = _of_all_seeds(records, name)
-    if table.empty:
-        return pd.DataFrame(
-            columns=["seed", "matching", "set", "alpha", "loss", "accuracy", "barrier", "error_barrier"]
-        )
-    return table[(table["model"] == DNN) & (table["start"] == OWN) & (table["matching"] == matching)]
-
-
-def _half(lines: pd.DataFrame, end: float) -> pd.DataFrame:
-    return lines[lines["alpha"] <= 0.5] if end == 0.0 else lines[lines["alpha"] >= 0.5]
-
-
-def _ends_and_elsewhere(lines: pd.DataFrame, column: str, best: str) -> Iterator[tuple[pd.Series, pd.Series]]:
-    """For both ends and both sets: the value at the end, and the best of its half of the line away from it, by seed."""
-    for _, part in _groups(lines, "set"):
-        for end in (0.0, 1.0):
-            half = _half(part, end)
-            away = half[(half["alpha"] - end).abs() > RESOLUTION * (1 + 1e-6)]
-            at_end = half[half["alpha"] == end].set_index("seed")[column]
-            yield at_end, away.groupby("seed")[column].agg(best).reindex(at_end.index)
-
-
 def _accuracy_lead(records: Records) -> Evidence:
-    pairs = _ends_and_elsewhere(_claimed(records, "line"), "accuracy", "max")
-    return _least([at_end - elsewhere for at_end, elsewhere in pairs])
+    pairs = ends_and_elsewhere(claimed(records, "line"), "accuracy", "max")
+    return least([at_end - elsewhere for at_end, elsewhere in pairs])
 
 
 def _loss_ratio(records: Records) -> Evidence:
-    pairs = _ends_and_elsewhere(_claimed(records, "line"), "loss", "min")
-    return _least([elsewhere / at_end for at_end, elsewhere in pairs])
-
-
-def _least(parts: Sequence[pd.Series]) -> Evidence:
-    if not parts:
-        return Evidence.exact(pd.Series(dtype="float64"))
-    return Evidence.exact(pd.concat(parts, axis=1).min(axis=1, skipna=False))
-
-
-def _gain(lines: pd.DataFrame) -> Evidence:
-    tested = lines[lines["set"] == TEST]
-    between = tested[(tested["alpha"] > 0) & (tested["alpha"] < 1)].groupby("seed")["accuracy"].max()
-    ends = tested[tested["alpha"].isin([0.0, 1.0])].groupby("seed")["accuracy"].max()
-    return Evidence.exact(between - ends)
+    pairs = ends_and_elsewhere(claimed(records, "line"), "loss", "min")
+    return least([elsewhere / at_end for at_end, elsewhere in pairs])
 
 
 def _barrier(records: Records, column: str, matching: str = AS_TRAINED) -> Evidence:
-    return _exact(_claimed(records, "barriers", matching), column, TEST)
+    return exact(claimed(records, "barriers", matching), column, TEST)
 
 
 CLAIMS = (
@@ -393,7 +190,7 @@ CLAIMS = (
         kind="mean",
         side="below",
         threshold=0.0,
-        evidence=lambda records: _gain(_claimed(records, "line")),
+        evidence=lambda records: gain(claimed(records, "line")),
     ),
     Claim(
         id="alignment-lowers-barrier",
@@ -419,19 +216,16 @@ def _alphas(number: int) -> list[float]:
 
 def _spec(settings: Interpolation, model: str, start: str, number: int, seed: int) -> RunSpec:
     own = number == 1 and start == OWN
-    return RunSpec(
-        study=NAME,
-        labels={"model": model, "start": start, "batch_size": settings.batch_sizes[number]},
-        seed=seed,
-        data=DataSpec(source=settings.source, train=settings.cnn_images if model == CONV else settings.images),
-        model=_cnn(settings) if model == CONV else classifier(settings.source, settings.hidden),
-        training=Training(
-            loss="cross_entropy",
-            learning_rate=settings.learning_rate,
-            batch_size=settings.batch_sizes[number],
-            epochs=settings.epochs,
-            evaluate_every=5,
-        ),
+    return training_of(
+        NAME,
+        {"model": model, "start": start, "batch_size": settings.batch_sizes[number]},
+        seed,
+        DataSpec(source=settings.source, train=settings.cnn_images if model == CONV else settings.images),
+        _cnn(settings) if model == CONV else classifier(settings.source, settings.hidden),
+        learning_rate=settings.learning_rate,
+        batch_size=settings.batch_sizes[number],
+        epochs=settings.epochs,
+        evaluate_every=5,
         seeds=Seeds(weights=seed + SECOND * own, order=seed + SECOND * number),
     )
 
@@ -454,7 +248,6 @@ STUDY = Study(
     source="Figure 11",
     presets=PRESETS,
     expand=expand,
-    measure=measure,
     analyses=analyses,
     analyse=analyse,
     tables=tables,

@@ -7,7 +7,7 @@ A seed of this study is a group of trainings: ``trainings`` independent ones, as
 weights and a data order of its own, and among the first ``crossed`` of them every initial weights with every order.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -17,23 +17,22 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from theodolite.claims import Claim, Evidence, rank_correlation
 from theodolite.data import DataSpec
 from theodolite.store.records import Records
-from theodolite.studies.classifiers import classifier
-from theodolite.studies.trajectory_findings import (
+from theodolite.studies.classifiers import classifier, training_of
+from theodolite.studies.weight_trajectory_findings import (
     FIRST,
     GUESSING,
     LARGE,
-    LAYERS,
     SHOWN,
     figures,
     split_variance,
     spreads,
     tables,
 )
-from theodolite.study import AnalysisSpec, RunSpec, Seeds, Settings, Study, Training
+from theodolite.studies.weight_trajectory_measurements import analyse, measure
+from theodolite.study import AnalysisSpec, RunSpec, Seeds, Settings, Study
 
 if TYPE_CHECKING:
-    from theodolite.runs import Trained
-    from theodolite.train import Outcome
+    pass
 
 NAME = "weight-trajectory"
 ALPHAS = tuple(i / 20 for i in range(21))  # of the line between two ends
@@ -83,90 +82,11 @@ def expand(settings: WeightTrajectory) -> Iterator[RunSpec]:
                     yield _spec(settings, group, weights, order)
 
 
-def measure(spec: RunSpec, outcome: "Outcome") -> Mapping[str, pd.DataFrame]:
-    """The first layer after every few epochs, a row a weight: the report's file, as Parquet and as CSV."""
-    if not spec.measure.get("first_layer"):
-        return {}
-    first = next(name for name, tensor in outcome.weights.items() if tensor.ndim == 2).rpartition(".")[0]
-    weight, bias = (f"{first}.{part}" for part in ("weight", "bias"))
-    units, inputs = outcome.weights[weight].shape
-    table = pd.DataFrame(
-        {
-            "unit": [*np.repeat(np.arange(units), inputs), *range(units)],
-            "input": pd.array([*np.tile(np.arange(inputs), units), *[None] * units], dtype="Int64"),  # none: the bias
-            **{
-                f"epoch {epoch}": np.concatenate([state[weight].numpy().ravel(), state[bias].numpy()])
-                for epoch, state in outcome.snapshots.items()
-            },
-        }
-    )
-    return {"first_layer": table, "first_layer.csv": table}
-
-
 def analyses(settings: WeightTrajectory) -> Iterator[AnalysisSpec]:
     """One a group, of its independent trainings."""
     for group in range(settings.seeds):
         inputs = tuple(spec.fingerprint() for spec in _independent(settings, group))
         yield AnalysisSpec(study=NAME, labels={}, seed=group, inputs=inputs, settings={"alphas": ALPHAS})
-
-
-def analyse(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd.DataFrame]:
-    """Paths in the plane and in full space; loss on the line between the ends of disjoint pairs of trainings."""
-    epochs = sorted(trained[0].snapshots)
-    if any(sorted(run.snapshots) != epochs or run.spec.training.epochs not in epochs for run in trained):
-        return {}  # one diverged: the group gives no number, which the claims take at its worst
-    found: dict[str, list[pd.DataFrame]] = {"paths": [], "apart": [], "shares": []}
-    for layer, name in LAYERS.items():
-        for table, rows in _paths(trained, epochs, layer).items():
-            rows.insert(0, "layer", name)
-            found[table].append(rows)
-    joined = {table: pd.concat(parts, ignore_index=True) for table, parts in found.items()}
-    return {**joined, "lines": _lines(trained, spec.settings["alphas"])}
-
-
-def _paths(trained: Sequence["Trained"], epochs: Sequence[int], layer: str) -> dict[str, pd.DataFrame]:
-    from theodolite.measure.trajectory import trajectory
-
-    path = trajectory([list(run.snapshots.values()) for run in trained], layer)
-    steps = path.to_frame().rename(columns={"run": "training"})
-    steps["epoch"] = np.asarray(epochs)[steps.pop("snapshot")]
-    first, second = np.transpose(path.pairs)
-    apart = {"first": np.repeat(first, len(epochs)), "second": np.repeat(second, len(epochs))}
-    return {
-        "paths": steps,
-        "apart": pd.DataFrame(
-            {**apart, "epoch": np.tile(epochs, len(first)), "distance": path.pairwise_distance.ravel()}
-        ),
-        "shares": pd.DataFrame(
-            {
-                "component": np.arange(1, len(path.random_walk) + 1),
-                "together": path.explained_variance,
-                "alone": path.explained_variance_by_run.mean(0),
-                "random_walk": path.random_walk,
-                "parameters": path.parameters,
-            }
-        ),
-    }
-
-
-def _lines(trained: Sequence["Trained"], alphas: Sequence[float]) -> pd.DataFrame:
-    from torch.nn.functional import cross_entropy
-
-    from theodolite import data, train
-    from theodolite.measure.interpolate import interpolate
-
-    sets = train.tensors(data.load(trained[0].spec.data))
-    parts = []
-    for first in range(0, len(trained) - 1, 2):
-        one, other = (run.module() for run in trained[first : first + 2])
-        on_train, on_test = (
-            interpolate(one, other, cross_entropy, (split.inputs.flatten(1), split.targets), alphas)
-            for split in (sets.train, sets.test)
-        )
-        line = {"first": first, "second": first + 1, "alpha": alphas, "barrier": on_train.barrier_above_line}
-        losses = {"training": on_train.loss.numpy(), "test": on_test.loss.numpy()}
-        parts.append(pd.DataFrame({**line, **losses}))
-    return pd.concat(parts, ignore_index=True)
 
 
 def _starts(records: Records, space: str) -> Evidence:
@@ -274,21 +194,17 @@ def _independent(settings: WeightTrajectory, group: int) -> Iterator[RunSpec]:
 
 def _spec(settings: WeightTrajectory, group: int, weights: int, order: int) -> RunSpec:
     own = weights == order
-    return RunSpec(
-        study=NAME,
-        labels={"weights": weights, "order": order},
-        seed=group,
-        data=DataSpec(source=settings.source, train=settings.train, test=settings.test),
-        model=classifier(settings.source, settings.hidden),
-        training=Training(
-            loss="cross_entropy",
-            optimizer="adam",
-            learning_rate=settings.learning_rate,
-            batch_size=settings.batch_size,
-            epochs=settings.epochs,
-            evaluate_every=settings.every,
-            snapshot_every=settings.every if own else None,
-        ),
+    return training_of(
+        NAME,
+        {"weights": weights, "order": order},
+        group,
+        DataSpec(source=settings.source, train=settings.train, test=settings.test),
+        classifier(settings.source, settings.hidden),
+        learning_rate=settings.learning_rate,
+        batch_size=settings.batch_size,
+        epochs=settings.epochs,
+        evaluate_every=settings.every,
+        snapshot_every=settings.every if own else None,
         # Two sources of chance, so no number serves for both.
         seeds=Seeds(weights=1000 * group + weights, order=1000 * group + 500 + order),
         measure={"first_layer": True} if own and group == SHOWN else {},

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from theodolite.claims import Evidence, Kind, interval
+from theodolite.claims import row
+from theodolite.claims.rows import Number
 from theodolite.claims.variance import crossed_components
 from theodolite.figures.curves import BAND, curves
 from theodolite.figures.paths import MARKS, paths
@@ -169,29 +170,27 @@ def _path_table(records: Records) -> pd.DataFrame:
     for layer, own in ratios.groupby("layer", sort=False):
         of = shares[shares["layer"] == layer]
         first, second = (of[of["component"] == k].set_index("seed") for k in (1, 2))
-        row: dict[str, object] = {"layer": layer, "parameters": first["parameters"].iloc[0]}
-        numbers: dict[str, tuple[pd.Series, Kind]] = {
+        numbers: dict[str, Number] = {
             "PCA 1": (first["together"], "mean"),
             "PCA 2": (second["together"], "mean"),
             "PCA 1, each alone": (first["alone"], "mean"),
-            "start over end, PCA 1": (own.set_index("seed")["plane"], "ratio"),
-            "start over end, full space": (own.set_index("seed")["full space"], "ratio"),
-            "last step over first": (own.set_index("seed")["last step"], "ratio"),
+            "start over end, PCA 1": ("plane", "ratio"),
+            "start over end, full space": ("full space", "ratio"),
+            "last step over first": ("last step", "ratio"),
         }
-        for name, (values, kind) in numbers.items():
-            row |= _bounded(name, values, kind)
-        row["PCA 1 of a random walk"] = first["random_walk"].iloc[0]
-        row["PCA 1 of paths at right angles"] = 1 / (records.plan.settings["trainings"] - 1)
-        rows.append(row)
+        nulls = {
+            "PCA 1 of a random walk": first["random_walk"].iloc[0],
+            "PCA 1 of paths at right angles": 1 / (records.plan.settings["trainings"] - 1),
+        }
+        rows.append({"layer": layer, "parameters": first["parameters"].iloc[0]} | row(own, numbers) | nulls)
     return pd.DataFrame(rows)
 
 
 def _variance_row(records: Records, result: str) -> dict[str, object]:
     values = _final(records)[result]
-    row: dict[str, object] = {"final": result.replace("_", " "), "mean": values.mean(), "deviation": values.std()}
-    for source, share in split_variance(records, result).items():
-        row |= _bounded(SOURCES[str(source)], share, "mean")
-    return row
+    split = split_variance(records, result).rename(columns=SOURCES).reset_index()
+    final = {"final": result.replace("_", " "), "mean": values.mean(), "deviation": values.std()}
+    return final | row(split, {name: (name, "mean") for name in SOURCES.values()})
 
 
 def spreads(records: Records) -> pd.DataFrame:
@@ -237,8 +236,3 @@ def _final(records: Records) -> pd.DataFrame:
     results = ["test_loss", "test_accuracy"]
     last[results] = last[results].where(np.isfinite(last["train_loss"]), np.nan)
     return last
-
-
-def _bounded(name: str, values: pd.Series, kind: Kind) -> dict[str, object]:
-    found = interval(Evidence.exact(values), kind)
-    return found.columns(name)

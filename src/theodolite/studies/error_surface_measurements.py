@@ -12,10 +12,11 @@ from theodolite.measure.curve import connect
 from theodolite.measure.directions import Plane, path_plane, random_plane, three_point_plane
 from theodolite.measure.surface import surface
 from theodolite.runs import Trained
-from theodolite.studies.error_surface import CURVE, LARGE, LINE, MINIMA, PATH, RANDOM, SECOND, SMALL, STOPPED, WIDTH
+from theodolite.studies.error_surface_findings import CURVE, LARGE, LINE, MINIMA, PATH, RANDOM, SMALL, STOPPED, WIDTH
 from theodolite.study import AnalysisSpec
 from theodolite.train.batches import measured_batches
 
+SECOND = 10_000  # seeds of directions apart from those of another seed of the study
 CURVE_BATCH = 128  # samples of a step in which the curve is trained, between the two batch sizes
 
 
