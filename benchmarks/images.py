@@ -78,28 +78,39 @@ def script(model: nn.Module, training: Dataset, test: Dataset, batch: int) -> tu
 
 
 def theodolite(name: str, data: TrainingData, batch: int, precision: str) -> Callable[[], tuple[float, float]]:
-    """The same by ``train``: seconds of training and of evaluation in the second epoch."""
-    training = settings(batch, precision, epochs=2)
-    flatten = isinstance(MODELS[name], MLP)
+    """The same as a survey's worker does it: seconds of training and of evaluation in the second epoch."""
+    model, training = MODELS[name], settings(batch, precision, epochs=2)
+    alone = [Replica(weights_seed=0, order_seed=0, learning_rate=1e-3)]
 
     def epoch() -> tuple[float, float]:
         ends: list[float] = []  # of the training of each epoch, before its evaluation
         told = lambda *_: ends.append(time.process_time())  # noqa: E731
-        train(build(MODELS[name], seed=0), data, training, order_seed=0, flatten=flatten, on_epoch=told)
+        if isinstance(model, MLP) and not training.autocast:
+            train_replicas(model, data, training, alone, on_epoch=told)
+        else:
+            flatten = isinstance(model, MLP)
+            train(build(model, seed=0), data, training, order_seed=0, flatten=flatten, on_epoch=told)
         evaluation = time.process_time() - ends[1]
         return ends[1] - ends[0] - evaluation, evaluation
 
     return epoch
 
 
-def replicas(name: str, data: TrainingData, batch: int) -> float:
-    """Seconds of the second epoch, with its evaluation, of a stack of one."""
-    alone = [Replica(weights_seed=0, order_seed=0, learning_rate=1e-3)]
-    one, two = (
-        seconds(lambda n=n: train_replicas(MODELS[name], data, settings(batch, "float32", epochs=n), alone))
-        for n in (1, 2)
-    )
-    return two - one
+def products(name: str) -> float:
+    """Multiplications of an epoch and its evaluation: both passes of each layer, but no gradient by the images."""
+    model = MODELS[name]
+    if isinstance(model, MLP):
+        first = model.inputs * model.hidden[0]
+    else:
+        channels, height, width = model.image
+        first = 9 * channels * model.channels[0] * height * width
+    return TRAIN * (3 * model.multiplications - first) + (TRAIN + TEST) * model.multiplications
+
+
+def fastest_product() -> float:
+    """Multiplications a second of one large matrix product in float32."""
+    matrix = torch.randn(2048, 2048)
+    return 2048**3 / min(seconds(lambda: matrix @ matrix) for _ in range(5))
 
 
 def settings(batch: int, precision: str, epochs: int) -> Training:
@@ -133,22 +144,23 @@ def compare(names: list[str], samples: int, batch: int, repeats: int) -> None:
     print(
         f"Batches of {batch}, one thread, least of {repeats} repeats on {samples:,} images; Theodolite in {precision}."
     )
-    print("Share: of Theodolite's time that is evaluation. Stack: training and evaluation as a stack of one replica.\n")
-    print(f"{'':6}{'script':>9}{'':9}{'theodolite':>12}{'':6}\n{'':6}" + f"{'train':>9}{'evaluate':>9}" * 2, end="")
-    print(f"{'ratio':>7}{'share':>7}{'stack':>7}")
+    rate = fastest_product()
+    print(
+        f"Share: of Theodolite's time that is evaluation. One large float32 product: {2 * rate / 1e9:.0f} GFLOP/s; at"
+    )
+    print("that rate the products alone take so many seconds, and would be so many times as fast as the script.\n")
+    print(f"{'':6}{'script':>9}{'':9}{'theodolite':>12}{'':20}{'products alone':>16}")
+    print(f"{'':6}" + f"{'train':>9}{'evaluate':>9}" * 2 + f"{'ratio':>7}{'share':>7}{'seconds':>9}{'ratio':>7}")
     for name in names:
         model = MODELS[name]
         own, perceptron = build(model, seed=0), isinstance(model, MLP)
         epoch, evaluation = script(nn.Sequential(nn.Flatten(), own) if perceptron else own, training, test, batch)
-        loop_epoch = theodolite(name, data, batch, precision)
-        rows = [
-            (epoch(), evaluation(), *loop_epoch(), replicas(name, data, batch) if perceptron else np.nan)
-            for _ in range(repeats)
-        ]
+        own_epoch = theodolite(name, data, batch, precision)
+        rows = [(epoch(), evaluation(), *own_epoch()) for _ in range(repeats)]
         times = np.min(rows, axis=0) * TRAIN / samples
-        whole = times[2] + times[3]
-        line = "".join(f"{t:9.1f}" for t in times[:4]) + f"{(times[0] + times[1]) / whole:7.1f}{times[3] / whole:7.0%}"
-        print(f"{name:6}{line}" + (f"{times[4]:7.1f}" if perceptron else ""), flush=True)
+        script_whole, whole, least = times[0] + times[1], times[2] + times[3], products(name) / rate
+        line = "".join(f"{t:9.1f}" for t in times) + f"{script_whole / whole:7.1f}{times[3] / whole:7.0%}"
+        print(f"{name:6}{line}{least:9.1f}{script_whole / least:7.1f}", flush=True)
 
 
 def parts(names: list[str], samples: int, batch: int, repeats: int) -> None:

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from theodolite.errors import SettingError
 from theodolite.models import CNN, MLP, build, cnn, mlp
@@ -89,3 +90,20 @@ def test_an_image_too_small_for_its_pools_is_refused():
 def test_descriptions_and_budgets_import_no_torch():
     code = "import theodolite.models, theodolite.models.budget, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "sigmoid", "softplus", "gelu", "silu"])
+def test_a_convolutional_layer_is_its_activation_and_then_the_pool_whichever_comes_first(activation):
+    model = cnn(image=(3, 8, 8), channels=(4, 5), outputs=2, activation=activation, seed=3, dtype=torch.float64)
+    first, second, last = (layer for layer in model if list(layer.parameters()))
+    act = {"gelu": functional.gelu, "silu": functional.silu, "softplus": functional.softplus}.get(
+        activation, getattr(torch, activation, None)
+    )
+    images = torch.randn(6, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    hidden = functional.max_pool2d(act(second(functional.max_pool2d(act(first(images)), 2))), 2)
+    expected = last(hidden.flatten(1))
+    assert torch.equal(model(images), expected)
+    weights = list(model.parameters())
+    found = torch.autograd.grad(model(images).square().sum(), weights)
+    for own, wanted in zip(found, torch.autograd.grad(expected.square().sum(), weights), strict=True):
+        torch.testing.assert_close(own, wanted, rtol=1e-12, atol=1e-14)
