@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from theodolite.errors import SettingError, TooLarge
 from theodolite.measure.graph import Kind
-from theodolite.measure.lanczos import Multiply, quadrature
+from theodolite.measure.lanczos import quadrature
 from theodolite.measure.memory import Memory, halves, in_words
 from theodolite.measure.objective import Data, Loss
 from theodolite.measure.operator import HessianOperator
@@ -97,16 +97,16 @@ def hessian_density(
         )
     half = halves(memory, model)
     H = HessianOperator(model, loss, data, operator=operator, parameters=parameters, memory=int(half))
-    one = 8 * H.shape[0] * (min(steps, H.shape[0]) + BESIDE)
+    like = torch.empty(0, dtype=H.dtype, device=H.device)
+    one = like.element_size() * H.shape[0] * (min(steps, H.shape[0]) + BESIDE)
     if one > half:
         raise TooLarge(
             f"expected memory for the vectors of one probe, {in_words(one)}, got {in_words(half)}, the other half "
             "being for graphs. Pass more memory, or fewer steps."
         )
-    multiply: Multiply = lambda rows: H.rows(rows.to(H.dtype)).double()  # noqa: E731
     with watch("density", probes * min(steps, H.shape[0]), progress) as watched:
         nodes, weights = quadrature(
-            multiply, H.shape[0], probes, steps, seed, H.device, watched, together=max(1, int(half / one))
+            H.rows, H.shape[0], probes, steps, seed, like, watched, together=max(1, int(half / one))
         )
     probes = len(nodes)
     known = torch.where(weights > 0, nodes, torch.nan)

@@ -102,14 +102,15 @@ def hessian_eigenvalues(
     high = min(k, size - low if which == "both" else size) if which != "smallest" else 0
     limit = max_products if max_products is not None else 20 * k + 300
     least, beside = 3 * (low + high) + PROBE, 4 * (low + high)
-    capacity = max(int(min(BASIS_BYTES, half) / (8 * size)) - beside, min(least, size))
-    if 8 * size * (capacity + beside) > half:
+    wide = torch.finfo(H.dtype).bits // 8
+    capacity = max(int((min(BASIS_BYTES, half) / size - 8 * beside) / wide), min(least, size))
+    if size * (wide * capacity + 8 * beside) > half:
+        need = in_words(size * (wide * capacity + 8 * beside))
         raise TooLarge(
-            f"expected memory for {capacity + beside} vectors of {size:,} numbers, "
-            f"{in_words(8 * size * (capacity + beside))}, got {in_words(half)}, the other half being for graphs. "
-            "Pass more memory, or a smaller k."
+            f"expected memory for {capacity + beside} vectors of {size:,} numbers, {need}, got {in_words(half)}, the other "
+            "half being for graphs. Pass more memory, or a smaller k."
         )
-    basis = start(H.rows, size, capacity, seed, H.device)
+    basis = start(H.rows, size, capacity, seed, torch.empty(0, dtype=H.dtype, device=H.device))
     relative = max(tolerance, 10 * torch.finfo(H.dtype).eps)
     with watch("eigenvalues", None, progress) as watched:
         rayleigh, found, residuals, bound = search(basis, low, high, relative, limit, watched)
@@ -136,9 +137,10 @@ def search(
         left -= _grow(basis, low, high, relative, left - low - high, watched)
         values, inner, _ = basis.ritz()
         bound = relative * float(values.abs().max())
-        vectors = inner[:, _ends(basis.size, low, high)].mT @ basis.rows[: basis.size]
+        ends = inner[:, _ends(basis.size, low, high)]
+        vectors = (ends.mT.to(basis.rows) @ basis.rows[: basis.size]).double()
         vectors /= vectors.norm(dim=1, keepdim=True)
-        products = basis.multiply(vectors).double()
+        products = basis.multiply(vectors.to(basis.rows)).double()
         watched.advance(low + high)
         left -= low + high
         values = (vectors * products).sum(1)
@@ -147,7 +149,7 @@ def search(
         # Estimates do not see what a fresh start cut off: one more round, in the direction of the worst miss.
         if watched.interrupted or (residuals <= bound).all() or left <= low + high or basis.size == basis.rows.shape[1]:
             return values, vectors, residuals, bound
-        basis.turn(misses[residuals.argmax()])
+        basis.turn(misses[residuals.argmax()].to(basis.rows))
 
 
 def _grow(basis: Basis, low: int, high: int, relative: float, limit: int, watched: Watch) -> int:
@@ -161,11 +163,11 @@ def _grow(basis: Basis, low: int, high: int, relative: float, limit: int, watche
         basis.grow()
         products += 1
         watched.advance()
-        if basis.size < low + high or (since is None and basis.size % max(1, basis.size // 8)):
+        if basis.size < low + high or (since is None and basis.size % max(1, basis.size // 16)):
             continue  # a test costs as much as a product of a small model
         values, _, residuals = basis.ritz()
         bound = relative * float(values.abs().max())
-        if (residuals[_ends(basis.size, low, high)] > 0.5 * bound).any():
+        if (residuals[_ends(basis.size, low, high)] > 0.7 * bound).any():
             continue
         if since is None:
             if basis.size + PROBE > capacity:

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from theodolite.measure.progress import Watch
 
+GONE = {torch.float64: 1e-11, torch.float32: 1e-6}  # of a product, outside the basis: rounding only
+
 Multiply = Callable[[Tensor], Tensor]  # rows (k, P) -> rows (k, P), of a symmetric matrix
 
 
@@ -16,11 +18,12 @@ class Basis:
     """Orthonormal rows q_1 … q_m, the projection of the matrix on them, and where it goes next.
 
     Each product is made orthogonal to all rows, so that eigenvalues do not come up again as ghosts (Paige
-    1972). It costs m P multiplications a step, little beside a product. Everything is float64.
+    1972). It costs m P multiplications a step. Rows are as precise as products are: more digits would cost twice the
+    memory, and a tenth of the time of all, to resolve the products' own rounding. What is computed from them is float64.
     """
 
     multiply: Multiply
-    rows: Tensor  # (capacity, P) float64; the first ``size`` are in use
+    rows: Tensor  # (capacity, P), in the precision of products; the first ``size`` are in use
     projection: Tensor  # (capacity, capacity) float64, QᵀHQ
     size: int
     following: Tensor  # (P,) the next row, of length one
@@ -33,16 +36,16 @@ class Basis:
         self.rows[j] = self.following
         self.size = j + 1
         known = self.rows[: self.size]
-        product = self.multiply(self.following[None])[0].double()
+        product = self.multiply(self.following[None])[0]
         before = float(product.norm())
         parts = known @ product
         product = product - parts @ known
         if float(product.norm()) < 0.7 * before:  # Daniel and others 1976: once more, where cancellation left rounding
             again = known @ product
             product, parts = product - again @ known, parts + again
-        self.projection[j, : self.size] = self.projection[: self.size, j] = parts
+        self.projection[j, : self.size] = self.projection[: self.size, j] = parts.double()
         self.coupling = float(product.norm())
-        if self.coupling <= 1e-12 * before or self.size == len(product):
+        if self.coupling <= GONE[product.dtype] * before or self.size == len(product):
             self.coupling = 0.0
             self.turn()
         else:
@@ -51,11 +54,11 @@ class Basis:
     def turn(self, direction: Tensor | None = None) -> None:
         """Go on in another direction, or a random one, which finds what the first start could not."""
         if direction is None:
-            direction = _random_row(self.rows.shape[1], self.random, self.rows.device)
+            direction = _random_row(self.rows.shape[1], self.random, self.rows)
         known = self.rows[: self.size]
         for _ in range(2):
             direction = direction - (known @ direction) @ known
-            direction = direction / direction.norm().clamp(min=torch.finfo(torch.float64).tiny)
+            direction = direction / direction.norm().clamp(min=torch.finfo(direction.dtype).tiny)
         self.following = direction
 
     def ritz(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -67,23 +70,23 @@ class Basis:
         """Restart from Ritz vectors, columns of ``keep`` ``(m, r)``: the thick restart of Wu and Simon (2000)."""
         kept = keep.shape[1]
         projection = keep.mT @ self.projection[: self.size, : self.size] @ keep
-        self.rows[:kept] = keep.mT @ self.rows[: self.size]
+        self.rows[:kept] = keep.mT.to(self.rows) @ self.rows[: self.size]
         self.projection[:kept, :kept] = projection
         self.size = kept
 
 
-def start(multiply: Multiply, size: int, capacity: int, seed: int, device: torch.device) -> Basis:
+def start(multiply: Multiply, size: int, capacity: int, seed: int, like: Tensor) -> Basis:
     """An empty basis that will begin in a random direction."""
     random = torch.Generator().manual_seed(seed)
     capacity = min(capacity, size)
-    rows = torch.empty(capacity, size, dtype=torch.float64, device=device)  # zeros would take 0.7 s for half a gigabyte
-    projection = torch.zeros(capacity, capacity, dtype=torch.float64, device=device)
-    first = _random_row(size, random, device)
+    rows = like.new_empty(capacity, size)  # zeros would take 0.7 s for half a gigabyte
+    projection = like.new_zeros(capacity, capacity, dtype=torch.float64)
+    first = _random_row(size, random, like)
     return Basis(multiply, rows, projection, 0, first / first.norm(), 0.0, random)
 
 
-def _random_row(size: int, random: torch.Generator, device: torch.device) -> Tensor:
-    return torch.randn(size, generator=random, dtype=torch.float64).to(device)
+def _random_row(size: int, random: torch.Generator, like: Tensor) -> Tensor:
+    return torch.randn(size, generator=random, dtype=torch.float64).to(like)
 
 
 def quadrature(
@@ -92,7 +95,7 @@ def quadrature(
     probes: int,
     steps: int,
     seed: int,
-    device: torch.device,
+    like: Tensor,
     watched: Watch,
     *,
     together: int,
@@ -108,7 +111,7 @@ def quadrature(
     parts: list[tuple[Tensor, Tensor]] = []
     for at in range(0, probes, together):
         count = min(together, probes - at)
-        current = torch.randn(count, size, generator=random, dtype=torch.float64).to(device)
+        current = torch.randn(count, size, generator=random, dtype=torch.float64).to(like)
         tridiagonal = _tridiagonal(multiply, current, steps, watched)
         if watched.interrupted and parts and tridiagonal.shape[1] < steps:
             break  # whole probes are better evidence than these
@@ -125,12 +128,12 @@ def _tridiagonal(multiply: Multiply, current: Tensor, steps: int, watched: Watch
     probes, size = current.shape
     current = current / current.norm(dim=1, keepdim=True)
     rows = current.new_empty(probes, steps, size)
-    diagonal, beside = current.new_zeros(probes, steps), current.new_zeros(probes, steps)
+    diagonal, beside = current.new_zeros(2, probes, steps, dtype=torch.float64)
     for j in range(steps):
         rows[:, j] = current
         product = multiply(current)
         watched.advance(probes)
-        diagonal[:, j] = (current * product).sum(1)
+        diagonal[:, j] = (current * product).sum(1, dtype=torch.float64)
         before = product.norm(dim=1)
         known = rows[:, : j + 1]
         length = before
@@ -140,9 +143,9 @@ def _tridiagonal(multiply: Multiply, current: Tensor, steps: int, watched: Watch
             length = product.norm(dim=1)
             if bool((length >= 0.7 * last).all()):
                 break
-        going = length > 1e-10 * before  # else the space is exhausted: a zero row, which adds nothing
+        going = length > GONE[product.dtype] * before  # else the space is exhausted: a zero row, which adds nothing
         beside[:, j] = torch.where(going, length, 0.0)
-        current = torch.where(going[:, None], product / length[:, None].clamp(min=1e-300), 0.0)
+        current = torch.where(going[:, None], product / length[:, None].clamp(min=torch.finfo(length.dtype).tiny), 0.0)
         if watched.interrupted:
             diagonal, beside = diagonal[:, : j + 1], beside[:, : j + 1]
             break
