@@ -104,11 +104,12 @@ def hessian_eigenvalues(
     least, beside = 3 * (low + high) + PROBE, 4 * (low + high)
     wide = torch.finfo(H.dtype).bits // 8
     capacity = max(int((min(BASIS_BYTES, half) / size - 8 * beside) / wide), min(least, size))
+    capacity = min(capacity, max(limit, least))
     if size * (wide * capacity + 8 * beside) > half:
         need = in_words(size * (wide * capacity + 8 * beside))
         raise TooLarge(
-            f"expected memory for {capacity + beside} vectors of {size:,} numbers, {need}, got {in_words(half)}, the other "
-            "half being for graphs. Pass more memory, or a smaller k."
+            f"expected memory for {capacity + beside} vectors of {size:,} numbers, {need}, got {in_words(half)}, the "
+            "other half being for graphs. Pass more memory, or a smaller k."
         )
     basis = start(H.rows, size, capacity, seed, torch.empty(0, dtype=H.dtype, device=H.device))
     relative = max(tolerance, 10 * torch.finfo(H.dtype).eps)

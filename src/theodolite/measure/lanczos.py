@@ -19,7 +19,7 @@ class Basis:
 
     Each product is made orthogonal to all rows, so that eigenvalues do not come up again as ghosts (Paige
     1972). It costs m P multiplications a step. Rows are as precise as products are: more digits would cost twice the
-    memory, and a tenth of the time of all, to resolve the products' own rounding. What is computed from them is float64.
+    memory, and a tenth of all time, to resolve the products' own rounding. What is computed from them is float64.
     """
 
     multiply: Multiply
@@ -38,11 +38,7 @@ class Basis:
         known = self.rows[: self.size]
         product = self.multiply(self.following[None])[0]
         before = float(product.norm())
-        parts = known @ product
-        product = product - parts @ known
-        if float(product.norm()) < 0.7 * before:  # Daniel and others 1976: once more, where cancellation left rounding
-            again = known @ product
-            product, parts = product - again @ known, parts + again
+        product, parts = _outside(product, known)
         self.projection[j, : self.size] = self.projection[: self.size, j] = parts.double()
         self.coupling = float(product.norm())
         if self.coupling <= GONE[product.dtype] * before or self.size == len(product):
@@ -73,6 +69,16 @@ class Basis:
         self.rows[:kept] = keep.mT.to(self.rows) @ self.rows[: self.size]
         self.projection[:kept, :kept] = projection
         self.size = kept
+
+
+def _outside(product: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """The part of a vector that is orthogonal to rows, and its parts along them."""
+    parts = known @ product
+    rest = torch.addmv(product, known.mT, parts, alpha=-1)
+    if float(rest.norm()) < 0.7 * float(product.norm()):  # Daniel and others 1976: cancellation left rounding
+        again = known @ rest
+        rest, parts = torch.addmv(rest, known.mT, again, alpha=-1), parts + again
+    return rest, parts
 
 
 def start(multiply: Multiply, size: int, capacity: int, seed: int, like: Tensor) -> Basis:
@@ -133,16 +139,11 @@ def _tridiagonal(multiply: Multiply, current: Tensor, steps: int, watched: Watch
         rows[:, j] = current
         product = multiply(current)
         watched.advance(probes)
-        diagonal[:, j] = (current * product).sum(1, dtype=torch.float64)
         before = product.norm(dim=1)
-        known = rows[:, : j + 1]
-        length = before
-        for _ in range(2):  # twice is enough (Parlett); once, where nothing cancelled (Daniel and others 1976)
-            last = length
-            product = torch.baddbmm(product[:, None], (known @ product[..., None]).mT, known, alpha=-1)[:, 0]
-            length = product.norm(dim=1)
-            if bool((length >= 0.7 * last).all()):
-                break
+        for probe in range(probes):  # one by one: a batched product copies what it multiplies by
+            diagonal[probe, j] = current[probe] @ product[probe]
+            product[probe] = _outside(product[probe], rows[probe, : j + 1])[0]
+        length = product.norm(dim=1)
         going = length > GONE[product.dtype] * before  # else the space is exhausted: a zero row, which adds nothing
         beside[:, j] = torch.where(going, length, 0.0)
         current = torch.where(going[:, None], product / length[:, None].clamp(min=torch.finfo(length.dtype).tiny), 0.0)

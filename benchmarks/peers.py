@@ -1,0 +1,208 @@
+"""Eigenvalues, density and trace beside the maintained peers, one thread, one run. `python benchmarks/peers.py [--quick]`.
+
+Every side gets the same model, loss and data, and makes its own operator within the time. Each peer is called as its
+own documentation says: curvlinops 3 through ARPACK and its own quadrature, hessian-eigenthings 1 with the full
+reorthogonalisation that its documentation advises for close eigenvalues, and the fewest steps, in tens, after which
+all ten have converged. Sides alternate, ratios are medians over repeats. Neither peer can differentiate fused
+attention twice: for the GPT both run inside ``sdpa_kernel(SDPBackend.MATH)``, which ours needs nobody to know.
+"""
+
+import argparse
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+
+import curvlinops
+import hessian_eigenthings
+import torch
+from scipy.sparse.linalg import eigsh
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import cross_entropy
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from curvature import OURS, alternate, cnn, mlp, report
+from theodolite.measure import HessianOperator, hessian_density, hessian_eigenvalues, hessian_trace
+
+K, TOLERANCE = 10, 1e-3  # eigenvalues, and their residuals relative to the largest
+PROBES, STEPS = 4, 40  # of the density
+PRODUCTS = 60  # of the trace
+CURVLINOPS, EIGENTHINGS = "curvlinops", "hessian-eigenthings"
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    model: nn.Module
+    data: tuple[Tensor, Tensor]
+    loss: Callable[[Tensor, Tensor], Tensor]
+
+    def curvlinops(self) -> curvlinops.HessianLinearOperator:
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        return curvlinops.HessianLinearOperator(
+            self.model, self.loss, parameters, [self.data], check_deterministic=False
+        )
+
+    def eigenthings(self) -> hessian_eigenthings.HessianOperator:
+        return hessian_eigenthings.HessianOperator(
+            self.model, [self.data], hessian_eigenthings.supervised_loss(self.loss)
+        )
+
+
+def batch_norm_cnn() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    """The CNN of the other benchmark with BatchNorm after each convolution, in evaluation mode."""
+    plain, (images, labels) = cnn()
+    layers: list[nn.Module] = []
+    for layer in plain:
+        layers.append(layer)
+        if isinstance(layer, nn.Conv2d):
+            layers.append(nn.BatchNorm2d(layer.out_channels))
+    model = nn.Sequential(*layers)
+    for part in images.split(100):
+        model(part)
+    return model.eval(), (images[:250], labels[:250])
+
+
+class Logits(nn.Module):
+    """GPT-2 as a model from tokens to logits, as all three libraries take them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        config = GPT2Config(vocab_size=65, n_positions=64, n_embd=64, n_layer=2, n_head=4, use_cache=False)
+        self.gpt = GPT2LMHeadModel(config)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.gpt(tokens).logits
+
+
+def next_token(logits: Tensor, targets: Tensor) -> Tensor:
+    return cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+def gpt() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    torch.manual_seed(0)
+    tokens = torch.randint(0, 65, (16, 65))
+    return Logits().eval(), (tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
+
+
+def cases() -> list[Case]:
+    entropy = nn.CrossEntropyLoss()
+    return [
+        Case("MLP, 1,000 samples", *mlp(), entropy),
+        Case("BatchNorm CNN, 250 images", *batch_norm_cnn(), entropy),
+        Case("GPT-2, 16 × 64 tokens", *gpt(), next_token),
+    ]
+
+
+def show(title: str, sides: dict[str, Callable[[], object]], repeats: int, ratios: dict[str, float]) -> None:
+    times = alternate(sides, repeats)
+    report(title, times)
+    peers = [name for name in times if name != OURS]
+    ratios[title] = min(median(a / b for a, b in zip(times[name], times[OURS], strict=True)) for name in peers)
+
+
+def eigenvalues(case: Case, repeats: int, ratios: dict[str, float]) -> None:
+    found: dict[str, tuple[Tensor, float]] = {}
+
+    def ours() -> None:
+        top = hessian_eigenvalues(case.model, case.loss, case.data, k=K, tolerance=TOLERANCE)
+        found[OURS] = top.eigenvalues, float(top.residuals.max())
+
+    def with_curvlinops() -> None:
+        A = case.curvlinops().to_scipy()
+        values, vectors = eigsh(A, k=K, which="LA", tol=TOLERANCE)
+        found[CURVLINOPS] = torch.as_tensor(values).sort().values, float(abs(A @ vectors - vectors * values).max())
+
+    def with_eigenthings(steps: int) -> bool:
+        result = hessian_eigenthings.lanczos(
+            case.eigenthings(), k=K, which="LA", max_iter=steps, tol=TOLERANCE, seed=0, reorthogonalize=True
+        )
+        found[EIGENTHINGS] = result.eigenvalues.double().sort().values, float(result.residuals.max())
+        return float(result.residuals.max()) <= TOLERANCE * float(result.eigenvalues.max())
+
+    steps = next(steps for steps in range(20, 400, 10) if with_eigenthings(steps))
+    sides = {OURS: ours, CURVLINOPS: with_curvlinops, EIGENTHINGS: partial(with_eigenthings, steps)}
+    show(f"Ten largest eigenvalues, {case.name}", sides, repeats, ratios)
+    expected, bound = found[OURS][0], TOLERANCE * float(found[OURS][0].max())
+    for name, (values, residual) in found.items():
+        apart = float((values - expected).abs().max())
+        verdict = "agree" if apart <= bound + residual else "DIFFER"
+        print(
+            f"  {name:22} largest residual {residual:.1e}, eigenvalues {verdict} (apart {apart:.1e}, asked {bound:.1e})"
+        )
+
+
+def densities(case: Case, repeats: int, ratios: dict[str, float]) -> None:
+    means: dict[str, float] = {}
+
+    def mean(name: str, grid: Tensor, density: Tensor) -> None:
+        grid, density = grid.double(), density.double()
+        means[name] = float(torch.trapezoid(grid * density, grid) / torch.trapezoid(density, grid))
+
+    def ours() -> None:
+        found = hessian_density(case.model, case.loss, case.data, probes=PROBES, steps=STEPS)
+        mean(OURS, found.grid, found.density)
+        means["standard error"] = found.mean_standard_error
+
+    def with_curvlinops() -> None:
+        A = case.curvlinops()
+        grid, density = curvlinops.lanczos_approximate_spectrum(A, STEPS, num_repeats=PROBES)
+        mean(CURVLINOPS, grid, density)
+
+    def with_eigenthings() -> None:
+        found = hessian_eigenthings.spectral_density(case.eigenthings(), num_runs=PROBES, lanczos_steps=STEPS, seed=0)
+        mean(EIGENTHINGS, found.grid, found.density)
+
+    sides = {OURS: ours, CURVLINOPS: with_curvlinops, EIGENTHINGS: with_eigenthings}
+    show(f"Density, {PROBES} probes of {STEPS} steps, {case.name}", sides, repeats, ratios)
+    print("  mean eigenvalue:", ", ".join(f"{name} {value:.3g}" for name, value in means.items()))
+
+
+def traces(case: Case, repeats: int, ratios: dict[str, float]) -> None:
+    """All three by Hutch++ with as many products, so that the standard errors are the same but for chance."""
+    found: dict[str, str] = {}
+
+    def ours() -> None:
+        trace = hessian_trace(case.model, case.loss, case.data, products=PRODUCTS)
+        found[OURS] = f"{trace.value:.4g} ± {trace.standard_error:.2g}"
+
+    def with_curvlinops() -> None:
+        found[CURVLINOPS] = f"{float(curvlinops.hutchpp_trace(case.curvlinops(), PRODUCTS)):.4g} (gives no error)"
+
+    def with_eigenthings() -> None:
+        trace = hessian_eigenthings.trace(case.eigenthings(), num_matvecs=PRODUCTS, method="hutch++", seed=0)
+        found[EIGENTHINGS] = f"{trace.estimate:.4g} ± {trace.stderr:.2g}"
+
+    sides = {OURS: ours, CURVLINOPS: with_curvlinops, EIGENTHINGS: with_eigenthings}
+    show(f"Trace, Hutch++ with {PRODUCTS} products, {case.name}", sides, repeats, ratios)
+    print("  ", ", ".join(f"{name} {value}" for name, value in found.items()))
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--quick", action="store_true", help="one repeat instead of three")
+    arguments.add_argument("--only", default="", help="cases whose name holds this")
+    chosen = arguments.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    repeats = 1 if chosen.quick else 3
+    ratios: dict[str, float] = {}
+    for case in cases():
+        if chosen.only in case.name:
+            H = HessianOperator(case.model, case.loss, case.data)
+            print(f"\n== {case.name}: {H.shape[0]:,} parameters, path {H.path}, check {H.check:.1e}")
+            elementary = sdpa_kernel(SDPBackend.MATH) if "GPT" in case.name else nullcontext()
+            with elementary:
+                eigenvalues(case, repeats, ratios)
+                densities(case, repeats, ratios)
+                traces(case, repeats, ratios)
+    print("\nTimes faster than the best peer:")
+    for title, ratio in ratios.items():
+        print(f"  {ratio:6.2f}  {title}")
+
+
+if __name__ == "__main__":
+    main()
