@@ -1,4 +1,4 @@
-"""Eigenvalues, density and trace beside the maintained peers, one thread, one run. `python benchmarks/peers.py [--quick]`.
+"""Eigenvalues, density and trace beside the maintained peers, one thread: `python benchmarks/peers.py [--quick]`.
 
 Every side gets the same model, loss and data, and makes its own operator within the time. Each peer is called as its
 own documentation says: curvlinops 3 through ARPACK and its own quadrature, hessian-eigenthings 1 with the full
@@ -35,18 +35,22 @@ CURVLINOPS, EIGENTHINGS = "curvlinops", "hessian-eigenthings"
 
 @dataclass(frozen=True)
 class Case:
+    """What all sides get."""
+
     name: str
     model: nn.Module
     data: tuple[Tensor, Tensor]
     loss: Callable[[Tensor, Tensor], Tensor]
 
     def curvlinops(self) -> curvlinops.HessianLinearOperator:
+        """Its operator."""
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         return curvlinops.HessianLinearOperator(
             self.model, self.loss, parameters, [self.data], check_deterministic=False
         )
 
     def eigenthings(self) -> hessian_eigenthings.HessianOperator:
+        """Its operator."""
         return hessian_eigenthings.HessianOperator(
             self.model, [self.data], hessian_eigenthings.supervised_loss(self.loss)
         )
@@ -71,10 +75,20 @@ class Logits(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        config = GPT2Config(vocab_size=65, n_positions=64, n_embd=64, n_layer=2, n_head=4, use_cache=False)
+        config = GPT2Config(
+            vocab_size=65,
+            n_positions=64,
+            n_embd=64,
+            n_layer=2,
+            n_head=4,
+            use_cache=False,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
         self.gpt = GPT2LMHeadModel(config)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Logits ``(n, tokens, vocabulary)``."""
         return self.gpt(tokens).logits
 
 

@@ -152,6 +152,10 @@ class HessianOperator:
                 total += share * self._apply(self._way.make(self.objective, self._point, batch), vectors)
         return total
 
+    def first_product(self) -> Product | None:
+        """The product with the first batch's matrix alone, if it is kept: what a check of one batch multiplies by."""
+        return self._kept[0][0] if self._kept else None
+
     def to_scipy(self) -> LinearOperator:
         """The same matrix for ``scipy.sparse.linalg``."""
         kind = torch.empty(0, dtype=self.dtype).numpy().dtype
