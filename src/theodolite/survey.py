@@ -185,7 +185,7 @@ def status(directory: Path) -> list[dict[str, Any]]:
     """For each study planned in a folder: preset, runs and analyses done, diverged, running, failed, left, and why."""
     records.check_folder(directory)
     held = lock.is_held(directory)
-    found = ((study, records.read(directory, study.name)) for study in studies.READABLE.values())
+    found = ((study, records.read(directory, study.name)) for study in studies.readable())
     return [_status(study, record, held=held) for study, record in found if record is not None]
 
 
@@ -278,7 +278,7 @@ def _held(directory: Path) -> Iterator[None]:
 
 def _read(directory: Path) -> list[tuple[Study, Records]]:
     records.check_folder(directory)
-    read = ((study, records.read(directory, study.name)) for study in studies.READABLE.values())
+    read = ((study, records.read(directory, study.name)) for study in studies.readable())
     found = [(study, record) for study, record in read if record is not None]
     found = [(study, record) for study, record in found if record.environment()]  # something of it is finished
     if not found:

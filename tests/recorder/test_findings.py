@@ -215,4 +215,4 @@ def test_the_study_of_recordings_is_not_one_that_can_be_run():
     from theodolite import studies
 
     assert recorder.NAME not in studies.INDEX
-    assert recorder.NAME in studies.READABLE
+    assert recorder.STUDY in studies.readable()

@@ -35,8 +35,6 @@ INDEX: dict[str, Study] = {
     )
 }
 
-READABLE: dict[str, Study] = {**INDEX, recorder.STUDY.name: recorder.STUDY}  # what a results folder may hold
-
 
 def get(name: str) -> Study:
     """A study by its name.
@@ -47,6 +45,11 @@ def get(name: str) -> Study:
     if name not in INDEX:
         raise UnknownName("study", name, INDEX)
     return INDEX[name]
+
+
+def readable() -> list[Study]:
+    """All that a results folder may hold: the studies, and recordings of trainings that are no study's."""
+    return [*INDEX.values(), recorder.STUDY]
 
 
 def facts(study: Study) -> dict[str, str]:
