@@ -65,7 +65,47 @@ def estimates():
     )
 
 
-def findings(hostile=""):
+def in_planes():
+    """One figure of each family that draws in a plane: paths, a surface, and one number against another."""
+    from theodolite.figures.paths import paths
+    from theodolite.figures.points import scatter
+    from theodolite.figures.scales import Axis
+    from theodolite.figures.surface import surfaces
+    from theodolite.findings import Figure
+
+    generator = np.random.default_rng(10)
+    steps = np.arange(18)
+    walks = pd.concat(
+        pd.DataFrame(
+            {"run": str(k), "epoch": 3 * steps, "a": np.cos(k) * steps**0.7, "b": np.sin(k) * steps**0.5 + 0.1 * k}
+        )
+        for k in range(8)
+    )
+    x, y = np.meshgrid(np.linspace(-1, 1, 31), np.linspace(-1, 1, 31))
+    surface = pd.concat(
+        pd.DataFrame({"p": f"batch size {b}", "x": x.ravel(), "y": y.ravel(), "z": (0.01 + b * x**2 + y**2).ravel()})
+        for b in (1, 8)
+    )
+    cloud = pd.DataFrame({"n": generator.normal(size=40), "g": ["training", "test"] * 20})
+    cloud = cloud.assign(l=2 * cloud["n"] + generator.normal(0, 0.3, 40))
+    one, two = Axis("a", "component 1"), Axis("b", "component 2")
+    loss = Axis("z", "loss", log=True)
+    return [
+        Figure("paths", "Paths", paths(walks, x=one, y=two, series="run", step="epoch"), "Eight.", "They part."),
+        Figure(
+            "surface",
+            "Surface",
+            surfaces(surface, x=Axis("x", "x"), y=Axis("y", "y"), z=loss, panel="p"),
+            "Two bowls.",
+            "The second bowl is narrower.",
+        ),
+        Figure(
+            "cloud", "Cloud", scatter(cloud, x=Axis("n", "n"), y=Axis("l", "l"), series="g"), "Forty.", "They rise."
+        ),
+    ]
+
+
+def findings(hostile="", planes=False):
     """A survey of two studies; ``hostile`` is put wherever text from a record could come in."""
     from theodolite.claims import Claim, Evidence, epochs_to_convergence, holm, judge
     from theodolite.figures.curves import BAND, curves
@@ -154,9 +194,9 @@ def findings(hostile=""):
             "depth",
             "Epochs to convergence by depth",
             over_factor(
-                sweep,
+                sweep.assign(function=sweep["function"] + hostile),
                 x=Axis("layers", "layers"),
-                y=Axis("epochs", "epochs to convergence", log=True),
+                y=Axis("epochs", f"epochs to convergence{hostile}", log=True),
                 panel="function",
                 censored="censored",
                 rules=[Rule(2000, "longest training")],
@@ -198,7 +238,7 @@ def findings(hostile=""):
             preset="quick",
             settings={"seeds": 16, "learning rate": 1e-3, "domain": f"-1 to 1{hostile}", "stop": True},
             tables=[Table("table-1", f"Table 1: the models{hostile}", table, f"Counts include biases.{hostile}")],
-            figures=figures,
+            figures=[*figures, *(in_planes() if planes else [])],
             verdicts=verdicts,
             runs=RunsSummary(
                 done=95,

@@ -13,6 +13,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import made
+from theodolite.report import page
+
 TESTS = Path(__file__).parent.parent
 HOSTILE = """<script>alert("1")</script> | </script>\u2028 <img src=x onerror=alert(2)>"""
 
@@ -90,34 +93,52 @@ def test_a_report_is_built_without_torch_and_every_file_is_there(survey):
 
 
 def test_nothing_on_the_page_is_fetched(survey):
-    page = Page(survey / "report.html")
-    for tag, attributes in page.tags:
+    read = Page(survey / "report.html")
+    for tag, attributes in read.tags:
         for name in ("src", "srcset", "data", "action", "poster", "href"):
             assert attributes.get(name, "#").startswith("#"), (tag, name)
         assert tag not in ("link", "iframe", "object", "embed", "base")
-    style = "".join(content for kind, content in page.scripts if kind == "style")
+    style = "".join(content for kind, content in read.scripts if kind == "style")
     assert "url(" not in style
     assert "@import" not in style
-    policy = next(a["content"] for t, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    policy = next(a["content"] for t, a in read.tags if a.get("http-equiv") == "Content-Security-Policy")
     assert policy.startswith("default-src 'none'")  # so the browser refuses what a script might ask for
     assert "http" not in policy
 
 
 def test_the_policy_allows_just_the_scripts_that_are_there(survey):
     text = (survey / "report.html").read_text(encoding="utf-8")
-    scripts = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
-    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
-    assert len(hashes) == 2
-    assert re.findall(r"&#39;sha256-([^&]*)&#39;|'sha256-([^']*)'", text) == [("", found) for found in hashes]
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
+
+    def hashes(tag):
+        found = re.findall(f"<{tag}>(.*?)</{tag}>", text, flags=re.DOTALL)
+        return [base64.b64encode(hashlib.sha256(content.encode()).digest()).decode() for content in found]
+
+    def allowed(kind):
+        return re.findall(r"'sha256-([^']*)'", re.search(f"{kind} ([^;]*);", policy)[1])
+
+    assert len(hashes("script")) == 3
+    assert allowed("script-src") == hashes("script")
+    assert allowed("style-src-elem") == hashes("style")
+    assert "unsafe-eval" not in policy
+    assert "connect-src 'none'" in policy
+
+
+def test_a_script_given_to_the_page_runs_last_and_may_connect_where_it_says():
+    text = page.html(made.findings(), scripts=["live();"], connect="'self'")
+    assert text.index("<script>live();</script>") > text.rindex("const { tables }")
+    expected = base64.b64encode(hashlib.sha256(b"live();").digest()).decode()
+    assert f"'sha256-{expected}'; style-src-elem" in text
+    assert "connect-src 'self';" in text
 
 
 def test_every_number_of_claims_json_is_on_the_page_and_in_markdown(survey):
     claims = json.loads((survey / "made-function" / "claims.json").read_text())
     assert len(claims) == 4
-    page, twin = Page(survey / "report.html").text, (survey / "report.md").read_text()
+    shown, twin = Page(survey / "report.html").text, (survey / "report.md").read_text()
     for claim in claims:
         numbers = [claim["estimate"], *claim["interval"]]
-        for text in (page, twin):
+        for text in (shown, twin):
             for number in numbers:
                 assert f"{number:.3g}" in text
             assert f"{claim['seeds']}" in text
@@ -126,28 +147,40 @@ def test_every_number_of_claims_json_is_on_the_page_and_in_markdown(survey):
     assert set(claims[0]) == FIELDS
 
 
+def test_the_summary_says_of_every_claim_on_which_side_of_its_threshold_it_lies(survey):
+    claims = json.loads((survey / "made-function" / "claims.json").read_text())
+    summary = (survey / "report.md").read_text().partition("## In one page")[2].partition("## Verdicts")[0]
+    lines = {re.match(r"- \*\*([\w-]+)\*\*", line)[1]: line for line in summary.splitlines() if line.startswith("- ")}
+    assert set(lines) == {claim["id"] for claim in claims}
+    for claim in claims:
+        low, _high = claim["interval"]
+        if isinstance(claim["threshold"], float) and claim["verdict"] != "undecided":
+            side = "above" if low is not None and low > claim["threshold"] else "below"
+            assert f"all of it {side} {claim['threshold']:g}" in lines[claim["id"]]
+
+
 def test_the_page_has_its_headings_in_order_and_a_text_for_every_figure(survey):
-    page = Page(survey / "report.html")
-    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    read = Page(survey / "report.html")
+    levels = [int(tag[1]) for tag, _ in read.tags if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert all(after - before <= 1 for before, after in pairwise(levels))
-    charts = [a for _, a in page.tags if a.get("class") == "chart"]
+    charts = [a for _, a in read.tags if a.get("class") == "chart"]
     assert len(charts) == 4
     assert all(chart["aria-label"] for chart in charts)
-    ids = [a["id"] for _, a in page.tags if "id" in a]
+    ids = [a["id"] for _, a in read.tags if "id" in a]
     assert len(ids) == len(set(ids))
-    assert {a["href"][1:] for tag, a in page.tags if tag == "a"} <= set(ids)
+    assert {a["href"][1:] for tag, a in read.tags if tag == "a"} <= set(ids)
 
 
 def test_hostile_text_stays_text_on_the_page(hostile):
-    page = Page(hostile / "report.html")
-    assert [tag for tag, _ in page.tags].count("script") == 3
-    assert "img" not in [tag for tag, _ in page.tags]
-    assert not [a for _, a in page.tags if any(name.startswith("on") for name in a)]
-    assert page.text.count('<script>alert("1")</script>') >= 10
-    data = next(content for _, content in page.scripts if content.startswith('{"configs"'))
-    assert set(json.loads(data)) == {"configs", "swaps", "figures"}
+    read = Page(hostile / "report.html")
+    assert [tag for tag, _ in read.tags].count("script") == 4
+    assert "img" not in [tag for tag, _ in read.tags]
+    assert not [a for _, a in read.tags if any(name.startswith("on") for name in a)]
+    assert read.text.count('<script>alert("1")</script>') >= 10
+    data = next(content for _, content in read.scripts if content.startswith('{"configs"'))
+    assert set(json.loads(data)) == {"configs", "swaps", "figures", "tables"}
 
 
 def test_hostile_text_stays_text_in_markdown(hostile):

@@ -35,7 +35,7 @@ def curves(
     width: int = WIDTH,
     height: int = 300,
 ) -> Any:
-    """Median curve of each series with a band over seeds; single seeds can be switched on where the page is live.
+    """Median curve of each series with a band over seeds; the page can show single seeds in its place.
 
     Args:
         table: one row for each (series, panel, seed, x): what a study recorded, not yet thinned out.
@@ -78,8 +78,7 @@ def curves(
         for number, (value, _) in enumerate(parts)
     ]
     chart = panels[0] if len(panels) == 1 else alt.hconcat(*panels, spacing=GAP)
-    switch = alt.param(name="seeds", value=False, bind=alt.binding_checkbox(name="single seeds "))
-    return chart.add_params(switch)
+    return chart.add_params(alt.param(name="seeds", value=False))  # the page has a switch for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +127,7 @@ def _panel(
     band = (
         alt.Chart(data)
         .mark_area(clip=True, tooltip=None)
+        .transform_filter("!seeds")
         .encode(at_x, low, alt.Y2("high:Q"), hue, opacity=alt.condition(pick, alt.value(0.17), alt.value(0.03)))
     )
     each = (

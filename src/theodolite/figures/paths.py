@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from theodolite.figures.scales import Axis, inline, order
-from theodolite.figures.theme import PALETTE, REFERENCE, WIDTH
+from theodolite.figures.theme import PALETTE, REFERENCE, SQUARE, WIDTH
 
 MARKS = "Open circle: start; small dots: on the way; large dot with the path's number: end."  # for captions
 MARGIN = 64  # pixels beside the panel for its axis
@@ -63,7 +63,8 @@ def paths(table: pd.DataFrame, *, x: Axis, y: Axis, series: str, step: str, widt
         .mark_text(style="end-label", baseline="middle", tooltip=None)
         .encode(at_x, at_y, hue, text="series:N", opacity=seen)
     )
-    return alt.layer(lines, way, starts, ends, named).properties(width=width - MARGIN, height=height)
+    chart = alt.layer(lines, way, starts, ends, named)
+    return chart.properties(width=width - MARGIN, height=height, usermeta=SQUARE)
 
 
 def _dots(points: pd.DataFrame, at_x: Any, at_y: Any, hue: Any, seen: Any, tips: Sequence[Any], **mark: Any) -> Any:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from theodolite.figures.contours import contour
 from theodolite.figures.scales import Axis, inline, log_ticks, order
-from theodolite.figures.theme import WIDTH
+from theodolite.figures.theme import SQUARE, WIDTH
 
 LINES = (
     "White lines: contours at powers of ten, and between them at 2 and 5, or 3, where there is room."  # for captions
@@ -57,7 +57,8 @@ def surfaces(
         .properties(**_size(_of(table, panel, value), x, y, plot), **({} if value is None else {"title": str(value)}))
         for number, value in enumerate(values)
     ]  # fmt: skip
-    return charts[0] if len(charts) == 1 else alt.hconcat(*charts, spacing=GAP)
+    chart = charts[0] if len(charts) == 1 else alt.hconcat(*charts, spacing=GAP)
+    return chart.properties(usermeta=SQUARE)
 
 
 def levels(low: float, high: float, *, log: bool) -> list[float]:
@@ -142,7 +143,7 @@ def _map(
             axes[1].encode(alt.Y, "y:Q", sides[1], titled=number == 0),
             alt.X2("x2:Q"),
             alt.Y2("y2:Q"),
-            color=alt.Color("z:Q", title=axes[2].title, scale=scale, legend=legend if number == 0 else None),
+            color=alt.Color("z:Q", title=axes[2].title, scale=scale, legend=legend),  # panels share it
             tooltip=[alt.Tooltip("z:Q", title=axes[2].title, format=".3~g")],
         )
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 FONT = "system-ui, -apple-system, 'Segoe UI', 'Helvetica Neue', Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 WIDTH = 640  # pixels of a whole figure: the text column of the page
+SQUARE = {"square": True}  # a note in a chart whose lengths are true on both axes: height goes with width
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def looks(names: Sequence[str]) -> list[Look]:
 
 def specification(chart: Any, *, dark: bool = False) -> dict[str, Any]:
     """The Vega-Lite specification of a chart with its theme, complete in itself."""
-    spec: dict[str, Any] = chart.to_dict()
+    spec: dict[str, Any] = _in_one_line(chart.to_dict())
     if dark:
         text = json.dumps(spec)
         for light, replacement in _SWAP.items():
@@ -64,6 +65,20 @@ def specification(chart: Any, *, dark: bool = False) -> dict[str, Any]:
         spec = json.loads(text)
     spec["config"] = config(dark=dark)
     return spec
+
+
+def _in_one_line(part: Any) -> Any:
+    """Titles without line breaks of any kind, which Vega-Lite would put raw into the code of a tooltip."""
+    if isinstance(part, dict):
+        return {
+            key: " ".join(value.split())
+            if key == "title" and isinstance(value, str)
+            else value
+            if key in ("datasets", "values")
+            else _in_one_line(value)
+            for key, value in part.items()
+        }
+    return [_in_one_line(value) for value in part] if isinstance(part, list) else part
 
 
 def swaps() -> dict[str, str]:

@@ -19,8 +19,17 @@ from theodolite.report.findings import StudyFindings
 TITLE = "How neural networks learn: a survey"
 
 
-def html(findings: Sequence[StudyFindings]) -> str:
-    """One self-contained page. The Vega library is in it once, and its policy forbids every request."""
+def html(findings: Sequence[StudyFindings], *, scripts: Sequence[str] = (), connect: str = "'none'") -> str:
+    """One self-contained page: Vega is in it once, and its policy forbids every request and every other script.
+
+    Args:
+        findings: of each study, in the order of the page.
+        scripts: JavaScript to run after the page's own, for a server that keeps the page up to date.
+        connect: where such a script may connect to, as the policy says it: ``'self'``.
+
+    Returns:
+        HTML; the same findings give the same bytes.
+    """
     data = {
         "configs": {"light": theme.config(), "dark": theme.config(dark=True)},
         "swaps": theme.swaps(),
@@ -29,17 +38,36 @@ def html(findings: Sequence[StudyFindings]) -> str:
             for study in findings
             for figure in study.figures
         },
+        "tables": {
+            f"{study.name}-{table.name}": text.csv(table).decode() for study in findings for table in study.tables
+        },
     }
-    scripts = [_library(), _asset("page.js")]
-    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
+    style = _asset("page.css")
+    every = [_library(), _asset("figures.js"), _asset("page.js"), *scripts]
     return _render(
         "page.html.j2",
         findings,
-        style=Markup(_asset("page.css")),  # noqa: S704 — our own file
+        style=Markup(style),  # noqa: S704 — our own file
         data=embed(data),
-        scripts=[Markup(script) for script in scripts],  # noqa: S704 — our own file and the Vega library
-        hashes=hashes,
+        scripts=[Markup(script) for script in every],  # noqa: S704 — our own files and the Vega library
+        policy=Markup(policy(every, style, connect)),  # noqa: S704 — hashes and quotes alone
     )
+
+
+def policy(scripts: Sequence[str], style: str, connect: str) -> str:
+    """The Content-Security-Policy: these very scripts, no code from text, no request but to ``connect``.
+
+    Style attributes are allowed, since Vega places its text with them; style sheets but the page's own are not.
+    """
+    hashes = " ".join(map(_hash, scripts))
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src-elem {_hash(style)}; style-src-attr 'unsafe-inline'; "
+        f"img-src data: blob:; connect-src {connect}; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(content: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
 
 
 def twin(findings: Sequence[StudyFindings]) -> str:
@@ -90,4 +118,4 @@ def _asset(name: str) -> str:
 def _library() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script."""
     script = str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
-    return script.replace("</script", "<\\/script")
+    return "(() => {" + script.replace("</script", "<\\/script") + "})();"  # its hundreds of names stay its own

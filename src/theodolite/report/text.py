@@ -11,6 +11,7 @@ from theodolite.report.findings import StudyFindings
 
 NONE = "–"
 SYMBOLS = {"holds": "✓", "fails": "✗", "undecided": "?"}
+HEADINGS = {"holds": "What holds", "fails": "What fails", "undecided": "What is undecided"}
 
 
 def number(value: Any, digits: int = 3) -> str:
@@ -83,6 +84,43 @@ def decision(verdict: Verdict) -> str:
     return f"{SYMBOLS[verdict.verdict]} {verdict.verdict}"
 
 
+def words(verdict: Verdict) -> str:
+    """What was found, for people in a hurry: the estimate, its interval, and on which side of the threshold it lies.
+
+    "epochs to convergence, 6 layers / 4 layers: 0.412 [0.336, 0.491], all of it below 0.5, as claimed."
+    """
+    statistic, _, claimed = verdict.statistic.partition("; claimed: ")
+    if verdict.estimate is None and verdict.interval == (None, None):
+        return f"{statistic}: no number yet; claimed {claimed or threshold(verdict)}."
+    ends = {"holds": ", as claimed", "fails": ", against the claim", "undecided": ""}
+    parts = [f"{statistic}: {estimate(verdict)}, {_place(verdict)}{ends[verdict.verdict]}."]
+    if verdict.verdict == "undecided":
+        parts += [f"Claimed {claimed}." if claimed else "", verdict.note]
+        parts.append(f"About {verdict.needed_seeds} seeds would decide it." if verdict.needed_seeds else "")
+    return " ".join(filter(None, parts))
+
+
+def _place(verdict: Verdict) -> str:
+    """Where the interval lies, seen from the threshold or the margin."""
+    low, high = (math.inf * sign if end is None else end for end, sign in zip(verdict.interval, (-1, 1), strict=True))
+    limits = verdict.threshold if isinstance(verdict.threshold, tuple) else (verdict.threshold, verdict.threshold)
+    if verdict.verdict == "undecided":
+        return (
+            "too few seeds to say" if verdict.seeds < 3 else f"across {' and '.join(map(setting, _crossed(verdict)))}"
+        )
+    if high < limits[0]:
+        return f"all of it below {setting(limits[0])}"
+    if low > limits[1]:
+        return f"all of it above {setting(limits[1])}"
+    return f"all of it between {threshold(verdict).replace(' to ', ' and ')}"
+
+
+def _crossed(verdict: Verdict) -> list[float]:
+    limits = verdict.threshold if isinstance(verdict.threshold, tuple) else (verdict.threshold,)
+    low, high = (math.inf * sign if end is None else end for end, sign in zip(verdict.interval, (-1, 1), strict=True))
+    return [limit for limit in limits if low <= limit <= high] or list(limits)
+
+
 def remarks(verdict: Verdict) -> str:
     """What the reader must know beside the verdict: Holm's correction, seeds that would decide, the note."""
     parts = []
@@ -129,6 +167,22 @@ def took(study: StudyFindings) -> str:
     if runs.versions:
         parts.append("Versions: " + ", ".join(f"{name} {version}" for name, version in runs.versions.items()) + ".")
     return " ".join(parts)
+
+
+def made(study: StudyFindings) -> dict[str, str]:
+    """How a study was made, as name and value: preset, seeds, runs by how they ended, time, device, versions."""
+    runs = study.runs
+    return {
+        "preset": study.preset,
+        "seeds": str(runs.seeds),
+        "runs done": str(runs.done),
+        "diverged": str(runs.diverged),
+        "not converged (censored)": str(runs.censored),
+        "failed": str(runs.failed),
+        "not finished": str(runs.unfinished),
+        "wall time of all runs": duration(runs.wall_seconds),
+        "device": runs.device or NONE,
+    } | {f"version of {name}": version for name, version in runs.versions.items()}
 
 
 def verdict_row(verdict: Verdict) -> list[str]:

@@ -1,102 +1,132 @@
+// The rest of the page: theme, filter, sorting, downloads, folds. Everything works without it but the figures.
 (() => {
   "use strict";
-  const { configs, swaps, figures } = JSON.parse(document.getElementById("data").textContent);
-  const charts = [...document.querySelectorAll(".chart")];
-  const system = matchMedia("(prefers-color-scheme: dark)");
-  const button = document.getElementById("theme");
-  const themes = ["automatic", "light", "dark"];
-  let theme = "automatic";
+  const { tables } = JSON.parse(document.getElementById("data").textContent);
+  const root = document.documentElement;
+  root.classList.add("js");
+  const { charts, again } = figures.start();
+  const chartOf = (id) => charts.find((chart) => chart.dataset.figure === id);
 
-  const dark = () => theme === "dark" || (theme === "automatic" && system.matches);
-
-  // The chart in the page's theme, its panels sharing the width there is, or stacked where that is narrow.
-  // `beside` is what axes and labels take: guessed first, then measured on the drawn chart.
-  function fitted(name, width, beside) {
-    let text = JSON.stringify(figures[name]);
-    if (dark()) for (const [light, other] of Object.entries(swaps)) text = text.replaceAll(light, other);
-    const spec = JSON.parse(text);
-    const stacked = spec.hconcat && width < 560;
-    if (stacked) {
-      spec.vconcat = spec.hconcat;
-      delete spec.hconcat;
-    }
-    const panels = spec.hconcat ?? spec.vconcat ?? [spec];
-    const each = Math.max(120, Math.floor((width - beside) / (spec.hconcat ? panels.length : 1)));
-    for (const panel of panels) panel.width = each;
-    return spec;
-  }
-
-  function themed(width) {
-    const config = configs[dark() ? "dark" : "light"];
-    const columns = Math.max(1, Math.floor(width / 130));
-    return { ...config, legend: { ...config.legend, columns } };
-  }
-
-  async function draw(chart) {
-    const width = chart.clientWidth;
-    const look = `${width} ${dark()}`;
-    if (!width || chart.dataset.look === look) return;
-    chart.dataset.look = look;
-    const options = {
-      renderer: "svg",
-      config: themed(width),
-      actions: { export: { svg: true, png: true }, source: false, compiled: false, editor: false },
-      downloadFileName: chart.dataset.figure,
-    };
-    const name = chart.dataset.figure;
-    let beside = 80;
-    for (let attempt = 0; attempt < 2; attempt += 1) {
-      chart.view?.finalize();
-      const result = await vegaEmbed(chart, fitted(name, width, beside), options);
-      chart.view = result.view;
-      const taken = chart.querySelector("svg.marks")?.getBoundingClientRect().width ?? width;
-      if (taken <= width && taken > width - 24) break;
-      beside += taken - width;
-    }
-    chart.style.minHeight = "0";
-  }
-
-  const failed = (chart) => (error) => {
-    chart.textContent = `This figure could not be drawn: ${error.message}`;
-  };
-  const show = (chart) => draw(chart).catch(failed(chart));
-  const drawn = () => charts.filter((chart) => chart.dataset.look);
-
-  function apply(next) {
-    theme = themes.includes(next) ? next : "automatic";
-    if (theme === "automatic") delete document.documentElement.dataset.theme;
-    else document.documentElement.dataset.theme = theme;
-    button.textContent = `Theme: ${theme}`;
-    drawn().forEach(show);
-  }
-
-  // A page opened from a file may have no storage; the switch then lasts as long as the page.
+  // A page opened from a file may have no storage; the choice then lasts as long as the page.
   const remembered = () => { try { return localStorage.getItem("theme"); } catch { return null; } };
-  const remember = () => { try { localStorage.setItem("theme", theme); } catch { /* see above */ } };
+  const remember = (theme) => { try { localStorage.setItem("theme", theme); } catch { /* see above */ } };
 
-  button.hidden = false;
+  const themes = ["automatic", "light", "dark"];
+  const button = document.getElementById("theme");
+  function apply(theme) {
+    if (theme === "light" || theme === "dark") root.dataset.theme = theme;
+    else delete root.dataset.theme;
+    button.textContent = `Theme: ${root.dataset.theme ?? "automatic"}`;
+    again();
+  }
   button.addEventListener("click", () => {
-    apply(themes[(themes.indexOf(theme) + 1) % themes.length]);
-    remember();
+    const next = themes[(themes.indexOf(root.dataset.theme ?? "automatic") + 1) % themes.length];
+    apply(next);
+    remember(next);
   });
-  system.addEventListener("change", () => drawn().forEach(show));
-  apply(location.hash === "#dark" || location.hash === "#light" ? location.hash.slice(1) : remembered());
+  apply(["#dark", "#light"].includes(location.hash) ? location.hash.slice(1) : remembered());
 
-  // Figures are drawn when they come into view, the others one after another while nothing else happens.
-  const seen = new IntersectionObserver((entries) => {
-    for (const entry of entries) if (entry.isIntersecting) show(entry.target);
-  }, { rootMargin: "400px" });
-  charts.forEach((chart) => seen.observe(chart));
-  const idle = window.requestIdleCallback ?? ((work) => setTimeout(work, 200));
-  const rest = () => {
-    const next = charts.find((chart) => !chart.dataset.look);
-    if (next) show(next).finally(() => idle(rest));
+  function save(name, blob) {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  }
+
+  const dialog = document.getElementById("large");
+  function enlarge(id) {
+    const chart = document.createElement("div");
+    chart.className = "chart";
+    chart.dataset.figure = id;
+    chart.dataset.seeds = chartOf(id).dataset.seeds ?? "false";
+    document.getElementById("large-title").textContent = chartOf(id).closest("figure").querySelector("h3").textContent;
+    const frame = dialog.querySelector(".frame");
+    frame.replaceChildren(chart);
+    dialog.showModal();
+    figures.show(chart, { height: Math.max(240, Math.floor(frame.clientHeight - 130)) });
+  }
+
+  const acts = {
+    enlarge,
+    csv: (id) => save(`${id}.csv`, new Blob([tables[id]], { type: "text/csv" })),
+    svg: async (id) => save(`${id}.svg`, await figures.file(id, "svg")),
+    png: async (id) => save(`${id}.png`, await figures.file(id, "png")),
   };
-  addEventListener("load", () => idle(rest));
-
-  let timer;
-  addEventListener("resize", () => {
-    clearTimeout(timer);
-    timer = setTimeout(() => drawn().forEach(show), 150);
+  const switches = [...document.querySelectorAll("[data-act=seeds]")];
+  const owner = (control) => control.closest("[data-for]").dataset.for;
+  for (const control of switches) control.parentElement.hidden = !figures.hasSeeds(owner(control));
+  document.addEventListener("click", (event) => {
+    const control = event.target.closest("button[data-act]");
+    if (control) acts[control.dataset.act](owner(control));
   });
+  const all = document.getElementById("all-seeds");
+  document.addEventListener("change", ({ target }) => {
+    if (target === all) for (const control of switches) {
+      control.checked = all.checked;
+      figures.seeds(chartOf(owner(control)), all.checked);
+    }
+    if (target.dataset.act === "seeds") figures.seeds(chartOf(owner(target)), target.checked);
+  });
+
+  // Sorting: up, down, as it was. Numbers by their value, whatever stands behind them; what is none comes last.
+  const number = (text) => {
+    const found = /^(−?)(∞|[\d.]+(?:e[+-]?\d+)?)/.exec(text.trim());
+    if (!found) return null;
+    return (found[1] ? -1 : 1) * (found[2] === "∞" ? Infinity : Number(found[2]));
+  };
+  const words = new Intl.Collator("en", { numeric: true });
+  function sortable(table) {
+    const body = table.tBodies[0];
+    const original = [...body.rows];
+    [...table.tHead.rows[0].cells].forEach((head, column) => {
+      const control = document.createElement("button");
+      control.type = "button";
+      control.append(...head.childNodes);
+      head.append(control);
+      control.addEventListener("click", () => {
+        const next = { none: "ascending", ascending: "descending", descending: "none" }[head.ariaSort ?? "none"];
+        for (const other of table.tHead.rows[0].cells) other.ariaSort = null;
+        if (next !== "none") head.ariaSort = next;
+        const sign = next === "descending" ? -1 : 1;
+        const numeric = head.classList.contains("right");
+        const key = (row) => row.cells[column].textContent.trim();
+        const byValue = (a, b) => {
+          if (!numeric) return sign * words.compare(key(a), key(b));
+          const [x, y] = [number(key(a)), number(key(b))];
+          if (x === null || y === null) return (x === null) - (y === null);
+          return x === y ? 0 : sign * (x < y ? -1 : 1);
+        };
+        body.append(...(next === "none" ? original : original.toSorted(byValue)));
+      });
+    });
+  }
+  document.querySelectorAll("table.sortable").forEach(sortable);
+
+  const filter = document.getElementById("filter");
+  const entries = [...document.querySelectorAll("table.verdicts tbody tr")];
+  function sift() {
+    const wanted = new FormData(filter);
+    const [kinds, study] = [wanted.getAll("verdict"), wanted.get("study")];
+    const sought = wanted.get("text").trim().toLowerCase();
+    for (const row of entries) {
+      const content = `${row.textContent} ${row.dataset.text}`.toLowerCase();
+      row.hidden = !(
+        kinds.includes(row.dataset.verdict) && (!study || study === row.dataset.study) && content.includes(sought)
+      );
+    }
+    filter.querySelector("output").textContent =
+      `${entries.filter((row) => !row.hidden).length} of ${entries.length} claims`;
+  }
+  filter.addEventListener("input", sift);
+  filter.addEventListener("submit", (event) => event.preventDefault());
+  sift();
+
+  // On paper every fold is open and every claim is there.
+  let folds = [];
+  addEventListener("beforeprint", () => {
+    folds = [...document.querySelectorAll("details:not([open])")];
+    folds.forEach((fold) => { fold.open = true; });
+  });
+  addEventListener("afterprint", () => folds.forEach((fold) => { fold.open = false; }));
 })();

@@ -1,0 +1,247 @@
+"""The page as a reader meets it; what is expected comes from the made findings, or from what was there before."""
+
+import io
+import re
+from itertools import pairwise
+
+import pandas as pd
+import pytest
+from axe_playwright_python.base import AXE_FILE_PATH
+from PIL import Image
+
+import made
+from theodolite.figures import render
+
+FIGURES = [(study.name, figure) for study in made.findings(planes=True) for figure in study.figures]
+
+
+def draw_all(page):
+    for chart in page.query_selector_all(".chart"):
+        chart.scroll_into_view_if_needed()
+        chart.wait_for_selector("svg.marks")
+    page.wait_for_timeout(100)
+
+
+def boxes(page):
+    return page.evaluate("""() => [...document.querySelectorAll('.chart svg.marks')].map((svg) => {
+        const chart = svg.closest('.chart');
+        const marks = [...svg.querySelectorAll('.mark-line path, .mark-symbol path, .mark-rect path, .mark-rule line')];
+        const large = marks.filter((m) => { const b = m.getBoundingClientRect(); return b.width + b.height > 2; });
+        return [chart.dataset.figure, large.length, svg.getBoundingClientRect().width, chart.clientWidth];
+    })""")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1024, "dark"), (1920, "light")])
+def test_every_figure_draws_in_its_column_and_the_page_is_silent_and_asks_for_nothing(visit, report, width, scheme):
+    seen = visit(report, width, scheme)
+    draw_all(seen.page)
+    found = boxes(seen.page)
+    assert len(found) == len(FIGURES)
+    for name, marks, drawn, column in found:
+        assert marks >= 4, name
+        assert drawn <= column + 1, name
+        assert drawn > 0.5 * min(column, 640), name
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert seen.said == []
+    assert seen.asked == [report.as_uri()]
+
+
+def test_pointing_at_a_mark_shows_its_numbers(visit, report):
+    page = visit(report).page
+    name = "made-function-figure-1-learning"
+    chart = page.locator(f".chart[data-figure={name}]")
+    chart.scroll_into_view_if_needed()
+    chart.locator("svg.marks").wait_for()
+    dots = chart.locator(".mark-symbol path")
+    assert page.locator(".tip").is_hidden()
+    dots.nth(dots.count() // 6).hover(force=True)
+    page.locator(".tip").wait_for()
+    text = page.locator(".tip").inner_text()
+    assert re.search(r"series\s+Model \d", text)
+    assert re.search(r"median\s+[\d.]", text)
+    assert re.search(r"seeds\s+8", text)
+
+
+def test_the_switch_shows_single_seeds_instead_of_the_band(visit, report):
+    page = visit(report).page
+    chart = page.locator(".chart[data-figure=made-function-figure-1-learning]")
+    chart.scroll_into_view_if_needed()
+    chart.locator("svg.marks").wait_for()
+
+    def shown():
+        lines = chart.locator(".mark-line path").evaluate_all("all => all.filter(p => p.getAttribute('d')).length")
+        bands = chart.locator(".mark-area path").evaluate_all("all => all.filter(p => p.getAttribute('d')).length")
+        return lines, bands
+
+    assert shown() == (3, 3)
+    page.locator("[data-for=made-function-figure-1-learning] [data-act=seeds]").check()
+    page.wait_for_timeout(200)
+    assert shown() == (3 + 3 * 8, 0)
+    page.locator("#all-seeds").check()
+    page.locator("#all-seeds").uncheck()
+    page.wait_for_timeout(200)
+    assert shown() == (3, 3)
+    assert page.locator("[data-for=made-function-estimates] [data-act=seeds]").is_hidden()  # it has no single seeds
+
+
+def test_zooming_changes_what_the_axis_shows_and_a_double_click_brings_it_back(visit, report):
+    page = visit(report).page
+    chart = page.locator(".chart[data-figure=made-function-figure-1-learning]")
+    chart.scroll_into_view_if_needed()
+    labels = chart.locator(".role-axis-label text")
+    labels.first.wait_for()
+    before = sorted(labels.all_text_contents())
+    box = chart.locator("svg.marks").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 3)
+    page.keyboard.down("Shift")
+    page.mouse.wheel(0, -600)
+    page.keyboard.up("Shift")
+    page.wait_for_timeout(300)
+    assert sorted(labels.all_text_contents()) != before
+    page.mouse.dblclick(box["x"] + box["width"] / 2, box["y"] + box["height"] / 3)
+    page.wait_for_timeout(300)
+    assert sorted(labels.all_text_contents()) == before
+
+
+def test_a_column_sorts_up_and_down_and_back_by_value(visit, report):
+    page = visit(report).page
+    table = page.locator("table.data").first
+    cells = lambda: table.locator("tbody tr td:nth-child(5)").all_inner_texts()  # noqa: E731
+    head = table.locator("thead th:nth-child(5)")
+    assert cells() == ["1204", "498", "∞"]
+    orders = []
+    for _ in range(3):
+        head.get_by_role("button").press("Enter")  # by keyboard
+        orders.append((head.get_attribute("aria-sort"), cells()))
+    assert orders == [
+        ("ascending", ["498", "1204", "∞"]),
+        ("descending", ["∞", "1204", "498"]),
+        (None, ["1204", "498", "∞"]),
+    ]
+
+
+def test_the_verdicts_are_filtered_by_kind_study_and_text(visit, report):
+    page = visit(report).page
+    verdicts = made.findings()[0].verdicts
+    rows = page.locator("table.verdicts tbody tr:visible")
+    assert rows.count() == len(verdicts)
+    page.locator("#filter [value=holds]").uncheck()
+    assert rows.count() == sum(v.verdict != "holds" for v in verdicts)
+    page.locator("#filter [value=holds]").check()
+    page.locator("#filter [name=text]").fill("two LAYERS are")  # of the sentence, which the row does not show
+    assert rows.locator("a").all_inner_texts() == ["shallow-converges"]
+    assert page.locator("#filter output").inner_text() == f"1 of {len(verdicts)} claims"
+    page.locator("#filter [name=text]").fill("")
+    page.locator("#filter [name=study]").select_option("made-empty")
+    assert rows.count() == 0
+
+
+def test_downloads_arrive_and_the_figure_is_the_one_that_lies_beside_the_page(visit, report, tmp_path):
+    page = visit(report, scheme="dark").page
+    study, figure = FIGURES[1]
+    got = {}
+    for kind in ("svg", "png"):
+        with page.expect_download() as download:
+            page.locator(f"[data-for={study}-{figure.name}] [data-act={kind}]").click()
+        got[kind] = download.value.path().read_bytes()
+        assert download.value.suggested_filename == f"{study}-{figure.name}.{kind}"
+    beside = render.save(figure, tmp_path, ["svg"])[0].read_text()
+    drawn = got["svg"].decode()
+    for wanted in (r'<path aria-label="[^"]*" d="([^"]*)"', r'stroke="(#[0-9a-f]{6})"', r"<text[^>]*>([^<]*)</text>"):
+        assert sorted(set(re.findall(wanted, drawn))) == sorted(set(re.findall(wanted, beside)))
+    assert line_shapes(drawn) == line_shapes(beside) != []
+    picture = Image.open(io.BytesIO(got["png"]))
+    assert picture.width > 1100
+    assert len(picture.convert("RGB").getcolors(1 << 20)) > 20
+    assert picture.convert("RGB").getpixel((2, 2)) == (255, 255, 255)  # light, whatever the page is
+
+
+def line_shapes(svg):
+    """Every line of a figure as its numbers, which do not depend on the fonts beside them."""
+    return sorted(d for d in re.findall(r'd="(M[-\d.,L]{200,})"', svg))
+
+
+def test_a_table_arrives_with_all_its_digits(visit, report):
+    page = visit(report).page
+    with page.expect_download() as download:
+        page.locator("[data-act=csv]").first.click()
+    assert pd.read_csv(download.value.path())["final loss"].tolist()[:2] == [1.2345e-4, 9.87654e-5]
+
+
+def test_a_figure_can_be_enlarged_and_put_back_by_keyboard(visit, report):
+    page = visit(report).page
+    page.locator("[data-act=enlarge]").first.press("Enter")
+    large = page.locator("dialog svg.marks")
+    large.wait_for()
+    assert large.bounding_box()["height"] > 500
+    assert page.locator("#large-title").inner_text() == FIGURES[0][1].title
+    page.keyboard.press("Escape")
+    assert page.locator("dialog").is_hidden()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1024, "light"), (1024, "dark")])
+def test_axe_finds_no_serious_fault(visit, report, width, scheme):
+    page = visit(report, width, scheme).page
+    draw_all(page)
+    page.locator("details").first.evaluate("fold => { fold.open = true; }")
+    page.evaluate(AXE_FILE_PATH.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run()")
+    assert len(found["passes"]) > 20  # it has looked
+    faults = [
+        (fault["id"], [node["html"][:200] for node in fault["nodes"]][:3])
+        for fault in found["violations"]
+        if fault["impact"] in ("serious", "critical")
+    ]
+    assert faults == []
+
+
+def test_headings_follow_one_another_and_every_figure_says_what_it_shows(visit, report):
+    page = visit(report).page
+    levels = page.evaluate(
+        "[...document.querySelectorAll('body > :not(dialog) :is(h1,h2,h3,h4)')].map(h => +h.tagName[1])"
+    )
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    assert page.locator(".chart").evaluate_all("all => all.map(c => c.ariaLabel)") == [f.alt for _, f in FIGURES]
+
+
+PRINTED = """addEventListener('afterprint', () => { window.printed = [
+    document.querySelectorAll('.chart svg.marks').length,
+    [...document.querySelectorAll('.chart')].map((chart) => chart.dataset.look.split(' ')[1]),
+]; });"""
+
+
+def test_on_paper_every_figure_is_drawn_and_every_fold_is_open(visit, report, tmp_path):
+    page = visit(report, scheme="dark", before=PRINTED).page
+    path = tmp_path / "page.pdf"
+    page.pdf(path=path, print_background=True)
+    assert path.read_bytes().startswith(b"%PDF")
+    drawn, dark = page.evaluate("window.printed")
+    assert drawn == len(FIGURES)
+    assert set(dark) == {"false"}
+    assert page.locator("details[open]").count() == 0  # and closed again on the screen
+
+
+def test_markup_in_names_and_errors_shows_as_text(visit, hostile):
+    seen = visit(hostile)
+    draw_all(seen.page)
+    assert seen.page.locator("main img, main script").count() == 0
+    text = seen.page.locator("body").inner_text()
+    assert text.count('<script>alert("1")</script>') >= 8
+    assert "onerror=alert(2)>" in seen.page.locator("ul.errors").inner_text()
+    seen.page.locator("[data-act=enlarge]").first.click()
+    assert "<img src=x" in seen.page.locator("#large-title").inner_text()
+    assert seen.said == []
+    assert seen.asked == [hostile.as_uri()]
+
+
+def test_markup_in_a_series_shows_as_text_in_its_tooltip(visit, hostile):
+    seen = visit(hostile)
+    chart = seen.page.locator(".chart[data-figure=made-function-depth]")
+    chart.scroll_into_view_if_needed()
+    chart.locator("svg.marks").wait_for()
+    chart.locator(".mark-symbol path").first.hover(force=True)
+    seen.page.locator(".tip").wait_for()
+    assert "<img src=x onerror" in seen.page.locator(".tip").inner_text()
+    assert seen.page.locator(".tip img").count() == 0
+    assert seen.said == []
