@@ -6,6 +6,7 @@
     │   ├── SettingError        a value out of its range or of the wrong kind
     │   ├── BudgetError         no architecture has that parameter count
     │   ├── ExpressionError     a function of x that is not one
+    │   ├── CodeFailed          a file of the user's own cannot be run, or what it defines raised an error
     │   └── MissingExtra        an optional package is not installed
     ├── DataError
     │   ├── DataUnavailable     found neither here nor anywhere it may be fetched from
@@ -57,6 +58,10 @@ class BudgetError(UsageError):
 
 class ExpressionError(UsageError):
     """A function of x that is not one."""
+
+
+class CodeFailed(UsageError):
+    """A file of the user's own cannot be run, or what it defines raised an error."""
 
 
 class MissingExtra(UsageError):

@@ -3,9 +3,11 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import vl_convert
 
+from theodolite.errors import SettingError
 from theodolite.figures.theme import specification
 from theodolite.findings import Figure
 from theodolite.store import files
@@ -16,6 +18,7 @@ _FROM_SVG: Mapping[str, Callable[[str], bytes]] = {  # the chart is laid out onc
     "pdf": lambda svg: bytes(vl_convert.svg_to_pdf(svg)),
 }
 FORMATS = tuple(_FROM_SVG)
+PAGE = "html"
 
 
 def save(figure: Figure, folder: Path, formats: Sequence[str] = FORMATS, *, dark: bool = False) -> list[Path]:
@@ -38,6 +41,27 @@ def save(figure: Figure, folder: Path, formats: Sequence[str] = FORMATS, *, dark
     for name in sorted(formats, key="svg".__eq__):  # the SVG last: where it is new, the others are
         files.write(paths[name], _FROM_SVG[name](svg))
     return list(paths.values())
+
+
+def check(path: Path) -> None:
+    """Refuse a file name whose ending no figure can have, before anything is measured for it.
+
+    Raises:
+        SettingError: it ends in something else.
+    """
+    if path.suffix[1:] not in (*FORMATS, PAGE):
+        endings = ", ".join(f".{name}" for name in (*FORMATS, PAGE))
+        raise SettingError(f"expected a figure as one of {endings}, got {path.name}. Choose such a name.")
+
+
+def write(chart: Any, path: Path) -> None:
+    """Draw one chart into one file, by its ending: a picture, or a page that is live and works offline."""
+    check(path)
+    if path.suffix[1:] == PAGE:
+        files.write(path, str(vl_convert.vegalite_to_html(specification(chart), bundle=True)).encode())
+        return
+    svg = _renumber(str(vl_convert.vegalite_to_svg(specification(chart))))
+    files.write(path, _FROM_SVG[path.suffix[1:]](svg))
 
 
 def _renumber(svg: str) -> str:

@@ -49,12 +49,12 @@ class Result:
                 setattr(cls, name, getattr(Result, name))
 
     def __repr__(self) -> str:
-        rows = self._rows()
+        rows = self.rows()
         width = max(len(name) for name, _ in rows)
         return "\n".join([type(self).__name__, *(f"{name:{width}}  {value}" for name, value in rows)])
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self._rows())
+        rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self.rows())
         return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
 
     def to_frame(self) -> "pd.DataFrame":
@@ -99,7 +99,8 @@ class Result:
     def _values(self) -> list[tuple[str, Any]]:
         return [(field.name, getattr(self, field.name)) for field in fields(self) if field.repr]  # type: ignore[arg-type]
 
-    def _rows(self) -> list[tuple[str, str]]:
+    def rows(self) -> list[tuple[str, str]]:
+        """The short table that it prints as: a name and a few words each."""
         return [(name, show(value)) for name, value in self._values()]
 
 

@@ -99,7 +99,8 @@ class CriticalPoints(Result, Sequence[CriticalPoint]):
             rows.append({name: getattr(p, name) for name in names} | shares | {n: getattr(p, n) for n in rest} | live)
         return pd.DataFrame(rows).astype({"aimed": "Int64"}) if rows else pd.DataFrame()
 
-    def _rows(self) -> list[tuple[str, str]]:
+    def rows(self) -> list[tuple[str, str]]:
+        """The short table that they print as."""
         certified, distinct = self.certified(), self.distinct()
         rows = [("starts", str(len(self))), ("certified", str(len(certified))), ("distinct", str(len(distinct)))]
         reasons = sorted({p.reason for p in self.points if p.reason})

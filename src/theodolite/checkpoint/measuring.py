@@ -1,0 +1,194 @@
+"""One instrument on one checkpoint: everything a shell can say, made into the instrument's arguments."""
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from theodolite import measure as instruments
+from theodolite.checkpoint import code, inputs, settings, weights
+from theodolite.errors import CodeFailed, SettingError, TheodoliteError, UnknownName, UsageError
+from theodolite.measure import saved
+from theodolite.measure.facts import INSTRUMENTS, instrument
+from theodolite.measure.results import Result
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
+MODES = ("eval", "train")
+PARTS = ("train", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A result, and what it was measured on."""
+
+    instrument: str
+    result: Result
+    facts: dict[str, str | int]
+
+
+def measure(
+    name: str,
+    *,
+    model: str | None = None,
+    checkpoints: Sequence[Path] = (),
+    data: str | None = None,
+    loss: str | None = None,
+    options: Sequence[str] = (),
+    part: str = "train",
+    samples: int | None = None,
+    batch_size: int | None = None,
+    device: str = "cpu",
+    dtype: str | None = None,
+    mode: str = "eval",
+) -> Measured:
+    """Measure a checkpoint.
+
+    Args:
+        name: of the instrument.
+        model: ``FILE.py:NAME``, a function that gives the model; the file is run.
+        checkpoints: weights: none (as the function makes them), one, two for an instrument between two models, or
+            those along a path; a folder stands for all weights in it.
+        data: a data set's name or ``FILE.py:NAME``.
+        loss: a loss's name or ``FILE.py:NAME``; None: by the targets.
+        options: ``key=value`` for the instrument.
+        part: of a named data set: ``"train"`` or ``"test"``.
+        samples: how many of the data; None: all.
+        batch_size: at once; None: 1,000.
+        device: of PyTorch.
+        dtype: that model and data are cast to; None: the model's own.
+        mode: ``"eval"`` or ``"train"``, which BatchNorm and Dropout follow.
+
+    Raises:
+        UsageError: the request cannot be met, or a file of the user's cannot be run.
+        StoreError: weights that are not there or not weights.
+        DataError, MeasurementError: as the data set and the instrument raise them.
+    """
+    own = instrument(name)
+    for what, value, known in (("mode", mode, MODES), ("part", part, PARTS), ("dtype", dtype or "float32", DTYPES)):
+        if value not in known:
+            raise UnknownName(what, value, known)
+    function = getattr(instruments, own)
+    chosen = settings.read(function, options)
+    files = weights.found(checkpoints)
+    if INSTRUMENTS[own].checkpoints == "path":
+        return _of_path(own, files, chosen)
+    if model is None or data is None:
+        missing = " and ".join(o for o, v in (("--model FILE.py:NAME", model), ("--data SOURCE", data)) if v is None)
+        raise UsageError(f"expected a model and data to measure with {own}, got no {missing}. Add it.")
+    _check_number(own, files)
+    base = _placed(weights.model_from(_made(model), model), device, dtype, mode)
+    batches = inputs.batches(data, part=part, samples=samples, batch_size=batch_size, dtype=_dtype(base))
+    title, function_of_loss = inputs.loss_named(loss, batches)
+    facts: dict[str, str | int] = {
+        "model": model,
+        "weights": ", ".join(str(p) for p in files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else ""),
+        "data": data if code.is_code(data) else f"{data} ({part})",
+        "samples used": inputs.count(batches),
+        "loss function": title,
+        "mode": mode,
+        "dtype": str(_dtype(base)).removeprefix("torch."),
+        "device": device,
+        "trainable parameters": sum(p.numel() for p in base.parameters() if p.requires_grad),
+    }
+    models, more = _models(own, base, files, chosen)
+    with_loss = [*models, function_of_loss, batches]
+    return Measured(own, _run(function, with_loss, chosen | more), facts)
+
+
+def _of_path(own: str, files: Sequence[Path], chosen: dict[str, Any]) -> Measured:
+    if len(files) < 2:
+        raise UsageError(
+            f"expected --weights of at least two moments of training for {own}, got {len(files)}. Give --weights "
+            "several times, or a folder."
+        )
+    result = getattr(instruments, own)([weights.read(path) for path in files], **chosen)
+    return Measured(own, result, {"weights": f"{files[0]} … {files[-1]}", "snapshots": len(files)})
+
+
+def _check_number(own: str, files: Sequence[Path]) -> None:
+    several = own in ("surface", "find_critical_points")
+    fits = len(files) == 2 if INSTRUMENTS[own].checkpoints == "two" else several or len(files) < 2
+    if not fits:
+        wanted = "two --weights, of both models," if INSTRUMENTS[own].checkpoints == "two" else "one --weights"
+        raise UsageError(
+            f"expected {wanted} for {own}, got {len(files)}. `theodolite measure --list` says which takes what."
+        )
+
+
+def _models(
+    own: str, base: nn.Module, files: Sequence[Path], chosen: dict[str, Any]
+) -> tuple[list[nn.Module], dict[str, Any]]:
+    """The models to measure, and what else the weights are for: a path to lay a plane by, walks to start."""
+    device = next(base.parameters()).device
+    models = []
+    for path in files:
+        copy = deepcopy(base)
+        weights.put(copy, weights.read(path), path)
+        models.append(copy)
+    if INSTRUMENTS[own].checkpoints == "two":
+        return models, {}
+    more: dict[str, Any] = {}
+    if own == "find_critical_points" and "starts" not in chosen:
+        if not models:
+            raise SettingError(
+                "expected starts for find_critical_points, got neither. Pass --set starts=20, or --weights."
+            )
+        more["starts"] = [{n: t.to(device) for n, t in m.state_dict().items()} for m in models]
+    if own == "surface" and len(models) > 1:
+        more["directions"] = instruments.path_plane(base, [m.state_dict() for m in models])
+    return [models[-1] if models else base], more
+
+
+def _made(reference: str) -> Any:
+    own = code.named(reference, "--model")
+    return own if isinstance(own, nn.Module) else code.called(own, reference)
+
+
+def _placed(model: nn.Module, device: str, dtype: str | None, mode: str) -> nn.Module:
+    try:
+        return model.to(device, DTYPES[dtype] if dtype else None).train(mode == "train")
+    except (RuntimeError, AssertionError) as error:  # PyTorch asserts that it was built with CUDA
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise SettingError(
+            f"expected a device that PyTorch has, got '{device}': {reason}. Try --device cpu."
+        ) from error
+
+
+def _dtype(model: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+
+def _run(function: Callable[..., Result], arguments: Sequence[Any], options: dict[str, Any]) -> Result:
+    """The instrument, with errors of the user's own model and loss, and of memory, told as such."""
+    try:
+        return function(*arguments, **options)
+    except TheodoliteError:
+        raise
+    except torch.OutOfMemoryError as error:
+        raise SettingError(
+            "expected data that fit the device's memory, but it ran out. Pass a smaller --batch-size."
+        ) from error
+    except Exception as error:
+        if not code.theirs(error):
+            raise
+        raise CodeFailed(f"expected model and loss to run, but {code.told(error)}. Correct it there.") from error
+
+
+def options(name: str) -> list[Mapping[str, str]]:
+    """What ``--set`` takes for an instrument: a row for each option, with its values and its default."""
+    return settings.described(getattr(instruments, instrument(name)))
+
+
+def plain(found: Measured) -> dict[str, Any]:
+    """All of it as JSON for other programs."""
+    return {"instrument": found.instrument, "measured": found.facts, "result": saved.plain(found.result)}
+
+
+def rows(found: Measured) -> list[dict[str, str]]:
+    """All of it as a table: the result, then what it was measured on."""
+    facts = {name: f"{fact:,}" if isinstance(fact, int) else fact for name, fact in found.facts.items() if fact != ""}
+    return [{"measured": name, "value": value} for name, value in (*found.result.rows(), *facts.items())]
