@@ -205,6 +205,9 @@ class Recorder:
         return "\n".join(lines)
 
     def _observe(self, model: nn.Module, loss: Loss, batch: Data | None, *, always: bool = False) -> None:
+        if self._log.finished:
+            self._say_once("closed", "This recorder is closed, and measures no more. Make another one.")
+            return
         now = self._clock()
         if self._started is None:
             self._begin(model, now)
