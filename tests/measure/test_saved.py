@@ -1,7 +1,7 @@
 """Results in the hand: saved and read back, drawn, and what a file that lies is answered."""
 
 import json
-import pickle
+import pickle  # noqa: TID251 - to make a file that must not be opened
 from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
 from pathlib import Path

@@ -94,7 +94,7 @@ def test_a_table_never_unpickles_what_its_schema_says(tmp_path):
         b'{"wall_seconds": NaN, "spec": {}}',
         b'{"wall_seconds": 1e999, "spec": {}}',
         b'{"spec": {}}',
-        b'{"wall_seconds": 1, "spec": {"model": {"kind": "mlp"}}}',
+        b'{"wall_seconds": 1, "spec": {"training": {}, "model": {"kind": "mlp"}}}',
         b"\xff\xfe",
         b"",
         b"null",

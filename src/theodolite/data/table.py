@@ -16,6 +16,8 @@ from theodolite.errors import DataCorrupt, DataUnavailable
 TARGETS = ("label", "labels", "target", "y")
 INPUTS = ("features", "inputs", "x")
 TRAIN = ("train", "training")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # Pillow has others, and EPS starts another program
+PIXELS = 50_000_000  # of one image; more is a mistake, or a small file that unfolds to fill the memory
 TEST = ("test", "testing", "validation", "valid", "val", "dev")
 
 
@@ -49,7 +51,10 @@ def images(split: Any, column: str) -> Array:
     result: Array | None = None
     for row, pixels in enumerate(_decoded(split, column)):
         if result is None:
-            result = np.empty((len(split), *pixels.shape), np.uint8)
+            try:
+                result = np.empty((len(split), *pixels.shape), np.uint8)
+            except MemoryError as error:
+                raise DataCorrupt(f"expected images that fit into memory together, but: {error}") from error
         if pixels.shape != result.shape[1:]:
             raise DataCorrupt(
                 f"expected images of one size, (channels, height, width) = {result.shape[1:]}, got {pixels.shape} "
@@ -72,7 +77,10 @@ def _decoded(split: Any, column: str) -> Iterator[Array]:
 
     for row, cell in enumerate(split.cast_column(column, Image(decode=False))[column]):
         try:
-            with Pictures.open(BytesIO(cell["bytes"]) if cell["bytes"] is not None else cell["path"]) as picture:
+            source = BytesIO(cell["bytes"]) if cell["bytes"] is not None else cell["path"]
+            with Pictures.open(source, formats=FORMATS) as picture:
+                if picture.width * picture.height > PIXELS:  # before a pixel is decoded
+                    raise DataCorrupt(f"expected at most {PIXELS} pixels, got {picture.size} in row {row}. Resize it.")
                 grey = picture.mode in ("1", "L")
                 if picture.mode.startswith(("I", "F")):
                     raise DataCorrupt(
