@@ -55,13 +55,13 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
 }
 INSTRUMENTS: dict[str, Callable[..., Any]] = {
     "eigenvalues": lambda *problem, **more: hessian_eigenvalues(*problem, k=3, max_products=24, **more).eigenvalues,
-    "density": lambda *problem, **more: hessian_density(*problem, probes=4, steps=8, **more).nodes,
+    "density": lambda *problem, **more: hessian_density(*problem, probes=4, steps=8, **more).density,
     "trace": lambda *problem, **more: hessian_trace(*problem, products=12, **more).value,
     "spectrum": lambda *problem, **more: hessian_spectrum(*problem, **more).eigenvalues,
     "minimal ratio": lambda *problem, **more: minimal_ratio(*problem, **more).value,
 }
 RUNS = [
-    *((p, i, m) for p in list(PROBLEMS)[:2] for i in list(INSTRUMENTS)[:3] for m in (None, "400MB", "150MB", "60MB")),
+    *((p, i, m) for p in list(PROBLEMS)[:2] for i in list(INSTRUMENTS)[:3] for m in (None, "400MB", "100MB")),
     *((list(PROBLEMS)[2], "trace", m) for m in (None, "4GB", "100MB")),
     *((list(PROBLEMS)[3], i, m) for i in list(INSTRUMENTS)[3:] for m in (None, "100MB", "60MB", "30MB")),
 ]

@@ -37,7 +37,8 @@ def test_moments_of_each_probe_are_exact():
     case = cases.make("tanh", "mse")
     H = oracles.hessian(case.model, case.loss, case.batches)
     found = hessian_density(case.model, case.loss, case.batches, probes=2, steps=3, seed=7)
-    v = torch.randn(2, len(H), generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    random = torch.Generator().manual_seed(7)
+    v = torch.stack([torch.randn(len(H), generator=random, dtype=torch.float64) for _ in range(2)])
     v /= v.norm(dim=1, keepdim=True)
     power = v
     for p in range(1, 6):

@@ -117,7 +117,7 @@ def quadrature(
     parts: list[tuple[Tensor, Tensor]] = []
     for at in range(0, probes, together):
         count = min(together, probes - at)
-        current = torch.randn(count, size, generator=random, dtype=torch.float64).to(like)
+        current = torch.stack([_random_row(size, random, like) for _ in range(count)])  # the same in any company
         tridiagonal = _tridiagonal(multiply, current, steps, watched)
         if watched.interrupted and parts and tridiagonal.shape[1] < steps:
             break  # whole probes are better evidence than these

@@ -131,7 +131,7 @@ def objective(model: nn.Module, loss: Loss, data: Data, *, parameters: str | Non
             raise BadModel(
                 f"expected finite parameters, but '{name}' holds NaN or infinity. Measure an earlier checkpoint."
             )
-    whole = [data] if _is_pair(data) else data
+    whole = [data] if is_pair(data) else data
     with untouched(), torch.no_grad():  # a DataLoader draws from the random state whenever it is read
         if iter(whole) is whole:
             raise BadData(
@@ -193,7 +193,8 @@ def check_finite(what: str, value: Tensor | float) -> None:
         )
 
 
-def _is_pair(data: Any) -> bool:
+def is_pair(data: Any) -> bool:
+    """Whether data are one batch, not many."""
     return isinstance(data, (tuple, list)) and len(data) == 2 and isinstance(data[1], Tensor)
 
 

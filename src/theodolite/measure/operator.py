@@ -14,8 +14,8 @@ from theodolite.measure.check import explain, verify
 from theodolite.measure.graph import PRODUCTS, Kind, Product
 from theodolite.measure.memory import Memory, in_words, room
 from theodolite.measure.objective import Data, Loss, Objective, objective, samples, untouched
-from theodolite.measure.pieces import in_pieces
-from theodolite.measure.ways import choose
+from theodolite.measure.pieces import checked, in_pieces
+from theodolite.measure.ways import TRIAL, choose
 
 TOGETHER = 2**25  # bytes one block may touch: small graphs gain 10-30 % by going together, large ones lose as much
 PIECE = 2**24  # bytes of one piece of a batch: beyond a core's cache products take up to twice as long
@@ -37,7 +37,7 @@ class HessianOperator:
     than both passes anew. Plain chains of layers need no graph (:mod:`~theodolite.measure.pearlmutter`), which is
     faster still. On a CPU large batches go in pieces that fit its cache, if the loss is seen to add up over them.
     Where not all fits ``memory``, nothing is kept and all is made again, piece by piece, for each product or block; the
-    numbers are the same to rounding. One batch must pass through the model by itself, without a graph.
+    numbers are the same to rounding.
 
     Weights in bfloat16 or float16 are taken as the exact numbers they are and everything is computed in float32: the
     curvature of the loss at the rounded weights, not of a loss that is itself rounded (whose second derivative is
@@ -87,7 +87,12 @@ class HessianOperator:
     ) -> None:
         if operator not in PRODUCTS:
             raise SettingError(f"expected operator 'hessian' or 'ggn', got {operator!r}.")
-        self.objective: Objective = _in_working_precision(objective(model, loss, data, parameters=parameters))
+        whole = (
+            objective(model, loss, data, parameters=parameters)
+            if memory is None
+            else checked(model, loss, data, parameters=parameters, size=TRIAL)
+        )
+        self.objective: Objective = _in_working_precision(whole)
         self.kind: Kind = operator
         self.products = 0  # with vectors, so far; a block of k counts k
         self._point = self.objective.vector.requires_grad_()

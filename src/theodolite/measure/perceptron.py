@@ -12,6 +12,10 @@ With a bias as the weight of an input that is always 1, the block of the weights
 .. math:: H_{(l,ij),(m,kq)} = \sum_n a_{l-1,nj} \Big( \frac{\partial \delta_{m,nk}}{\partial z_{l,ni}} a_{m-1,nq}
           + [l < m]\, \delta_{m,nk} \frac{\partial a_{m-1,nq}}{\partial z_{l,ni}} \Big) .
 
+:mod:`~theodolite.measure.layerwise` computes the same for any network of linear layers. This form needs no vmap and no
+hooks, and so is 1.7 to 2.7 times faster for hundreds of replicas of some ten units, which is what the search for
+critical points takes; for one network of 64 inputs it takes 1.2 to 2 times as long (`benchmarks/curvature.py`).
+
 Source: Bishop 1992, "Exact calculation of the Hessian matrix for the multilayer perceptron".
 """
 

@@ -1,8 +1,8 @@
 """Batches in pieces: what fits a core's cache is up to twice as fast, and what fits the memory can be done at all.
 
-That the loss of a batch is the mean over its pieces is not assumed but seen, on all batches: the outputs of the pieces
-are those of the batch (no statistics of the batch in between), and as functions of the outputs both losses have the
-same slope and the same product of their Hessian with a random vector (no class weights or ``ignore_index`` that
+That the loss of a batch is the mean over its pieces is not assumed but seen, on all batches. The outputs of pieces are
+those of pieces twice as large (no statistics of the batch in between). As functions of the outputs both losses have the
+same slope, and the same product of their Hessian with a random vector (no class weights or ``ignore_index`` that
 change what is divided by). Where one of them differs, batches stay whole.
 """
 
@@ -12,10 +12,11 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from theodolite.measure.objective import Batch, Objective, samples
+from theodolite.errors import MeasurementError
+from theodolite.measure.objective import Batch, Data, Loss, Objective, is_pair, objective, samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,18 @@ class Pieces:
         """The pieces of one batch after those of the other."""
         for batch in self.data:
             yield from pieces(batch, self.size)
+
+
+def checked(model: nn.Module, loss: Loss, data: Data, *, parameters: str | None, size: int) -> Objective:
+    """:func:`~theodolite.measure.objective.objective`, checked on a few samples where a batch is too large to pass."""
+    batches = [data] if is_pair(data) else data
+    if iter(batches) is not batches:
+        try:
+            found = objective(model, loss, Pieces(batches, size), parameters=parameters)  # type: ignore[arg-type]
+            return replace(found, data=batches)  # type: ignore[arg-type]
+        except (MeasurementError, RuntimeError, TypeError, ValueError, LookupError):
+            pass  # a batch that cannot be cut; or what is wrong with it is said below
+    return objective(model, loss, data, parameters=parameters)
 
 
 def in_pieces(objective: Objective, point: Tensor, size: int, *, apart: bool) -> Objective:
@@ -81,9 +94,12 @@ def _same(objective: Objective, point: Tensor, batch: Batch, parts: list[Batch],
                 return False
         leaves = [torch.cat(each) for each in zip(*(leaves for leaves, _ in found), strict=True)]
         if not apart:
-            whole, structure = tree_flatten(objective.outputs(parameters, batch[0]))
-            if structure != shape or any(not _close(a, b) for a, b in zip(whole, leaves, strict=True)):
-                return False
+            at = 0
+            for inputs, targets in pieces(batch, 2 * max(counts)):
+                larger, structure = tree_flatten(objective.outputs(parameters, inputs))
+                here = slice(at, at := at + samples((inputs, targets)))
+                if structure != shape or any(not _close(a, b[here]) for a, b in zip(larger, leaves, strict=True)):
+                    return False
     return _adds_up(objective, batch, parts, leaves, shape, counts)
 
 
