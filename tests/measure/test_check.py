@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import nn
 from torch.nn import functional
 
+import oracles
 from theodolite.errors import CheckFailed, NotDifferentiable
-from theodolite.measure import HessianOperator, hessian_eigenvalues
+from theodolite.measure import HessianOperator, graph, hessian_eigenvalues
+from theodolite.measure.check import verify
 
 
 class Slope(torch.autograd.Function):
@@ -120,3 +123,114 @@ def test_what_pytorch_cannot_differentiate_twice_is_named_with_a_way_round():
 def test_the_way_round_works():
     model, loss, data = problem(Distances())
     assert HessianOperator(model, loss, data, parameters="2.*").check < 1e-5
+
+
+WAYS_ROUND = {  # layer or function of 6 features, and the word of the message that says what to do
+    "hardsigmoid": (lambda x: functional.hardsigmoid(x), "clamp"),
+    "pdist": (lambda x: torch.pdist(x)[:6].expand(len(x), 6), "triu_indices"),
+    "embedding_bag": (
+        lambda x: functional.embedding_bag(
+            torch.arange(12).view(-1, 2).repeat(4, 1)[: len(x)], x[:12], mode="sum", per_sample_weights=x[:, :2] ** 2
+        ),
+        "nn.Embedding",
+    ),
+    "reentrant checkpoint": (
+        lambda x: torch.utils.checkpoint.checkpoint(torch.sin, x, use_reentrant=True), "use_reentrant=False"
+    ),
+}  # fmt: skip
+
+
+class Named(nn.Module):
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")  # checkpoint, without a gradient
+@pytest.mark.parametrize("name", WAYS_ROUND)
+def test_the_message_knows_what_to_write_instead(name):
+    function, words = WAYS_ROUND[name]
+    with pytest.raises(NotDifferentiable, match=rf"layer '1' \(Named\).*{words}"):
+        HessianOperator(*problem(Named(function)))
+
+
+def test_a_loss_without_a_second_derivative_is_named():
+    model, _, data = problem(nn.Tanh())
+    with pytest.raises(NotDifferentiable, match=r"the loss \(MultiMarginLoss\).*clamp"):
+        HessianOperator(model, nn.MultiMarginLoss(), data)
+
+
+class Once(torch.autograd.Function):
+    """Its backward pass leaves PyTorch, as those of many extensions in C++ do: gradients are right, and constants."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return torch.from_numpy(x.detach().numpy() ** 3)
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return g * torch.from_numpy(3 * x.detach().numpy() ** 2)
+
+
+def test_a_backward_pass_outside_pytorch_is_named():
+    with pytest.raises(CheckFailed, match=r"layer '1' \(Named\)"):
+        HessianOperator(*problem(Named(Once.apply)))
+
+
+def test_what_is_detached_on_purpose_has_no_hessian_and_is_named():
+    with pytest.raises(CheckFailed, match=r"layer '1' \(Named\).*detaches"):
+        HessianOperator(*problem(Named(lambda x: x * torch.sigmoid(x).detach())))
+
+
+class Text(nn.Module):
+    """Tokens, some of them padding, whose row PyTorch never moves."""
+
+    def __init__(self, tied: bool) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(5, 4, padding_idx=0)
+        nn.init.normal_(self.embed.weight)
+        self.out = nn.Linear(4, 5, bias=False)
+        if tied:
+            self.out.weight = self.embed.weight
+
+    def forward(self, x):
+        return self.out(torch.tanh(self.embed(x).sum(1)))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("operator", ["hessian", "ggn"])
+def test_padding_is_held_and_not_mistaken_for_a_fault(tied, operator):
+    torch.manual_seed(0)
+    model, data = Text(tied).double(), [(torch.randint(0, 5, (6, 3)), torch.randint(0, 5, (6,)))]
+    loss = nn.CrossEntropyLoss()
+    G = HessianOperator(model, loss, data, operator=operator)
+    dense = oracles.hessian if operator == "hessian" else oracles.gauss_newton
+    expected = dense(model, loss, data)
+    assert torch.allclose(G @ torch.eye(len(expected)).double(), expected, rtol=1e-8, atol=1e-12)
+    assert G.check < 1e-5
+    if not tied:
+        assert not expected[:4].any()
+        assert not expected[:, :4].any()
+
+
+@pytest.mark.parametrize("batches", [1, 3])
+def test_the_check_takes_at_most_three_products(monkeypatch, batches):
+    model, loss, (x, y) = problem(nn.LayerNorm(6), samples=21)
+    taken = []
+    original = graph.pull_back
+
+    def counting(outputs, inputs, v):
+        taken.append(len(v) if v.ndim == 2 else 1)
+        return original(outputs, inputs, v)
+
+    data = list(zip(x.chunk(batches), y.chunk(batches), strict=True))
+    H = HessianOperator(model, loss, data)
+    monkeypatch.setattr(graph, "pull_back", counting)
+    verify(H)
+    of_all, of_one_batch = 2 * batches, int(batches > 1)
+    assert sum(taken) == of_all + of_one_batch <= 3 * batches

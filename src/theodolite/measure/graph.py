@@ -34,6 +34,12 @@ def ggn_product(objective: Objective, point: Tensor, batch: Batch) -> Product:
     free = outputs.detach().requires_grad_()
     loss = varying(objective.loss(rebuild(free), targets))
     (slope,) = torch.autograd.grad(loss, free, create_graph=True, materialize_grads=True)
+    if not slope.requires_grad and _own_loss(rebuild(slope)):
+        raise BadLoss(
+            "expected a loss that is computed from outputs such as logits, got one that the model computes itself: "
+            "between the two lies nothing curved, and the generalised Gauss-Newton matrix is zero. Pass "
+            "loss=lambda outputs, batch: cross_entropy(outputs.logits, batch['labels']), or operator='hessian'."
+        )
     return lambda v: pull_back(outputs, point, pull_back(slope, free, pull_back(pulled, dual, v)))
 
 
@@ -51,6 +57,11 @@ def varying(loss: Tensor) -> Tensor:
             "Leave out .detach(), .item() and torch.no_grad() on the way from model to loss."
         )
     return loss
+
+
+def _own_loss(slope: Any) -> bool:
+    """Whether the loss is nothing but a scalar among the outputs, by its slope there."""
+    return any(leaf.ndim == 0 and bool(leaf != 0) for leaf in tree_flatten(slope)[0] if isinstance(leaf, Tensor))
 
 
 def flat(tree: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:

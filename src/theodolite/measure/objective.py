@@ -1,7 +1,19 @@
-"""The loss of a model over a data set, as a function of its parameters: what every instrument measures.
+r"""The loss of a model over a data set, as a function of its parameters: what every instrument measures.
 
 Nothing here changes the model: parameters and buffers enter by ``torch.func.functional_call``, so ``.grad``,
 running statistics and mode stay as they were, and the random state is put back by :func:`untouched`.
+
+A batch is a pair ``(inputs, targets)``. Inputs that are a tuple are the model's positional arguments, a mapping its
+keyword arguments, and anything else its one argument. A batch that is itself a mapping, as tokenizers and the data
+sets of Hugging Face give it, is both: the model gets it as keyword arguments, and the loss as its targets. So a model
+that computes its own loss takes ``loss=lambda outputs, _: outputs.loss``, and one whose loss you write
+``loss=lambda outputs, batch: cross_entropy(outputs.logits, batch["labels"])``.
+
+What is computed over several batches is :math:`\sum_b (n_b / N)\, \mathrm{loss}_b`, with n_b the first dimension of
+the first tensor of the targets. That is the mean over all samples, whatever the batch sizes, where a loss is a mean
+over samples. A loss that divides by something else, as class weights, ``ignore_index`` and a language model's mean
+over its tokens do, is divided by it within each batch, and the sum above is still exactly what is computed: it
+depends on how samples were put into batches. Pass one batch where the whole set's own quotient is wanted.
 """
 
 import fnmatch
@@ -23,7 +35,7 @@ from theodolite.errors import BadData, BadLoss, BadModel, NotDeterministic
 
 Loss = Callable[[Any, Any], Tensor]
 Batch = tuple[Any, Any]
-Data = Batch | Iterable[Batch]
+Data = Batch | Mapping[str, Any] | Iterable[Batch | Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +77,10 @@ class Objective:
         for batch in self.data:
             yield _to(batch, device, self.dtype), samples(batch) / self.samples
 
+    def cast(self, batch: Batch) -> Batch:
+        """A batch of :meth:`batches` of the same objective in another precision, in this one's."""
+        return _to(batch, next(self.model.parameters()).device, self.dtype)  # type: ignore[no-any-return]
+
     def outputs(self, parameters: Mapping[str, Tensor], inputs: Any) -> Any:
         """The model's outputs with these tensors in place of its own; buffers not given are copies."""
         buffers = {name: self._cast(buffer.clone()) for name, buffer in self.model.named_buffers()}
@@ -100,13 +116,27 @@ class Objective:
         return tensor.to(self.dtype) if self.dtype is not None and tensor.is_floating_point() else tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Data as they were given, as pairs (a mapping is both parts of one), in the same order at every reading."""
+
+    data: Iterable[Batch | Mapping[str, Any]]
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches, one reading like the other."""
+        with unmoved(self.data):
+            for batch in self.data:
+                yield (batch, batch) if isinstance(batch, Mapping) else batch
+
+
 def objective(model: nn.Module, loss: Loss, data: Data, *, parameters: str | None = None) -> Objective:
     """Check model, loss and data, and join them.
 
     Args:
         model: any module; parameters with ``requires_grad=False`` are left out.
         loss: maps (outputs, targets) to a scalar mean over samples.
-        data: one ``(inputs, targets)`` pair or a re-iterable of such batches; inputs a tensor, tuple or dict.
+        data: one ``(inputs, targets)`` pair or a re-iterable of such batches; inputs a tensor, tuple or dict. A batch
+            may also be one dict: the model's keyword arguments, and the loss's targets.
         parameters: a pattern such as ``"layers.0.*"`` that restricts the measurement to a part of the model.
 
     Raises:
@@ -131,15 +161,16 @@ def objective(model: nn.Module, loss: Loss, data: Data, *, parameters: str | Non
             raise BadModel(
                 f"expected finite parameters, but '{name}' holds NaN or infinity. Measure an earlier checkpoint."
             )
-    whole = [data] if is_pair(data) else data
+    given: Any = [data] if is_pair(data) else data
     with untouched(), torch.no_grad():  # a DataLoader draws from the random state whenever it is read
-        if iter(whole) is whole:
+        if hasattr(given, "__next__"):
             raise BadData(
                 "expected data that can be read more than once, got an iterator. "
                 "Pass a list of batches or a DataLoader."
             )
+        whole = Pairs(given)
         shapes = tuple(p.shape for p in chosen.values())
-        result = Objective(model, loss, whole, tuple(chosen), shapes, _check(whole))  # type: ignore[arg-type]
+        result = Objective(model, loss, whole, tuple(chosen), shapes, _check(whole))
         _check_loss(result)
     return result
 
@@ -165,6 +196,34 @@ def untouched() -> Iterator[None]:
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
+
+
+@contextmanager
+def unmoved(data: Any) -> Iterator[None]:
+    """Put back the states of the generators that a loader draws its order from."""
+    found: dict[int, torch.Generator] = {}
+    for part in _parts(data):
+        generator = getattr(part, "generator", None)
+        if isinstance(generator, torch.Generator):
+            found[id(generator)] = generator
+    states = [(generator, generator.get_state()) for generator in found.values()]
+    try:
+        yield
+    finally:
+        for generator, state in states:
+            generator.set_state(state)
+
+
+def _parts(loader: Any) -> Iterator[Any]:
+    """A loader, its samplers, and what those wrap."""
+    waiting, seen = [loader], set()
+    while waiting:
+        part = waiting.pop()
+        if part is None or id(part) in seen:
+            continue
+        seen.add(id(part))
+        yield part
+        waiting += [getattr(part, name, None) for name in ("sampler", "batch_sampler")]
 
 
 def _everywhere(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -194,8 +253,14 @@ def check_finite(what: str, value: Tensor | float) -> None:
 
 
 def is_pair(data: Any) -> bool:
-    """Whether data are one batch, not many."""
-    return isinstance(data, (tuple, list)) and len(data) == 2 and isinstance(data[1], Tensor)
+    """Whether data are one batch, not many: a list of two dicts is two of them, a tuple of two is a pair."""
+    if isinstance(data, Mapping):
+        return True
+    if not (isinstance(data, (tuple, list)) and len(data) == 2):
+        return False
+    inputs, targets = data
+    pair = isinstance(data, tuple) and isinstance(inputs, (Tensor, Mapping))
+    return isinstance(targets, Tensor) or (pair and (targets is None or isinstance(targets, Mapping)))
 
 
 def _tensors(part: Any) -> list[Tensor]:
@@ -217,7 +282,10 @@ def _to(part: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
         return part.to(device, dtype if part.is_floating_point() else None)
     if isinstance(part, Mapping):
         return {key: _to(value, device, dtype) for key, value in part.items()}
-    return type(part)(_to(p, device, dtype) for p in part) if isinstance(part, (tuple, list)) else part
+    if not isinstance(part, (tuple, list)):
+        return part
+    parts = [_to(p, device, dtype) for p in part]
+    return type(part)(*parts) if hasattr(part, "_fields") else type(part)(parts)
 
 
 def _check(data: Iterable[Any]) -> int:

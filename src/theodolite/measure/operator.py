@@ -10,7 +10,8 @@ from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
 
 from theodolite.errors import BadModel, SettingError, TooLarge
-from theodolite.measure.check import explain, verify
+from theodolite.measure.check import verify
+from theodolite.measure.fault import explain
 from theodolite.measure.graph import PRODUCTS, Kind, Product
 from theodolite.measure.memory import Memory, in_words, room
 from theodolite.measure.objective import Data, Loss, Objective, objective, samples, untouched

@@ -1,16 +1,14 @@
 """The fixed set of samples that a recorder measures on, read once, without a trace in the user's own loader."""
 
 import copy
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from theodolite.errors import BadData, SettingError
-from theodolite.measure.objective import Batch, Data, untouched
+from theodolite.measure.objective import Batch, Data, unmoved, untouched
 
 LIMIT = 2 * 2**30  # bytes of a set that is read into memory
 
@@ -30,7 +28,7 @@ def fixed(data: Data, samples: int | None = None, limit: int = LIMIT) -> Data:
         SettingError: more than ``limit`` bytes, or ``samples`` with data that is in memory already.
         BadData: an iterator, which gives its batches once only, to us or to the training.
     """
-    if isinstance(data, (tuple, list)):
+    if isinstance(data, (tuple, list, Mapping)):
         if samples is not None:
             raise SettingError("expected samples together with a loader, got data in memory. Pass a part of it.")
         return data
@@ -39,7 +37,7 @@ def fixed(data: Data, samples: int | None = None, limit: int = LIMIT) -> Data:
             "expected data that can be read more than once, got an iterator. Pass a pair, a list of batches or a "
             "DataLoader."
         )
-    with _unmoved(data), untouched():
+    with unmoved(data), untouched():
         return list(_read(_own(data), samples, limit))
 
 
@@ -67,38 +65,10 @@ def _tensors(part: Any) -> Iterator[Tensor]:
             yield from _tensors(inner)
 
 
-def _own(data: Iterable[Batch]) -> Iterable[Batch]:
+def _own(data: Any) -> Any:
     """A loader without the workers of the user's: reading it would move them on, or restart them under a loop."""
     if not isinstance(data, DataLoader):
         return data
     own = copy.copy(data)
     own._iterator = None
     return own
-
-
-@contextmanager
-def _unmoved(data: Any) -> Iterator[None]:
-    """Put back the states of the generators that a loader draws its order from."""
-    found: dict[int, torch.Generator] = {}
-    for part in _parts(data):
-        generator = getattr(part, "generator", None)
-        if isinstance(generator, torch.Generator):
-            found[id(generator)] = generator
-    states = [(generator, generator.get_state()) for generator in found.values()]
-    try:
-        yield
-    finally:
-        for generator, state in states:
-            generator.set_state(state)
-
-
-def _parts(loader: Any) -> Iterator[Any]:
-    """A loader, its samplers, and what those wrap."""
-    waiting, seen = [loader], set()
-    while waiting:
-        part = waiting.pop()
-        if part is None or id(part) in seen:
-            continue
-        seen.add(id(part))
-        yield part
-        waiting += [getattr(part, name, None) for name in ("sampler", "batch_sampler")]
