@@ -151,7 +151,7 @@ class Study:
     figures: Callable[["Records"], Sequence["Figure"]]
     claims: Sequence["Claim"]
     not_shown: str  # what this study does not show, said on the page
-    seconds: Mapping[str, float]  # smoke and quick, measured: wall time on two cores (docs/performance.md)
+    seconds: Mapping[str, float]  # on two cores; smoke and quick measured, full estimated (docs/performance.md)
     measure: Callable[[RunSpec, Any], Mapping[str, Any]] = nothing  # in the worker: spec, Outcome -> DataFrames by name
     analyses: Callable[[Any], Iterable[AnalysisSpec]] = lambda settings: ()  # Settings -> measurements beyond the runs
     analyse: Callable[[AnalysisSpec, Sequence[Any]], Mapping[str, Any]] | None = None  # in the worker: spec, its inputs

@@ -82,7 +82,8 @@ def prepare(
 def estimate(prepared: Sequence[Prepared], directory: Path, *, workers: int) -> list[dict[str, Any]]:
     """What a survey would do and take, a row a study, before anything starts.
 
-    Seconds are the measured ones of the quick preset, on two cores, times how much more there is to multiply.
+    Seconds are the preset's own on two cores (measured for smoke and quick, estimated for full), times how much of its
+    multiplications is left or has been added.
     """
     from theodolite import runs
 
@@ -93,15 +94,16 @@ def estimate(prepared: Sequence[Prepared], directory: Path, *, workers: int) -> 
     for item in prepared:
         left = [spec for spec in item.runs if not records.finished(directory, spec)]
         waiting = [spec for spec in item.analyses if not records.finished(directory, spec)]
-        quick = item.study.presets["quick"]
-        share = cost(left, waiting) / cost(item.study.expand(quick), item.study.analyses(quick))
+        timed = item.preset if item.preset in item.study.seconds else "quick"
+        whole = item.study.presets[timed]
+        share = cost(left, waiting) / cost(item.study.expand(whole), item.study.analyses(whole))
         rows.append(
             {
                 "study": item.study.name,
                 "runs": len(item.runs),
                 "analyses": len(item.analyses),
                 "left": len(left) + len(waiting),
-                "seconds": round(item.study.seconds["quick"] * share * 2 / workers, 1),
+                "seconds": round(item.study.seconds[timed] * share * 2 / workers, 1),
                 "MB": round(sum(map(runs.disk_bytes, left)) / 1e6, 1),
             }
         )

@@ -60,7 +60,10 @@ def facts(study: Study) -> dict[str, str]:
 
 def _cost(study: Study, preset: str) -> str:
     runs = f"{sum(1 for _ in study.expand(study.presets[preset]))} runs"
-    return f"{runs}, {study.seconds[preset]:.0f} s" if preset in study.seconds else runs
+    if preset not in study.seconds:
+        return runs
+    seconds = study.seconds[preset]  # full is estimated, not measured
+    return f"{runs}, about {seconds / 60:.0f} min" if preset == "full" else f"{runs}, {seconds:.0f} s"
 
 
 def details(study: Study) -> dict[str, Any]:

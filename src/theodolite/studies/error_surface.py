@@ -183,7 +183,7 @@ STUDY = Study(
     tables=tables,
     figures=figures,
     claims=CLAIMS,
-    seconds={"smoke": 11, "quick": 82},
+    seconds={"smoke": 11, "quick": 82, "full": 1200},
     not_shown=(
         "A plane is two dimensions of tens of thousands: basins that look separate on it may be connected off it, "
         "and the curve shows that they can be. Maps are of one seed. At equal epochs the small batch takes more "

@@ -199,7 +199,7 @@ STUDY = Study(
     tables=tables,
     figures=figures,
     claims=CLAIMS,
-    seconds={"smoke": 15, "quick": 235},
+    seconds={"smoke": 15, "quick": 235, "full": 10000},
     not_shown=(
         "At quick a subset: with fewer images networks overfit at another epoch and reach a lower accuracy than on all "
         "50,000, so only full tests the report's own setting; its batch size, learning rate and shapes are not known, "
