@@ -103,11 +103,16 @@ def estimate(prepared: Sequence[Prepared], directory: Path, *, workers: int) -> 
                 "runs": len(item.runs),
                 "analyses": len(item.analyses),
                 "left": len(left) + len(waiting),
-                "seconds": round(item.study.seconds[timed] * share * 2 / workers, 1),
+                "seconds": _rounded(item.study.seconds[timed] * share * 2 / workers),
                 "MB": round(sum(map(runs.disk_bytes, left)) / 1e6, 1),
             }
         )
     return rows
+
+
+def _rounded(seconds: float) -> float:
+    """To tenths below ten, whole above: an estimate is no better than that."""
+    return round(seconds, 1) if seconds < 10 else round(seconds)
 
 
 def run(

@@ -1,0 +1,24 @@
+"""What the index says of every study before anything runs."""
+
+from pathlib import Path
+
+import pytest
+
+from theodolite import studies, survey
+
+
+@pytest.mark.parametrize("preset", survey.PRESETS)
+def test_a_survey_that_has_not_begun_takes_on_two_cores_what_the_studies_say(preset, tmp_path):
+    prepared = survey.prepare([], preset)
+    for row in survey.estimate(prepared, tmp_path, workers=2):
+        assert row["seconds"] == pytest.approx(studies.get(row["study"]).seconds[preset], abs=0.5)
+        assert row["left"] == row["runs"] + row["analyses"]
+
+
+def test_half_the_seeds_on_half_the_cores_take_about_as_long():
+    whole, half = (
+        survey.estimate(survey.prepare(["capacity"], "quick", seeds=seeds), Path("nowhere"), workers=workers)[0]
+        for seeds, workers in ((8, 2), (4, 1))
+    )
+    assert half["runs"] == whole["runs"] / 2
+    assert half["seconds"] == whole["seconds"]
