@@ -305,15 +305,17 @@ def _verdicts(found: Sequence[tuple[Study, Records]]) -> list[Verdict]:
 
 
 def _findings(study: Study, record: Records, found: Sequence[Verdict]) -> StudyFindings:
-    done, failed = record.done, record.runs[record.runs["status"] == "failed"]
+    done, kind = record.done, "runs" if len(record.runs) else "analyses"
+    counted = record.runs if len(record.runs) else record.analyses
+    failed = counted[counted["status"] == "failed"]
     facts = record.environment()
     ended = done["converged_epoch"].notna() | done["diverged_epoch"].notna()
     summary = RunsSummary(
-        done=len(done),
+        done=int((counted["status"] == "done").sum()),
         failed=len(failed),
         diverged=int(done["diverged_epoch"].notna().sum()),
         censored=int((done["convergence"].notna() & ~ended).sum()),
-        unfinished=int(record.runs["status"].isin(["missing", "running"]).sum()),
+        unfinished=int(counted["status"].isin(["missing", "running"]).sum()),
         seeds=pd.concat([done["seed"], record.analyses["seed"]]).nunique()
         if len(record.analyses)
         else done["seed"].nunique(),
@@ -321,6 +323,7 @@ def _findings(study: Study, record: Records, found: Sequence[Verdict]) -> StudyF
         device=f"{facts['device']}, {facts['processor']}",
         versions=facts["versions"],
         errors=tuple(failed["error"].unique()),
+        kind=kind,
     )
     return StudyFindings(
         name=study.name,

@@ -83,7 +83,8 @@ def judge(claim: Claim, records: "Records", *, study: str, preset: str) -> Judge
         The verdict at 95 %, its ``verdict_holm`` still ``undecided``: :func:`holm` completes it.
     """
     nothing = pd.Series(dtype="float64")
-    started = bool((records.runs["status"] == "done").any()) if len(records.runs) else False
+    measured = records.runs if len(records.runs) else records.analyses  # a study may have no runs
+    started = bool((measured["status"] == "done").any())
     evidence = claim.evidence(records) if started else Evidence(nothing, nothing)
     found = interval(evidence, claim.kind, LEVEL)
     seeds = len(evidence.low)

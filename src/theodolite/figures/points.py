@@ -223,10 +223,12 @@ def scatter(
     x: Axis,
     y: Axis,
     series: str | None = None,
+    marks: str | None = None,
     detail: Sequence[str] = (),
     rules: Sequence[Rule] = (),
     width: int = WIDTH,
     height: int = 320,
+    size: int = 42,
 ) -> Any:
     """One number against another, a point a row, the series by colour and shape.
 
@@ -235,17 +237,22 @@ def scatter(
         x: the number across.
         y: the number upwards.
         series: a column that sets groups apart.
+        marks: a second column, which then has the shapes while the series have the colours.
         detail: other columns for the tooltip.
         rules: straight lines along either axis.
         width: of the whole figure, in pixels.
         height: of the panel, in pixels.
+        size: of a point, in square pixels: smaller where there are thousands.
     """
     points = table[list(detail)].assign(
         x=table[x.column], y=table[y.column], series=table[series].astype(str) if series else ALL
     )
+    if marks:
+        points = points.assign(mark=table[marks].astype(str))
     points = points[np.isfinite(points["x"]) & np.isfinite(points["y"])]
     names = order(points["series"])
     one = len(names) < 2
+    shapes = shape("mark", order(points["mark"])) if marks else shape("series", names, legend=not one)
     x_limits, y_limits = (
         axis.limits([*points[name], *(rule.value for rule in rules if rule.axis == name)])
         for name, axis in (("x", x), ("y", y))
@@ -255,15 +262,16 @@ def scatter(
     zoom = alt.selection_interval(name="zoom", bind="scales", zoom="wheel![event.shiftKey]")
     dots = (
         alt.Chart(inline(points))
-        .mark_point(size=42, filled=True, clip=True)
+        .mark_point(size=size, filled=True, clip=True)
         .encode(
             at_x,
             at_y,
             colour("series", names, legend=not one, symbols=True),
-            shape("series", names, legend=not one),
+            shapes,
             opacity=alt.condition(pick, alt.value(0.75), alt.value(0.08)),
             tooltip=[
                 *([] if one else [alt.Tooltip("series:N", title="series")]),
+                *([alt.Tooltip("mark:N", title=marks)] if marks else []),
                 alt.Tooltip("x:Q", title=x.title, format=".4~g"),
                 alt.Tooltip("y:Q", title=y.title, format=".4~g"),
                 *(alt.Tooltip(f"{name}:N", title=name) for name in detail),

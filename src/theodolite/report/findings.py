@@ -20,6 +20,7 @@ class RunsSummary:
     device: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)  # {"theodolite": "0.1.0", "torch": "2.13.0"}
     errors: Sequence[str] = ()  # of the failed runs
+    kind: str = "runs"  # "analyses" of a study that trains nothing beforehand
 
 
 @dataclass(frozen=True, slots=True)

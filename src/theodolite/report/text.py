@@ -150,9 +150,9 @@ def took(study: StudyFindings) -> str:
     """How long the runs took and how they ended, in one sentence or a few."""
     runs = study.runs
     if not runs.done + runs.failed:
-        return f"No run is finished yet; {runs.unfinished} are planned."
+        return f"No {'run' if runs.kind == 'runs' else 'analysis'} is finished yet; {runs.unfinished} are planned."
     parts = [
-        f"{runs.done} runs with {runs.seeds} seeds took {duration(runs.wall_seconds)} of one worker's time"
+        f"{runs.done} {runs.kind} with {runs.seeds} seeds took {duration(runs.wall_seconds)} of one worker's time"
         + (f" on {runs.device}." if runs.device else ".")
     ]
     outcomes = {

@@ -310,7 +310,7 @@ class Records:
 
     def _rows(self, kind: str, planned: Sequence[Planned], columns: Sequence[str]) -> pd.DataFrame:
         table = pd.DataFrame([self._row(self._folder(kind, item.fingerprint), item) for item in planned])
-        return table.assign(**{name: math.nan for name in (*columns, "error", "status") if name not in table})
+        return table.assign(**{name: math.nan for name in ("seed", *columns, "error", "status") if name not in table})
 
     def _row(self, folder: Path, item: Planned) -> dict[str, Any]:
         status = read_status(folder)

@@ -12,6 +12,7 @@ from theodolite.studies import (
     gradient_norm,
     image_classification,
     interpolation,
+    minimal_ratio,
     random_labels,
     recorder,
     sensitivity,
@@ -27,6 +28,7 @@ INDEX: dict[str, Study] = {
         image_classification.STUDY,
         weight_trajectory.STUDY,
         gradient_norm.STUDY,
+        minimal_ratio.STUDY,
         random_labels.STUDY,
         capacity.STUDY,
         interpolation.STUDY,
@@ -59,7 +61,9 @@ def facts(study: Study) -> dict[str, str]:
 
 
 def _cost(study: Study, preset: str) -> str:
-    runs = f"{sum(1 for _ in study.expand(study.presets[preset]))} runs"
+    settings = study.presets[preset]
+    trainings, analyses = (sum(1 for _ in make(settings)) for make in (study.expand, study.analyses))
+    runs = f"{trainings} runs" if trainings else f"{analyses} analyses"
     if preset not in study.seconds:
         return runs
     seconds = study.seconds[preset]  # full is estimated, not measured
