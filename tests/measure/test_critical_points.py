@@ -189,7 +189,7 @@ def test_bad_input_is_named():
         find_critical_points(model, loss, data, torch.full((2, size), torch.nan))
     with pytest.raises(BadData, match="NaN"):
         find_critical_points(model, loss, (data[0] * torch.nan, data[1]), 3)
-    with pytest.raises(TooLarge, match="hessian_eigenvalues"):
+    with pytest.raises(TooLarge, match=r"at most 2000 parameters.*got 3000.*GiB.*hessian_eigenvalues"):
         find_critical_points(nn.Linear(2, 1000), loss, (torch.zeros(3, 2), torch.zeros(3, 1000)), 3)
     with pytest.raises(NotDifferentiable, match="Relu"):
         find_critical_points(
@@ -199,6 +199,10 @@ def test_bad_input_is_named():
         find_critical_points(model, nn.HuberLoss(), data, 3)
     with pytest.raises(BadLoss, match="constant"):
         find_critical_points(model, lambda o, t: 0 * o.sum(), data, 3)
+    with pytest.raises(BadLoss, match="constant"):  # weight decay alone has one critical point, which is no finding
+        find_critical_points(model, lambda o, t: 0 * o.sum(), data, 3, weight_decay=1e-2)
+    with pytest.raises(SettingError, match="at least one start"):
+        find_critical_points(model, loss, data, -1)
     with pytest.raises(NotDeterministic):
         find_critical_points(nn.Sequential(nn.Linear(2, 4), nn.Dropout(), nn.Linear(4, 1)).double(), loss, data, 3)
 

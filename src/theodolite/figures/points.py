@@ -217,6 +217,14 @@ def forest(
     return chart.properties(width=width - min(7 * names, 260) - 20, height=30 * len(rows) + 16)
 
 
+def _marks(names: Sequence[str]) -> Any:
+    """Shapes with a legend of their own, in the grey of the palette, which the dark page swaps."""
+    found = shape("mark", names)
+    grey = PALETTE[5].colour
+    found.legend = alt.Legend(symbolSize=80, symbolFillColor=grey, symbolStrokeColor=grey)
+    return found
+
+
 def scatter(
     table: pd.DataFrame,
     *,
@@ -252,7 +260,7 @@ def scatter(
     points = points[np.isfinite(points["x"]) & np.isfinite(points["y"])]
     names = order(points["series"])
     one = len(names) < 2
-    shapes = shape("mark", order(points["mark"])) if marks else shape("series", names, legend=not one)
+    shapes = _marks(order(points["mark"])) if marks else shape("series", names, legend=not one)
     x_limits, y_limits = (
         axis.limits([*points[name], *(rule.value for rule in rules if rule.axis == name)])
         for name, axis in (("x", x), ("y", y))

@@ -59,7 +59,11 @@ def spectra(
             "u:Q", title=x.title if last else None, scale=alt.Scale(domain=[grid[0], grid[-1]], nice=False), axis=axis
         )
         at_y = alt.Y(
-            "density:Q", title=y.title, scale=alt.Scale(domain=[0, top], nice=False), axis=alt.Axis(tickCount=3)
+            "density:Q",
+            stack=None,
+            title=y.title,
+            scale=alt.Scale(domain=[0, top], nice=False),
+            axis=alt.Axis(tickCount=3),
         )
         hue = colour("series", names, legend=number == 0)
         own = alt.Chart(inline(drawn[drawn["panel"] == value].drop(columns="panel")))

@@ -171,7 +171,7 @@ STUDY = Study(
     tables=findings.tables,
     figures=minimal_ratio_figures.figures,
     claims=CLAIMS,
-    seconds={"smoke": 0, "quick": 0},
+    seconds={"smoke": 10, "quick": 170},
     not_shown=(
         "Anything about large networks: these have 19 to 51 parameters, and exact certificates end near a thousand. "
         "The points found are no fair sample of all there are: each way to start has its own taste, which is why "
