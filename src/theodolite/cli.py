@@ -14,7 +14,7 @@ import typer
 from rich.console import RenderableType
 
 from theodolite import console
-from theodolite.errors import TheodoliteError, UnknownName, UsageError
+from theodolite.errors import SettingError, TheodoliteError, UnknownName, UsageError
 from theodolite.execute import ENGINES
 
 if TYPE_CHECKING:
@@ -189,9 +189,27 @@ def survey(options: Options) -> None:
 
 
 @app.command()
-def report(directory: Folder) -> None:
-    """Rebuild tables, figures, claims and page from the records."""
-    _report(directory)
+def report(
+    directory: Annotated[Path | None, typer.Argument(help="A results folder.", show_default=False)] = None,
+    figure_width: Annotated[
+        str | None, typer.Option(help="Figures as files at this width, for a paper: 85mm, 17cm, 3.3in, 640px.")
+    ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="Two results folders, side by side.", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the comparison; the second by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Rebuild tables, figures, claims and page from the records; or compare two surveys."""
+    if (directory is None) == (compare is None) or (compare is not None and figure_width is not None):
+        raise SettingError(
+            "expected a results folder, or --compare with two of them and no --figure-width. "
+            "For example: theodolite report --compare results/smoke results/quick"
+        )
+    if compare is not None:
+        _compare(*compare, out, as_json=as_json)
+    elif directory is not None:
+        _report(directory, figure_width, as_json=as_json)
 
 
 @app.command()
@@ -408,13 +426,29 @@ def _fetch(prepared: Sequence["Prepared"]) -> None:
         sets.fetch([name for name in survey.sources(prepared) if not name.startswith("function:")], progress=progress)
 
 
-def _report(directory: Path) -> None:
+def _report(directory: Path, figure_width: str | None = None, *, as_json: bool = False) -> None:
     from theodolite import report, survey
+    from theodolite.figures import paper
 
+    width = None if figure_width is None else paper.pixels(figure_width)
     found = survey.findings(directory)
-    page = report.build(directory, found)
-    console.show(console.verdicts([verdict for part in found for verdict in part.verdicts]))
-    typer.echo(f"Report: {page}")
+    page = report.build(directory, found, figure_width=width)
+    verdicts = [verdict for part in found for verdict in part.verdicts]
+    _show([v.model_dump(mode="json") for v in verdicts], as_json, lambda: console.verdicts(verdicts))
+    say = console.say if as_json else typer.echo
+    say(f"Report: {page}")
+
+
+def _compare(first: Path, second: Path, out: Path | None, *, as_json: bool) -> None:
+    from theodolite import report, survey
+    from theodolite.report import compare
+
+    found = survey.compare(first, second)
+    page = report.build_comparison(found, out or second)
+    _show(compare.facts(found), as_json, lambda: console.changes(found.changes))
+    say = console.say if as_json else typer.echo
+    say(compare.summary(found))
+    say(f"Comparison: {page}")
 
 
 def _show(facts: Sequence[Mapping[str, Any]], as_json: bool, view: Callable[[], RenderableType]) -> None:

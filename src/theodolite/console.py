@@ -13,12 +13,14 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from theodolite import survey
+    from theodolite.claims import Change
     from theodolite.findings import Verdict
 
 out = Console()
 err = Console(stderr=True)
 
 MARKS = {"holds": ("✔ holds", "green"), "fails": ("✘ fails", "red"), "undecided": ("? undecided", "yellow")}
+_CHANCE = {"more than chance": ("yes", "bold"), "within chance": ("no", ""), "cannot say": ("cannot say", "dim")}
 PLAIN_SECONDS = 5.0  # between two lines of progress away from a terminal
 
 
@@ -62,6 +64,25 @@ def verdicts(found: Sequence["Verdict"]) -> Table:
         for verdict in found:
             if verdict.study == study:
                 view.add_row(*_verdict(verdict))
+    return view
+
+
+def changes(found: Sequence["Change"]) -> Table:
+    """Two surveys claim by claim; a verdict that changed and a difference beyond chance stand out."""
+    from theodolite.report import text
+
+    view = Table(title="A and B", title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("claim", "A", "B", "change [95 %]", "beyond chance"):
+        view.add_column(column, overflow="fold", no_wrap=column == "claim")
+    for study in dict.fromkeys(change.a.study for change in found):
+        view.add_section()
+        view.add_row(Text(study, "bold"))
+        for change in found:
+            if change.a.study == study:
+                marks = [Text(*MARKS[side.verdict]) for side in (change.a, change.b)]
+                differ, style = _CHANCE[change.chance]
+                differ += " (not with Holm)" if change.chance != change.chance_holm else ""
+                view.add_row(change.a.id, *marks, text.change(change), Text(differ, style))
     return view
 
 

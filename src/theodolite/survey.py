@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pydantic import ValidationError
 
-from theodolite import execute, studies
+from theodolite import claims, execute, studies
 from theodolite.claims import holm, judge
 from theodolite.errors import SettingError, StoreError, UnknownName
 from theodolite.findings import Verdict
-from theodolite.report import RunsSummary, StudyFindings
+from theodolite.report import Comparison, RunsSummary, Side, StudyFindings
 from theodolite.store import files, lock, records
 from theodolite.store.records import Plan, Planned, Records
 from theodolite.study import AnalysisSpec, RunSpec, Settings, Study
@@ -186,6 +186,51 @@ def findings(directory: Path) -> list[StudyFindings]:
 def verdicts(directory: Path) -> list[Verdict]:
     """What became of every claim in a results folder, from its records alone; raises as :func:`findings` does."""
     return _verdicts(_read(directory))
+
+
+def compare(first: Path, second: Path) -> Comparison:
+    """Two surveys side by side: the claims that both have, and whether their estimates differ by more than chance.
+
+    Raises:
+        StoreError: either is not a results folder with a finished run, or they have no claim in common.
+        RecordCorrupt: a file is not what was written; the message names it.
+    """
+    sides = [_read(directory) for directory in (first, second)]
+    verdicts = [{(verdict.study, verdict.id): verdict for verdict in _verdicts(found)} for found in sides]
+    record_a, record_b = ({study.name: record for study, record in found} for found in sides)
+    shared = [
+        (study.name, claim) for study, _ in sides[0] for claim in study.claims if (study.name, claim.id) in verdicts[1]
+    ]
+    if not shared:
+        raise StoreError(f"expected surveys with a study in common, but {first} and {second} share none.")
+    changes = claims.compare(
+        [
+            (
+                verdicts[0][name, claim.id],
+                verdicts[1][name, claim.id],
+                claim.evidence(record_a[name]),
+                claim.evidence(record_b[name]),
+                claim.kind,
+            )
+            for name, claim in shared
+        ]
+    )
+    only = [
+        sorted({study for study, _ in verdicts[side]} - {study for study, _ in verdicts[1 - side]}) for side in (0, 1)
+    ]
+    return Comparison(
+        _side(first, sides[0]), _side(second, sides[1]), changes, only_a=tuple(only[0]), only_b=tuple(only[1])
+    )
+
+
+def _side(directory: Path, found: Sequence[tuple[Study, Records]]) -> Side:
+    facts = found[0][1].environment()
+    return Side(
+        str(directory),
+        tuple(dict.fromkeys(record.plan.preset for _, record in found)),
+        f"{facts['device']}, {facts['processor']}",
+        facts["versions"],
+    )
 
 
 def status(directory: Path) -> list[dict[str, Any]]:

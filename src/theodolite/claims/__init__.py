@@ -3,6 +3,7 @@
 How a claim is tested: docs/decisions/0010-intervals.md, with the coverage that was measured. Imports no torch.
 """
 
+from theodolite.claims.compare import Change, compare
 from theodolite.claims.evidence import Evidence, epochs_to_convergence
 from theodolite.claims.intervals import Interval, Kind, interval
 from theodolite.claims.judge import Claim, Judged, Side, holm, judge
@@ -10,12 +11,14 @@ from theodolite.claims.rows import row
 from theodolite.claims.trends import factor_per_doubling, rank_correlation
 
 __all__ = [
+    "Change",
     "Claim",
     "Evidence",
     "Interval",
     "Judged",
     "Kind",
     "Side",
+    "compare",
     "epochs_to_convergence",
     "factor_per_doubling",
     "holm",

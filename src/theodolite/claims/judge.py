@@ -122,6 +122,15 @@ def p_value(claim: Claim, evidence: Evidence) -> float:
     def decided(p: float) -> bool:
         return claim.decide(interval(evidence, claim.kind, 1 - p)) != "undecided"
 
+    return smallest_p(decided)
+
+
+def smallest_p(decided: Callable[[float], bool]) -> float:
+    """The smallest p at which ``decided(p)`` is true, by bisection on its logarithm; 1 where it never is.
+
+    Args:
+        decided: true from some p on.
+    """
     if decided(SMALLEST_P):
         return SMALLEST_P
     if not decided(1 - SMALLEST_P):
@@ -175,15 +184,20 @@ def holm(judged: Sequence[Judged]) -> list[Verdict]:
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
     """
-    order = sorted(range(len(judged)), key=lambda i: judged[i].p_value)
-    kept = 0
-    while kept < len(order) and judged[order[kept]].p_value * (len(order) - kept) < 1 - LEVEL:
-        kept += 1
-    survivors = set(order[:kept])
+    kept = survivors([entry.p_value for entry in judged])
     return [
-        entry.verdict.model_copy(update={"verdict_holm": entry.verdict.verdict if i in survivors else "undecided"})
+        entry.verdict.model_copy(update={"verdict_holm": entry.verdict.verdict if i in kept else "undecided"})
         for i, entry in enumerate(judged)
     ]
+
+
+def survivors(p_values: Sequence[float]) -> set[int]:
+    """Which of several tests reject at 1 - :data:`LEVEL` all together, by Holm's correction."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    kept = 0
+    while kept < len(order) and p_values[order[kept]] * (len(order) - kept) < 1 - LEVEL:
+        kept += 1
+    return set(order[:kept])
 
 
 def _finite(number: float) -> float | None:

@@ -55,16 +55,22 @@ def looks(names: Sequence[str]) -> list[Look]:
     return [PALETTE[taken[name] if name in taken else next(free)] for name in names]
 
 
-def specification(chart: Any, *, dark: bool = False) -> dict[str, Any]:
-    """The Vega-Lite specification of a chart with its theme, complete in itself."""
+def specification(chart: Any, *, dark: bool = False, fonts: float = 1.0) -> dict[str, Any]:
+    """The Vega-Lite specification of a chart with its theme, complete in itself; ``fonts`` scales them."""
     spec: dict[str, Any] = _in_one_line(chart.to_dict())
     if dark:
         text = json.dumps(spec)
         for light, replacement in _SWAP.items():
             text = text.replace(light, replacement)
         spec = json.loads(text)
-    spec["config"] = config(dark=dark)
+    spec["config"] = _scaled(config(dark=dark), fonts)
     return spec
+
+
+def _scaled(part: Any, share: float) -> Any:
+    if not isinstance(part, dict):
+        return part
+    return {k: v * share if k.lower().endswith("fontsize") else _scaled(v, share) for k, v in part.items()}
 
 
 def _in_one_line(part: Any) -> Any:

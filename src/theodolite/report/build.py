@@ -10,13 +10,14 @@ from theodolite.report.findings import StudyFindings
 from theodolite.store import files
 
 
-def build(directory: Path, findings: Sequence[StudyFindings]) -> Path:
+def build(directory: Path, findings: Sequence[StudyFindings], *, figure_width: float | None = None) -> Path:
     """Write the report of a survey into its results folder.
 
     Args:
         directory: the results folder; gets ``report.html``, ``report.md`` and for each study ``tables/*.csv``,
             ``tables/*.md``, ``figures/*.png``, ``.svg``, ``.pdf`` and ``claims.json``.
         findings: of each study, in the order of the page.
+        figure_width: of the figures as files, in pixels of which an inch has 96; None: as on the page.
 
     Returns:
         The path of the page. The same findings give the same bytes in every file.
@@ -27,7 +28,7 @@ def build(directory: Path, findings: Sequence[StudyFindings]) -> Path:
             files.write(folder / "tables" / f"{table.name}.csv", text.csv(table))
             files.write(folder / "tables" / f"{table.name}.md", markdown.table(table).encode())
         for figure in study.figures:
-            render.save(figure, folder / "figures")
+            render.save(figure, folder / "figures", width=figure_width)
         files.write(folder / "claims.json", _claims(study))
     files.write(directory / "report.md", page.twin(findings).encode())
     path = directory / "report.html"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from theodolite.claims import Change
 from theodolite.findings import Figure, Table, Verdict
 
 
@@ -39,3 +40,24 @@ class StudyFindings:
     runs: RunsSummary
     not_shown: str
     command: str  # that makes this study again
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of two surveys that are compared."""
+
+    directory: str
+    presets: Sequence[str]
+    device: str
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two surveys side by side, claim by claim."""
+
+    a: Side
+    b: Side
+    changes: Sequence[Change]  # of the claims that both have
+    only_a: Sequence[str] = ()  # studies that just one of them has
+    only_b: Sequence[str] = ()

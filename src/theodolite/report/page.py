@@ -42,8 +42,8 @@ def html(findings: Sequence[StudyFindings], *, scripts: Sequence[str] = (), conn
             f"{study.name}-{table.name}": text.csv(table).decode() for study in findings for table in study.tables
         },
     }
-    style = _asset("page.css")
-    every = [_library(), _asset("figures.js"), _asset("page.js"), *scripts]
+    style = asset("page.css")
+    every = [_library(), asset("figures.js"), asset("page.js"), *scripts]
     return _render(
         "page.html.j2",
         findings,
@@ -87,21 +87,27 @@ def embed(data: Any) -> Markup:
     return Markup(content)  # noqa: S704 — escaped in the lines above
 
 
-def _render(template: str, findings: Sequence[StudyFindings], **more: Any) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_asset),
+def environment(template: str) -> jinja2.Environment:
+    """Where templates are read; text is escaped in those of HTML."""
+    found = jinja2.Environment(
+        loader=jinja2.FunctionLoader(asset),
         autoescape=template.endswith(".html.j2"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"md": markdown.escape, "row": text.verdict_row}
+    found.filters |= {"md": markdown.escape, "row": text.verdict_row}
+    return found
+
+
+def _render(template: str, findings: Sequence[StudyFindings], **more: Any) -> str:
     verdicts = [verdict for study in findings for verdict in study.verdicts]
     counts = {name: sum(v.verdict == name for v in verdicts) for name in text.SYMBOLS}
-    page = environment.get_template(template)
-    return page.render(
-        title=TITLE, findings=findings, verdicts=verdicts, counts=counts, text=text, markdown=markdown, **more
+    return (
+        environment(template)
+        .get_template(template)
+        .render(title=TITLE, findings=findings, verdicts=verdicts, counts=counts, text=text, markdown=markdown, **more)
     )
 
 
@@ -110,7 +116,8 @@ def _own_text(spec: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in spec.items() if key != "config"}
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A template, style sheet or script of the page."""
     return resources.files("theodolite.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from theodolite.claims import Change
 from theodolite.findings import Table, Verdict
 from theodolite.report.findings import StudyFindings
 
@@ -62,14 +63,29 @@ def estimate(verdict: Verdict) -> str:
 
     Digits follow the width of the interval, so that neither estimate nor ends say more than is known.
     """
-    low, high = verdict.interval
+    return _with_ends(verdict.estimate, *verdict.interval)
+
+
+def change(found: Change) -> str:
+    """How far two estimates lie apart, with the interval of that: ``× 0.500 [0.350, 0.710]`` or ``+0.0200 [...]``."""
+    ends = found.change
+    written = _with_ends(*map(finite, (ends.estimate, ends.low, ends.high)))
+    return f"× {written}" if found.ratio else written if written.startswith(("−", NONE)) else f"+{written}"
+
+
+def finite(value: float) -> float | None:
+    """The number, or None where it is none."""
+    return value if math.isfinite(value) else None
+
+
+def _with_ends(middle: float | None, low: float | None, high: float | None) -> str:
     digits = 3
     if low is not None and high is not None and high > low:
         largest = max(abs(low), abs(high))
         digits = min(8, max(3, 1 + math.ceil(math.log10(largest / (high - low)))))
     begin = "(−∞" if low is None else f"[{number(low, digits)}"
     end = "∞)" if high is None else f"{number(high, digits)}]"
-    return f"{number(verdict.estimate, digits)} {begin}, {end}"
+    return f"{number(middle, digits)} {begin}, {end}"
 
 
 def threshold(verdict: Verdict) -> str:

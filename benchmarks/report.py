@@ -1,0 +1,192 @@
+"""The report of a large survey: benchmarks/report.py [--runs 10000] [--from RESULTS] [--keep FOLDER].
+
+Runs are made, not trained: every study is planned at `full` with so many seeds that there are 10,000 runs in all, and
+each gets the tables of a trained smoke run of the same place in the design, stretched to the epochs of `full` and moved
+by a factor of its own; analyses likewise. Then `theodolite report` is timed there as a process of its own, with the
+most memory it held, and the page is opened in Chromium where Playwright is there.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from theodolite import studies, survey
+from theodolite.store import records
+from theodolite.study import AnalysisSpec, RunSpec
+
+POINTS = 200  # evaluations of a full training: most that any study records
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--from", dest="source", type=Path, help="a smoke survey; trained first where none is given")
+    parser.add_argument("--keep", type=Path, help="make the records here, or use those that are here")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        target = options.keep or Path(scratch) / "large"
+        if not target.exists():
+            source = options.source or trained(Path(scratch) / "smoke")
+            started = time.perf_counter()
+            made = make(source, target, options.runs)
+            print(f"made {made} runs in {time.perf_counter() - started:.0f} s: {megabytes(target):.0f} MB")
+        measure(target)
+
+
+def trained(directory: Path) -> Path:
+    subprocess.run(
+        [*program(), "survey", "--preset", "smoke", "--out", str(directory)], check=True, stdout=subprocess.DEVNULL
+    )
+    return directory
+
+
+def program() -> list[str]:
+    return [sys.executable, "-m", "theodolite"]
+
+
+def make(source: Path, target: Path, wanted: int) -> int:
+    """Plan every study with the same factor more seeds than `full` has, and record a made run for each plan."""
+    records.claim_folder(target)
+    usual = {name: survey.prepare([name], "full")[0] for name in studies.INDEX}
+    factor = wanted / sum(len(item.runs) for item in usual.values())
+    made = 0
+    for name, item in usual.items():
+        template = records.read(source, name)
+        if template is None:
+            continue
+        item = survey.prepare([name], "full", seeds=max(3, round(item.settings.seeds * factor)))[0]
+        records.write_plan(target, survey._plan(item, f"theodolite run {name} --preset full"))
+        generator = np.random.default_rng(made)
+        models = {kind: Templates(source, name, kind) for kind in ("runs", "analyses")}
+        for kind, specs in (("runs", item.runs), ("analyses", item.analyses)):
+            for spec in specs:
+                tables, environment, blobs = models[kind].like(spec, generator)
+                reached = converged(tables, spec)
+                records.write(
+                    target, spec, tables=tables, environment=environment, blobs=blobs, converged_epoch=reached
+                )
+        made += len(item.runs)
+    return made
+
+
+class Templates:
+    """Trained records of one study, read once, by their place in its design."""
+
+    def __init__(self, source: Path, study: str, kind: str) -> None:
+        self.found = []
+        for path in sorted((source / study / kind).glob("*")):
+            facts = json.loads((path / "spec.json").read_bytes())
+            tables = {file.stem: pd.read_parquet(file) for file in path.glob("*.parquet")}
+            self.found.append((facts, tables))
+
+    def like(self, spec: RunSpec | AnalysisSpec, generator: np.random.Generator):
+        """Tables for a spec: those of the trained record with most labels in common, stretched and moved."""
+
+        def nearness(entry):
+            labels = entry[0]["spec"]["labels"]
+            return sum(labels.get(key) == value for key, value in spec.labels.items())
+
+        facts, tables = max(self.found, key=nearness)
+        environment = {
+            key: value for key, value in facts.items() if key not in ("spec", "seed", "fingerprint", "format")
+        }
+        factor = float(np.exp(0.1 * generator.normal()))
+        epochs = spec.training.epochs if isinstance(spec, RunSpec) else None
+        return {name: moved(table, factor, epochs) for name, table in tables.items()}, environment, {}
+
+
+def moved(table: pd.DataFrame, factor: float, epochs: int | None) -> pd.DataFrame:
+    """Losses and norms times a factor; rows over epochs stretched to as many as a full training records."""
+    changed = table.copy()
+    for column in table.select_dtypes("floating"):
+        if "loss" in column or "norm" in column:
+            changed[column] = table[column] * factor
+    if (
+        epochs is None
+        or "epoch" not in table
+        or not table["epoch"].is_monotonic_increasing
+        or table["epoch"].nunique() < 3
+    ):
+        return changed
+    times = -(-POINTS // len(table))  # so many rows for each; the first at its old epoch, which other tables share
+    scaled = table["epoch"].to_numpy(dtype=np.float64) * epochs / table["epoch"].max()
+    between = np.interp(np.arange(len(table) * times) / times, np.arange(len(table)), scaled).round()
+    stretched = changed.iloc[np.repeat(np.arange(len(table)), times)].reset_index(drop=True)
+    stretched["epoch"] = between.astype(table["epoch"].dtype)
+    return stretched.drop_duplicates("epoch")
+
+
+def converged(tables, spec) -> int | None:
+    metrics = tables.get("metrics")
+    level = spec.training.convergence if isinstance(spec, RunSpec) else None
+    if metrics is None or level is None:
+        return None
+    reached = metrics.loc[metrics["train_loss"] <= level, "epoch"] if "train_loss" in metrics else []
+    return int(reached.iloc[0]) if len(reached) else None
+
+
+def measure(target: Path) -> None:
+    for name in ("report.html", "report.md"):
+        (target / name).unlink(missing_ok=True)
+    for study in studies.INDEX:
+        shutil.rmtree(target / study / "figures", ignore_errors=True)
+    for attempt in ("first", "again"):
+        started = time.perf_counter()
+        command, one = [*program(), "report", str(target)], os.environ | {"OMP_NUM_THREADS": "1"}
+        worker = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=one)
+        _, status, used = os.wait4(worker.pid, 0)
+        seconds = time.perf_counter() - started
+        print(
+            f"theodolite report, {attempt}: {seconds:.1f} s ({used.ru_utime + used.ru_stime:.1f} s of processor), "
+            f"{used.ru_maxrss / 1e6:.2f} GB, exit {os.waitstatus_to_exitcode(status)}"
+        )
+    page = target / "report.html"
+    print(f"page: {page.stat().st_size / 1e6:.2f} MB")
+    open_page(page)
+
+
+def open_page(page: Path) -> None:
+    try:
+        from playwright import sync_api
+    except ImportError:
+        print("page not opened: pip install playwright, and Debian's chromium")
+        return
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        print("page not opened: apt-get install chromium")
+        return
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        view = browser.new_page(viewport={"width": 1024, "height": 900})
+        view.add_init_script(
+            "new MutationObserver(() => { if (!window.first && document.querySelector('.chart svg.marks'))"
+            " window.first = performance.now(); }).observe(document, {subtree: true, childList: true});"
+        )
+        view.goto(page.as_uri())
+        view.wait_for_function("window.first")
+        first = view.evaluate("window.first")
+        started = time.perf_counter()
+        charts = view.query_selector_all(".chart")
+        for chart in charts:
+            chart.scroll_into_view_if_needed()
+            chart.wait_for_selector("svg.marks")
+        seconds = time.perf_counter() - started
+        print(f"first figure after {first:.0f} ms; all {len(charts)} scrolled through in {seconds:.1f} s")
+        browser.close()
+
+
+def megabytes(directory: Path) -> float:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()) / 1e6
+
+
+if __name__ == "__main__":
+    main()

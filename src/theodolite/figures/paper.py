@@ -1,0 +1,69 @@
+"""Figures at the width of a paper's column, with fonts that stay readable there."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import vl_convert
+
+from theodolite.errors import SettingError
+from theodolite.figures import theme
+
+PIXELS = {"px": 1.0, "in": 96.0, "cm": 96 / 2.54, "mm": 96 / 25.4}  # CSS's: an inch has 96 pixels
+NARROWEST, WIDEST = 180.0, 2000.0  # pixels: about 48 mm, and half a metre
+FONTS = 0.82  # of the page's: 12 and 13 pixels become 7.4 and 8 points
+STACK = 520  # pixels: panels side by side are stacked where it is narrower, as on the page
+
+
+def pixels(width: str) -> float:
+    """A width with its unit, in pixels of which an inch has 96.
+
+    >>> [round(pixels(w), 1) for w in ("85mm", "8.5 cm", "3.3in", "640px")]
+    [321.3, 321.3, 316.8, 640.0]
+
+    Raises:
+        SettingError: it is not a number with one of these units, or out of reason.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(px|in|cm|mm)\s*", width)
+    wanted = float(found[1]) * PIXELS[found[2]] if found else 0.0
+    if not NARROWEST <= wanted <= WIDEST:
+        raise SettingError(
+            f"expected a width between 48mm and 529mm in mm, cm, in or px, got '{width}'. "
+            "For example: --figure-width 85mm"
+        )
+    return wanted
+
+
+def svg(chart: Any, width: float, *, dark: bool = False) -> str:
+    """A chart as SVG of just this width: panels share what axes and labels leave, which is measured on the drawing."""
+    beside = 70.0
+    for _ in range(4):
+        spec = fitted(theme.specification(chart, dark=dark, fonts=FONTS), width, beside)
+        drawing = str(vl_convert.vegalite_to_svg(spec))
+        taken, height = (float(size) for size in re.findall(r'(?:width|height)="([\d.]+)"', drawing)[:2])
+        if abs(taken - width) <= 1:
+            break
+        beside += taken - width
+    exact = f'width="{width:.2f}" height="{height * width / taken:.2f}"'  # the last pixels, and long legends, by scale
+    return re.sub(r'width="[\d.]+" height="[\d.]+"', exact, drawing, count=1)
+
+
+def fitted(spec: dict[str, Any], width: float, beside: float) -> dict[str, Any]:
+    """Panels that share the width beside their axes; heights shrink less, or as much where lengths are true."""
+    if width < STACK and "hconcat" in spec:
+        spec["vconcat"] = spec.pop("hconcat")
+    square = spec.get("usermeta") == theme.SQUARE
+    shrink = (width / theme.WIDTH) ** 0.5
+    for row in _rows(spec):
+        panels = list(row)
+        for panel in panels:
+            each = max(60.0, (width - beside) / len(panels))
+            panel["height"] = round(panel.get("height", 300) * (each / panel["width"] if square else shrink))
+            panel["width"] = round(each, 1)
+    spec["config"]["legend"]["columns"] = max(1, int(width / 110))
+    return spec
+
+
+def _rows(spec: dict[str, Any]) -> Iterable[list[dict[str, Any]]]:
+    for row in spec.get("vconcat", [spec]):
+        yield row.get("hconcat", [row])

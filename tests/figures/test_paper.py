@@ -1,0 +1,48 @@
+"""Figures for a paper: their size by the file's own statement, their fonts by poppler's pdffonts."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+from PIL import Image
+
+import made
+from theodolite.errors import SettingError
+from theodolite.figures import paper, render
+
+FIGURES = made.findings(planes=True)[0].figures
+
+
+@pytest.mark.parametrize("width", ["85mm", "6.7in"])
+def test_every_figure_is_as_wide_as_the_column_in_every_format(tmp_path, width):
+    pixels = paper.pixels(width)
+    for figure in FIGURES:
+        png, svg, pdf = render.save(figure, tmp_path, width=pixels)
+        assert float(re.search(r'width="([\d.]+)"', svg.read_text())[1]) == pytest.approx(pixels, abs=0.01)
+        with Image.open(png) as picture:
+            assert picture.width == pytest.approx(pixels / 96 * 300, abs=2)
+        box = re.search(rb"/MediaBox\s*\[\s*0 0 ([\d.]+)", pdf.read_bytes())
+        assert float(box[1]) == pytest.approx(pixels / 96 * 72, abs=0.5)
+
+
+def test_no_letter_is_smaller_than_six_and_a_half_points(tmp_path):
+    for figure in FIGURES:
+        svg = render.save(figure, tmp_path, ["svg"], width=paper.pixels("85mm"))[0].read_text()
+        sizes = {float(size) for size in re.findall(r'font-size="([\d.]+)(?:px)?"', svg)}
+        assert min(sizes) * 0.75 >= 6.5, figure.name
+
+
+def test_every_font_of_a_pdf_is_embedded(tmp_path):
+    if shutil.which("pdffonts") is None:
+        pytest.skip("needs pdffonts: apt-get install poppler-utils")
+    pdf = render.save(FIGURES[0], tmp_path, ["pdf"], width=paper.pixels("85mm"))[0]
+    listed = subprocess.run(["pdffonts", str(pdf)], capture_output=True, text=True, check=True).stdout.splitlines()[2:]
+    assert listed
+    assert all(line.split()[-5] == "yes" for line in listed)  # emb, sub, uni, and the two numbers of the object
+
+
+@pytest.mark.parametrize("width", ["85", "mm", "1mm", "9m", "-85mm", "85 mm wide"])
+def test_a_width_without_unit_or_reason_is_refused_by_name(width):
+    with pytest.raises(SettingError, match=re.escape(width)):
+        paper.pixels(width)
