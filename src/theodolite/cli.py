@@ -235,6 +235,34 @@ def status(directory: Folder, as_json: Json = False) -> None:
 
 
 @app.command()
+def serve(
+    directory: Folder,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="To listen on; 0 takes any free one.")] = 8765,
+    host: Annotated[str, typer.Option(help="Address to listen on; any but this machine's own needs --expose.")] = (
+        "127.0.0.1"
+    ),
+    expose: Annotated[bool, typer.Option("--expose", help="Let other machines read the page.")] = False,
+) -> None:
+    """The report, live while a survey runs, for a browser on this machine."""
+    from theodolite import serve as live
+
+    if not live.is_local(host):
+        if not expose:
+            raise UsageError(
+                f"expected an address of this machine alone, got '{host}': whoever reaches it could read the page. "
+                "Add --expose if that is meant, or leave --host out and use an SSH tunnel."
+            )
+        console.say(f"Warning: whoever reaches {host} can read this page; nothing asks for a password.")
+
+    def said(address: str) -> None:
+        typer.echo(f"Live at {address}  (Ctrl-C ends it)")
+        sys.stdout.flush()
+
+    live.serve(directory, host=host, port=port, said=said)
+    console.say("Stopped.")
+
+
+@app.command()
 def budget(
     parameters: Annotated[int, typer.Option(min=1, help="Trainable numbers, biases counted.")],
     layers: Annotated[int, typer.Option(min=1, help="Layers that hold weights, the output layer included.")],

@@ -14,6 +14,7 @@ from theodolite.data import Dataset
 from theodolite.errors import SettingError
 from theodolite.models import MLP
 from theodolite.store import records, weights
+from theodolite.store.live import Live
 from theodolite.study import AnalysisSpec, RunSpec
 from theodolite.train import Outcome, Replica, TrainingData
 
@@ -160,12 +161,15 @@ def execute(job: Training | Analysis, emit: Emit) -> list[tuple[str, str]]:
     for spec in job.specs:
         records.write_start(job.directory, spec)
     started = time.perf_counter()
+    shown = Live(job.directory, job.specs[0].study, [spec.fingerprint() for spec in job.specs])
     try:
         if isinstance(job, Analysis):
             return [_analyse(job, started)]
-        outcomes = _train(job, emit)
+        outcomes = _train(job, emit, shown)
     except torch.OutOfMemoryError as error:  # known to the engines, which know no torch, as Python's own
         raise MemoryError(str(error)) from error
+    finally:
+        shown.close()
     share = (time.perf_counter() - started) / len(job.specs)
     return [_record(job, spec, outcome, share) for spec, outcome in zip(job.specs, outcomes, strict=True)]
 
@@ -235,23 +239,23 @@ def _cut(stack: Sequence[RunSpec], size: int) -> Iterator[tuple[RunSpec, ...]]:
         yield tuple(stack[start : start + size])
 
 
-def _train(job: Training, emit: Emit) -> list[Outcome]:
+def _train(job: Training, emit: Emit, shown: Live) -> list[Outcome]:
     """As replicas what they can train, always, and all else in the loop: a spec has one way to its numbers."""
     model, training = job.specs[0].model, job.specs[0].training
     loaded = {given: data.load(given) for given in {spec.data for spec in job.specs}}
     sets = [loaded[spec.data] for spec in job.specs]
     if not isinstance(model, MLP) or not _stacks(job.specs[0]):
-        return [_train_one(job, number, dataset, emit) for number, dataset in enumerate(sets)]
+        return [_train_one(job, number, dataset, emit, shown) for number, dataset in enumerate(sets)]
     replicas = [_replica(spec, dataset) for spec, dataset in zip(job.specs, sets, strict=True)]
 
     def told(epoch: int, samples: int) -> None:
         emit((epoch * len(replicas), samples))
 
     shared = _tensors(sets[0], job)
-    return train.train_replicas(model, shared, training, replicas, device=job.device, on_epoch=told)
+    return train.train_replicas(model, shared, training, replicas, device=job.device, on_epoch=told, on_rows=shown)
 
 
-def _train_one(job: Training, number: int, dataset: Dataset, emit: Emit) -> Outcome:
+def _train_one(job: Training, number: int, dataset: Dataset, emit: Emit, shown: Live) -> Outcome:
     spec = job.specs[number]
     module = models.build(spec.model, seed=spec.seeds.weights, dtype=getattr(torch, spec.training.dtype))
 
@@ -261,6 +265,7 @@ def _train_one(job: Training, number: int, dataset: Dataset, emit: Emit) -> Outc
     return train.train(
         module, _tensors(dataset, job), spec.training, order_seed=spec.seeds.order,
         flatten=isinstance(spec.model, MLP), device=job.device, on_epoch=told,
+        on_rows=lambda rows: shown(rows, number),
     )  # fmt: skip
 
 

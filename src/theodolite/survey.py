@@ -15,7 +15,7 @@ from theodolite.claims import holm, judge
 from theodolite.errors import SettingError, StoreError, UnknownName
 from theodolite.findings import Verdict
 from theodolite.report import Comparison, RunsSummary, Side, StudyFindings
-from theodolite.store import files, lock, records
+from theodolite.store import files, live, lock, records
 from theodolite.store.records import Plan, Planned, Records
 from theodolite.study import AnalysisSpec, RunSpec, Settings, Study
 
@@ -150,6 +150,7 @@ def run(
         runs.check_device(device)
     with execute.engine(engine, workers=workers, device=device, address=address) as carrier, _held(directory):
         files.sweep(directory)
+        live.clear(directory)
         for item in prepared:
             records.write_plan(directory, _plan(item, command))
         jobs: list[runs.Training | runs.Analysis] = []

@@ -11,7 +11,7 @@ from theodolite.study import Training
 from theodolite.train.augment import augmented
 from theodolite.train.data import Split, TrainingData
 from theodolite.train.fit import check
-from theodolite.train.outcome import DTYPES, Outcome, Record, Score, Weights, evaluates, snaps
+from theodolite.train.outcome import DTYPES, OnRows, Outcome, Record, Score, Weights, evaluates, snaps
 from theodolite.train.schedule import factor
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -30,6 +30,7 @@ def train(
     flatten: bool = False,
     device: torch.device | str = "cpu",
     on_epoch: OnEpoch | None = None,
+    on_rows: OnRows | None = None,
 ) -> Outcome:
     """Train a network and evaluate it on the whole training and test set as it goes.
 
@@ -44,6 +45,7 @@ def train(
         flatten: give the model each sample as one row of numbers, as a perceptron takes an image.
         device: where to train.
         on_epoch: told ``(epoch, samples trained on so far)`` after each epoch.
+        on_rows: told ``{0: rows of the metrics so far}`` after each evaluation.
 
     Raises:
         SettingError: augmentation of what is no image; or data, loss and network do not fit together.
@@ -89,6 +91,8 @@ def train(
         if evaluates(training, epoch):
             scores = [evaluate(model, split, training, flatten=flatten) for split in (data.train, data.test)]
             record.add(epoch, step, *scores)
+            if on_rows:
+                on_rows({0: record.rows})
         if snaps(training, epoch):
             record.snapshots[epoch] = _weights(model)
         if record.ended:

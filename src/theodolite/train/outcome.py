@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +15,8 @@ from theodolite.study import Training
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 Weights = dict[str, Tensor]  # a state dict, on the CPU
+Row = tuple[int, int, float, float, float, float]  # epoch, step, train_loss, test_loss, train_accuracy, test_accuracy
+OnRows = Callable[[Mapping[int, Sequence[Row]]], None]  # by number of the replica: its evaluations so far
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Record:
     """One run's outcome while it grows; the loop and the replicas keep the same one."""
 
     training: Training
-    rows: list[tuple[int, int, float, float, float, float]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     snapshots: dict[int, Weights] = field(default_factory=dict)
     converged_epoch: int | None = None
     diverged_epoch: int | None = None

@@ -4,7 +4,7 @@ Replicas differ in initial weights, data order, learning rate and, if wanted, tr
 alone: bit for bit whatever the stack, and as :func:`theodolite.train.train` says up to rounding.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from theodolite.study import Training
 from theodolite.train.data import TrainingData
 from theodolite.train.fit import check
 from theodolite.train.optimizers import StackOptimizer
-from theodolite.train.outcome import DTYPES, Outcome, Record, evaluates, snaps
+from theodolite.train.outcome import DTYPES, OnRows, Outcome, Record, Row, evaluates, snaps
 from theodolite.train.passes import working_set
 from theodolite.train.schedule import factor
 from theodolite.train.slabs import Slabs, layers
@@ -47,6 +47,7 @@ def train_replicas(
     *,
     device: torch.device | str = "cpu",
     on_epoch: OnEpoch | None = None,
+    on_rows: OnRows | None = None,
 ) -> list[Outcome]:
     """Train networks of one architecture together.
 
@@ -60,6 +61,7 @@ def train_replicas(
         replicas: what each has for itself.
         device: where to train.
         on_epoch: told ``(epochs done, a replica on average; samples trained on so far, all replicas together)``.
+        on_rows: told the rows of the metrics so far after each evaluation, by the replica's number.
 
     Returns:
         An outcome each, in the order of ``replicas``.
@@ -95,7 +97,12 @@ def train_replicas(
                 if on_epoch:
                     on_epoch((before + epochs) // len(replicas), (before + epochs) * train.samples)
 
-            done = _train_stack(architecture, training, [replicas[number] for number in members], train, test, told)
+            def seen(rows: Mapping[int, Sequence[Row]], members: Sequence[int] = members) -> None:
+                if on_rows:
+                    on_rows({members[number]: part for number, part in rows.items()})
+
+            own = [replicas[number] for number in members]
+            done = _train_stack(architecture, training, own, train, test, told, seen)
             outcomes |= zip(members, done, strict=True)
     return [outcomes[number] for number in range(len(replicas))]
 
@@ -107,6 +114,7 @@ def _train_stack(
     train: StackedSplit,
     test: StackedSplit,
     told: Callable[[int], None],
+    seen: OnRows,
 ) -> list[Outcome]:
     """Train replicas whose working set fits the cache: the loop's steps, for all that are still here."""
     stack = _new_stack(architecture, training, replicas, train, test)
@@ -122,6 +130,7 @@ def _train_stack(
         if evaluates(training, epoch):
             for replica, (on_train, on_test) in zip(here, stack.evaluate(), strict=True):
                 records[replica].add(epoch, stack.optimizer.steps, on_train, on_test)
+            seen({replica: records[replica].rows for replica in here})
         if snaps(training, epoch):
             for row, replica in enumerate(here):
                 records[replica].snapshots[epoch] = stack.read(row)
