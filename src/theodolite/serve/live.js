@@ -43,7 +43,7 @@
   document.querySelector("nav").prepend(make("a", "Now", { href: "#live" }), " ");
 
   function row(study) {
-    const share = make("progress", "", { value: study.done + study.failed, max: Math.max(1, study.total) });
+    const share = make("progress", "", { value: study.done, max: Math.max(1, study.total) });
     const percent = Math.floor((100 * study.done) / Math.max(1, study.total));
     share.setAttribute("aria-label", `${study.title}: ${study.done} of ${study.total} runs done`);
     const counts = [study.done, study.diverged, study.running, study.failed, study.left];
@@ -86,7 +86,7 @@
     };
     const count = study.curves.length + study.more_curves;
     const picture = drawn("svg", {
-      viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", width: "100%", fill: "none", stroke: "currentColor", class: "marks",
+      viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", style: "width: 100%; max-width: 30rem", fill: "none", stroke: "currentColor", class: "marks",
       "aria-label": `Loss of ${count} runs of ${study.title} so far, between ${short(low)} and ${short(high)}, up to epoch ${last}`,
     });
     picture.append(drawn("path", { d: `M${LEFT} ${TOP}V${HEIGHT - BOTTOM}H${WIDTH - 4}`, opacity: "0.4" }));

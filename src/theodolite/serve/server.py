@@ -173,8 +173,8 @@ def serve(directory: Path, *, host: str, port: int, said: Callable[[str], None])
     Raises:
         UsageError, StoreError: see :class:`Server`.
     """
-    os.nice(LOWEST)
     with Server(directory, host, port) as server:
+        os.nice(LOWEST)  # the first page is there; from now on a survey goes first
         said(server.address)
         try:
             server.serve_forever(poll_interval=0.2)
