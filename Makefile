@@ -12,6 +12,7 @@ help:
 	@echo "make survey [PRESET=smoke|quick|full]   run every study and build the report"
 	@echo "make test                               checks, tests and a smoke survey"
 	@echo "make check                              format, lint, types, layers"
+	@echo "make docs                               the documentation, as pages in build/site"
 	@echo "make clean                              remove the environment and caches (not results)"
 
 survey: $(READY)
@@ -22,10 +23,13 @@ test: check
 	$(MAKE) --no-print-directory smoke
 
 check: $(READY)
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks docs/_build
+	$(BIN)/ruff check src tests benchmarks docs/_build
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(READY)
+	$(BIN)/mkdocs build --strict --site-dir build/site
 
 smoke: $(READY)
 	$(BIN)/theodolite survey --preset smoke

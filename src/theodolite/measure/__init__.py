@@ -54,10 +54,12 @@ INDEX = {  # public name -> file
 __all__ = sorted(INDEX)
 
 
-def __getattr__(name: str) -> Any:
-    if name in INDEX:
-        return getattr(import_module(f"theodolite.measure.{INDEX[name]}"), name)
-    raise AttributeError(f"module 'theodolite.measure' has no attribute '{name}'; it has {', '.join(__all__)}")
+if not TYPE_CHECKING:  # or checkers would take every name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        if name in INDEX:
+            return getattr(import_module(f"theodolite.measure.{INDEX[name]}"), name)
+        raise AttributeError(f"module 'theodolite.measure' has no attribute '{name}'; it has {', '.join(__all__)}")
 
 
 def __dir__() -> list[str]:

@@ -1,0 +1,61 @@
+"""What a user's own script may look like: checked by mypy --strict against the package as installed, never run."""
+
+from pathlib import Path
+from typing import assert_type
+
+import torch
+from torch import Tensor, nn
+
+import theodolite as th
+from theodolite.measure.critical.points import CriticalPoint, CriticalPoints
+from theodolite.measure.gradient_norm import GradientNorm
+from theodolite.measure.hessian_density import Density
+from theodolite.measure.hessian_eigenvalues import Eigenpairs
+from theodolite.measure.hessian_spectrum import Spectrum
+from theodolite.measure.hessian_trace import Trace
+from theodolite.measure.interpolate import Interpolation
+from theodolite.measure.minimal_ratio import MinimalRatio
+from theodolite.measure.results import Result
+from theodolite.measure.sensitivity import Sensitivity
+from theodolite.measure.sharpness import Sharpness
+from theodolite.measure.surface import Surface
+from theodolite.measure.trajectory import Trajectory
+
+
+def main() -> None:
+    model = nn.Linear(2, 1)
+    data = (torch.zeros(3, 2), torch.zeros(3, 1))
+    loss = nn.functional.mse_loss
+
+    assert_type(th.measure.gradient_norm(model, loss, data), GradientNorm)
+    assert_type(th.measure.hessian_eigenvalues(model, nn.MSELoss(), [data], k=3, which="both"), Eigenpairs)
+    assert_type(th.measure.hessian_spectrum(model, loss, data), Spectrum)
+    assert_type(th.measure.hessian_density(model, loss, data), Density)
+    assert_type(th.measure.hessian_trace(model, loss, data), Trace)
+    assert_type(th.measure.minimal_ratio(model, loss, data), MinimalRatio)
+    assert_type(th.measure.interpolate(model, model, loss, data, [0, 0.5, 1]), Interpolation)
+    assert_type(th.measure.surface(model, loss, data), Surface)
+    assert_type(th.measure.sensitivity(model, loss, data), Sensitivity)
+    assert_type(th.measure.sharpness(model, loss, data, method="sam"), Sharpness)
+    assert_type(th.measure.trajectory([model.state_dict()]), Trajectory)
+
+    points = th.measure.find_critical_points(model, loss, data, 5)
+    assert_type(points, CriticalPoints)
+    assert_type(points[0], CriticalPoint)
+    assert_type(points.distinct(), CriticalPoints)
+    assert_type([point.loss for point in points], list[float])
+
+    steep = th.measure.gradient_norm(model, loss, data)
+    assert_type(steep.value, float)
+    steep.to_frame().describe()
+    steep.save(Path("steep.safetensors"))
+    steep.plot().save("steep.png")
+    again = th.measure.load("steep.safetensors")
+    assert_type(again, Result)
+    if isinstance(again, Spectrum):
+        assert_type(again.eigenvalues, Tensor)
+
+    th.measure.sharpness(model, loss, data, method="sma")  # type: ignore[arg-type]
+    th.measure.hessian_trace(model, loss, data, product=3)  # type: ignore[call-arg]
+    th.measure.gradient_nrm(model, loss, data)  # type: ignore[attr-defined]
+    steep.value = 2.0  # type: ignore[misc]
