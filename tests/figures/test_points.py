@@ -79,3 +79,12 @@ def test_a_scatter_shows_every_point_that_has_two_numbers(series):
     points = pd.DataFrame({"a": [1.0, 2.0, np.nan], "b": [3.0, np.inf, 5.0], "kind": ["p", "q", "p"]})
     chart = scatter(points, x=Axis("a", "a"), y=Axis("b", "b"), series=series)
     assert [len(table) for mark, table in tables(chart) if mark["type"] == "point"] == [1]
+
+
+def test_a_scatter_with_marks_gives_colour_to_one_column_and_shape_to_the_other():
+    points = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0], "kind": ["p", "q"], "structure": ["free", "tied"]})
+    chart = scatter(points, x=Axis("a", "a"), y=Axis("b", "b"), series="kind", marks="structure")
+    encoding = next(layer["encoding"] for layer in chart.to_dict()["layer"] if layer["mark"]["type"] == "point")
+    assert encoding["color"]["scale"]["domain"] == ["p", "q"]
+    assert encoding["shape"]["scale"]["domain"] == ["free", "tied"]
+    assert len(set(encoding["shape"]["scale"]["range"])) == 2

@@ -124,6 +124,7 @@ def _protocol(records: Records) -> list[Figure]:
     correlations = {name: rank_correlation(rows, "loss", "positive").low.mean() for name, rows in sets.items()}
     seeds = protocol["seed"].nunique()
     ends = protocol.groupby("phase", sort=False)["epoch"].max()
+    last = protocol[protocol["epoch"].isin(ends)].set_index("phase")["gradient_norm"]
     named = "; ".join(f"{name} {value:.2f}" for name, value in correlations.items())
     loss = Axis("loss", _loss(DIGITS))
     return [
@@ -149,8 +150,9 @@ def _protocol(records: Records) -> list[Figure]:
                 size=24,
             ),
             f"The same weights; {seeds} seeds. A critical point has a zero gradient: to rounding, about 1e-15 here.",
-            "The gradient norm of the certified points lies orders of magnitude below the line of certification, that "
-            "of the report's epochs and of initial weights far above it.",
+            "Median gradient norm: "
+            + "; ".join(f"{name} {rows['gradient_norm'].median():.1e}" for name, rows in sets.items())
+            + ".",
             "this brought the grad norm to zero",
         ),
         Figure(
@@ -169,7 +171,9 @@ def _protocol(records: Records) -> list[Figure]:
             ),
             f"Of the loss over all samples, on {DIGITS}; between the upright lines training minimises the norm itself. "
             f"{seeds} seeds. {BAND}",
-            "The gradient norm stays orders of magnitude above that of a critical point in all three phases.",
+            "Median gradient norm at the end of each phase: "
+            + "; ".join(f"{name} {norm:.1e}" for name, norm in last.groupby("phase", sort=False).median().items())
+            + ".",
             "this brought the grad norm to zero",
         ),
     ]
@@ -195,8 +199,10 @@ def _dial(records: Records) -> list[Figure]:
                 series="share of eigenvalues",
             ),
             f"Points on {TARGETS} that are still certified, followed from the largest decay down. {MEDIAN}",
-            "Shares of positive, negative and zero eigenvalues by weight decay: at zero decay a part of the positive "
-            "ones has become zero.",
+            "; ".join(
+                f"weight decay {value:g}: " + ", ".join(f"{share:.2f} {name}" for name, share in row.items())
+                for value, row in mean[list(SHARES)].groupby("decay").mean().iterrows()
+            ),
         ),
         Figure(
             "three-shares",
@@ -211,7 +217,7 @@ def _dial(records: Records) -> list[Figure]:
             ),
             f"A certified point on {TARGETS} gives three marks; {last['seed'].nunique()} seeds. With weight decay no "
             "eigenvalue is zero and positive and negative shares mirror each other.",
-            "Positive, negative and zero shares against the loss.",
+            "Mean shares: " + ", ".join(f"{last[name].mean():.2f} {name}" for name in SHARES) + ".",
         ),
     ]
 
@@ -239,7 +245,7 @@ def _spectra(records: Records) -> list[Figure]:
                     if MATRICES in set(part["kind"])
                     else ""
                 ),
-                "Most eigenvalues lie close to zero on either side; a few are large and positive.",
+                "; ".join(label.drop_duplicates()) + ".",
             )
         )
     found = points(records, TARGETS).dropna(subset="predicted") if len(table) else points(records, TARGETS)
