@@ -462,7 +462,8 @@ def _report(directory: Path, figure_width: str | None = None, *, as_json: bool =
     found = survey.findings(directory)
     page = report.build(directory, found, figure_width=width)
     verdicts = [verdict for part in found for verdict in part.verdicts]
-    _show([v.model_dump(mode="json") for v in verdicts], as_json, lambda: console.verdicts(verdicts))
+    if verdicts or as_json:  # a folder of recordings alone has none
+        _show([v.model_dump(mode="json") for v in verdicts], as_json, lambda: console.verdicts(verdicts))
     say = console.say if as_json else typer.echo
     say(f"Report: {page}")
 

@@ -171,7 +171,7 @@ def test_tables_hold_what_was_recorded_what_it_took_and_what_failed(tmp_path):
     def sometimes(at):
         if at == 2:
             raise RuntimeError("no luck")
-        return {"value": 3.0 * at, "products": 7}
+        return {"value": 3.0 * at, "products": 7, "interrupted": False}
 
     with pytest.warns(RecorderWarning, match="no luck"):
         record(tmp_path / "own", {"height": sometimes})
@@ -193,7 +193,9 @@ def test_a_folder_may_hold_recordings_alone_and_its_report_claims_nothing(tmp_pa
     record(tmp_path / "own", {"height": float})
     assert survey.verdicts(tmp_path / "own") == []
     page = report.build(tmp_path / "own", survey.findings(tmp_path / "own"))
-    assert "Your own trainings" in page.read_text()
+    text = page.read_text()
+    assert "<h1>Your own trainings</h1>" in text
+    assert "Verdicts</h2>" not in text
     assert (tmp_path / "own" / "recorder" / "figures" / "height.png").stat().st_size > 1_000
 
 

@@ -1,6 +1,7 @@
 """What a recorder measures, against the instruments themselves; and what it does when something goes wrong."""
 
 import logging
+import signal
 import warnings
 from functools import partial
 
@@ -124,6 +125,21 @@ def test_an_interrupt_passes_and_leaves_the_model_in_its_mode():
     with pytest.raises(KeyboardInterrupt):
         recorder.step(model, LOSS, batch())
     assert all(module.training for module in model.modules())
+
+
+def test_ctrl_c_within_a_long_instrument_ends_the_training_and_records_no_half_result(monkeypatch):
+    original = th.measure.HessianOperator.rows
+
+    def rows(self, vectors):
+        if hasattr(self, "check"):  # a product of the instrument's, not of the check before it
+            signal.raise_signal(signal.SIGINT)
+        return original(self, vectors)
+
+    monkeypatch.setattr(th.measure.HessianOperator, "rows", rows)
+    recorder = th.Recorder(("hessian_density",), every=1, out=None)
+    with pytest.raises(KeyboardInterrupt):
+        recorder.step(network(), LOSS, batch())
+    assert not len(recorder.table("numbers"))
 
 
 def test_snapshots_are_the_weights_of_their_steps_and_make_a_trajectory():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from inspect import signature
 from typing import Any
 
 from theodolite import measure
@@ -58,6 +59,8 @@ def _function(given: Given) -> Instrument:
         if function not in NAMES:
             raise UnknownName("instrument that a recorder takes", function, NAMES)
         function = getattr(measure, function)
+        if "progress" in signature(function).parameters:
+            options = {"progress": False, **options}  # the training has a bar of its own, or none
     if not callable(function):
         raise SettingError(
             f"expected an instrument as a name, a function (model, loss, data) or a pair of one and its options, got "

@@ -25,6 +25,7 @@ from theodolite.record.quiet import Mode, device_of, quiet, settle, unwrap
 from theodolite.record.schedule import Every, Ledger, Schedule, parse
 
 FLUSH_SHARE = 0.01  # of the time, at most, for writing
+WRITING = 0.1  # of a budget, for writing; the rest is for measuring
 
 _log = logging.getLogger("theodolite")
 
@@ -53,8 +54,9 @@ class Recorder:
         data: what to measure on: one ``(inputs, targets)`` pair or re-iterable batches, read once (see ``samples``).
             None: the batch given with each step.
         samples: of a loader, keep the first so many; None: all.
-        budget: at most this share of the training time, 0.05 for 5 %, in equal parts for all instruments. An
-            instrument that takes longer than its part is measured less often than ``every`` asks.
+        budget: at most this share of the training time, 0.05 for 5 %: a tenth of it to write, the rest in equal parts
+            for all instruments. One that takes longer than its part is measured less often than ``every`` asks. The
+            first measurement is always made, for only then it is known what one takes; training earns it afterwards.
         mode: in which the model is measured: ``"evaluation"``, since instruments refuse what is not deterministic
             (Dropout in training mode); ``"training"``; ``"as it is"``.
         weights: a pattern such as ``"*"`` or ``"0.*"`` of parameters to keep a copy of, under the name ``weights`` in
@@ -114,7 +116,8 @@ class Recorder:
             raise SettingError("expected at least one instrument, or weights='*'; got neither.")
         self._schedules = _schedules(every, names)
         self._data = None if data is None else fixed(data, samples)
-        self._share = None if budget is None else budget / len(names)
+        self._share = None if budget is None else (1 - WRITING) * budget / len(names)
+        self._flush_share = FLUSH_SHARE if budget is None else WRITING * budget
         self._mode: Mode = mode
         self._weights = weights
         self._sinks = list(sinks)
@@ -262,7 +265,10 @@ class Recorder:
             marks = self._schedules[name](self._steps, self._epochs)
             self._log.ledgers[name] = self._log.ledgers[name].take(marks, self._clock() - started, failed=failed)
         self._facts()
-        if before - self._flushed >= max(self._flush_seconds, self._flush_cost / FLUSH_SHARE) or not self._flush_cost:
+        if (
+            before - self._flushed >= max(self._flush_seconds, self._flush_cost / self._flush_share)
+            or not self._flush_cost
+        ):
             started = self._clock()
             self._guard("writing the record", self._log.flush)
             self._flushed, self._flush_cost = self._clock(), max(self._clock() - started, 1e-9)
@@ -289,7 +295,12 @@ class Recorder:
         if name == WEIGHTS:
             return self._log.keep(self._steps, _parameters(model, self._weights or "*"))
         with quiet(model, self._mode):
-            return self._instruments[name](model, loss, data)
+            result = self._instruments[name](model, loss, data)
+        if getattr(
+            result, "interrupted", False
+        ):  # a long instrument takes Ctrl-C for itself; here it is the training's
+            raise KeyboardInterrupt
+        return result
 
     def _guard(self, what: str, call: Callable[..., Any], *given: Any) -> None:
         try:

@@ -1,0 +1,30 @@
+"""The five minutes of docs/recorder.md, as they stand there."""
+
+import re
+from pathlib import Path
+
+import theodolite as th
+from theodolite import record, survey
+
+PAGE = (Path(__file__).parents[2] / "docs" / "recorder.md").read_text()
+
+
+def test_the_first_example_runs_as_it_stands_and_its_report_is_as_described(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    script = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1]
+    exec(compile(script, "docs/recorder.md", "exec"), {})
+    assert capsys.readouterr().out.count("hessian_eigenvalues: measured") == 3
+    found = survey.findings(Path("results/own"))[0]
+    names = [figure.name for figure in found.figures]
+    assert {"gradient-norm", "gradient-norm-loss", "hessian-eigenvalues-eigenvalues-lines", "weights-plane"} <= set(
+        names
+    )
+    assert found.runs.seeds == 3
+    assert not [table for table in found.tables if table.name == "failures"]
+
+
+def test_the_page_names_every_instrument_and_every_option():
+    assert all(f"`{name}`" in PAGE for name in record.NAMES)
+    options = th.Recorder.__init__.__kwdefaults__
+    missing = [name for name in options if name != "clock" and f"{name}=" not in PAGE]
+    assert missing == []
