@@ -1,6 +1,7 @@
 """The five minutes of docs/recorder.md, as they stand there."""
 
 import re
+import runpy
 from pathlib import Path
 
 import theodolite as th
@@ -12,7 +13,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "recorder.md").read_text()
 def test_the_first_example_runs_as_it_stands_and_its_report_is_as_described(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     script = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1]
-    exec(compile(script, "docs/recorder.md", "exec"), {})
+    (tmp_path / "train.py").write_text(script)
+    runpy.run_path("train.py")
     assert capsys.readouterr().out.count("hessian_eigenvalues: measured") == 3
     found = survey.findings(Path("results/own"))[0]
     names = [figure.name for figure in found.figures]

@@ -23,8 +23,8 @@ from theodolite.study import Study
 NAME = "recorder"
 TABLES = ("numbers", "vectors", "costs", "failures", "ledger")
 ABOUT = {  # how a number was found, not what was found
-    "check", "converged", "evaluations", "interrupted", "mean_standard_error", "parameters", "products", "radius", "residuals",
-    "samples", "standard_error", "tolerance", "width",
+    "check", "converged", "evaluations", "interrupted", "mean_standard_error", "parameters", "products", "radius",
+    "residuals", "samples", "standard_error", "tolerance", "width",
 }  # fmt: skip
 WORDS = {
     "loss": "loss on the measured data",
