@@ -199,5 +199,9 @@ def _filled(nav: Any, docs: Path, named: set[str]) -> Any:
 
 
 def _pages(docs: Path, folder: str, named: set[str]) -> list[str]:
-    found = {f"{folder}{path.stem}.md" for path in docs.joinpath(folder).iterdir() if path.suffix in (".md", ".ipynb")}
+    found = {
+        f"{folder}{path.stem}.md".removeprefix("./")
+        for path in docs.joinpath(folder).iterdir()
+        if path.suffix in (".md", ".ipynb")
+    }
     return sorted(found - named)
