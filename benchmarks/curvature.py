@@ -1,7 +1,8 @@
 """Curvature: this package beside its peers, one thread, one run. `python benchmarks/curvature.py [--cnn] [--quick]`.
 
-Sides alternate within each repeat, and ratios are medians over repeats, so that what else the machine does falls on
-all alike. Every product is checked to be the same vector, and eigenvalues are computed to the same residual.
+Sides alternate within each repeat, times are processor time, and ratios are medians over repeats, so that what else
+the machine does falls on all alike. Every product is checked to be the same vector, and eigenvalues are computed to
+the same residual.
 """
 
 import argparse
@@ -32,10 +33,10 @@ def alternate(sides: dict[str, Side], repeats: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in sides}
     for repeat in range(repeats + 1):
         for name, side in sides.items():
-            start = time.perf_counter()
+            start = time.process_time()
             side()
             if repeat:  # the first warms up
-                times[name].append(time.perf_counter() - start)
+                times[name].append(time.process_time() - start)
     return times
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from curvature import cnn
-from peers import Logits, batch_norm_cnn, next_token
+from peers import Logits, NextToken, batch_norm_cnn
 from theodolite.errors import TooLarge
 from theodolite.measure import hessian_density, hessian_eigenvalues, hessian_spectrum, hessian_trace, minimal_ratio
 from theodolite.measure.memory import in_words, room
@@ -31,7 +31,7 @@ def gpt() -> Problem:
     """192 sequences: graphs of 300 MB."""
     torch.manual_seed(0)
     tokens = torch.randint(0, 65, (192, 65))
-    return Logits().eval(), next_token, (tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
+    return Logits().eval(), NextToken(), (tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
 
 
 def small() -> Problem:

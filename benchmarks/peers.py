@@ -21,7 +21,6 @@ import torch
 from scipy.sparse.linalg import eigsh
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import cross_entropy
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from curvature import OURS, alternate, cnn, mlp, report
@@ -92,8 +91,12 @@ class Logits(nn.Module):
         return self.gpt(tokens).logits
 
 
-def next_token(logits: Tensor, targets: Tensor) -> Tensor:
-    return cross_entropy(logits.flatten(0, 1), targets.flatten())
+class NextToken(nn.CrossEntropyLoss):
+    """Cross entropy over all tokens; curvlinops asks a loss for its ``reduction``."""
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Mean over samples and tokens."""
+        return super().forward(logits.flatten(0, 1), targets.flatten())
 
 
 def gpt() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
@@ -107,7 +110,7 @@ def cases() -> list[Case]:
     return [
         Case("MLP, 1,000 samples", *mlp(), entropy),
         Case("BatchNorm CNN, 250 images", *batch_norm_cnn(), entropy),
-        Case("GPT-2, 16 × 64 tokens", *gpt(), next_token),
+        Case("GPT-2, 16 × 64 tokens", *gpt(), NextToken()),
     ]
 
 

@@ -9,11 +9,13 @@ from theodolite.errors import TooLarge
 from theodolite.measure.dense import dense_hessians
 from theodolite.measure.graph import Kind
 from theodolite.measure.memory import Memory, in_words, room
-from theodolite.measure.objective import Data, Loss
+from theodolite.measure.objective import Data, Loss, untouched
 from theodolite.measure.operator import HessianOperator
+from theodolite.measure.pieces import in_pieces
 from theodolite.measure.results import Result
 
-COPIES = 4  # P × P float64 matrices at once: the Hessian, its symmetric part, eigenvectors, and LAPACK's own
+COPIES = 10  # P × P float64 matrices at once, at the peak: the Hessian's sum and parts, eigenvectors, LAPACK's own
+TOGETHER = 256  # samples at once, where memory is limited: their part is then small beside the matrices'
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def hessian_spectrum(
         memory: what may be taken, as ``"2GB"`` or a number of bytes; None: half of what is free.
 
     Raises:
-        TooLarge: four P × P matrices do not fit.
+        TooLarge: ten P × P matrices do not fit.
         MeasurementError: as :class:`~theodolite.measure.operator.HessianOperator`.
 
     Source: Sagun et al. 2017, "Empirical Analysis of the Hessian of Over-Parametrized Neural Networks".
@@ -77,6 +79,9 @@ def hessian_spectrum(
     size = H.shape[0]
     _fits(size, memory)
     whole = H.objective.to(torch.float64)
+    if memory is not None:
+        with untouched():
+            whole = in_pieces(whole, whole.vector, TOGETHER, apart=False)
     try:
         dense = dense_hessians(whole, whole.vector[None])
     except RuntimeError:  # a model or loss that holds float32 constants
