@@ -263,6 +263,33 @@ def serve(
 
 
 @app.command()
+def doctor(
+    curvature: Annotated[
+        bool, typer.Option("--curvature", help="Which ways to a Hessian are right on the PyTorch installed here.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Where results would go; its disk is asked for room.")] = Path("results"),
+    as_json: Json = False,
+) -> None:
+    """What this machine has, and what each preset takes here (ten seconds); or which ways to curvature are right."""
+    if curvature:
+        from theodolite.doctor.curvature import curvature as probe
+
+        rows = probe()
+        _show(rows, as_json, lambda: console.ways(rows))
+        return
+    from theodolite.doctor.checkup import checkup
+
+    found = checkup(out)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    facts = [{"what": name, "here": words} for name, words in found["machine"].items()]
+    console.show(console.table("This machine", facts, ["what", "here"]))
+    columns = ["preset", "studies", "here", "from", "MB"]
+    console.show(console.table("What each preset takes here", found["presets"], columns))
+
+
+@app.command()
 def budget(
     parameters: Annotated[int, typer.Option(min=1, help="Trainable numbers, biases counted.")],
     layers: Annotated[int, typer.Option(min=1, help="Layers that hold weights, the output layer included.")],

@@ -51,6 +51,31 @@ def table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str])
     return view
 
 
+def ways(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Which ways to curvature are right on which layers, and the one that is taken."""
+    import torch
+
+    view = Table(
+        title=f"Hessian products on PyTorch {torch.__version__}, against finite differences",
+        caption="✔ right   ✘ wrong by so much, without a word   theodolite: the way it takes",
+        title_justify="left", caption_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False,
+        padding=0,
+    )  # fmt: skip
+    columns = [column for column in rows[0] if column != "path"]
+    for column in columns:
+        view.add_column(column, no_wrap=True)
+    for row in rows:
+        words = [str(row[column]) for column in columns]
+        words[-1] = f"right {row['path']}" if words[-1] == "right" else words[-1]
+        view.add_row(*(Text(w.replace("right", "✔").replace("wrong", "✘"), _colour(w)) for w in words))
+    return view
+
+
+def _colour(word: str) -> str:
+    colours = {"right": "green", "wrong": "bold red", "crashes": "bold red", "raises": "yellow"}
+    return colours.get(word.split(" ")[0], "")
+
+
 def verdicts(found: Sequence["Verdict"]) -> Table:
     """The verdicts of a survey, study by study; Holm's correction is named where it changes one."""
     view = Table(title="Verdicts", title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
