@@ -8,21 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import tiny
+import tiny as survey_of
 from theodolite import survey
 from theodolite.errors import StoreError
 from theodolite.store import records
 
 DAMAGE = ("cut", "flip", "empty", "remove", "folder", "other", "longer")
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A finished survey of the tiny study, and what a reader sees of it."""
-    directory = tmp_path_factory.mktemp("whole") / "results"
-    with tiny.alone():
-        tiny.run(directory)
-        return directory, tiny.seen(directory)
 
 
 def members(directory: Path) -> list[Path]:
@@ -78,8 +69,6 @@ def without(seen: dict[str, str], fingerprint: str) -> dict[str, list[str]]:
 def test_a_spoilt_file_is_an_error_that_names_it_or_a_run_that_is_redone_and_never_a_wrong_table(
     whole, tiny, tmp_path, data, damage, where, bit
 ):
-    import tiny as survey_of
-
     source, right = whole
     directory = tmp_path / "results"
     shutil.rmtree(directory, ignore_errors=True)
@@ -111,8 +100,6 @@ def test_a_spoilt_file_is_an_error_that_names_it_or_a_run_that_is_redone_and_nev
 
 
 def test_whole_folders_that_changed_places_are_redone(whole, tiny, tmp_path):
-    import tiny as survey_of
-
     source, right = whole
     directory = tmp_path / "results"
     shutil.copytree(source, directory)

@@ -20,15 +20,6 @@ from theodolite.errors import StoreError, VersionMismatch
 from theodolite.store import files, lock, records
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A finished survey of the tiny study, and what a reader sees of it."""
-    directory = tmp_path_factory.mktemp("whole") / "results"
-    with survey_of.alone():
-        survey_of.run(directory)
-        return directory, survey_of.seen(directory)
-
-
 def everything(directory: Path) -> None:
     """A survey from the start to the page."""
     survey_of.run(directory)
