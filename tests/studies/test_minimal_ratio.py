@@ -55,7 +55,7 @@ def written(directory: Path, seeds: int, *, slopes=None, norm=1e-2, failed=0) ->
         slope = (slopes or {}).get(spec.labels["task"], -0.6)
         tables = {
             "points": cloud(spec.seed, slope),
-            "initial": cloud(1, -0.5).assign(certified=False, product_norm=1.0),
+            "initial": cloud(1 + spec.seed, -0.5).assign(certified=False, product_norm=1.0),
         }
         if spec.labels["measured"] == PROTOCOL:
             tables = {"protocol": epochs(norm * (1 + 0.1 * spec.seed))}
@@ -108,10 +108,25 @@ def test_a_sampler_that_mixes_two_strata_makes_no_correlation_within_them(tmp_pa
 
 def test_tables_and_figures_of_a_study_without_runs_can_be_drawn(tmp_path):
     found = written(tmp_path, 3)
-    assert {t.name for t in STUDY.tables(found)} >= {"figure-8-numbers", "strata", "report-steps", "random-matrices"}
+    assert {t.name for t in STUDY.tables(found)} >= {
+        "figure-8-numbers",
+        "strata",
+        "report-steps",
+        "report-verdicts",
+        "random-matrices",
+    }
     figures = STUDY.figures(found)
     assert sum(f.name.startswith("figure-8-") for f in figures) == 4
     assert all(specification(f.chart, dark=True) for f in figures)
+
+
+def test_each_step_of_the_report_gets_the_verdict_that_its_numbers_give(tmp_path):
+    found = {table.name: table.frame for table in STUDY.tables(written(tmp_path, 5))}["report-verdicts"]
+    definition, optimiser, after, control = found["verdict"]
+    assert definition == "undecided"  # no eigenvalue of the made weights is zero
+    assert optimiser.endswith("no weights certified")
+    assert after == "undecided"  # the norm of the made weights never changes
+    assert control.startswith("negative there too")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,9 @@ import pandas as pd
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from theodolite.claims import Claim
-from theodolite.studies import minimal_ratio_figures
+from theodolite.findings import Table
+from theodolite.store.records import Records
+from theodolite.studies import minimal_ratio_figures, minimal_ratio_protocol
 from theodolite.studies import minimal_ratio_findings as findings
 from theodolite.study import AnalysisSpec, RunSpec, Settings, Study
 
@@ -119,6 +121,11 @@ def analyse(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd
     return minimal_ratio_measurements.measured(spec)
 
 
+def tables(records: Records) -> list[Table]:
+    """What certified points show, and what became of the report's protocol."""
+    return [*findings.tables(records), *minimal_ratio_protocol.tables(records)]
+
+
 CLAIMS = (
     Claim(
         id="inverse-correlation",
@@ -168,7 +175,7 @@ STUDY = Study(
     measure=measure,
     analyses=analyses,
     analyse=analyse,
-    tables=findings.tables,
+    tables=tables,
     figures=minimal_ratio_figures.figures,
     claims=CLAIMS,
     seconds={"smoke": 10, "quick": 170},

@@ -95,8 +95,8 @@ def _worst(records: Records, parts: list[pd.Series], how: str, kind: str = POINT
 
 
 def tables(records: Records) -> list[Table]:
-    """Correlations, strata, the report's steps, the dial, random matrices, and what was refused."""
-    makers = (_summary, _strata, _steps, _dial, _matrices, _outcomes)
+    """Correlations, strata, the dial, random matrices, and what was refused."""
+    makers = (_summary, _strata, _dial, _matrices, _outcomes)
     return [table for table in (make(records) for make in makers) if len(table.frame)]
 
 
@@ -114,8 +114,8 @@ def _summary(records: Records) -> Table:
                 "lowest loss": part["loss"].min(),
                 "highest loss": part["loss"].max(),
                 "share free": part["free"].mean(),
-                **_columns(rank_correlation(part, "loss", "positive").low, "correlation", "minimal ratio and loss"),
-                **_columns(rank_correlation(part, "loss", "index").low, "correlation", "index and loss"),
+                **columns(rank_correlation(part, "loss", "positive").low, "correlation", "minimal ratio and loss"),
+                **columns(rank_correlation(part, "loss", "index").low, "correlation", "index and loss"),
                 "largest gradient norm": part["gradient_norm"].max(),
                 "largest h": part["kantorovich"].max(),
             }
@@ -146,7 +146,7 @@ def _strata(records: Records) -> Table:
                         "stratum": f"{name}: {value}",
                         "seeds": len(each),
                         "points": len(enough),
-                        **_columns(each, "correlation", "minimal ratio and loss"),
+                        **columns(each, "correlation", "minimal ratio and loss"),
                     }
                 )
     return Table(
@@ -156,48 +156,6 @@ def _strata(records: Records) -> Table:
         f"Only seeds with at least {STRATUM} points in the stratum. A stratum whose minimal ratio never changes counts "
         "as no correlation. Live units: different hidden units that pass something on, a number for each layer.",
     )
-
-
-def _steps(records: Records) -> Table:
-    """What each step of the report's protocol did to the gradient, beside the control and the certified points."""
-    table, found = records.analysis(PROTOCOL), points(records, DIGITS)
-    if table.empty or found.empty:
-        return Table("report-steps", "", pd.DataFrame())
-    rows = []
-    for variant, part in table.groupby("variant", sort=False):
-        ends = part[part["epoch"].isin([0, *part.groupby(["seed", "phase"])["epoch"].max()])]
-        rows.append(_step(f"{variant}: initial weights", ends[ends["epoch"] == 0]))
-        rows += [_step(f"{variant}: after {p}", ends[(ends["phase"] == p) & (ends["epoch"] > 0)]) for p in PHASES]
-        rows.append(_step(f"{variant}: every epoch of {AGAIN}", part[part["phase"] == AGAIN], correlate=True))
-    initial = records.analysis("initial")
-    control = initial[initial["task"] == DIGITS]
-    rows.append(_step("control: random initial weights", control, correlate=True))
-    rows.append(_step("certified critical points", found.assign(certified=True), correlate=True))
-    return Table(
-        "report-steps",
-        "The report's protocol, step by step",
-        pd.DataFrame(rows),
-        "On three digits. Gradient norm and its quotient by the largest curvature: geometric means over seeds of each "
-        "seed's median, with 95 % intervals; a critical point must stay below 1e-9 and 1e-8. Certified: share of the "
-        "weights looked at that pass the test. Zero: mean share of eigenvalues within rounding of zero, whose signs "
-        "decide nothing; the report counts those above 0. ‖Hg‖ over ‖g‖: the first is what a script reads that looks "
-        "at the gradient after the backward pass of the gradient norm. Correlation of minimal ratio and loss, by seed.",
-    )
-
-
-PHASES = (FIRST, NORM, AGAIN)
-
-
-def _step(name: str, rows: pd.DataFrame, *, correlate: bool = False) -> dict[str, Any]:
-    norms = rows.groupby("seed")["gradient_norm"].median()
-    relative = (rows["gradient_norm"] / rows["largest"]).groupby(rows["seed"]).median()
-    row: dict[str, Any] = {"weights": name, **_columns(norms, "ratio", "gradient norm")}
-    row |= {**_columns(relative, "ratio", "over largest curvature"), "certified": rows["certified"].mean()}
-    row["zero"] = rows["zero"].mean()
-    row["‖Hg‖ over ‖g‖"] = (rows["product_norm"] / rows["gradient_norm"]).median() if "product_norm" in rows else np.nan
-    none = pd.Series(dtype="float64")
-    values = rank_correlation(rows, "loss", "positive").low if correlate else none
-    return row | _columns(values, "correlation", "minimal ratio and loss")
 
 
 def _dial(records: Records) -> Table:
@@ -211,13 +169,13 @@ def _dial(records: Records) -> Table:
             {
                 "weight decay": decay,
                 "points": len(kept),
-                **_columns(shares, "mean", "still there"),
+                **columns(shares, "mean", "still there"),
                 **{name: mean[name].mean() for name in ("positive", "negative", "zero", "soft")},
                 "on a flat surface": (kept["flat"] > 0).mean() if len(kept) else np.nan,
                 "flat directions": kept.loc[kept["flat"] > 0, "flat"].mean(),
                 "norm of the weights": mean["weights"].mean(),
-                **_columns(_each(enough, "positive"), "correlation", "minimal ratio and loss"),
-                **_columns(_each(enough, "negative"), "correlation", "negative share and loss"),
+                **columns(_each(enough, "positive"), "correlation", "minimal ratio and loss"),
+                **columns(_each(enough, "negative"), "correlation", "negative share and loss"),
             }
         )
     return Table(
@@ -251,8 +209,8 @@ def _matrices(records: Records) -> Table:
                 "task": task,
                 "negative share": part["negative"].mean(),
                 "predicted": part["predicted"].mean(),
-                **_columns(away, "mean", "difference"),
-                **_columns(_together(part), "correlation", "measured and predicted"),
+                **columns(away, "mean", "difference"),
+                **columns(_together(part), "correlation", "measured and predicted"),
             }
         )
     return Table(
@@ -284,5 +242,6 @@ def _outcomes(records: Records) -> Table:
     )
 
 
-def _columns(values: pd.Series, kind: Kind, name: str) -> dict[str, Any]:
+def columns(values: pd.Series, kind: Kind, name: str) -> dict[str, Any]:
+    """A number a seed as an estimate with its interval, in columns of a table."""
     return interval(Evidence.exact(values), kind).columns(name)
