@@ -179,7 +179,7 @@ class HessianOperator:
             self._split(space)
             wide = 2 if self.dtype == torch.float32 else 1  # the check goes in float64
             for batch, share in self.objective.batches():
-                taken = samples(batch) * way.bytes
+                taken = way.fixed + samples(batch) * way.bytes
                 largest = max(largest, taken)
                 need = WORK * (wide * way.graph * samples(batch) if not used else taken)
                 used += taken
@@ -200,7 +200,7 @@ class HessianOperator:
         """Take the batches in pieces where they are too large for a core's cache or the memory, and can be cut."""
         way = self._way
         wide = 2 if self.dtype == torch.float32 else 1
-        most = space / (WORK * max(wide * way.graph, way.bytes))
+        most = (space / WORK - way.fixed) / max(wide * way.graph, way.bytes)
         if self.device.type == "cpu":
             most = min(most, PIECE / way.bytes)
         self.objective = in_pieces(self.objective, self._point, max(1, int(most)), apart=way.name != "kept graph")

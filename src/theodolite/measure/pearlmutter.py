@@ -10,7 +10,7 @@ Along a direction v in weight space every quantity q of a forward and backward p
 
 and in between :math:`\dot\delta = (\nabla_z^2 L)\, \dot z` at the outputs, from the loss's own graph. Without the terms
 in :math:`\delta` the same passes give the generalised Gauss-Newton matrix. What does not depend on v (inputs, slopes,
-deltas) is kept, and nothing else is: no graph, a third of its memory. A block of k directions goes together; the
+deltas) is kept, and nothing else is: no graph. A block of k directions goes together; the
 products of a layer whose input is the data are then one large matrix product.
 
 It is taken for ``nn.Sequential`` models of the layers in :mod:`~theodolite.measure.links`, and

@@ -22,6 +22,7 @@ class Way:
     anew: str  # its name where nothing is kept
     make: Callable[[Objective, Tensor, Batch], Product]
     bytes: float  # kept for each sample
+    fixed: float  # kept for each batch, however few its samples: as much as a few copies of the parameters
     graph: float  # of the same in autograd's graph, which the check builds whatever the way
 
 
@@ -32,12 +33,18 @@ def choose(objective: Objective, kind: Kind, point: Tensor) -> Way:
     try:
         with counted(point) as taken:
             graph = PRODUCTS[kind](objective, point, batch)
+        n, half = samples(batch), pieces(batch, -(-samples(batch) // 2))[0]
+        with counted(point) as less:
+            PRODUCTS[kind](objective, point, half)
+        each = (taken() - less()) / (n - samples(half)) if n > samples(half) else taken() / n
     except (RuntimeError, ValueError):  # a batch that is whole only, if anything
         batch = first
         with counted(point) as taken:
             graph = PRODUCTS[kind](objective, point, batch)
-    n = samples(batch)
-    kept = Way("kept graph", "graph anew", PRODUCTS[kind], max(1, taken()) / n, max(1, taken()) / n)
+        n, each = samples(batch), taken() / samples(batch)
+    each = max(1.0, each)
+    fixed = max(0.0, taken() - n * each)
+    kept = Way("kept graph", "graph anew", PRODUCTS[kind], each, fixed, each)
     links = chained(objective)
     if links is None:
         return kept
@@ -52,7 +59,7 @@ def choose(objective: Objective, kind: Kind, point: Tensor) -> Way:
             return kept
     except RuntimeError:  # an input that its passes do not know
         return kept
-    return Way("layer by layer", "layer by layer, anew", make, chain.bytes / n, kept.graph)
+    return Way("layer by layer", "layer by layer, anew", make, chain.bytes / n, 0.0, kept.graph)
 
 
 def _agree(chain: Product, graph: Product, point: Tensor) -> bool:
