@@ -129,6 +129,20 @@ class Pairs:
                 yield (batch, batch) if isinstance(batch, Mapping) else batch
 
 
+def pairs(data: Data) -> Pairs:
+    """Data as pairs, whatever they were given as.
+
+    Raises:
+        BadData: an iterator, which can be read once only.
+    """
+    given: Any = [data] if is_pair(data) else data
+    if hasattr(given, "__next__"):
+        raise BadData(
+            "expected data that can be read more than once, got an iterator. Pass a list of batches or a DataLoader."
+        )
+    return Pairs(given)
+
+
 def objective(model: nn.Module, loss: Loss, data: Data, *, parameters: str | None = None) -> Objective:
     """Check model, loss and data, and join them.
 
@@ -161,14 +175,8 @@ def objective(model: nn.Module, loss: Loss, data: Data, *, parameters: str | Non
             raise BadModel(
                 f"expected finite parameters, but '{name}' holds NaN or infinity. Measure an earlier checkpoint."
             )
-    given: Any = [data] if is_pair(data) else data
+    whole = pairs(data)
     with untouched(), torch.no_grad():  # a DataLoader draws from the random state whenever it is read
-        if hasattr(given, "__next__"):
-            raise BadData(
-                "expected data that can be read more than once, got an iterator. "
-                "Pass a list of batches or a DataLoader."
-            )
-        whole = Pairs(given)
         shapes = tuple(p.shape for p in chosen.values())
         result = Objective(model, loss, whole, tuple(chosen), shapes, _check(whole))
         _check_loss(result)
@@ -284,8 +292,12 @@ def _to(part: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
         return {key: _to(value, device, dtype) for key, value in part.items()}
     if not isinstance(part, (tuple, list)):
         return part
-    parts = [_to(p, device, dtype) for p in part]
-    return type(part)(*parts) if hasattr(part, "_fields") else type(part)(parts)
+    return alike(part, [_to(p, device, dtype) for p in part])
+
+
+def alike(part: Any, values: list[Any]) -> Any:
+    """The values as a tuple or list of the same type, which may be a named tuple."""
+    return type(part)(*values) if hasattr(part, "_fields") else type(part)(values)
 
 
 def _check(data: Iterable[Any]) -> int:

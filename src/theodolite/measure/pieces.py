@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from theodolite.errors import MeasurementError
-from theodolite.measure.objective import Batch, Data, Loss, Objective, is_pair, objective, samples
+from theodolite.measure.objective import Batch, Data, Loss, Objective, alike, objective, pairs, samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,11 @@ class Pieces:
 
 def checked(model: nn.Module, loss: Loss, data: Data, *, parameters: str | None, size: int) -> Objective:
     """:func:`~theodolite.measure.objective.objective`, checked on a few samples where a batch is too large to pass."""
-    batches = [data] if is_pair(data) else data
-    if iter(batches) is not batches:
-        try:
-            found = objective(model, loss, Pieces(batches, size), parameters=parameters)  # type: ignore[arg-type]
-            return replace(found, data=batches)  # type: ignore[arg-type]
-        except (MeasurementError, RuntimeError, TypeError, ValueError, LookupError):
-            pass  # a batch that cannot be cut; or what is wrong with it is said below
+    whole = pairs(data)
+    try:
+        return replace(objective(model, loss, Pieces(whole, size), parameters=parameters), data=whole)
+    except (MeasurementError, RuntimeError, TypeError, ValueError, LookupError):
+        pass  # a batch that cannot be cut; or what is wrong with it is said below
     return objective(model, loss, data, parameters=parameters)
 
 
@@ -79,7 +77,7 @@ def _cut(part: Any, n: int, here: slice) -> Any:
         return None if any(value is None for value in cut.values()) else cut
     if isinstance(part, (tuple, list)):
         values = [_cut(value, n, here) for value in part]
-        return None if any(value is None for value in values) else type(part)(values)
+        return None if any(value is None for value in values) else alike(part, values)
     return part
 
 
