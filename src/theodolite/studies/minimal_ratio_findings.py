@@ -139,7 +139,7 @@ def _strata(records: Records) -> Table:
                 enough = stratum.groupby("seed").filter(lambda rows: len(rows) >= STRATUM)
                 if enough.empty:
                     continue
-                each = pd.Series({s: _correlation(r, "positive") for s, r in enough.groupby("seed")})
+                each = each_seed(enough, "positive")
                 rows.append(
                     {
                         "task": task,
@@ -174,18 +174,19 @@ def _dial(records: Records) -> Table:
                 "on a flat surface": (kept["flat"] > 0).mean() if len(kept) else np.nan,
                 "flat directions": kept.loc[kept["flat"] > 0, "flat"].mean(),
                 "norm of the weights": mean["weights"].mean(),
-                **columns(_each(enough, "positive"), "correlation", "minimal ratio and loss"),
-                **columns(_each(enough, "negative"), "correlation", "negative share and loss"),
+                **columns(each_seed(enough, "positive"), "correlation", "minimal ratio and loss"),
+                **columns(each_seed(enough, "negative"), "correlation", "negative share and loss"),
             }
         )
     return Table(
         "dial",
         "Weight decay as a dial towards zero",
         pd.DataFrame(rows),
-        f"Points on {TARGETS}, followed as the decay goes down; one that is lost (it meets another and both vanish, or "
-        "its weights grow without end) is not looked for again. Still there: share of a seed's points that are "
-        "certified at this decay. Positive, negative and zero: mean shares of eigenvalues. Soft: those within ten "
-        "times the decay, which at decay 0 are those that are zero. At 0 the two correlations may differ.",
+        f"Points on {TARGETS}, followed as the decay goes down; one that is lost (its walk does not converge, as where "
+        "two points meet and vanish, or its end is not certified) is not looked for again. Still there: share of a "
+        "seed's points that are certified at this decay. Positive, negative and zero: mean shares of eigenvalues. "
+        "Soft: those within ten times the decay, which at decay 0 are those that are zero. At 0 the two "
+        "correlations may differ.",
     )
 
 
@@ -194,7 +195,8 @@ def _begun(table: pd.DataFrame) -> pd.Series:
     return begun
 
 
-def _each(rows: pd.DataFrame, column: str) -> pd.Series:
+def each_seed(rows: pd.DataFrame, column: str) -> pd.Series:
+    """For each seed the rank correlation of a column and the loss; 0 where only the loss changes."""
     return pd.Series({s: _correlation(r, column) for s, r in rows.groupby("seed")}, dtype="float64")
 
 

@@ -16,6 +16,7 @@ from theodolite.studies.minimal_ratio_findings import (
     NORM,
     PROTOCOL,
     columns,
+    each_seed,
     points,
 )
 
@@ -96,7 +97,8 @@ def _steps(records: Records, table: pd.DataFrame, found: pd.DataFrame) -> Table:
         "seed's median, with 95 % intervals; a critical point must stay below 1e-9 and 1e-8. Certified: share of the "
         "weights looked at that pass the test. Zero: mean share of eigenvalues within rounding of zero, whose signs "
         "decide nothing; the report counts those above 0. ‖Hg‖ over ‖g‖: the first is what a script reads that looks "
-        "at the gradient after the backward pass of the gradient norm. Correlation of minimal ratio and loss, by seed.",
+        "at the gradient after the backward pass of half the squared norm. Correlation of minimal ratio and loss "
+        "within a seed, 0 where the ratio never changes.",
     )
 
 
@@ -107,6 +109,7 @@ def _step(name: str, rows: pd.DataFrame, *, correlate: bool = False) -> dict[str
     row |= {**columns(relative, "ratio", "over largest curvature"), "certified": rows["certified"].mean()}
     row["zero"] = rows["zero"].mean()
     row["‖Hg‖ over ‖g‖"] = (rows["product_norm"] / rows["gradient_norm"]).median() if "product_norm" in rows else np.nan
-    none = pd.Series(dtype="float64")
-    values = rank_correlation(rows, "loss", "positive").low if correlate else none
-    return row | columns(values, "correlation", "minimal ratio and loss")
+    name = "minimal ratio and loss"
+    if not correlate:  # a weight a seed: nothing to correlate
+        return row | dict.fromkeys((name, f"{name} low", f"{name} high"), np.nan)
+    return row | columns(each_seed(rows, "positive"), "correlation", name)
