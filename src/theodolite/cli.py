@@ -132,11 +132,7 @@ def list_(
 
     if study is None:
         facts = [studies.facts(s) for s in studies.INDEX.values()]
-        _show(
-            facts,
-            as_json,
-            lambda: console.table("Studies", facts, ["study", "report", "title", "smoke", "quick", "full"]),
-        )
+        _show(facts, as_json, lambda: console.studies(facts))
         return
     chosen = studies.get(study)
     details = studies.details(chosen)
@@ -227,8 +223,7 @@ def status(directory: Folder, as_json: Json = False) -> None:
     from theodolite import survey
 
     rows = survey.status(directory)
-    columns = ["study", "preset", "runs", "analyses", "done", "diverged", "running", "failed", "left"]
-    _show(rows, as_json, lambda: console.table(f"Runs in {directory}", rows, columns))
+    _show(rows, as_json, lambda: console.statuses(str(directory), rows))
     if not as_json:
         for row in rows:
             console.failures(row["study"], row["errors"])

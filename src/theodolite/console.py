@@ -51,6 +51,37 @@ def table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str])
     return view
 
 
+def studies(facts: Sequence[Mapping[str, str]]) -> Table:
+    """The index of studies: what each shows, and the time it takes at each preset."""
+    view = _grid("Studies: what each shows, and the time it takes on two cores", ["study", "shows"])
+    for preset in ("smoke", "quick", "full"):
+        view.add_column(preset, justify="right", no_wrap=True)
+    for study in facts:
+        times = (study[p].partition(", ")[2].replace("about", "~") or "–" for p in ("smoke", "quick", "full"))
+        view.add_row(study["study"], Text(study["title"]).append(f" ({study['report']})", "dim"), *times)
+    return view
+
+
+def statuses(directory: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """How far each study in a folder is: runs and analyses together."""
+    view = _grid(f"Runs and analyses in {directory}", ["study", "preset"])
+    for column in ("done", "diverged", "running", "failed", "left"):
+        view.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        done = f"{row['done']} of {row['runs'] + row['analyses']}"
+        rest = (str(row[column]) for column in ("diverged", "running", "failed", "left"))
+        view.add_row(row["study"], row["preset"], done, *rest)
+    return view
+
+
+def _grid(title: str, columns: Sequence[str]) -> Table:
+    """A table whose first column is never cut, narrow enough for 80 columns."""
+    view = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, show_edge=False, padding=0)
+    for number, column in enumerate(columns):
+        view.add_column(column, no_wrap=number == 0)
+    return view
+
+
 def ways(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Which ways to curvature are right on which layers, and the one that is taken."""
     import torch
@@ -78,11 +109,9 @@ def _colour(word: str) -> str:
 
 def verdicts(found: Sequence["Verdict"]) -> Table:
     """The verdicts of a survey, study by study; Holm's correction is named where it changes one."""
-    view = Table(title="Verdicts", title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("claim", "verdict", "estimate [95 %]", "threshold", "seeds"):
-        view.add_column(
-            column, overflow="fold", no_wrap=column == "claim", justify="right" if column == "seeds" else "left"
-        )
+    view = _grid("Verdicts", ["claim"])
+    for column in ("verdict", "estimate [95 %]", "threshold", "seeds"):
+        view.add_column(column, no_wrap=column != "threshold", justify="right" if column == "seeds" else "left")
     for study in dict.fromkeys(verdict.study for verdict in found):
         view.add_section()
         view.add_row(Text(study, "bold"))
@@ -116,8 +145,8 @@ def _verdict(verdict: "Verdict") -> tuple[Text | str, ...]:
 
     mark, colour = MARKS[verdict.verdict]
     if verdict.verdict_holm != verdict.verdict:
-        mark += f" ({verdict.verdict_holm} with Holm)"
-    numbers = text.estimate(verdict), text.threshold(verdict)
+        mark += f"\n(Holm: {MARKS[verdict.verdict_holm][0][0]})"
+    numbers = text.estimate(verdict).replace(" ", "\n", 1), text.threshold(verdict)
     return verdict.id, Text(mark, colour), *numbers, str(verdict.seeds)
 
 
