@@ -11,7 +11,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from theodolite import claims, execute, studies
-from theodolite.claims import holm, judge
+from theodolite.claims import Judged, holm, judge
 from theodolite.errors import SettingError, StoreError, UnknownName
 from theodolite.findings import Verdict
 from theodolite.report import Comparison, RunsSummary, Side, StudyFindings
@@ -179,14 +179,17 @@ def findings(directory: Path) -> list[StudyFindings]:
         StoreError: not a results folder, or one that holds no finished run.
         RecordCorrupt: a file is not what was written; the message names it.
     """
-    found = _read(directory)
-    verdicts = _verdicts(found)
-    return [_findings(study, record, [v for v in verdicts if v.study == study.name]) for study, record in found]
+    judged, made = [], []
+    for study, record in _read(directory):  # the tables of one study at a time are held
+        judged += _judged(study, record)
+        made.append(_findings(study, record))
+    verdicts = holm(judged)
+    return [replace(study, verdicts=[v for v in verdicts if v.study == study.name]) for study in made]
 
 
 def verdicts(directory: Path) -> list[Verdict]:
     """What became of every claim in a results folder, from its records alone; raises as :func:`findings` does."""
-    return _verdicts(_read(directory))
+    return holm([claim for study, record in _read(directory) for claim in _judged(study, record)])
 
 
 def compare(first: Path, second: Path) -> Comparison:
@@ -196,8 +199,11 @@ def compare(first: Path, second: Path) -> Comparison:
         StoreError: either is not a results folder with a finished run, or they have no claim in common.
         RecordCorrupt: a file is not what was written; the message names it.
     """
-    sides = [_read(directory) for directory in (first, second)]
-    verdicts = [{(verdict.study, verdict.id): verdict for verdict in _verdicts(found)} for found in sides]
+    sides = [list(_read(directory)) for directory in (first, second)]
+    verdicts = [
+        {(v.study, v.id): v for v in holm([claim for study, record in found for claim in _judged(study, record)])}
+        for found in sides
+    ]
     record_a, record_b = ({study.name: record for study, record in found} for found in sides)
     shared = [
         (study.name, claim) for study, _ in sides[0] for claim in study.claims if (study.name, claim.id) in verdicts[1]
@@ -329,28 +335,25 @@ def _held(directory: Path) -> Iterator[None]:
         yield
 
 
-def _read(directory: Path) -> list[tuple[Study, Records]]:
+def _read(directory: Path) -> Iterator[tuple[Study, Records]]:
     records.check_folder(directory)
-    read = ((study, records.read(directory, study.name)) for study in studies.readable())
-    found = [(study, record) for study, record in read if record is not None]
-    found = [(study, record) for study, record in found if record.environment()]  # something of it is finished
-    if not found:
+    empty = True
+    for study in studies.readable():
+        record = records.read(directory, study.name)
+        if record is not None and record.environment():  # something of it is finished
+            empty = False
+            yield study, record
+    if empty:
         raise StoreError(f"expected finished runs, but {directory} holds none. Run `theodolite survey` first.")
-    return found
 
 
-def _verdicts(found: Sequence[tuple[Study, Records]]) -> list[Verdict]:
-    """Holm's correction is over all claims of the survey, so all are judged together."""
-    return holm(
-        [
-            judge(claim, record, study=study.name, preset=record.plan.preset)
-            for study, record in found
-            for claim in study.claims
-        ]
-    )
+def _judged(study: Study, record: Records) -> list[Judged]:
+    """Each claim by itself; Holm's correction is over all claims of the survey, and comes last."""
+    return [judge(claim, record, study=study.name, preset=record.plan.preset) for claim in study.claims]
 
 
-def _findings(study: Study, record: Records, found: Sequence[Verdict]) -> StudyFindings:
+def _findings(study: Study, record: Records) -> StudyFindings:
+    """All but the verdicts, which wait for those of the other studies."""
     done, kind = record.done, "runs" if len(record.runs) else "analyses"
     counted = record.runs if len(record.runs) else record.analyses
     failed = counted[counted["status"] == "failed"]
@@ -380,7 +383,7 @@ def _findings(study: Study, record: Records, found: Sequence[Verdict]) -> StudyF
         settings=record.plan.settings,
         tables=study.tables(record),
         figures=study.figures(record),
-        verdicts=found,
+        verdicts=(),
         runs=summary,
         not_shown=study.not_shown,
         command=record.plan.command,

@@ -8,13 +8,14 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from theodolite.figures.scales import Axis, Rule, colour, dash, inline, order
+from theodolite.figures.scales import Axis, Rule, colour, dash, inline, nothing, order
 from theodolite.figures.scales import rules as guide_layers
 from theodolite.figures.theme import WIDTH
 
 BAND = "Line: median over seeds; band: the middle 80 % of seeds."  # for captions
 POINTS = 200  # of a line: more than a screen shows
 SEED_ROWS = 3000  # of all single seeds together, so that the page stays small
+SUMMARY = ["series", "x", "y", "low", "high", "seeds"]
 MARGIN = 64  # pixels beside a panel for its axis
 GAP = 28  # pixels between panels
 
@@ -56,12 +57,17 @@ def curves(
     Returns:
         An Altair chart without configuration; :func:`theodolite.figures.theme.specification` dresses it.
     """
-    names = [str(name) for name in order(table[series])]
+    if table.empty:
+        return nothing(width, height)
     parts = [(str(value), part) for value, part in table.groupby(panel, sort=False)] if panel else [("", table)]
     spans = {value: _summary(part, x, y, series, seed, carry) for value, part in parts}
     single = {value: _thin_seeds(part, x, y, series, seed, len(parts)) for value, part in parts}
     targets = {value: _reference(reference, x, y, panel, value, reference_label) for value, _ in parts}
     drawn = pd.concat([*spans.values(), *(t for t in targets.values() if t is not None)])
+    if drawn.empty:
+        return nothing(width, height)
+    with_points = set(drawn["series"])
+    names = [name for name in map(str, order(table[series])) if name in with_points]
     ruled = [rule.value for rule in rules if rule.axis == "y"]
     x_limits = x.domain or (float(drawn["x"].min()), float(drawn["x"].max()))
     y_limits = y.limits([*drawn["low"], *drawn["high"], *ruled])
@@ -204,9 +210,11 @@ def _thin(grid: pd.DataFrame, x: Axis, points: int) -> pd.DataFrame:
 
 
 def _summary(table: pd.DataFrame, x: Axis, y: Axis, series: str, seed: str, carry: bool) -> pd.DataFrame:
-    parts = []
+    parts = [pd.DataFrame(columns=SUMMARY, dtype="float64").astype({"series": "str"})]
     for name, part in table.groupby(series, sort=False):
         grid = _thin(_grid(part, x, y, [seed], carry), x, POINTS)
+        if grid.empty:  # nothing recorded where a logarithmic axis could show it
+            continue
         finite = grid.replace(np.inf, np.finfo(np.float64).max)  # keeps its rank, and quantiles free of inf - inf
         values = finite.quantile([0.1, 0.5, 0.9], axis=1, interpolation="linear").T
         values = values.mask(values > 1e300)
@@ -222,15 +230,15 @@ def _summary(table: pd.DataFrame, x: Axis, y: Axis, series: str, seed: str, carr
                 }
             )
         )
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
 def _thin_seeds(table: pd.DataFrame, x: Axis, y: Axis, series: str, seed: str, panels: int) -> pd.DataFrame:
     lines = max(1, table.groupby([series, seed]).ngroups * panels)
     grid = _thin(_grid(table, x, y, [series, seed], carry=False), x, int(np.clip(SEED_ROWS / lines, 20, 100)))
-    grid.columns.names, grid.index.name = ["series", "seed"], "x"
-    long = pd.DataFrame(grid.reset_index().melt(id_vars=[("x", "")], value_name="y"))
-    long = long.set_axis(["x", "series", "seed", "y"], axis=1).astype({"series": "str"})
+    names, seeds = (grid.columns.get_level_values(level).repeat(len(grid)) for level in (0, 1))
+    at = np.tile(grid.index.to_numpy(dtype=np.float64), grid.shape[1])  # pandas' melt takes an object a column
+    long = pd.DataFrame({"x": at, "series": names.astype(str), "seed": seeds, "y": grid.to_numpy().T.ravel()})
     return pd.DataFrame(long[np.isfinite(long["y"])])
 
 

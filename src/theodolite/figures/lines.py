@@ -7,7 +7,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from theodolite.figures.scales import Axis, Rule, colour, dash, inline, order
+from theodolite.figures.scales import Axis, Rule, colour, dash, inline, nothing, order
 from theodolite.figures.scales import rules as guide_layers
 from theodolite.figures.theme import WIDTH
 
@@ -47,6 +47,8 @@ def lines(
     points = pd.DataFrame({"x": table[x.column], "y": table[y.column], "series": table[series].astype(str)})
     points = points.assign(low=table[low] if low else points["y"], high=table[high] if high else points["y"])
     points = points.replace([np.inf, -np.inf], np.nan).dropna()
+    if points.empty:
+        return nothing(width, height)
     names = order(points["series"])
     several = len(names) > 1
     ruled = [rule.value for rule in rules if rule.axis == "y"]

@@ -7,7 +7,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from theodolite.figures.scales import Axis, inline, order
+from theodolite.figures.scales import Axis, inline, nothing, order
 from theodolite.figures.theme import PALETTE, REFERENCE, SQUARE, WIDTH
 
 MARKS = "Open circle: start; small dots: on the way; large dot with the path's number: end."  # for captions
@@ -34,6 +34,8 @@ def paths(table: pd.DataFrame, *, x: Axis, y: Axis, series: str, step: str, widt
     points = pd.DataFrame(
         {"x": ordered[x.column], "y": ordered[y.column], "step": ordered[step], "series": ordered[series].astype(str)}
     ).dropna()
+    if points.empty:
+        return nothing(width, LOWEST)
     names = sorted(order(points["series"]), key=lambda name: (len(name), name))
     first, last = (points.drop_duplicates("series", keep=which) for which in ("first", "last"))
     labels = _labels(points, width - MARGIN)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from theodolite.claims import Evidence, interval
-from theodolite.figures.scales import Axis, Rule, colour, inline, order, shape
+from theodolite.figures.scales import Axis, Rule, colour, inline, nothing, order, shape
 from theodolite.figures.scales import rules as guide_layers
 from theodolite.figures.theme import PALETTE, WIDTH
 
@@ -58,6 +58,8 @@ def over_factor(
             "censored": table[censored].astype(bool) if censored else False,
         }
     )
+    if not np.isfinite(dots["y"]).any():
+        return nothing(width, height)
     keys = ["panel", "series", "factor"]
     middles = pd.DataFrame(
         [dict(zip(keys, key, strict=True)) | _median(p) for key, p in dots.groupby(keys, sort=False)]
@@ -182,6 +184,8 @@ def forest(
     rows = pd.DataFrame(
         {"label": table[label].astype(str), "x": table[x.column], "low": table[low], "high": table[high]}
     ).replace([math.inf, -math.inf], np.nan)
+    if rows.empty:
+        return nothing(width, 46)
     limits = x.limits([*rows["x"], *rows["low"], *rows["high"], *(r.value for r in rules)])
     rows = rows.assign(left=rows["low"].fillna(limits[0]), right=rows["high"].fillna(limits[1]))
     at_y = alt.Y(
@@ -257,7 +261,9 @@ def scatter(
     )
     if marks:
         points = points.assign(mark=table[marks].astype(str))
-    points = points[np.isfinite(points["x"]) & np.isfinite(points["y"])]
+    points = points[np.isfinite(points["x"].astype("float64")) & np.isfinite(points["y"].astype("float64"))]
+    if points.empty:
+        return nothing(width, height)
     names = order(points["series"])
     one = len(names) < 2
     shapes = _marks(order(points["mark"])) if marks else shape("series", names, legend=not one)

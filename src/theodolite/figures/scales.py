@@ -161,4 +161,10 @@ def inline(table: pd.DataFrame) -> Any:
 
 def order(values: pd.Series) -> list[Any]:
     """The distinct values in the order in which they come."""
-    return list(dict.fromkeys(values))
+    return values.unique().tolist()
+
+
+def nothing(width: int, height: int) -> Any:
+    """What stands in place of a figure without a point: a survey that has just begun, or where nothing was finite."""
+    said = alt.Chart(inline(pd.DataFrame({"said": ["Nothing to draw yet."]})))
+    return said.mark_text(style="guide-note", tooltip=None).encode(text="said:N").properties(width=width, height=height)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from theodolite.figures.scales import Axis, colour, inline, order
+from theodolite.figures.scales import Axis, colour, inline, nothing, order
 from theodolite.figures.theme import WIDTH
 
 Array = NDArray[np.float64]
@@ -43,6 +43,8 @@ def spectra(
     """
     names, panels = order(table[series]), order(table[panel])
     values = table.loc[table[y.column].isna(), x.column]
+    if values.dropna().empty:
+        return nothing(width, height)
     low, high = (float(np.arcsinh(v / linear)) for v in (values.min(), values.max()))
     grid = np.linspace(low - 4 * BANDWIDTH, high + 4 * BANDWIDTH, GRID)
     parts = [(str(p), str(s), rows) for (p, s), rows in table.groupby([panel, series], sort=False)]

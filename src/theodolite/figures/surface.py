@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from theodolite.figures.contours import contour
-from theodolite.figures.scales import Axis, inline, log_ticks, order
+from theodolite.figures.scales import Axis, inline, log_ticks, nothing, order
 from theodolite.figures.theme import SQUARE, WIDTH
 
 LINES = (
@@ -50,6 +50,8 @@ def surfaces(
     """
     values = order(table[panel]) if panel else [None]
     heights = table[z.column].replace([np.inf, -np.inf], np.nan)
+    if heights.dropna().empty:
+        return nothing(width, MAP)
     limits = z.limits(heights) if z.domain is None else z.domain
     plot = min((width - (len(values) - 1) * GAP) // len(values) - MARGIN, MAP)
     charts = [
@@ -86,7 +88,7 @@ def _of(table: pd.DataFrame | None, panel: str | None, value: Any) -> pd.DataFra
 
 def _size(table: pd.DataFrame, x: Axis, y: Axis, plot: int) -> dict[str, int]:
     across, up = (table[axis.column].max() - table[axis.column].min() for axis in (x, y))
-    return {"width": plot, "height": int(np.clip(plot * up / across, plot / 3, 1.5 * plot))}
+    return {"width": plot, "height": int(np.clip(plot * (up / across if across else 1), plot / 3, 1.5 * plot))}
 
 
 def _panel(
@@ -151,7 +153,9 @@ def _map(
 
 def _contours(z: Any, across: Any, up: Any, axis: Axis, limits: tuple[float, float]) -> pd.DataFrame:
     parts = [pd.DataFrame(columns=["x", "y", "line", "step"], dtype="float64")]
-    finite = z[np.isfinite(z)]
+    finite = z[np.isfinite(z) & ((z > 0) | (not axis.log))]
+    if not len(finite):
+        return parts[0]
     low, high = max(limits[0], float(finite.min())), min(limits[1], float(finite.max()))
     for level in levels(low, high, log=axis.log):
         height = np.log(level) if axis.log else level

@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from theodolite.figures import render
 from theodolite.report import markdown, page, text
 from theodolite.report.findings import StudyFindings
 from theodolite.store import files
+
+DRAWERS = 2  # figures at a time: pictures and PDFs are made without Python's lock
 
 
 def build(directory: Path, findings: Sequence[StudyFindings], *, figure_width: float | None = None) -> Path:
@@ -27,9 +30,15 @@ def build(directory: Path, findings: Sequence[StudyFindings], *, figure_width: f
         for table in study.tables:
             files.write(folder / "tables" / f"{table.name}.csv", text.csv(table))
             files.write(folder / "tables" / f"{table.name}.md", markdown.table(table).encode())
-        for figure in study.figures:
-            render.save(figure, folder / "figures", width=figure_width)
         files.write(folder / "claims.json", _claims(study))
+    with ThreadPoolExecutor(DRAWERS) as drawers:
+        drawn = [
+            drawers.submit(render.save, figure, directory / study.name / "figures", width=figure_width)
+            for study in findings
+            for figure in study.figures
+        ]
+        for figure in drawn:
+            figure.result()
     files.write(directory / "report.md", page.twin(findings).encode())
     path = directory / "report.html"
     files.write(path, page.html(findings).encode())

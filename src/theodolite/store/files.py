@@ -40,7 +40,7 @@ def read(path: Path, largest: int = LARGEST) -> bytes:
             raise OSError(errno.EINVAL, "it is not a regular file")
         if status.st_size > largest:
             raise OSError(errno.EFBIG, f"it has {status.st_size} bytes, and at most {largest} are expected")
-        return file.read(largest)
+        return file.read(status.st_size)  # exactly so much: of a larger number Python would claim the memory first
 
 
 def checksum(content: bytes) -> str:

@@ -196,7 +196,7 @@ def _read_checked(path: Path, status: Status | None) -> bytes:
 
 def read_spec(folder: Path) -> RunSpec:
     """What was run, from its record's folder."""
-    return _spec(folder, _facts(folder))
+    return _spec(folder, _facts(folder, read_status(folder)))
 
 
 def read(directory: Path, study: str) -> "Records | None":
@@ -218,6 +218,7 @@ class Records:
     directory: Path  # the results folder
     plan: Plan
     _tables: dict[tuple[str, str], pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)  # read once
+    _statuses: dict[Path, Status | None] = field(default_factory=dict, repr=False, compare=False)  # likewise
 
     @cached_property
     def runs(self) -> pd.DataFrame:
@@ -266,16 +267,17 @@ class Records:
         """Versions, device and machine of the first run or analysis to be read, as its ``spec.json`` holds them."""
         for kind, planned in (("runs", self.plan.runs), ("analyses", self.plan.analyses)):
             for item in planned:
-                status = read_status(self._folder(kind, item.fingerprint))
+                folder = self._folder(kind, item.fingerprint)
+                status = self._status(folder)
                 if status is not None and status.readable:
-                    return _facts(self._folder(kind, item.fingerprint)).model_dump()
+                    return _facts(folder, status).model_dump()
         return {}
 
     def readable(self) -> Iterable[tuple[Planned, Path]]:
         """The runs that are done or may be read so far, each with its folder."""
         for item in self.plan.runs:
             folder = self._folder("runs", item.fingerprint)
-            status = read_status(folder)
+            status = self._status(folder)
             if status is not None and status.readable:
                 yield item, folder
 
@@ -296,7 +298,7 @@ class Records:
         for item in planned:
             folder = self._folder(kind, item.fingerprint)
             path = folder / f"{name}.parquet"
-            status = read_status(folder)
+            status = self._status(folder)
             if _holds(path, status):
                 parts.append(parquet.from_bytes(_read_checked(path, status), path, REDO))
                 labels.append({"fingerprint": item.fingerprint, "seed": item.seed, **item.labels})
@@ -317,14 +319,19 @@ class Records:
         table = pd.DataFrame([self._row(self._folder(kind, item.fingerprint), item) for item in planned])
         return table.assign(**{name: math.nan for name in ("seed", *columns, "error", "status") if name not in table})
 
+    def _status(self, folder: Path) -> Status | None:
+        if folder not in self._statuses:
+            self._statuses[folder] = read_status(folder)
+        return self._statuses[folder]
+
     def _row(self, folder: Path, item: Planned) -> dict[str, Any]:
-        status = read_status(folder)
+        status = self._status(folder)
         row = {"fingerprint": item.fingerprint, "seed": item.seed, **item.labels}
         if status is None:
             return {**row, "status": "missing"}
         if status.state != "done":
             return {**row, "status": status.state, "error": status.error}
-        facts = _facts(folder)
+        facts = _facts(folder, status)
         row |= {"status": "done", "wall_seconds": facts.wall_seconds}
         if folder.parent.name == AnalysisSpec.FOLDER:
             return row
@@ -355,10 +362,10 @@ def _write_status(directory: Path, spec: Spec, **fields: Any) -> None:
     files.write(folder_of(directory, spec) / STATUS, status.sealed())
 
 
-def _facts(folder: Path) -> Facts:
+def _facts(folder: Path, status: Status | None) -> Facts:
     path = folder / "spec.json"
     try:
-        return Facts.model_validate_json(read_file(path))
+        return Facts.model_validate_json(_read_checked(path, status))
     except ValidationError as error:
         raise RecordCorrupt(f"{path} is not what a survey writes ({_first_fault(error)}). {REDO}") from None
 

@@ -100,7 +100,7 @@ def expand(settings: ImageClassification) -> Iterator[RunSpec]:
 
 def _each_seed(records: Records, column: str) -> pd.DataFrame:
     """A row for each seed that every planned network has finished, a column for each network."""
-    runs, networks = results(records), records.runs["model"].unique()
+    runs, networks = records.derived(results), records.runs["model"].unique()
     done = runs.pivot(index="seed", columns="model", values="fingerprint").reindex(columns=networks)
     numbers = runs.pivot(index="seed", columns="model", values=column).reindex(columns=networks)
     return numbers[done.notna().all(axis=1)]
@@ -122,7 +122,7 @@ def _cnn_over_dnn(records: Records) -> Evidence:
 
 
 def _deeper_over_shallower(records: Records) -> Evidence:
-    runs = results(records)
+    runs = records.derived(results)
     four, five = (
         Evidence.exact(runs[runs["model"] == name].set_index("seed")["best_accuracy"]) for name in ("dnn_0", "dnn_2")
     )

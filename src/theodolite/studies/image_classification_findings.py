@@ -34,7 +34,7 @@ RISE = 1.05  # last test loss over the lowest, from which a network has overfitt
 
 def tables(records: Records) -> list[Table]:
     """Table 2, and what became of each network."""
-    runs = results(records)
+    runs = records.derived(results)
     rows = [_row(str(name), part) for name, part in runs.groupby("model", sort=False)]
     caption = (
         f"{_setting(records)} Means over seeds, epochs as medians, each with its 95 % interval. The best test accuracy "
@@ -46,7 +46,7 @@ def tables(records: Records) -> list[Table]:
 
 def figures(records: Records) -> list[Figure]:
     """The four panels of Figure 3 and of Figure 4; then when each network overfits, and how good it gets."""
-    metrics, runs = records.table("metrics"), results(records)
+    metrics, runs = records.table("metrics"), records.derived(results)
     metrics = metrics[metrics["epoch"] > 0]
     found = []
     for kind in KINDS:

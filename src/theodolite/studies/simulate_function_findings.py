@@ -168,8 +168,8 @@ def results(records: Records) -> pd.DataFrame:
     metrics = records.table("metrics")
     last = metrics.groupby("fingerprint")["epoch"].transform("max")
     early = metrics[metrics["epoch"] <= EARLY * last].groupby("fingerprint")["train_loss"].last()
-    late = metrics[metrics["epoch"] >= LATE * last].groupby("fingerprint")["train_loss"]
-    final = late.agg(lambda losses: float(np.exp(np.log(losses).mean(skipna=False))))
+    late = metrics[metrics["epoch"] >= LATE * last]
+    final = np.exp(np.log(late["train_loss"]).groupby(late["fingerprint"]).mean(skipna=False))
     errors = records.table("errors").set_index("fingerprint")[["inside", "outside", "r2_inside"]]
     runs = records.done.set_index("fingerprint").join(errors)
     return runs.assign(
