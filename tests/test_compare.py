@@ -2,15 +2,22 @@
 
 import json
 import math
+import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from typer.testing import CliRunner
 
+import tiny as survey_of
+from theodolite import cli, studies
 from theodolite.claims import Claim, Evidence, compare, judge
 from theodolite.claims.compare import change
-from theodolite.findings import Verdict
+from theodolite.figures.curves import curves
+from theodolite.figures.scales import Axis
+from theodolite.findings import Figure, Verdict
 from theodolite.report import Comparison, Side
 from theodolite.report import compare as page
 
@@ -112,3 +119,56 @@ def test_a_claim_is_judged_as_before_the_bisection_was_shared():
     records = type("R", (), {"runs": pd.DataFrame({"status": ["done"]})})
     expected = stats.ttest_1samp(evidence.low, 0.0).pvalue
     assert judge(claim, records, study="s", preset="smoke").p_value == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.fixture(scope="module")
+def surveys(tmp_path_factory):
+    """The same tiny survey twice, its study with a figure."""
+    folder = tmp_path_factory.mktemp("compared")
+    with survey_of.alone():
+        for name in ("a", "b"):
+            survey_of.run(folder / name)
+        studies.INDEX["tiny"] = replace(survey_of.STUDY, figures=drawn)
+        yield folder
+
+
+def drawn(records):
+    axes = {"x": Axis("epoch", "epoch"), "y": Axis("train_loss", "training loss", log=True)}
+    return [Figure("losses", "Losses", curves(records.table("metrics"), series="model", **axes), "", "")]
+
+
+def command(*arguments):
+    return CliRunner().invoke(cli.app, ["report", *map(str, arguments)])
+
+
+def test_report_compares_two_folders_and_says_where_the_page_is(surveys):
+    done = command("--compare", surveys / "a", surveys / "b", "--out", surveys / "out")
+    assert done.exit_code == 0, done.output
+    assert "1 claims compared; 0 verdicts changed." in " ".join(done.output.split())
+    (facts,) = json.loads((surveys / "out/comparison.json").read_text())
+    assert (facts["study"], facts["id"], facts["estimate"], facts["verdict_changed"]) == ("tiny", "learns", 0.0, False)
+    assert "tiny: learns" in (surveys / "out/comparison.html").read_text()
+    assert not (surveys / "b/comparison.html").exists()
+    command("--compare", surveys / "a", surveys / "b")
+    assert (surveys / "b/comparison.html").read_bytes() == (surveys / "out/comparison.html").read_bytes()
+
+
+def test_report_draws_its_files_at_the_width_that_is_asked_for(surveys):
+    assert command(surveys / "a", "--figure-width", "85mm").exit_code == 0
+    svg = (surveys / "a/tiny/figures/losses.svg").read_text()
+    assert float(re.search(r'width="([\d.]+)"', svg)[1]) == pytest.approx(85 * 96 / 25.4, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (["results", "--figure-width", "85"], "expected a width between 48mm and 529mm"),
+        (["--compare", "a"], "requires 2 arguments"),
+        (["--compare", "a", "b", "--figure-width", "85mm"], "--compare with two of them and no --figure-width"),
+        ([], "expected a results folder"),
+    ],
+)
+def test_report_refuses_a_width_without_a_unit_one_folder_to_compare_and_none_at_all(wrong, said):
+    done = command(*wrong)
+    assert done.exit_code != 0
+    assert said in f"{done.output} {done.exception}"

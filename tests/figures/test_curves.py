@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from theodolite.figures import theme
 from theodolite.figures.curves import POINTS, curves
 from theodolite.figures.scales import Axis, Rule, log_ticks
 
@@ -113,3 +114,14 @@ def test_a_logarithmic_axis_always_has_two_to_eight_ticks_inside_its_limits(limi
     found = log_ticks(*limits)
     assert 2 <= len(found) <= 8
     assert all(limits[0] <= tick <= limits[1] for tick in found)
+
+
+def test_the_legend_shows_the_reference_as_pale_as_its_line():
+    target = pd.DataFrame({"epoch": [1.0, 40.0], "loss": [1.0, 1.0]})
+    layers = curves(made_runs(), x=X, y=Y, series="model", reference=target).to_dict()["layer"]
+    line, scale = layers[0], layers[0]["encoding"]["color"]["scale"]
+    assert line["mark"].get("opacity", 1) == 1  # else the legend, which knows no opacity, would show another colour
+    assert dict(zip(scale["domain"], scale["range"], strict=True))["target"] == theme.BENEATH.colour
+    assert {str(layer["encoding"]["color"]["scale"]) for layer in layers if "color" in layer["encoding"]} == {
+        str(scale)
+    }

@@ -56,6 +56,14 @@ def test_a_thing_keeps_its_colour_whatever_stands_beside_it():
     assert theme.looks(["training"]) != theme.looks(["test"])
 
 
+def test_a_batch_size_keeps_its_colour_whichever_others_a_study_has():
+    sizes = [f"batch {size}" for size in (32, 64, 256, 512, 1024)]
+    of = dict(zip(sizes, theme.looks(sizes), strict=True))
+    assert len({look.colour for look in of.values()}) == len({look.shape for look in of.values()}) == 5
+    assert theme.looks(["batch 1024", "other", "batch 256"])[::2] == [of["batch 1024"], of["batch 256"]]
+    assert theme.looks(["batch 32", "batch 64", "batch 128"])[:2] == [of["batch 32"], of["batch 64"]]
+
+
 def test_no_two_series_of_a_figure_look_alike():
     for names in (["Model 1", "training"], list("abcdefg"), ["a", "test", "Model 2"]):
         looks = theme.looks(names)

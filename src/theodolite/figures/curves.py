@@ -187,7 +187,7 @@ def _labels(ends: pd.DataFrame, at_x: Any, at_y: Any, hue: Any, pick: Any) -> An
 
 def _underline(target: pd.DataFrame, at_x: Any, at_y: Any, hue: Any) -> Any:
     """The reference as a wide pale line beneath, so that curves on top of it stay visible."""
-    return alt.Chart(inline(target)).mark_line(clip=True, strokeWidth=6, opacity=0.28).encode(at_x, at_y, hue)
+    return alt.Chart(inline(target)).mark_line(clip=True, strokeWidth=6).encode(at_x, at_y, hue)
 
 
 def _grid(table: pd.DataFrame, x: Axis, y: Axis, keys: list[str], carry: bool) -> pd.DataFrame:

@@ -116,7 +116,7 @@ def rules(marks: Sequence[Rule], limits: Sequence[tuple[float, float]], channels
 def colour(
     series: str, names: Sequence[str], reference: str | None = None, *, legend: bool = True, symbols: bool = False
 ) -> Any:
-    """Colours of the series in the order given, the reference in ink; ``symbols``: a legend of shapes, not lines."""
+    """Colours of the series in the order given, the reference pale; ``symbols``: a legend of shapes, not lines."""
     return alt.Color(
         f"{series}:N", title=None, scale=_by(names, reference, "colour"), legend=_legend(legend, symbols=symbols)
     )
@@ -133,7 +133,7 @@ def shape(series: str, names: Sequence[str], *, legend: bool = True) -> Any:
 
 
 def _by(names: Sequence[str], reference: str | None, field: str) -> Any:
-    all_looks = [*([theme.REFERENCE] if reference else []), *theme.looks(names)]
+    all_looks = [*([theme.BENEATH] if reference else []), *theme.looks(names)]
     domain = [*([reference] if reference else []), *names]
     return alt.Scale(domain=domain, range=[getattr(look, field) for look in all_looks])
 

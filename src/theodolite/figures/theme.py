@@ -34,9 +34,22 @@ PALETTE = (
     Look("#a11d3a", "#ff8a9e", (3, 3, 8, 3), "triangle-right"),
 )
 REFERENCE = Look("#1c2127", "#e8eaed", (1, 0), "stroke")  # the target function, chance, what others are held against
-FIXED = {"Model 1": 0, "Model 2": 1, "Model 3": 2, "training": 0, "test": 1}  # the same colour in every study
+BENEATH = Look("#bfc1c3", "#505357", (1, 0), "stroke")  # the same as a wide line under others: pale, in its legend too
+FIXED = {  # the same colour in every study and preset
+    "Model 1": 0,
+    "Model 2": 1,
+    "Model 3": 2,
+    "training": 0,
+    "test": 1,
+    "batch 32": 0,
+    "batch 64": 1,
+    "batch 256": 2,
+    "batch 512": 3,
+    "batch 1024": 4,
+    "batch 128": 5,
+}
 
-_SWAP = {look.colour: look.dark for look in (*PALETTE, REFERENCE)}
+_SWAP = {look.colour: look.dark for look in (*PALETTE, REFERENCE, BENEATH)}
 _LIGHT = {"ink": "#1c2127", "soft": "#565e68", "line": "#c3c8ce", "grid": "#e9ebee", "paper": "#ffffff"}
 _DARK = {"ink": "#e8eaed", "soft": "#a6aeb8", "line": "#555d68", "grid": "#2b3038", "paper": "#15181d"}
 
