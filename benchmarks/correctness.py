@@ -102,25 +102,29 @@ WAYS: dict[str, tuple[str, Callable[[cases.Case, Batch, Tensor], Tensor]]] = {
 }
 
 
+def error(layer: str, loss: str, way: Callable[[cases.Case, Batch, Tensor], Tensor], *, math: bool = False) -> float:
+    """Relative to central differences; whatever the package raises is its answer."""
+    case = cases.make(layer, loss)
+    batch = tuple(torch.cat(parts) for parts in zip(*case.batches, strict=True))
+    size = sum(p.numel() for p in oracles.trainable(case.model))
+    v = torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    expected = oracles.differences(case.model, case.loss, [batch], v, 1e-5)
+    with sdpa_kernel(SDPBackend.MATH) if math and way is not ours else nullcontext(), redirect_stdout(io.StringIO()):
+        found = way(case, batch, v).detach()
+    return float((found - expected).norm() / expected.norm())
+
+
 def measure(layer: str, loss: str, *, math: bool) -> dict[str, str]:
     """A word a package for one row."""
     said = {"layer": layer, "loss": loss}
     for name, (_, way) in WAYS.items():
-        case = cases.make(layer, loss)
-        batch = tuple(torch.cat(parts) for parts in zip(*case.batches, strict=True))
-        size = sum(p.numel() for p in oracles.trainable(case.model))
-        v = torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-        expected = oracles.differences(case.model, case.loss, [batch], v, 1e-5)
-        backend = sdpa_kernel(SDPBackend.MATH) if math and way is not ours else nullcontext()
         try:
-            with backend, redirect_stdout(io.StringIO()):
-                found = way(case, batch, v).detach()
+            off = error(layer, loss, way, math=math)
         except EvaluationOnly:
             said[name] = "evaluation mode only"
-        except Exception as error:  # whatever a package raises is its answer
-            said[name] = f"raises {type(error).__name__}"
+        except Exception as raised:
+            said[name] = f"raises {type(raised).__name__}"
         else:
-            off = float((found - expected).norm() / expected.norm())
             said[name] = f"{off:.0e}" if off < RIGHT else f"**wrong {off:.0%}**"
     return said
 

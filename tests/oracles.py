@@ -5,9 +5,13 @@ tensor, on the model's own ``.parameters()``; ``differences`` takes central diff
 multiplies whole Jacobians. None of them goes through ``torch.func``.
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+import cases
 
 
 def total_loss(model: nn.Module, loss, batches) -> Tensor:
@@ -73,3 +77,26 @@ def differences(model: nn.Module, loss, batches, v: Tensor, step: float = 1e-6) 
     for p, s in zip(parameters, start, strict=True):
         p.data.copy_(s)
     return (found[0] - found[1]) / (2 * step)
+
+
+def rise(model: nn.Module, loss, batches, length: float) -> float:
+    """How much the loss rises over a step of this length along its gradient; the weights are put back."""
+    parameters = trainable(model)
+    slope = gradient(model, loss, batches)
+    start = [p.detach().clone() for p in parameters]
+    before = float(total_loss(model, loss, batches).detach())
+    step = length * slope / slope.norm()
+    with torch.no_grad():
+        for p, part in zip(parameters, step.split([p.numel() for p in parameters]), strict=True):
+            p.add_(part.view_as(p))
+        after = float(total_loss(model, loss, batches))
+        for p, s in zip(parameters, start, strict=True):
+            p.copy_(s)
+    return after - before
+
+
+@cache
+def of_case(layer: str, loss: str, operator: str = "hessian") -> Tensor:
+    """The dense matrix of a row of the table, once for all tests of a process."""
+    case = cases.make(layer, loss)
+    return (hessian if operator == "hessian" else gauss_newton)(case.model, case.loss, case.batches)

@@ -1,5 +1,6 @@
 import copy
 import random
+from functools import cache
 
 import numpy as np
 import pytest
@@ -18,13 +19,20 @@ from theodolite.measure.dense import dense_hessians
 TIGHT = "5kB"  # less than the graphs of a case take together
 
 
-def truth(case):
+@cache
+def built(layer, loss):
+    """A case and its operator, once for all tests that only multiply."""
+    case = cases.make(layer, loss)
+    return case, HessianOperator(case.model, case.loss, case.batches)
+
+
+def truth(layer, loss, case):
     """The dense Hessian; where the kept graph itself is wrong upstream, by central differences."""
-    if any(type(m).__name__ == "_WeightNorm" for m in case.model.modules()):
+    if layer == "weight_norm":
         size = sum(p.numel() for p in oracles.trainable(case.model))
         columns = torch.eye(size, dtype=torch.float64)
         return torch.stack([oracles.differences(case.model, case.loss, case.batches, e, 1e-5) for e in columns]), 1e-7
-    return oracles.hessian(case.model, case.loss, case.batches), 1e-8
+    return oracles.of_case(layer, loss), 1e-8
 
 
 def relative(found, expected):
@@ -33,42 +41,28 @@ def relative(found, expected):
 
 @pytest.mark.parametrize(("layer", "loss"), cases.CASES)
 def test_every_layer_and_loss_agrees_with_the_dense_hessian(layer, loss):
-    case = cases.make(layer, loss)
-    expected, bound = truth(case)
-    H = HessianOperator(case.model, case.loss, case.batches)
+    case, H = built(layer, loss)
+    expected, bound = truth(layer, loss, case)
     assert relative(H @ torch.eye(len(expected)).double(), expected) < bound
     assert relative(dense_hessians(H.objective, H.objective.vector[None]).hessian[0], expected) < bound
     assert H.check < 1e-5
 
 
-@pytest.mark.parametrize(("layer", "loss"), cases.CASES)
+@pytest.mark.parametrize(("layer", "loss"), cases.EACH)
 def test_every_layer_and_loss_agrees_with_finite_differences(layer, loss):
-    case = cases.make(layer, loss)
-    H = HessianOperator(case.model, case.loss, case.batches)
+    case, H = built(layer, loss)
     v = torch.randn(H.shape[0], dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     expected = oracles.differences(case.model, case.loss, case.batches, v)
     assert float((H @ v - expected).norm() / expected.norm()) < 1e-6
 
 
-@pytest.mark.parametrize(("layer", "loss"), [c for c in cases.CASES if c[0] != "weight_norm"])
+@pytest.mark.parametrize(("layer", "loss"), [c for c in cases.EACH if c[0] != "weight_norm"])
 def test_gauss_newton_agrees_with_whole_jacobians(layer, loss):
+    """J is the layer's alone and B the loss's alone: no pairs of them."""
     case = cases.make(layer, loss)
-    expected = oracles.gauss_newton(case.model, case.loss, case.batches)
+    expected = oracles.of_case(layer, loss, "ggn")
     G = HessianOperator(case.model, case.loss, case.batches, operator="ggn")
     assert relative(G @ torch.eye(len(expected)).double(), expected) < 1e-8
-
-
-@pytest.mark.parametrize("layer", [c for c in (*cases.LAYERS, *cases.ONE_BATCH) if c != "weight_norm"])
-def test_float32_is_within_its_own_rounding(layer):
-    """A chain of some ten sums over at most 64 terms rounds by less than a thousand units of the last place."""
-    case = cases.make(layer, "cross_entropy")
-    single = copy.deepcopy(case.model).float()
-    model = copy.deepcopy(single).double()  # the same rounded weights
-    batches = [(x.float().double(), y) for x, y in case.batches]
-    expected = oracles.hessian(model, case.loss, batches)
-    H = HessianOperator(single, case.loss, [(x.float(), y) for x, y in case.batches])
-    assert H.dtype == torch.float32
-    assert relative((H @ torch.eye(len(expected))).double(), expected) < 1000 * torch.finfo(torch.float32).eps
 
 
 def test_weights_in_bfloat16_are_taken_as_exact_numbers():

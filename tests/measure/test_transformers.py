@@ -11,13 +11,13 @@ from theodolite import measure
 from theodolite.errors import BadLoss, NotDeterministic
 
 transformers = pytest.importorskip("transformers", reason="pip install transformers")  # CI has it: extra dev
-TINY = {"num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 4, "intermediate_size": 6}
+TINY = {"num_hidden_layers": 1, "num_attention_heads": 2, "hidden_size": 4, "intermediate_size": 4}
 FLOAT32 = 1000 * torch.finfo(torch.float32).eps  # what transformers compute in float32 themselves, as test_operator's
 
 
 def gpt2():
     return transformers.GPT2LMHeadModel(
-        transformers.GPT2Config(n_embd=4, n_layer=1, n_head=2, vocab_size=7, n_positions=6, bos_token_id=0)
+        transformers.GPT2Config(n_embd=4, n_layer=1, n_head=2, n_inner=4, vocab_size=7, n_positions=5, bos_token_id=0)
     )
 
 

@@ -1,48 +1,71 @@
 """Faults of PyTorch and of peers that we go round, pinned: the day one is mended, its test says so."""
 
+import builtins
+import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
-from torch.func import functional_call, hessian
+from torch.func import jacrev, jvp
+from torch.nn import functional
 from torch.nn.functional import scaled_dot_product_attention
 
-import cases
-import oracles
-from theodolite.measure import HessianOperator
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning"),  # PyTorch's own, in forward mode
+    pytest.mark.filterwarnings("ignore:Using backward:UserWarning"),  # PyHessian's
+]
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*torch.jit.script:DeprecationWarning"
-)  # PyTorch's own, in forward mode
-
-
-def functional_hessian(case):
-    (x, y), *_ = [tuple(torch.cat(parts) for parts in zip(*case.batches, strict=True))]
-    own = [(n, p.detach()) for n, p in case.model.named_parameters()]
-
-    def loss(vector):
-        parts = vector.split([p.numel() for _, p in own])
-        tensors = {n: part.view_as(p) for (n, p), part in zip(own, parts, strict=True)}
-        return case.loss(functional_call(case.model, tensors, (x,)), y)
-
-    found = hessian(loss)(torch.cat([p.flatten() for _, p in own]))
-    expected = oracles.hessian(case.model, case.loss, [(x, y)])
-    return float((found - expected).abs().max() / expected.abs().max())
+PAGE = Path(__file__).parents[2] / "docs" / "correctness.md"
+sys.path.insert(0, str(PAGE.parents[1] / "benchmarks"))
+correctness = importlib.import_module("correctness")  # which the page's table comes from
 
 
-def test_the_functional_hessian_is_right_on_plain_layers():
-    assert functional_hessian(cases.make("tanh", "cross_entropy")) < 1e-8
+def cells():
+    """The page's answers for every layer under cross entropy: (layer, package, what it says)."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.read_text().splitlines()]
+    header = next(row for row in rows if row[:2] == ["layer", "loss"])
+    return [
+        (row[0], package, said)
+        for row in rows if len(row) == len(header) and row[1] == "cross_entropy"
+        for package, said in zip(header[2:], row[2:], strict=True)
+    ]  # fmt: skip
 
 
-@pytest.mark.xfail(strict=True, reason="pytorch 196699: forward over reverse mode loses a term of LayerNorm")
-def test_the_functional_hessian_is_right_on_layer_norm():
-    assert functional_hessian(cases.make("layer_norm", "cross_entropy")) < 1e-8
+def pinned():
+    """A strict expected failure for each answer that is not right, by what it is: another failure is none expected."""
+    for layer, package, said in cells():
+        kind = (
+            AssertionError if "wrong" in said
+            else correctness.EvaluationOnly if "only" in said
+            else getattr(builtins, said.removeprefix("raises "), None)
+        )  # fmt: skip
+        if kind is not None:
+            mark = pytest.mark.xfail(strict=True, raises=kind, reason=f"{package}: {said}")
+            yield pytest.param(layer, package, marks=mark, id=f"{package}-{layer}")
 
 
-@pytest.mark.xfail(strict=True, reason="pytorch 196699: likewise of batch statistics")
-def test_the_functional_hessian_is_right_on_batch_statistics():
-    assert functional_hessian(cases.make("batch_norm_no_statistics", "cross_entropy")) < 1e-8
+@pytest.mark.parametrize(("layer", "package"), list(pinned()))
+def test_a_package_is_right_where_the_page_says_it_is_not(layer, package):
+    assert correctness.error(layer, "cross_entropy", correctness.WAYS[package][1]) < correctness.RIGHT
+
+
+@pytest.mark.parametrize("package", correctness.WAYS)
+def test_a_package_is_right_on_a_plain_layer_as_the_page_says(package):
+    assert "wrong" not in {(layer, name): said for layer, name, said in cells()}["tanh", package]
+    assert correctness.error("tanh", "cross_entropy", correctness.WAYS[package][1]) < correctness.RIGHT
+
+
+@pytest.mark.parametrize("layer", ["silu", "group_norm"])
+@pytest.mark.xfail(
+    strict=True, raises=NotImplementedError, reason="PyTorch 2.13: under no_grad no forward mode of these"
+)
+def test_backward_passes_have_a_forward_mode_under_no_grad(layer):
+    function = {"silu": functional.silu, "group_norm": lambda x: functional.group_norm(x, 2)}[layer]
+    x = torch.randn(4, 6)
+    with torch.no_grad():
+        jvp(jacrev(lambda x: function(x).pow(2).sum()), (x,), (torch.ones_like(x),))
 
 
 @pytest.mark.xfail(strict=True, reason="PyTorch 2.13: the second derivative of fused weight normalisation is wrong")
@@ -91,14 +114,3 @@ print((H @ torch.eye(3)).shape, len(hessian_spectrum(model, nn.MSELoss(), data).
     done = subprocess.run([sys.executable, "-c", ours], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "torch.Size([3, 3]) 3"
-
-
-@pytest.mark.xfail(strict=True, reason="curvlinops 3.0.1 takes forward over reverse mode")
-def test_curvlinops_is_right_on_layer_norm():
-    from curvlinops import HessianLinearOperator
-
-    case = cases.make("layer_norm", "cross_entropy")
-    v = torch.ones(sum(p.numel() for p in case.model.parameters()), dtype=torch.float64)
-    expected = HessianOperator(case.model, case.loss, case.batches) @ v
-    found = HessianLinearOperator(case.model, case.loss, list(case.model.parameters()), case.batches) @ v
-    assert torch.allclose(found, expected, rtol=1e-6)

@@ -10,7 +10,7 @@ from torch.func import grad_and_value, vjp, vmap
 
 from theodolite.errors import CheckFailed
 from theodolite.measure.layerwise import Layer, NotLayered, layers, layerwise
-from theodolite.measure.objective import Batch, Objective, untouched
+from theodolite.measure.objective import Batch, Objective, loops_allowed, untouched
 
 CHUNK = 2**21  # numbers in the largest intermediate tensor of one chunk: beyond it, a core's cache no longer helps
 
@@ -56,7 +56,7 @@ def dense_hessians(objective: Objective, vectors: Tensor, *, chunk: int | None =
         [[2.0, 4.0], [4.0, 8.0]]
     """
     vectors = vectors.detach()
-    with untouched(), objective.twice_differentiable(), torch.enable_grad():
+    with untouched(), loops_allowed(), objective.twice_differentiable(), torch.enable_grad():
         try:
             found = layers(objective)
             result = _layerwise(objective, found, vectors, chunk)

@@ -18,6 +18,7 @@ depends on how samples were put into batches. Pass one batch where the whole set
 
 import fnmatch
 import random
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
@@ -204,6 +205,14 @@ def untouched() -> Iterator[None]:
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
+
+
+@contextmanager
+def loops_allowed() -> Iterator[None]:
+    """Where PyTorch has no batched form of an operation it loops, and warns: not here, where the loop is short."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "There is a performance drop")
+        yield
 
 
 @contextmanager

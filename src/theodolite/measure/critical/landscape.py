@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from theodolite.measure.dense import dense_hessians
-from theodolite.measure.objective import Objective, untouched
+from theodolite.measure.objective import Objective, loops_allowed, untouched
 from theodolite.measure.perceptron import Perceptron, derivatives, perceptron
 
 CHUNK = 2**21  # numbers in the largest intermediate tensor of one chunk: beyond it, a core's cache no longer helps
@@ -67,7 +67,7 @@ def _closed_form(objective: Objective, net: Perceptron, vectors: Tensor) -> tupl
     S, P = vectors.shape
     widest = (max(net.widths) + 1) ** 2
     loss, gradient, hessian = vectors.new_zeros(S), vectors.new_zeros(S, P), vectors.new_zeros(S, P, P)
-    with untouched():
+    with untouched(), loops_allowed():
         for batch, share in objective.batches():
             chunk = max(1, CHUNK // (round(share * objective.samples) * widest + P * P))
             for at in range(0, S, chunk):
