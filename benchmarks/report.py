@@ -101,24 +101,25 @@ class Templates:
         }
         factor = float(np.exp(0.1 * generator.normal()))
         epochs = spec.training.epochs if isinstance(spec, RunSpec) else None
-        return {name: moved(table, factor, epochs) for name, table in tables.items()}, environment, {}
+        scale = epochs / max(int(tables["metrics"]["epoch"].max()), 1) if epochs and "metrics" in tables else None
+        return {name: moved(table, factor, scale) for name, table in tables.items()}, environment, {}
 
 
-def moved(table: pd.DataFrame, factor: float, epochs: int | None) -> pd.DataFrame:
-    """Losses and norms times a factor; rows over epochs stretched to as many as a full training records."""
+def moved(table: pd.DataFrame, factor: float, scale: float | None) -> pd.DataFrame:
+    """Losses and norms times a factor, epochs times a scale; a row an epoch becomes as many as a full training records.
+
+    All tables of a run have one scale, so that rows that shared an epoch still do.
+    """
     changed = table.copy()
     for column in table.select_dtypes("floating"):
         if "loss" in column or "norm" in column:
             changed[column] = table[column] * factor
-    if (
-        epochs is None
-        or "epoch" not in table
-        or not table["epoch"].is_monotonic_increasing
-        or table["epoch"].nunique() < 3
-    ):
+    if scale is None or "epoch" not in table:
         return changed
+    scaled = table["epoch"].to_numpy(dtype=np.float64) * scale
+    if not (table["epoch"].is_unique and table["epoch"].is_monotonic_increasing and len(table) > 2):
+        return changed.assign(epoch=scaled.round().astype(table["epoch"].dtype))
     times = -(-POINTS // len(table))  # so many rows for each; the first at its old epoch, which other tables share
-    scaled = table["epoch"].to_numpy(dtype=np.float64) * epochs / table["epoch"].max()
     between = np.interp(np.arange(len(table) * times) / times, np.arange(len(table)), scaled).round()
     stretched = changed.iloc[np.repeat(np.arange(len(table)), times)].reset_index(drop=True)
     stretched["epoch"] = between.astype(table["epoch"].dtype)

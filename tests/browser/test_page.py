@@ -222,6 +222,14 @@ def test_on_paper_every_figure_is_drawn_and_every_fold_is_open(visit, report, tm
     assert page.locator("details[open]").count() == 0  # and closed again on the screen
 
 
+def test_a_sheet_of_paper_is_no_narrow_screen_tables_stay_tables(visit, report):
+    page = visit(report, width=660).page  # A4 less its margins
+    row = page.locator(".verdicts tbody tr").first
+    assert row.evaluate("row => getComputedStyle(row).display") == "block"
+    page.emulate_media(media="print")
+    assert row.evaluate("row => getComputedStyle(row).display") == "table-row"
+
+
 def test_markup_in_names_and_errors_shows_as_text(visit, hostile):
     seen = visit(hostile)
     draw_all(seen.page)

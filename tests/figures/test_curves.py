@@ -1,10 +1,12 @@
 """Expected values: quantiles by numpy on the raw table, and counts."""
 
 import io
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
+import vl_convert
 
 from theodolite.figures import theme
 from theodolite.figures.curves import POINTS, curves
@@ -125,3 +127,15 @@ def test_the_legend_shows_the_reference_as_pale_as_its_line():
     assert {str(layer["encoding"]["color"]["scale"]) for layer in layers if "color" in layer["encoding"]} == {
         str(scale)
     }
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_name_of_the_reference_at_its_line_is_in_ink(dark):
+    apart = pd.concat([made_runs().assign(model=f"M{k}", loss=10.0**k) for k in range(3)])
+    target = pd.DataFrame({"epoch": [1.0, 49.0], "loss": [0.1, 0.1]})
+    chart = curves(apart, x=X, y=Y, series="model", reference=target)
+    svg = vl_convert.vegalite_to_svg(theme.specification(chart, dark=dark))
+    filled = dict(re.findall(r'<text [^>]*fill="(#[0-9a-f]{6})"[^>]*>(target|M0)<', svg))
+    names = {name: colour for colour, name in filled.items()}
+    ink, first = (look.dark if dark else look.colour for look in (theme.REFERENCE, theme.PALETTE[0]))
+    assert names == {"target": ink, "M0": first}

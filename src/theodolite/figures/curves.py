@@ -10,7 +10,7 @@ import pandas as pd
 
 from theodolite.figures.scales import Axis, Rule, colour, dash, inline, nothing, order
 from theodolite.figures.scales import rules as guide_layers
-from theodolite.figures.theme import WIDTH
+from theodolite.figures.theme import REFERENCE, WIDTH
 
 BAND = "Line: median over seeds; band: the middle 80 % of seeds."  # for captions
 POINTS = 200  # of a line: more than a screen shows
@@ -175,12 +175,16 @@ def _panel(
 
 
 def _labels(ends: pd.DataFrame, at_x: Any, at_y: Any, hue: Any, pick: Any) -> Any:
-    """Names at the line ends, while these are in sight; a click on one picks its line, as a click on a legend does."""
+    """Names at the line ends, while these are in sight; a click on one picks its line, as a click on a legend does.
+
+    The name of the reference, which is of no seeds, is in ink: its line is too pale to be read in.
+    """
+    ink = alt.condition("datum.seeds === null", alt.value(REFERENCE.colour), hue)
     seen = "inrange(datum.x, domain('x')) && inrange(datum.y, domain('y'))"
     return (
         alt.Chart(inline(ends))
         .mark_text(style="end-label", align="left", dx=7, cursor="pointer", tooltip=None, clip=False)
-        .encode(at_x, at_y, hue, text="series:N", opacity=alt.condition(seen, alt.value(1), alt.value(0)))
+        .encode(at_x, at_y, color=ink, text="series:N", opacity=alt.condition(seen, alt.value(1), alt.value(0)))
         .add_params(pick)
     )
 
