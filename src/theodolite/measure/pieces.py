@@ -64,9 +64,11 @@ def pieces(batch: Batch, size: int) -> list[Batch]:
     """A batch in pieces of nearly equal size; one, where something in it has no place for samples."""
     n = samples(batch)
     count = -(-n // size)
+    if count <= 1:
+        return [batch]
     bounds = [n * i // count for i in range(count + 1)]
     parts = [_cut(batch, n, slice(a, b)) for a, b in pairwise(bounds)]
-    return [batch] if count <= 1 or any(part is None for part in parts) else parts
+    return [batch] if any(part is None for part in parts) else parts
 
 
 def _cut(part: Any, n: int, here: slice) -> Any:
