@@ -66,7 +66,7 @@ def visit(browser: Any) -> Iterator[Any]:
 
     def open_(path: Path, width: int = 1024, scheme: str = "light", before: str = "") -> Seen:
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         contexts.append(context)
         seen = Seen(context.new_page())
         seen.page.on("console", lambda message: seen.said.append(message.text))

@@ -41,7 +41,7 @@ def look(browser):
 
     def open_(server, width=1024, scheme="light"):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         contexts.append(context)
         page = context.new_page()
         page.said, page.asked = [], []
