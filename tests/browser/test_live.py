@@ -3,6 +3,7 @@
 import shutil
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 from axe_playwright_python.base import AXE_FILE_PATH
@@ -23,15 +24,21 @@ def directory(tiny, tmp_path):
     return tmp_path / "results"
 
 
-@pytest.fixture
-def served(directory, monkeypatch):
-    monkeypatch.setattr("theodolite.serve.watch.LEAST", 0.0)
-    with Server(directory) as server:
+@contextmanager
+def serving(directory):
+    with pytest.MonkeyPatch.context() as patch, Server(directory) as server:
+        patch.setattr("theodolite.serve.watch.LEAST", 0.0)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def served(directory):
+    with serving(directory) as server:
+        yield server
 
 
 @pytest.fixture
@@ -68,27 +75,29 @@ def under_way(directory, name="model small"):
     return spec
 
 
-def test_the_page_follows_a_survey_from_running_to_done(look, served, directory):
-    under_way(directory)
-    with lock.hold(directory):
-        page = look(served)
-        page.get_by_text("A survey is running: 5 of 6 runs done, 1 running, 0 failed, 1 left.").wait_for()
-        picture = page.locator("#live figure svg")
-        assert "Loss of 1 runs of A tiny study so far, between 0.0333 and 2, up to epoch 29" in picture.get_attribute(
-            "aria-label"
-        )
-        box = picture.locator("path.train").bounding_box()
-        assert box["width"] > 200
-        assert box["height"] > 50
-        assert page.locator("#live progress").get_attribute("value") == "5"
-    survey_of.run(directory)
-    page.get_by_text("No survey is running: 6 of 6 runs done, 0 running, 0 failed, 0 left.").wait_for()
-    assert page.locator("#live figure").count() == 0
-    page.get_by_role("button", name="Show the newest figures and tables").click()
-    page.get_by_text("No survey is running: 6 of 6").wait_for()
-    assert page.get_by_role("button", name="Show the newest figures and tables").is_hidden()
-    assert page.said == []
-    assert {url.removeprefix(served.address) for url in page.asked} == {"", "live.json"}
+def test_the_page_follows_a_survey_from_running_to_done(look, directory):
+    under_way(directory)  # first, so that the page that is served lacks this run until the end
+    with serving(directory) as served:
+        with lock.hold(directory):
+            page = look(served)
+            page.get_by_text("A survey is running: 5 of 6 runs done, 1 running, 0 failed, 1 left.").wait_for()
+            picture = page.locator("#live figure svg")
+            assert (
+                "Loss of 1 runs of A tiny study so far, between 0.0333 and 2, up to epoch 29"
+                in picture.get_attribute("aria-label")
+            )
+            box = picture.locator("path.train").bounding_box()
+            assert box["width"] > 200
+            assert box["height"] > 50
+            assert page.locator("#live progress").get_attribute("value") == "5"
+        survey_of.run(directory)
+        page.get_by_text("No survey is running: 6 of 6 runs done, 0 running, 0 failed, 0 left.").wait_for()
+        assert page.locator("#live figure").count() == 0
+        page.get_by_role("button", name="Show the newest figures and tables").click()
+        page.get_by_text("No survey is running: 6 of 6").wait_for()
+        assert page.get_by_role("button", name="Show the newest figures and tables").is_hidden()
+        assert page.said == []
+        assert {url.removeprefix(served.address) for url in page.asked} == {"", "live.json"}
 
 
 def test_verdicts_firm_up_in_the_table_and_beside_the_claim(look, served, directory):

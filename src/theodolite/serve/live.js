@@ -133,7 +133,7 @@
     if (number) number.textContent = verdict.estimate;
   }
 
-  let [first, tag] = [null, null];
+  let tag = null;
   function show(state) {
     const sum = (key) => state.studies.reduce((total, study) => total + study[key], 0);
     const counts = `${sum("done")} of ${sum("total")} runs done, ${sum("running")} running, ${sum("failed")} failed, ${sum("left")} left`;
@@ -143,8 +143,7 @@
     body.replaceChildren(...state.studies.map(row));
     failures.replaceChildren(...state.studies.flatMap(failed));
     curves.replaceChildren(...state.studies.flatMap(curve));
-    first ??= state.page;
-    reload.hidden = state.page === first;
+    reload.hidden = state.page === document.body.dataset.page; // of this page, whatever the server has by now
     state.verdicts.forEach(judge);
   }
 

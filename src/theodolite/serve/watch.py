@@ -42,7 +42,7 @@ class Watch:
         self._finished = ""  # which records the report was made of
         self._verdicts: list[Verdict] = []
         self._problem = ""
-        self._page = b""
+        self._page, self._tag = b"", ""
         self.make()
 
     def state(self) -> bytes:
@@ -69,7 +69,9 @@ class Watch:
             found, self._problem = [], str(error)
         if found or not self._page:
             self._verdicts = [verdict for study in found for verdict in study.verdicts]
-            self._page = page.html(found, scripts=self.scripts, connect="'self'").encode()
+            made = page.html(found, scripts=self.scripts, connect="'self'").encode()
+            self._tag = etag(made)
+            self._page = made.replace(b"<body>", f'<body data-page="{self._tag}">'.encode(), 1)
         self._finished = finished
         self._report_due = self.clock() + max(LEAST, SHARE * (self.clock() - started))
 
@@ -98,7 +100,7 @@ class Watch:
         return {
             "running": held,
             "problem": problem,
-            "page": etag(self._page),
+            "page": self._tag,
             "studies": rows,
             "verdicts": [_verdict(verdict) for verdict in self._verdicts],
         }

@@ -18,8 +18,9 @@ def claim_folder(directory: Path) -> None:
         StoreError: it holds something else, or cannot be written.
     """
     mark = directory / MARK
-    if not mark.exists():
-        if directory.is_dir() and not all(map(_ours, directory.iterdir())):
+    others = directory.is_dir() and not all(map(_ours, directory.iterdir()))
+    if not mark.exists():  # looked for after the others: a survey that starts at this moment marks before it writes
+        if others:
             raise StoreError(
                 f"expected an empty folder or one with results, but {directory} holds other files and no {MARK}. "
                 "Choose another folder with --out."
