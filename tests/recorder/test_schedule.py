@@ -55,11 +55,11 @@ def test_a_mark_that_was_jumped_over_still_asks():
 
 
 def test_the_first_measurement_is_taken_and_the_next_once_training_has_earned_it():
-    assert Ledger().affords(0.05, trained=0.0)
+    assert Ledger().affords(0.0, left=0.0)
     spent = Ledger().take(1, seconds=2.0, failed=False)
-    assert not spent.affords(0.05, trained=79.9)  # 2 s spent and 2 s more are 5 % of 80 s
-    assert spent.affords(0.05, trained=80.1)
-    assert spent.affords(None, trained=0.0)
+    assert not spent.affords(3.9, left=9.0)  # 2 s spent and 2 s more
+    assert not spent.affords(4.1, left=1.9)
+    assert spent.affords(4.1, left=2.1)
 
 
 class Clock:
@@ -110,8 +110,21 @@ def test_a_slow_instrument_does_not_starve_for_a_quick_one_and_the_sum_stays_wit
         train(recorder, clock, 500)
     costs = recorder.table("costs").groupby("instrument")["seconds"]
     assert costs.count()["slow"] == 5  # 4 s each into 4.5 % of 499 s
-    assert costs.count()["quick"] == 500
+    assert costs.count()["quick"] == 456  # from step 46 on, when training has earned the first 4 s
     assert costs.sum().sum() <= 0.1 * 500
+
+
+def test_what_a_first_measurement_took_too_much_is_earned_before_any_instrument_is_measured_again():
+    clock = Clock()
+    both = {"quick": taking(clock, 0.1), "slow": taking(clock, 9.0)}
+    recorder = th.Recorder(both, every=1, budget=0.1, out=None, clock=clock)
+    with pytest.warns(RecorderWarning):
+        train(recorder, clock, 150)
+    costs = recorder.table("costs")
+    again = costs[costs["step"] > 1]
+    assert set(again["instrument"]) == {"quick"}  # 4.5 % of 150 s never pay for another 9 s
+    assert again["step"].iloc[0] == 104  # 9.1 s spent and 0.1 s more are 9 % of 102.2 s, and step 104 comes after 103 s
+    assert costs["seconds"].sum() <= 0.09 * 150
 
 
 def test_an_instrument_within_its_budget_is_never_thinned_and_nothing_is_said():

@@ -56,7 +56,8 @@ class Recorder:
         samples: of a loader, keep the first so many; None: all.
         budget: at most this share of the training time, 0.05 for 5 %: a tenth of it to write, the rest in equal parts
             for all instruments. One that takes longer than its part is measured less often than ``every`` asks. The
-            first measurement is always made, for only then it is known what one takes; training earns it afterwards.
+            first measurement of each is always made, for only then it is known what one takes; training earns it
+            afterwards, and until it has, none is measured again.
         mode: in which the model is measured: ``"evaluation"``, since instruments refuse what is not deterministic
             (Dropout in training mode); ``"training"``; ``"as it is"``.
         weights: a pattern such as ``"*"`` or ``"0.*"`` of parameters to keep a copy of, under the name ``weights`` in
@@ -116,7 +117,7 @@ class Recorder:
             raise SettingError("expected at least one instrument, or weights='*'; got neither.")
         self._schedules = _schedules(every, names)
         self._data = None if data is None else fixed(data, samples)
-        self._share = None if budget is None else (1 - WRITING) * budget / len(names)
+        self._share = None if budget is None else (1 - WRITING) * budget
         self._flush_share = FLUSH_SHARE if budget is None else WRITING * budget
         self._mode: Mode = mode
         self._weights = weights
@@ -240,16 +241,19 @@ class Recorder:
     def _asks(self, name: str, trained: float) -> bool:
         """Whether it is time for an instrument; what the budget forbids is counted as asked and left out."""
         marks = self._schedules[name](self._steps, self._epochs)
-        ledger = self._log.ledgers[name]
+        ledger, every = self._log.ledgers[name], self._log.ledgers.values()
         if not ledger.asks(marks):
             return False
-        if ledger.affords(self._share, trained):
+        if self._share is None:
+            return True
+        whole = self._share * trained
+        if ledger.affords(whole / len(every), whole - sum(other.spent for other in every)):
             return True
         self._log.ledgers[name] = ledger.skip(marks)
         self._say_once(
             f"thinned {name}",
-            f"{name} takes {ledger.last:.2g} s. To stay within {self._share:.2g} of the training time, its part of "
-            "the budget, it is measured less often than asked; print the recorder to see how often.",
+            f"{name} takes {ledger.last:.2g} s. To stay within the budget, {self._share:.2g} of the training time for "
+            "all instruments, it is measured less often than asked; print the recorder to see how often.",
         )
         return False
 

@@ -78,13 +78,13 @@ class Ledger:
         """Whether the schedule asks for a measurement."""
         return marks > self.marks
 
-    def affords(self, share: float | None, trained: float) -> bool:
-        """Whether one more measurement like the last keeps all of them within this share of the time trained.
+    def affords(self, part: float, left: float) -> bool:
+        """Whether one more measurement like the last fits into this instrument's seconds, and into what all have left.
 
         The first is always taken: only then is it known what one takes. So a budget holds from the moment on at which
-        training has earned the first measurement.
+        training has earned the first measurement of each instrument.
         """
-        return share is None or self.last is None or self.spent + self.last <= share * trained
+        return self.last is None or (self.spent + self.last <= part and self.last <= left)
 
     def skip(self, marks: int) -> "Ledger":
         """Asked, and left out for the budget's sake."""
