@@ -9,28 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from jobs import die_first_time, fail_on_two, outcomes
 from theodolite.errors import StoreError
 from theodolite.execute import local
-from theodolite.execute.schedule import Emit, Event
+from theodolite.execute.schedule import Emit
 
 
 def square(job: int, emit: Emit) -> int:
     emit(1)
     return job * job
-
-
-def fail_on_two(job: int, emit: Emit) -> int:
-    if job == 2:
-        raise ValueError("two is not allowed")
-    return job
-
-
-def die_first_time(job: str, emit: Emit) -> str:
-    mark = Path(job)
-    if not mark.exists():
-        mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return "survived"
 
 
 def die_always(job: int, emit: Emit) -> int:
@@ -47,10 +34,6 @@ def sleep(job: float, emit: Emit) -> None:
     time.sleep(job)
 
 
-def outcomes(events: list[Event]) -> dict[int, object]:
-    return {event.job: event.value for event in events if event.kind in ("done", "failed")}
-
-
 def test_every_job_is_done_once_whatever_the_number_of_workers():
     for workers in (1, 3):
         events = list(local.Local(workers).run(square, range(7)))
@@ -61,7 +44,7 @@ def test_every_job_is_done_once_whatever_the_number_of_workers():
 def test_a_job_that_raises_fails_with_its_reason_and_the_others_are_done():
     events = list(local.Local(2).run(fail_on_two, range(4)))
     found = outcomes(events)
-    assert found[2] == "ValueError: two is not allowed (test_local.py, line 24)"
+    assert found[2] == "ValueError: two is not allowed (jobs.py, line 13)"
     assert {n: found[n] for n in (0, 1, 3)} == {0: 0, 1: 1, 3: 3}
 
 

@@ -5,27 +5,19 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from jobs import die_first_time, fail_on_two, outcomes
 from theodolite import execute
 from theodolite.data import DataSpec, load
 from theodolite.errors import StoreError, UsageError
 from theodolite.execute import ray as engine
-from theodolite.execute.schedule import Emit, Event
+from theodolite.execute.schedule import Emit
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own: open sockets and files of the cluster
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    nodes.add_node(num_cpus=1)
-    yield nodes
-    nodes.shutdown()
 
 
 @pytest.fixture
@@ -49,20 +41,6 @@ def speak(job: int, emit: Emit) -> int:
 def node(job: int, emit: Emit) -> str:
     time.sleep(0.3)
     return str(ray.get_runtime_context().get_node_id())
-
-
-def fail_on_two(job: int, emit: Emit) -> int:
-    if job == 2:
-        raise ValueError("two is not allowed")
-    return job
-
-
-def die_first_time(job: str, emit: Emit) -> str:
-    mark = Path(job)
-    if not mark.exists():
-        mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return "survived"
 
 
 def die_when_large(job: tuple[int, ...], emit: Emit) -> tuple[int, ...]:
@@ -94,10 +72,6 @@ def always_refuse(job: int, emit: Emit) -> None:
     raise StoreError("the disk is full")
 
 
-def outcomes(events: list[Event]) -> dict[int, Any]:
-    return {event.job: event.value for event in events if event.kind in ("done", "failed")}
-
-
 def test_every_job_is_done_once_by_both_nodes(carrier: execute.Engine):
     assert carrier.workers == 2
     events = list(carrier.run(square, range(7)))
@@ -114,7 +88,7 @@ def test_progress_reaches_the_driver_while_a_job_runs(carrier: execute.Engine):
 
 def test_a_job_that_raises_fails_with_its_reason_and_so_does_what_waits_for_it(carrier: execute.Engine):
     found = outcomes(list(carrier.run(fail_on_two, range(5), after={4: {2}})))
-    assert found[2].startswith("ValueError: two is not allowed (test_ray.py, line ")
+    assert found[2].startswith("ValueError: two is not allowed (jobs.py, line ")
     assert found[4] == "what it needs failed"
     assert {n: found[n] for n in (0, 1, 3)} == {0: 0, 1: 1, 3: 3}
 

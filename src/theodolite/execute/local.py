@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from theodolite.errors import StoreError, UsageError
-from theodolite.execute.schedule import Event, Schedule, Split, Work
+from theodolite.execute.schedule import ENDS, Event, Schedule, Split, Work
 
 TICK = 0.2  # seconds: at least so often the caller hears, and a worker speaks at most so often
 
@@ -75,8 +75,7 @@ def start(*, workers: int | None, device: str, address: str | None) -> Iterator[
 def _end(plan: Schedule, event: Event) -> Iterator[Event]:
     if event.kind == "stop":
         raise StoreError(event.value)
-    ends = {"done": plan.done, "failed": plan.failed, "died": plan.died}
-    yield from ends[event.kind](event.job, event.value) if event.kind in ends else [event]
+    yield from plan.ended(event.kind, event.job, event.value) if event.kind in ENDS else [event]
 
 
 class _Worker:
@@ -103,7 +102,7 @@ class _Worker:
         try:
             while self.connection.poll():
                 kind, value = self.connection.recv()
-                if kind in ("done", "failed", "died"):
+                if kind in ENDS:
                     self.job = None
                 yield Event(kind, job, value)
         except (EOFError, OSError):

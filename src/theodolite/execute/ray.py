@@ -98,7 +98,7 @@ class Ray:
                         hold = time.monotonic() + PAUSE
                         continue
                     refused = None if kind == "done" else refused
-                    yield from {"done": plan.done, "failed": plan.failed, "died": plan.died}[kind](job, value)
+                    yield from plan.ended(kind, job, value)
                 yield from _said(board, set(flying.values()))
                 if not ready:
                     yield Event("tick", -1)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 TRIES = 3  # a job whose worker dies is started this often
+ENDS = ("done", "failed", "died")  # of a job, as :meth:`Schedule.ended` takes them
 
 Emit = Callable[[Any], None]
 Work = Callable[[Any, Emit], Any]
@@ -63,6 +64,11 @@ class Schedule:
             self._tries[index] += 1
             self._under_way.add(index)
         return index
+
+    def ended(self, kind: str, job: int, value: Any) -> Iterator[Event]:
+        """A job ended as ``kind`` says: ``done`` with what it returned, ``failed`` or ``died`` with the reason."""
+        ways = {"done": self.done, "failed": self.failed, "died": self.died}
+        yield from ways[kind](job, value)
 
     def done(self, job: int, value: Any) -> Iterator[Event]:
         """A job is done."""
