@@ -3,15 +3,19 @@
     python benchmarks/images.py                    the script against the loop, on CIFAR-10's size
     python benchmarks/images.py --parts            what layout, precision, pool and chunk size bring, one by one
 
-Both sides train an epoch and then evaluate the training and the test set, on the same images and networks.
-Processor seconds are compared, and the repeats of both sides alternate, so that other work on the machine disturbs
+Both sides train an epoch and then evaluate the training and the test set, on the same images and networks: the script's
+as everyone writes them, activation before pool. Each side has a process of its own, ours set up as a survey's workers
+are. Processor seconds are compared, and the repeats of both sides alternate, so that other work on the machine disturbs
 little. The images are noise: time does not depend on what is in them.
 """
 
 import argparse
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from itertools import product
+from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -28,7 +32,6 @@ from theodolite.train import Replica, Split, TrainingData, loop, train, train_re
 
 MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 TRAIN, TEST = 50_000, 10_000  # what the table is about; a share of it is timed
-Pass = Callable[[], float]  # processor seconds of one pass
 
 
 class Images(Dataset):
@@ -53,8 +56,20 @@ class Images(Dataset):
         return image.sub_(mean.view(-1, 1, 1)).div_(deviation.view(-1, 1, 1)), int(self.labels[index])
 
 
-def script(model: nn.Module, training: Dataset, test: Dataset, batch: int) -> tuple[Pass, Pass]:
-    """An epoch of training, and the evaluation of both sets, as a script does them."""
+def as_written(name: str) -> nn.Sequential:
+    """The network as everyone writes it: activation, then pool."""
+    model = build(MODELS[name], seed=0)
+    if isinstance(MODELS[name], MLP):
+        return nn.Sequential(nn.Flatten(), *model)
+    layers = list(model)
+    for place in [place for place, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]:
+        layers[place : place + 2] = [layers[place + 1], nn.MaxPool2d(2)]
+    return nn.Sequential(*layers)
+
+
+def script(name: str, samples: int, batch: int) -> tuple[float, float]:
+    """Seconds of an epoch of training, and of the evaluation of both sets, as a script does them."""
+    model, (training, test) = as_written(name), sets(samples)
     optimizer, loss = torch.optim.Adam(model.parameters(), lr=1e-3), nn.CrossEntropyLoss()
 
     def epoch() -> None:
@@ -74,26 +89,28 @@ def script(model: nn.Module, training: Dataset, test: Dataset, batch: int) -> tu
                     total += loss(outputs, targets).item() * len(targets)
                     right += (outputs.argmax(1) == targets).sum().item()
 
-    return lambda: seconds(epoch), lambda: seconds(evaluation)
+    epoch()
+    return seconds(epoch), seconds(evaluation)
 
 
-def theodolite(name: str, data: TrainingData, batch: int, precision: str) -> Callable[[], tuple[float, float]]:
-    """The same as a survey's worker does it: seconds of training and of evaluation in the second epoch."""
-    model, training = MODELS[name], settings(batch, precision, epochs=2)
+def theodolite(name: str, samples: int, batch: int) -> tuple[float, float]:
+    """The same as a survey's worker does it, in the second epoch."""
+    model, training = MODELS[name], settings(batch, precision(), epochs=2)
+    data = TrainingData(*(split(images) for images in sets(samples)))
     alone = [Replica(weights_seed=0, order_seed=0, learning_rate=1e-3)]
+    ends: list[float] = []  # of the training of each epoch, before its evaluation
+    told = lambda *_: ends.append(time.process_time())  # noqa: E731
+    if isinstance(model, MLP) and not training.autocast:
+        train_replicas(model, data, training, alone, on_epoch=told)
+    else:
+        flatten = isinstance(model, MLP)
+        train(build(model, seed=0), data, training, order_seed=0, flatten=flatten, on_epoch=told)
+    evaluation = time.process_time() - ends[1]
+    return ends[1] - ends[0] - evaluation, evaluation
 
-    def epoch() -> tuple[float, float]:
-        ends: list[float] = []  # of the training of each epoch, before its evaluation
-        told = lambda *_: ends.append(time.process_time())  # noqa: E731
-        if isinstance(model, MLP) and not training.autocast:
-            train_replicas(model, data, training, alone, on_epoch=told)
-        else:
-            flatten = isinstance(model, MLP)
-            train(build(model, seed=0), data, training, order_seed=0, flatten=flatten, on_epoch=told)
-        evaluation = time.process_time() - ends[1]
-        return ends[1] - ends[0] - evaluation, evaluation
 
-    return epoch
+def precision() -> str:
+    return "bfloat16" if machine.has_bfloat16() else "float32"
 
 
 def products(name: str) -> float:
@@ -124,6 +141,12 @@ def seconds(work: Callable[[], object]) -> float:
     return time.process_time() - started
 
 
+@cache
+def sets(samples: int) -> tuple[Images, Images]:
+    """Training and test set."""
+    return Images(*made(samples, 0)), Images(*made(samples // 5, 1))
+
+
 def made(samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     draw = np.random.default_rng(seed)
     return draw.integers(0, 256, (samples, 32, 32, 3), dtype=np.uint8), draw.integers(0, 10, samples)
@@ -137,13 +160,8 @@ def split(images: Images) -> Split:
 
 def compare(names: list[str], samples: int, batch: int, repeats: int) -> None:
     """The script against the loop."""
-    precision = "bfloat16" if machine.has_bfloat16() else "float32"
-    training, test = Images(*made(samples, 0)), Images(*made(samples // 5, 1))
-    data = TrainingData(split(training), split(test))
     print(f"Processor seconds an epoch of {TRAIN:,} images and their evaluation with {TRAIN // 5:,} more.")
-    print(
-        f"Batches of {batch}, one thread, least of {repeats} repeats on {samples:,} images; Theodolite in {precision}."
-    )
+    print(f"Batches of {batch}, one thread, least of {repeats} repeats on {samples:,} images; ours in {precision()}.")
     rate = fastest_product()
     print(
         f"Share: of Theodolite's time that is evaluation. One large float32 product: {2 * rate / 1e9:.0f} GFLOP/s; at"
@@ -151,20 +169,33 @@ def compare(names: list[str], samples: int, batch: int, repeats: int) -> None:
     print("that rate the products alone take so many seconds, and would be so many times as fast as the script.\n")
     print(f"{'':6}{'script':>9}{'':9}{'theodolite':>12}{'':20}{'products alone':>16}")
     print(f"{'':6}" + f"{'train':>9}{'evaluate':>9}" * 2 + f"{'ratio':>7}{'share':>7}{'seconds':>9}{'ratio':>7}")
-    for name in names:
-        model = MODELS[name]
-        own, perceptron = build(model, seed=0), isinstance(model, MLP)
-        epoch, evaluation = script(nn.Sequential(nn.Flatten(), own) if perceptron else own, training, test, batch)
-        own_epoch = theodolite(name, data, batch, precision)
-        rows = [(epoch(), evaluation(), *own_epoch()) for _ in range(repeats)]
-        times = np.min(rows, axis=0) * TRAIN / samples
-        script_whole, whole, least = times[0] + times[1], times[2] + times[3], products(name) / rate
-        line = "".join(f"{t:9.1f}" for t in times) + f"{script_whole / whole:7.1f}{times[3] / whole:7.0%}"
-        print(f"{name:6}{line}{least:9.1f}{script_whole / least:7.1f}", flush=True)
+    with process(torch.set_num_threads, 1) as scripts, process(as_worker) as workers:
+        for name in names:
+            sides = ((scripts, script), (workers, theodolite))
+            rows = [
+                [took for pool, side in sides for took in pool.submit(side, name, samples, batch).result()]
+                for _ in range(repeats)
+            ]
+            times = np.min(rows, axis=0) * TRAIN / samples
+            script_whole, whole, least = times[0] + times[1], times[2] + times[3], products(name) / rate
+            line = "".join(f"{t:9.1f}" for t in times) + f"{script_whole / whole:7.1f}{times[3] / whole:7.0%}"
+            print(f"{name:6}{line}{least:9.1f}{script_whole / least:7.1f}", flush=True)
+
+
+def process(start: Callable[..., object], *given: int) -> ProcessPoolExecutor:
+    """A process of its own that begins with this."""
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=start, initargs=given)
+
+
+def as_worker() -> None:
+    """What a survey's worker does first."""
+    torch.set_num_threads(1)
+    machine.keep_memory()
 
 
 def parts(names: list[str], samples: int, batch: int, repeats: int) -> None:
     """What each part brings to the convolutional networks: images a second."""
+    machine.keep_memory()
     images = split(Images(*made(samples, 0)))
     print(f"Images a second of one thread, most of {repeats} repeats on {samples:,} images.\n")
     for name in names:

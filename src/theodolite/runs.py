@@ -157,6 +157,7 @@ def execute(job: Training | Analysis, emit: Emit) -> list[tuple[str, str]]:
         MemoryError: the device has too little for so many replicas.
     """
     torch.set_num_threads(1)  # for small networks two processes with one thread beat one with two
+    machine.keep_memory()
     machine.forget_peak_memory()
     for spec in job.specs:
         records.write_start(job.directory, spec)
