@@ -21,6 +21,7 @@
         ├── NotDeterministic    two passes over the same batch differ
         ├── NotDifferentiable   PyTorch cannot differentiate this model twice
         ├── CheckFailed         two ways to the same number disagree
+        ├── WorkerDied          a process that held a part of the data ended, and again when started anew
         └── TooLarge            an exact method would not fit; names the one that does
 
 A message has three parts: what was expected, what came, what to do.
@@ -124,6 +125,10 @@ class NotDifferentiable(MeasurementError):
 
 class CheckFailed(MeasurementError):
     """Two ways to the same number disagree."""
+
+
+class WorkerDied(MeasurementError):
+    """A process that held a part of the data ended, and again when started anew."""
 
 
 class TooLarge(MeasurementError):

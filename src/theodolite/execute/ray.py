@@ -1,4 +1,4 @@
-"""The Ray engine: the same jobs on a cluster, or on one of this machine alone. The only importer of ray.
+"""The Ray engine: the same jobs on a cluster, or on one of this machine alone. With actors.py, all that imports ray.
 
 A job is one task with one thread (on ``cuda``: one GPU). What a job leaves is in the results folder, so every node must
 see that folder; a job on one that does not says so. Data sets lie in Ray's object store, which copies each once to a
@@ -43,14 +43,15 @@ class Ray:
     """An :class:`~theodolite.execute.Engine` of Ray tasks."""
 
     def __init__(self, *, workers: int | None, device: str) -> None:
-        self._limit, self._kind = workers, "GPU" if device.startswith("cuda") else "CPU"
+        self._limit = workers
+        self.kind = "GPU" if device.startswith("cuda") else "CPU"  # what a job takes one of
         self._folder: Path | None = None
         self._sets: dict[str, Any] = {}
 
     @property
     def workers(self) -> int:
         """Jobs at a time: what the cluster has now, or fewer where that was asked for."""
-        there = max(1, int(ray.cluster_resources().get(self._kind, 0)))
+        there = max(1, int(ray.cluster_resources().get(self.kind, 0)))
         return there if self._limit is None else min(self._limit, there)
 
     def equip(self, folder: Path, sources: Collection[str]) -> None:
@@ -73,7 +74,7 @@ class Ray:
         """Do all jobs and tell what happens; see :class:`~theodolite.execute.Engine`."""
         plan = Schedule(jobs, after=after, split=split)
         board = ray.remote(num_cpus=0, max_restarts=-1)(_Board).remote()
-        resources = {"num_cpus": 1, "num_gpus": 1} if self._kind == "GPU" else {"num_cpus": 1}
+        resources = {"num_cpus": 1, "num_gpus": 1} if self.kind == "GPU" else {"num_cpus": 1}
         task = ray.remote(max_retries=0, **resources)(_carry)
         common = ray.put((work, self._folder, self._sets, describe()["versions"]["theodolite"]))
         flying: dict[Any, int] = {}
@@ -150,11 +151,11 @@ class _Board:
 def _carry(common: tuple[Work, Path | None, dict[str, Any], str], job: Any, index: int, board: Any) -> tuple[str, Any]:
     """One job on some node: how it ended, in a word, and what it returned, or why it did not."""
     work, folder, sets, version = common
-    node = ray.util.get_node_ip_address()
-    if describe()["versions"]["theodolite"] != version:
-        return "failed", f"node {node} has another Theodolite than {version}; install the same on every node"
+    if (why := wrong_version(version)) is not None:
+        return "failed", why
     try:
         if folder is not None and not folder.is_dir():
+            node = ray.util.get_node_ip_address()
             raise StoreError(f"node {node} does not see {folder}. Use a folder that all nodes share, with --out.")
         for name, reference in sets.items():
             if not cache.holds(name):
@@ -166,6 +167,13 @@ def _carry(common: tuple[Work, Path | None, dict[str, Any], str], job: Any, inde
         return "died", explain(error)
     except Exception as error:  # whatever a job raises is its own failure, not the survey's
         return "failed", explain(error)
+
+
+def wrong_version(expected: str) -> str | None:
+    """What is wrong with the Theodolite of this node, if it is not the driver's."""
+    if describe()["versions"]["theodolite"] == expected:
+        return None
+    return f"node {ray.util.get_node_ip_address()} has another Theodolite than {expected}; install it on every node"
 
 
 def _emit(board: Any, index: int) -> Emit:

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import BadLoss
+from theodolite.measure import shards
 from theodolite.measure.objective import Data, Loss, Objective, check_finite, objective, untouched
 from theodolite.measure.results import Result
+from theodolite.measure.shards import is_sharded
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,16 @@ class GradientNorm(Result):
     samples: int
 
 
-def gradient_norm(model: nn.Module, loss: Loss, data: Data, *, parameters: str | None = None) -> GradientNorm:
+def gradient_norm(
+    model: nn.Module,
+    loss: Loss,
+    data: Data,
+    *,
+    parameters: str | None = None,
+    engine: str = "local",
+    workers: int | None = None,
+    address: str | None = None,
+) -> GradientNorm:
     r"""Measure the norm of the gradient of the loss over all data, not of one mini-batch.
 
     .. math:: \lVert \nabla_\theta L \rVert_F = \Big( \sum_i (\partial L / \partial \theta_i)^2 \Big)^{1/2}
@@ -34,6 +45,9 @@ def gradient_norm(model: nn.Module, loss: Loss, data: Data, *, parameters: str |
         loss: maps (outputs, targets) to a scalar mean over samples.
         data: one ``(inputs, targets)`` pair or a re-iterable of such batches; inputs a tensor, tuple or dict.
         parameters: a pattern such as ``"0.*"`` that restricts the measurement to a part of the model.
+        engine: ``"local"``; or ``"ray"``: the gradient is summed over shards of the data on a Ray cluster.
+        workers: shards; None: one a processor of the cluster (one a GPU on ``cuda``).
+        address: of a running Ray cluster; None: the one that this program is on, or one of this machine.
 
     Raises:
         MeasurementError: model, loss or data cannot be measured; see :func:`~theodolite.measure.objective.objective`.
@@ -46,7 +60,10 @@ def gradient_norm(model: nn.Module, loss: Loss, data: Data, *, parameters: str |
         5.0
     """
     whole = objective(model, loss, data, parameters=parameters)
-    value, gradient = loss_and_gradient(whole)
+    if is_sharded(engine):
+        value, gradient = shards.loss_and_gradient(whole, parameters=parameters, workers=workers, address=address)
+    else:
+        value, gradient = loss_and_gradient(whole)
     check_finite("the loss", value)
     for name, part in gradient.items():
         check_finite(f"the gradient of '{name}'", part)

@@ -49,6 +49,9 @@ def hessian_density(
     parameters: str | None = None,
     seed: int = 0,
     memory: Memory = None,
+    engine: str = "local",
+    workers: int | None = None,
+    address: str | None = None,
     progress: bool | None = None,
 ) -> Density:
     r"""Estimate the density of the Hessian's eigenvalues by stochastic Lanczos quadrature.
@@ -73,6 +76,10 @@ def hessian_density(
         seed: of the random directions.
         memory: what may be taken, as ``"2GB"`` or a number of bytes; None: half of what is free. Half goes to graphs,
             which are made anew for each product if they do not fit, with the same numbers.
+        engine: ``"local"``; or ``"ray"``: products are summed over shards of the data on a Ray cluster, with the same
+            numbers to rounding. 2 P numbers a product are sent to and from each shard.
+        workers: shards; None: one a processor of the cluster (one a GPU on ``cuda``).
+        address: of a running Ray cluster; None: the one that this program is on, or one of this machine.
         progress: show a bar; None: on a terminal, after a second. Ctrl-C hands back what there is by then.
 
     Raises:
@@ -96,18 +103,21 @@ def hessian_density(
             f"probes={probes}, steps={steps}, points={points}, width={width}."
         )
     half = halves(memory, model)
-    H = HessianOperator(model, loss, data, operator=operator, parameters=parameters, memory=int(half))
-    like = torch.empty(0, dtype=H.dtype, device=H.device)
-    one = like.element_size() * H.shape[0] * (min(steps, H.shape[0]) + BESIDE)
-    if one > half:
-        raise TooLarge(
-            f"expected memory for the vectors of one probe, {in_words(one)}, got {in_words(half)}, the other half "
-            "being for graphs. Pass more memory, or fewer steps."
-        )
-    with watch("density", probes * min(steps, H.shape[0]), progress) as watched:
-        nodes, weights = quadrature(
-            H.rows, H.shape[0], probes, steps, seed, like, watched, together=max(1, int(half / one))
-        )
+    with HessianOperator(
+        model, loss, data, operator=operator, parameters=parameters, memory=int(half),
+        engine=engine, workers=workers, address=address,
+    ) as H:  # fmt: skip
+        like = torch.empty(0, dtype=H.dtype, device=H.device)
+        one = like.element_size() * H.shape[0] * (min(steps, H.shape[0]) + BESIDE)
+        if one > half:
+            raise TooLarge(
+                f"expected memory for the vectors of one probe, {in_words(one)}, got {in_words(half)}, the other half "
+                "being for graphs. Pass more memory, or fewer steps."
+            )
+        with watch("density", probes * min(steps, H.shape[0]), progress) as watched:
+            nodes, weights = quadrature(
+                H.rows, H.shape[0], probes, steps, seed, like, watched, together=max(1, int(half / one))
+            )
     probes = len(nodes)
     known = torch.where(weights > 0, nodes, torch.nan)
     low, high = float(known.nan_to_num(torch.inf).min()), float(known.nan_to_num(-torch.inf).max())

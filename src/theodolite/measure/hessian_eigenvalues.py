@@ -49,6 +49,9 @@ def hessian_eigenvalues(
     parameters: str | None = None,
     seed: int = 0,
     memory: Memory = None,
+    engine: str = "local",
+    workers: int | None = None,
+    address: str | None = None,
     progress: bool | None = None,
 ) -> Eigenpairs:
     r"""Compute eigenpairs at the ends of the spectrum, each with its residual.
@@ -74,6 +77,10 @@ def hessian_eigenvalues(
         seed: of the start directions.
         memory: what may be taken, as ``"2GB"`` or a number of bytes; None: half of what is free. Half goes to graphs,
             which are made anew for each product if they do not fit, with the same numbers.
+        engine: ``"local"``; or ``"ray"``: products are summed over shards of the data on a Ray cluster, with the same
+            numbers to rounding. 2 P numbers a product are sent to and from each shard.
+        workers: shards; None: one a processor of the cluster (one a GPU on ``cuda``).
+        address: of a running Ray cluster; None: the one that this program is on, or one of this machine.
         progress: show a bar; None: on a terminal, after a second. Ctrl-C hands back what there is by then.
 
     Raises:
@@ -96,25 +103,28 @@ def hessian_eigenvalues(
             f"tolerance={tolerance}."
         )
     half = halves(memory, model)
-    H = HessianOperator(model, loss, data, operator=operator, parameters=parameters, memory=int(half))
-    size = H.shape[0]
-    low = min(k, size) if which != "largest" else 0
-    high = min(k, size - low if which == "both" else size) if which != "smallest" else 0
-    limit = max_products if max_products is not None else 20 * k + 300
-    least, beside = 3 * (low + high) + PROBE, 4 * (low + high)
-    wide = torch.finfo(H.dtype).bits // 8
-    capacity = max(int((min(BASIS_BYTES, half) / size - 8 * beside) / wide), min(least, size))
-    capacity = min(capacity, max(limit, least))
-    if size * (wide * capacity + 8 * beside) > half:
-        need = in_words(size * (wide * capacity + 8 * beside))
-        raise TooLarge(
-            f"expected memory for {capacity + beside} vectors of {size:,} numbers, {need}, got {in_words(half)}, the "
-            "other half being for graphs. Pass more memory, or a smaller k."
-        )
-    basis = start(H.rows, size, capacity, seed, torch.empty(0, dtype=H.dtype, device=H.device))
-    relative = max(tolerance, 10 * torch.finfo(H.dtype).eps)
-    with watch("eigenvalues", None, progress) as watched:
-        rayleigh, found, residuals, bound = search(basis, low, high, relative, limit, watched)
+    with HessianOperator(
+        model, loss, data, operator=operator, parameters=parameters, memory=int(half),
+        engine=engine, workers=workers, address=address,
+    ) as H:  # fmt: skip
+        size = H.shape[0]
+        low = min(k, size) if which != "largest" else 0
+        high = min(k, size - low if which == "both" else size) if which != "smallest" else 0
+        limit = max_products if max_products is not None else 20 * k + 300
+        least, beside = 3 * (low + high) + PROBE, 4 * (low + high)
+        wide = torch.finfo(H.dtype).bits // 8
+        capacity = max(int((min(BASIS_BYTES, half) / size - 8 * beside) / wide), min(least, size))
+        capacity = min(capacity, max(limit, least))
+        if size * (wide * capacity + 8 * beside) > half:
+            need = in_words(size * (wide * capacity + 8 * beside))
+            raise TooLarge(
+                f"expected memory for {capacity + beside} vectors of {size:,} numbers, {need}, got {in_words(half)}, "
+                "the other half being for graphs. Pass more memory, or a smaller k."
+            )
+        basis = start(H.rows, size, capacity, seed, torch.empty(0, dtype=H.dtype, device=H.device))
+        relative = max(tolerance, 10 * torch.finfo(H.dtype).eps)
+        with watch("eigenvalues", None, progress) as watched:
+            rayleigh, found, residuals, bound = search(basis, low, high, relative, limit, watched)
     return Eigenpairs(
         eigenvalues=rayleigh,
         eigenvectors=found,

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import TooLarge
-from theodolite.measure.dense import dense_hessians
+from theodolite.measure.dense import DenseHessians, dense_hessians
 from theodolite.measure.graph import Kind
 from theodolite.measure.memory import Memory, in_words, room
-from theodolite.measure.objective import Data, Loss, untouched
+from theodolite.measure.objective import Data, Loss, Objective, untouched
 from theodolite.measure.operator import HessianOperator
 from theodolite.measure.pieces import in_pieces
 from theodolite.measure.results import Result
@@ -40,6 +40,9 @@ def hessian_spectrum(
     operator: Kind = "hessian",
     parameters: str | None = None,
     memory: Memory = None,
+    engine: str = "local",
+    workers: int | None = None,
+    address: str | None = None,
 ) -> Spectrum:
     r"""Compute all eigenvalues of the exact Hessian.
 
@@ -60,6 +63,10 @@ def hessian_spectrum(
         operator: ``"hessian"`` or ``"ggn"``.
         parameters: a pattern such as ``"0.*"`` that restricts the matrix to a part of the model.
         memory: what may be taken, as ``"2GB"`` or a number of bytes; None: half of what is free.
+        engine: ``"local"``; or ``"ray"``: products are summed over shards of the data on a Ray cluster, with the same
+            numbers to rounding. 2 P numbers a product are sent to and from each shard.
+        workers: shards; None: one a processor of the cluster (one a GPU on ``cuda``).
+        address: of a running Ray cluster; None: the one that this program is on, or one of this machine.
 
     Raises:
         TooLarge: ten P × P matrices do not fit.
@@ -75,25 +82,21 @@ def hessian_spectrum(
     """
     size = sum(p.numel() for p in model.parameters() if p.requires_grad) if parameters is None else 0
     _fits(size, memory)  # before anything is computed
-    H = HessianOperator(model, loss, data, operator=operator, parameters=parameters, memory=memory)
-    size = H.shape[0]
-    _fits(size, memory)
-    whole = H.objective.to(torch.float64)
-    if memory is not None:
-        with untouched():
-            whole = in_pieces(whole, whole.vector, TOGETHER, apart=False)
-    try:
-        dense = dense_hessians(whole, whole.vector[None])
-    except RuntimeError:  # a model or loss that holds float32 constants
-        dense = dense_hessians(H.objective, H.objective.vector[None])
-    matrix, asymmetry, path = dense.hessian[0], float(dense.asymmetry), dense.path
-    if operator == "ggn":
-        rows = H.rows(torch.eye(size, dtype=H.dtype, device=H.device))
-        matrix, asymmetry, path = (rows + rows.mT) / 2, float((rows - rows.mT).abs().max()), H.path
+    with HessianOperator(
+        model, loss, data, operator=operator, parameters=parameters, memory=memory,
+        engine=engine, workers=workers, address=address,
+    ) as H:  # fmt: skip
+        size = H.shape[0]
+        _fits(size, memory)
+        dense = exact(H.objective, memory) if H.shards is None else H.shards.dense(memory)
+        matrix, asymmetry, path = dense.hessian[0], float(dense.asymmetry), dense.path
+        if operator == "ggn":
+            rows = H.rows(torch.eye(size, dtype=H.dtype, device=H.device))
+            matrix, asymmetry, path = (rows + rows.mT) / 2, float((rows - rows.mT).abs().max()), H.path
     epsilon = torch.finfo(matrix.dtype).eps
     matrix = matrix.double()
     values, vectors = torch.linalg.eigh(matrix)
-    entries = asymmetry + whole.samples**0.5 * epsilon * float(matrix.abs().max())
+    entries = asymmetry + H.objective.samples**0.5 * epsilon * float(matrix.abs().max())
     return Spectrum(
         eigenvalues=values,
         residuals=(matrix @ vectors - vectors * values).norm(dim=0),
@@ -104,6 +107,18 @@ def hessian_spectrum(
         path=path,
         check=H.check,
     )
+
+
+def exact(objective: Objective, memory: Memory) -> DenseHessians:
+    """The exact Hessian at the model's weights, in float64 where model and loss can."""
+    whole = objective.to(torch.float64)
+    if memory is not None:
+        with untouched():
+            whole = in_pieces(whole, whole.vector, TOGETHER, apart=False)
+    try:
+        return dense_hessians(whole, whole.vector[None])
+    except RuntimeError:  # a model or loss that holds float32 constants
+        return dense_hessians(objective, objective.vector[None])
 
 
 def _fits(size: int, memory: Memory) -> None:

@@ -45,6 +45,9 @@ def hessian_trace(
     parameters: str | None = None,
     seed: int = 0,
     memory: Memory = None,
+    engine: str = "local",
+    workers: int | None = None,
+    address: str | None = None,
     progress: bool | None = None,
 ) -> Trace:
     r"""Estimate the trace of the Hessian from products with random vectors.
@@ -68,6 +71,10 @@ def hessian_trace(
         seed: of the random signs.
         memory: what may be taken, as ``"2GB"`` or a number of bytes; None: half of what is free. Half goes to graphs,
             which are made anew for each product if they do not fit, with the same numbers.
+        engine: ``"local"``; or ``"ray"``: products are summed over shards of the data on a Ray cluster, with the same
+            numbers to rounding. 2 P numbers a product are sent to and from each shard.
+        workers: shards; None: one a processor of the cluster (one a GPU on ``cuda``).
+        address: of a running Ray cluster; None: the one that this program is on, or one of this machine.
         progress: show a bar; None: on a terminal, after a second. Ctrl-C hands back the estimate from the
             products by then, Hutchinson's if Q was not whole.
 
@@ -91,16 +98,19 @@ def hessian_trace(
             f"expected method 'hutch++' or 'hutchinson' and at least 6 products, got {method!r} and {products}."
         )
     half = halves(memory, model)
-    H = HessianOperator(model, loss, data, operator=operator, parameters=parameters, memory=int(half))
-    size = H.shape[0]
-    need = 8 * size * (COPIES * (products // 3) if method == "hutch++" else COPIES * GROUP)
-    if need > half:
-        raise TooLarge(
-            f"expected memory for the vectors, {in_words(need)}, got {in_words(half)}, the other half being for "
-            "graphs. Pass more memory, or method='hutchinson', which keeps none."
-        )
-    with watch("trace", products, progress) as watched:
-        method, exact, samples = _estimate(H, method, products, seed, watched)
+    with HessianOperator(
+        model, loss, data, operator=operator, parameters=parameters, memory=int(half),
+        engine=engine, workers=workers, address=address,
+    ) as H:  # fmt: skip
+        size = H.shape[0]
+        need = 8 * size * (COPIES * (products // 3) if method == "hutch++" else COPIES * GROUP)
+        if need > half:
+            raise TooLarge(
+                f"expected memory for the vectors, {in_words(need)}, got {in_words(half)}, the other half being for "
+                "graphs. Pass more memory, or method='hutchinson', which keeps none."
+            )
+        with watch("trace", products, progress) as watched:
+            method, exact, samples = _estimate(H, method, products, seed, watched)
     return Trace(
         value=exact + (float(samples.mean()) if len(samples) else 0.0),
         standard_error=float(samples.std() / len(samples) ** 0.5) if len(samples) else 0.0,

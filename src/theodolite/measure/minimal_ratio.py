@@ -36,6 +36,9 @@ def minimal_ratio(
     operator: Kind = "hessian",
     parameters: str | None = None,
     memory: Memory = None,
+    engine: str = "local",
+    workers: int | None = None,
+    address: str | None = None,
 ) -> MinimalRatio:
     r"""Count the signs of all eigenvalues of the exact Hessian.
 
@@ -52,6 +55,10 @@ def minimal_ratio(
         operator: ``"hessian"`` or ``"ggn"``.
         parameters: a pattern such as ``"0.*"`` that restricts the matrix to a part of the model.
         memory: what may be taken, as ``"2GB"`` or a number of bytes; None: half of what is free.
+        engine: ``"local"``; or ``"ray"``: products are summed over shards of the data on a Ray cluster, with the same
+            numbers to rounding. 2 P numbers a product are sent to and from each shard.
+        workers: shards; None: one a processor of the cluster (one a GPU on ``cuda``).
+        address: of a running Ray cluster; None: the one that this program is on, or one of this machine.
 
     Raises:
         TooLarge: the exact Hessian does not fit.
@@ -64,7 +71,10 @@ def minimal_ratio(
         >>> ratio.value, ratio.positive, ratio.negative, ratio.zero
         (0.5, 1, 0, 1)
     """
-    spectrum = hessian_spectrum(model, loss, data, operator=operator, parameters=parameters, memory=memory)
+    spectrum = hessian_spectrum(
+        model, loss, data, operator=operator, parameters=parameters, memory=memory,
+        engine=engine, workers=workers, address=address,
+    )  # fmt: skip
     positive = int((spectrum.eigenvalues > spectrum.tolerance).sum())
     negative = int((spectrum.eigenvalues < -spectrum.tolerance).sum())
     total = len(spectrum.eigenvalues)

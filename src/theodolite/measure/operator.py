@@ -2,7 +2,7 @@
 
 import warnings
 from functools import reduce
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from theodolite.measure.graph import PRODUCTS, Kind, Product
 from theodolite.measure.memory import Memory, in_words, room
 from theodolite.measure.objective import Data, Loss, Objective, objective, samples, untouched
 from theodolite.measure.pieces import checked, in_pieces
+from theodolite.measure.shards import Shards, is_sharded
 from theodolite.measure.ways import TRIAL, choose
 
 TOGETHER = 2**25  # bytes one block may touch: small graphs gain 10-30 % by going together, large ones lose as much
@@ -55,13 +56,22 @@ class HessianOperator:
         operator: ``"hessian"``, or ``"ggn"`` for the generalised Gauss-Newton matrix, positive semidefinite where
             the loss is convex in the outputs.
         parameters: a pattern such as ``"0.*"`` that restricts the matrix to a part of the model.
-        memory: what may be taken, as ``"2GB"`` or a number of bytes; None: half of what is free.
+        memory: what may be taken, as ``"2GB"`` or a number of bytes; None: half of what is free. With Ray, on each
+            machine.
+        engine: ``"local"``, this process; or ``"ray"``, a cluster whose actors hold a shard of the data each: whole
+            batches, or pieces where the loss adds up over them. The numbers are the same to rounding. A product sends
+            2 P numbers a vector and shard. Close the operator, or use it in a ``with``, to end the actors.
+        workers: shards; None: one a processor of the cluster (one a GPU on ``cuda``).
+        address: of a running Ray cluster (``"auto"``, ``"HOST:PORT"``); None: the one that this program is on, or one
+            of this machine, started for this operator, which takes seconds.
 
     Raises:
         NotDifferentiable: PyTorch cannot differentiate a layer twice; the message names it.
         CheckFailed: a layer's second derivative is wrong; the message names it.
         TooLarge: not even one piece of a batch fits the memory.
         MeasurementError: model, loss or data cannot be measured; see :func:`~theodolite.measure.objective.objective`.
+        MissingExtra, UsageError: Ray is not installed, or cannot be reached, or cannot send this model or loss.
+        WorkerDied: an actor's process ended, and again when started anew.
 
     Source: Pearlmutter 1994, "Fast exact multiplication by the Hessian"; Schraudolph 2002, "Fast curvature
     matrix-vector products for second-order gradient descent".
@@ -85,6 +95,9 @@ class HessianOperator:
         operator: Kind = "hessian",
         parameters: str | None = None,
         memory: Memory = None,
+        engine: str = "local",
+        workers: int | None = None,
+        address: str | None = None,
     ) -> None:
         if operator not in PRODUCTS:
             raise SettingError(f"expected operator 'hessian' or 'ggn', got {operator!r}.")
@@ -96,13 +109,25 @@ class HessianOperator:
         self.objective: Objective = _in_working_precision(whole)
         self.kind: Kind = operator
         self.products = 0  # with vectors, so far; a block of k counts k
+        self.check: float  # relative difference of the two ways
         self._point = self.objective.vector.requires_grad_()
         self._kept: list[tuple[Product, float]] | None = None
         self._block = 1
+        self.shards: Shards | None = None  # that hold the data, in place of this process
+        if is_sharded(engine):
+            self.shards = Shards(
+                whole, operator=operator, parameters=parameters, memory=memory, workers=workers, address=address
+            )
+            try:
+                self._path, self.check = self.shards.path_and_check()
+            except BaseException:  # also Ctrl-C: actors do not outlive it
+                self.close()
+                raise
+            return
         space = room(memory, self._point.device)
         try:
             self._keep(space)
-            self.check: float = verify(self)  # relative difference of the two ways
+            self.check = verify(self)
         except RuntimeError as error:
             explain(self.objective, error)
             raise
@@ -126,6 +151,8 @@ class HessianOperator:
     @property
     def path(self) -> str:
         """How products are computed."""
+        if self.shards is not None:
+            return self._path
         return self._way.anew if self._kept is None else self._way.name
 
     def __matmul__(self, vectors: Any) -> Any:
@@ -148,6 +175,8 @@ class HessianOperator:
         total = torch.zeros_like(vectors)
         if not len(vectors):
             return total
+        if self.shards is not None:
+            return self.shards.rows(vectors)
         if self._kept is not None:
             with torch.autocast(self.device.type, enabled=False):  # it would round in backward passes too
                 for product, share in self._kept:
@@ -166,6 +195,17 @@ class HessianOperator:
         """The same matrix for ``scipy.sparse.linalg``."""
         kind = torch.empty(0, dtype=self.dtype).numpy().dtype
         return LinearOperator(self.shape, matvec=lambda v: self @ v.ravel(), matmat=lambda V: self @ V, dtype=kind)
+
+    def close(self) -> None:
+        """End the actors that hold shards of the data, if there are any."""
+        if self.shards is not None:
+            self.shards.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         return f"HessianOperator({self.kind}, {self.shape[0]} parameters, path {self.path}, check {self.check:.1e})"
