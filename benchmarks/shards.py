@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shards", type=int, default=2)
     shards = parser.parse_args().shards
-    ray.init(num_cpus=shards, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    ray.init(address="local", num_cpus=shards, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     names = ["1 thread", f"{shards} threads", f"{shards} shards"]
     print("| model | parameters | samples | " + " | ".join(names) + " | speed-up | difference | actors start |")
     print("| --- " + "| ---: " * 8 + "|")

@@ -93,7 +93,7 @@ class Crew:
         with suppress(Exception):  # the cluster may be gone before them
             for member in self._members:
                 ray.kill(member)
-        self._members, self._parts = [], ()
+        self._members, self._parts = [], []
 
 
 @contextmanager
