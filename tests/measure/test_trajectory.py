@@ -90,6 +90,8 @@ def test_bad_input_is_named():
         trajectory([walks(1, 4, 3)[0], walks(1, 5, 3)[0]])
     with pytest.raises(BadModel, match="'weight' is missing"):
         trajectory([*states, {}])
+    with pytest.raises(BadModel, match=r"shape \(4,\)"):
+        trajectory(np.ones(4))
     with pytest.raises(BadModel, match="at least one run"):
         trajectory([])
     with pytest.raises(SettingError, match="components"):

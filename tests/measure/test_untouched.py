@@ -143,6 +143,13 @@ def test_instrument_measures_and_leaves_model_gradients_mode_and_random_state_bi
     assert result._repr_html_().startswith("<table>")
 
 
+@pytest.mark.parametrize("name", INSTRUMENTS)
+def test_parameters_without_a_gradient_are_left_without_one(name):
+    models = [cnn().eval() for _ in range(2)]
+    INSTRUMENTS[name](*models, images(0))
+    assert all(parameter.grad is None for model in models for parameter in model.parameters())
+
+
 FLOATS = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 0.1}
 
 

@@ -134,9 +134,11 @@ def pairs(data: Data) -> Pairs:
     """Data as pairs, whatever they were given as.
 
     Raises:
-        BadData: an iterator, which can be read once only.
+        BadData: an iterator, which can be read once only, or what cannot be read at all.
     """
     given: Any = [data] if is_pair(data) else data
+    if not (hasattr(given, "__iter__") or hasattr(given, "__getitem__")):
+        raise BadData(f"expected data, got {type(given).__name__}. Pass (inputs, targets) or batches of them.")
     if hasattr(given, "__next__"):
         raise BadData(
             "expected data that can be read more than once, got an iterator. Pass a list of batches or a DataLoader."
@@ -344,8 +346,8 @@ def _check_loss(objective: Objective) -> None:
             f"expected data that model and loss accept, got an error from the first batch: {error}. "
             "Check the shapes and types of inputs and targets."
         ) from error
-    if not isinstance(first, Tensor) or first.numel() != 1:
-        got = f"shape {tuple(first.shape)}" if isinstance(first, Tensor) else type(first).__name__
+    if not isinstance(first, Tensor) or first.numel() != 1 or first.is_complex():
+        got = f"{first.dtype} of shape {tuple(first.shape)}" if isinstance(first, Tensor) else type(first).__name__
         raise BadLoss(f"expected the loss to be a scalar mean over samples, got {got}. Use reduction='mean'.")
     if not torch.isfinite(first):
         raise BadLoss(f"expected a finite loss, got {first.item()}. Check the targets and the model's outputs.")

@@ -115,7 +115,7 @@ def _components(points: Array, components: int) -> tuple[Array, Array]:
 
 def _runs(weights: Run | Sequence[Run]) -> list[Run]:
     if isinstance(weights, (Tensor, np.ndarray)):
-        return [weights] if weights.ndim == 2 else list(weights)
+        return list(weights) if weights.ndim == 3 else [weights]
     if not len(weights):
         raise BadModel("expected at least one run, got none. Pass state dicts or an array (T, P).")
     return [weights] if isinstance(weights[0], Mapping) else list(weights)  # type: ignore[list-item,arg-type]
