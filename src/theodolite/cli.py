@@ -19,6 +19,7 @@ from theodolite.execute import ENGINES
 
 if TYPE_CHECKING:
     from theodolite.data import Fetched
+    from theodolite.store.remote import Copy
     from theodolite.survey import Prepared
 
 app = typer.Typer(
@@ -62,11 +63,14 @@ Address = Annotated[
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of a study; may be given often.")
 ]
-Out = Annotated[Path | None, typer.Option(help="Results folder; results/<preset> by default.")]
+Out = Annotated[
+    str | None,
+    typer.Option(metavar="DIR|ADDRESS", help="Results folder, or s3://BUCKET/FOLDER; results/<preset> by default."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be run and what it takes; run nothing.")]
 DataDir = Annotated[Path | None, typer.Option(help="A folder that holds the data sets; THEODOLITE_DATA by default.")]
 Json = Annotated[bool, typer.Option("--json", help="For a program to read.")]
-Folder = Annotated[Path, typer.Argument(help="A results folder.", show_default=False)]
+Place = Annotated[str, typer.Argument(metavar="DIR|ADDRESS", help="A results folder, or s3://BUCKET/FOLDER.")]
 Names = Annotated[
     list[str], typer.Argument(help="Studies, as `theodolite list` shows them.", autocompletion=_complete_study)
 ]
@@ -186,44 +190,54 @@ def survey(options: Options) -> None:
 
 @app.command()
 def report(
-    directory: Annotated[Path | None, typer.Argument(help="A results folder.", show_default=False)] = None,
+    place: Annotated[
+        str | None,
+        typer.Argument(metavar="DIR|ADDRESS", help="A results folder, or s3://BUCKET/FOLDER.", show_default=False),
+    ] = None,
     figure_width: Annotated[
         str | None, typer.Option(help="Figures as files at this width, for a paper: 85mm, 17cm, 3.3in, 640px.")
     ] = None,
     compare: Annotated[
-        tuple[Path, Path] | None, typer.Option(help="Two results folders, side by side.", show_default=False)
+        tuple[str, str] | None, typer.Option(help="Two results folders, side by side.", show_default=False)
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the comparison; the second by default.")] = None,
     as_json: Json = False,
 ) -> None:
     """Rebuild tables, figures, claims and page from the records; or compare two surveys."""
-    if (directory is None) == (compare is None) or (compare is not None and figure_width is not None):
+    if (place is None) == (compare is None) or (compare is not None and figure_width is not None):
         raise SettingError(
             "expected a results folder, or --compare with two of them and no --figure-width. "
             "For example: theodolite report --compare results/smoke results/quick"
         )
     if compare is not None:
         _compare(*compare, out, as_json=as_json)
-    elif directory is not None:
-        _report(directory, figure_width, as_json=as_json)
+    elif place is not None:
+        from theodolite.store import remote
+
+        with remote.reading(place, remote.tables) as copy:
+            _report(copy, figure_width, as_json=as_json)
 
 
 @app.command()
-def claims(directory: Folder, as_json: Json = False) -> None:
+def claims(place: Place, as_json: Json = False) -> None:
     """The verdicts."""
     from theodolite import survey
+    from theodolite.store import remote
 
-    verdicts = survey.verdicts(directory)
+    with remote.reading(place, remote.tables) as copy:
+        verdicts = survey.verdicts(copy.directory)
     _show([v.model_dump(mode="json") for v in verdicts], as_json, lambda: console.verdicts(verdicts))
 
 
 @app.command()
-def status(directory: Folder, as_json: Json = False) -> None:
+def status(place: Place, as_json: Json = False) -> None:
     """Runs done, running, failed and left."""
     from theodolite import survey
+    from theodolite.store import remote
 
-    rows = survey.status(directory)
-    _show(rows, as_json, lambda: console.statuses(str(directory), rows))
+    with remote.reading(place, remote.states) as copy:
+        rows = survey.status(copy.directory)
+    _show(rows, as_json, lambda: console.statuses(place, rows))
     if not as_json:
         for row in rows:
             console.failures(row["study"], row["errors"])
@@ -231,7 +245,7 @@ def status(directory: Folder, as_json: Json = False) -> None:
 
 @app.command()
 def serve(
-    directory: Folder,
+    place: Place,
     port: Annotated[int, typer.Option(min=0, max=65535, help="To listen on; 0 takes any free one.")] = 8765,
     host: Annotated[str, typer.Option(help="Address to listen on; any but this machine's own needs --expose.")] = (
         "127.0.0.1"
@@ -240,6 +254,7 @@ def serve(
 ) -> None:
     """The report, live while a survey runs, for a browser on this machine."""
     from theodolite import serve as live
+    from theodolite.store import remote
 
     if not live.is_local(host):
         if not expose:
@@ -253,7 +268,8 @@ def serve(
         typer.echo(f"Live at {address}  (Ctrl-C ends it)")
         sys.stdout.flush()
 
-    live.serve(directory, host=host, port=port, said=said)
+    with remote.following(place) as copy:
+        live.serve(copy.directory, host=host, port=port, said=said)
     console.say("Stopped.")
 
 
@@ -430,39 +446,42 @@ def _instruments(name: str | None, as_json: bool, *, asked: bool) -> None:
 
 def _survey(names: Sequence[str], options: Options) -> None:
     from theodolite import survey
+    from theodolite.store import remote
 
     if options.engine not in ENGINES:
         raise UnknownName("engine", options.engine, ENGINES)
     if options.data_dir is not None:
         os.environ["THEODOLITE_DATA"] = str(options.data_dir)
     prepared = survey.prepare(names, options.preset, seeds=options.seeds, overrides=options.set_ or ())
-    directory = options.out or Path("results") / options.preset
+    place = options.out or str(Path("results") / options.preset)
     if options.dry_run:
         workers = options.jobs or os.cpu_count() or 1
-        rows = survey.estimate(prepared, directory, workers=workers)
-        title = f"To be done in {directory}, by {workers} workers; seconds as measured elsewhere"
+        with remote.reading(place, remote.everything) as copy:
+            rows = survey.estimate(prepared, copy.directory, workers=workers)
+        title = f"To be done in {place}, by {workers} workers; seconds as measured elsewhere"
         console.show(console.table(title, rows, ["study", "runs", "analyses", "left", "seconds", "MB"]))
         return
     command = shlex.join(["theodolite", *sys.argv[1:]])
     _fetch(prepared)
-    updates = survey.run(
-        prepared,
-        directory,
-        workers=options.jobs,
-        device=options.device,
-        engine=options.engine,
-        address=options.address,
-        command=command,
-    )
-    try:
-        failed = console.watch(updates)
-    except KeyboardInterrupt:
-        updates.close()
-        console.say(f"Interrupted. Finished runs are kept in {directory}. To go on: {command}")
-        raise
-    for study, errors in failed.items():
-        console.failures(study, errors)
-    _report(directory)
+    with remote.working(place, console.say) as copy:
+        updates = survey.run(
+            prepared,
+            copy,
+            workers=options.jobs,
+            device=options.device,
+            engine=options.engine,
+            address=options.address,
+            command=command,
+        )
+        try:
+            failed = console.watch(updates)
+        except KeyboardInterrupt:
+            updates.close()
+            console.say(f"Interrupted. Finished runs are kept in {place}. To go on: {command}")
+            raise
+        for study, errors in failed.items():
+            console.failures(study, errors)
+        _report(copy)
     if failed:
         raise typer.Exit(FAILED)
 
@@ -476,26 +495,31 @@ def _fetch(prepared: Sequence["Prepared"]) -> None:
         sets.fetch([name for name in survey.sources(prepared) if not name.startswith("function:")], progress=progress)
 
 
-def _report(directory: Path, figure_width: str | None = None, *, as_json: bool = False) -> None:
+def _report(copy: "Copy", figure_width: str | None = None, *, as_json: bool = False) -> None:
     from theodolite import report, survey
     from theodolite.figures import paper
 
     width = None if figure_width is None else paper.pixels(figure_width)
-    found = survey.findings(directory)
-    page = report.build(directory, found, figure_width=width)
+    found = survey.findings(copy.directory)
+    page = report.build(copy.directory, found, figure_width=width)
+    copy.send_pages()
     verdicts = [verdict for part in found for verdict in part.verdicts]
     if verdicts or as_json:  # a folder of recordings alone has none
         _show([v.model_dump(mode="json") for v in verdicts], as_json, lambda: console.verdicts(verdicts))
     say = console.say if as_json else typer.echo
-    say(f"Report: {page}")
+    say(f"Report: {copy.place}/{page.name}")
 
 
-def _compare(first: Path, second: Path, out: Path | None, *, as_json: bool) -> None:
+def _compare(first: str, second: str, out: Path | None, *, as_json: bool) -> None:
     from theodolite import report, survey
     from theodolite.report import compare
+    from theodolite.store import remote
 
-    found = survey.compare(first, second)
-    page = report.build_comparison(found, out or second)
+    with remote.reading(first, remote.tables) as one, remote.reading(second, remote.tables) as other:
+        found = survey.compare(one, other)
+        if out is None and other.address is not None:
+            raise SettingError(f"expected --out with a folder for the comparison with {second}, got none.")
+    page = report.build_comparison(found, out or Path(second))
     _show(compare.facts(found), as_json, lambda: console.changes(found.changes))
     say = console.say if as_json else typer.echo
     say(compare.summary(found))

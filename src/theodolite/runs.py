@@ -13,7 +13,7 @@ from theodolite import data, machine, models, train
 from theodolite.data import Dataset
 from theodolite.errors import SettingError
 from theodolite.models import MLP
-from theodolite.store import records, weights
+from theodolite.store import records, remote, weights
 from theodolite.store.live import Live
 from theodolite.study import AnalysisSpec, RunSpec
 from theodolite.train import Outcome, Replica, TrainingData
@@ -50,6 +50,7 @@ class Training:
     measure: Callable[[RunSpec, Outcome], Tables]
     device: str
     machine: Mapping[str, Any]  # what :func:`theodolite.machine.describe` said, for the record
+    address: str | None = None  # of the results, where the folder is a copy of them
 
     @property
     def epochs(self) -> int:
@@ -71,6 +72,7 @@ class Analysis:
     analyse: Callable[[AnalysisSpec, Sequence[Trained]], Tables]
     device: str
     machine: Mapping[str, Any]
+    address: str | None = None
     epochs: int = 1
     cost: float = ANALYSIS_COST
 
@@ -106,6 +108,7 @@ def plan(
     *,
     device: str,
     workers: int,
+    address: str | None = None,
 ) -> list[Training]:
     """Jobs for the runs that are not finished yet.
 
@@ -117,7 +120,7 @@ def plan(
             stacks.setdefault(spec.stack_key(), []).append(spec)
     facts = machine.describe()
     return [
-        Training(directory, part, measure, device, facts)
+        Training(directory, part, measure, device, facts, address)
         for stack in stacks.values()
         for part in _cut(stack, _size(stack, len(stacks), workers))
     ]
@@ -129,11 +132,12 @@ def plan_analyses(
     analyse: Callable[[AnalysisSpec, Sequence[Trained]], Tables],
     *,
     device: str,
+    address: str | None = None,
 ) -> list[Analysis]:
     """Jobs for the analyses that are not finished yet."""
     facts = machine.describe()
     left = [spec for spec in specs if not records.finished(directory, spec)]
-    return [Analysis(directory, (spec,), analyse, device, facts) for spec in left]
+    return [Analysis(directory, (spec,), analyse, device, facts, address) for spec in left]
 
 
 def halves(job: Training | Analysis) -> Sequence[Training | Analysis]:
@@ -159,8 +163,14 @@ def execute(job: Training | Analysis, emit: Emit) -> list[tuple[str, str]]:
     torch.set_num_threads(1)  # for small networks two processes with one thread beat one with two
     machine.keep_memory()
     machine.forget_peak_memory()
+    with remote.near(job.directory, job.address) as directory:
+        return _execute(replace(job, directory=directory), emit)
+
+
+def _execute(job: Training | Analysis, emit: Emit) -> list[tuple[str, str]]:
     for spec in job.specs:
         records.write_start(job.directory, spec)
+        remote.send(job.address, records.folder_of(job.directory, spec))
     started = time.perf_counter()
     shown = Live(job.directory, job.specs[0].study, [spec.fingerprint() for spec in job.specs])
     try:
@@ -190,14 +200,18 @@ def _record(job: Training, spec: RunSpec, outcome: Outcome, trained: float) -> t
         converged_epoch=outcome.converged_epoch,
         diverged_epoch=outcome.diverged_epoch,
     )
+    remote.send(job.address, records.folder_of(job.directory, spec))
     return spec.fingerprint(), "done" if outcome.diverged_epoch is None else "diverged"
 
 
 def _analyse(job: Analysis, started: float) -> tuple[str, str]:
     spec = job.specs[0]
-    inputs = [_trained(job.directory / spec.study / RunSpec.FOLDER / name) for name in spec.inputs]
+    folders = [job.directory / spec.study / RunSpec.FOLDER / name for name in spec.inputs]
+    remote.bring(job.address, folders)
+    inputs = [_trained(folder) for folder in folders]
     tables = job.analyse(spec, inputs)
     records.write(job.directory, spec, tables=tables, environment=_environment(job, time.perf_counter() - started))
+    remote.send(job.address, records.folder_of(job.directory, spec))
     return spec.fingerprint(), "done"
 
 

@@ -15,8 +15,9 @@ from theodolite.claims import Judged, holm, judge
 from theodolite.errors import SettingError, StoreError, UnknownName
 from theodolite.findings import Verdict
 from theodolite.report import Comparison, RunsSummary, Side, StudyFindings
-from theodolite.store import files, live, lock, records
+from theodolite.store import files, live, lock, records, remote
 from theodolite.store.records import Plan, Planned, Records
+from theodolite.store.remote import Copy
 from theodolite.study import AnalysisSpec, RunSpec, Settings, Study
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _rounded(seconds: float) -> float:
 
 def run(
     prepared: Sequence[Prepared],
-    directory: Path,
+    place: Path | Copy,
     *,
     workers: int | None = None,
     device: str = "cpu",
@@ -132,7 +133,8 @@ def run(
 
     Args:
         prepared: the studies.
-        directory: the results folder; with ``ray``, one that all nodes share.
+        place: the results folder, with ``ray`` one that all nodes share; or the copy of an address
+            (:func:`theodolite.store.remote.working`), to which every record goes when it is finished.
         workers: jobs at a time; None: one a processor of the machine, or of the cluster.
         device: where to train.
         engine: who carries the jobs; see :func:`theodolite.execute.engine`.
@@ -146,6 +148,8 @@ def run(
     """
     from theodolite import runs
 
+    copy = place if isinstance(place, Copy) else Copy(place)
+    directory, home = copy.directory, copy.address
     if address is None:  # else the driver need not have what the nodes have
         runs.check_device(device)
     with execute.engine(engine, workers=workers, device=device, address=address) as carrier, _held(directory):
@@ -153,17 +157,20 @@ def run(
         live.clear(directory)
         for item in prepared:
             records.write_plan(directory, _plan(item, command))
+        copy.send_plans()
         jobs: list[runs.Training | runs.Analysis] = []
         for item in prepared:
-            jobs += runs.plan(directory, item.runs, item.study.measure, device=device, workers=carrier.workers)
-            if item.study.analyse is not None:
-                jobs += runs.plan_analyses(directory, item.analyses, item.study.analyse, device=device)
+            study, many = item.study, carrier.workers
+            jobs += runs.plan(directory, item.runs, study.measure, device=device, workers=many, address=home)
+            if study.analyse is not None:
+                jobs += runs.plan_analyses(directory, item.analyses, study.analyse, device=device, address=home)
         jobs.sort(key=lambda job: -job.cost)
         tally = _Tally(prepared, jobs)
         yield tally.progress()
-        carrier.equip(directory, sources(prepared))
+        carrier.equip(directory if home is None else None, sources(prepared))
         for event in carrier.run(runs.execute, jobs, after=_order(jobs), split=runs.halves):
-            tally.hear(event, directory)
+            copy.check()
+            tally.hear(event, copy)
             yield tally.progress()
 
 
@@ -192,14 +199,15 @@ def verdicts(directory: Path) -> list[Verdict]:
     return holm([claim for study, record in _read(directory) for claim in _judged(study, record)])
 
 
-def compare(first: Path, second: Path) -> Comparison:
+def compare(first: Path | Copy, second: Path | Copy) -> Comparison:
     """Two surveys side by side: the claims that both have, and whether their estimates differ by more than chance.
 
     Raises:
         StoreError: either is not a results folder with a finished run, or they have no claim in common.
         RecordCorrupt: a file is not what was written; the message names it.
     """
-    sides = [list(_read(directory)) for directory in (first, second)]
+    copies = [place if isinstance(place, Copy) else Copy(place) for place in (first, second)]
+    sides = [list(_read(copy.directory)) for copy in copies]
     verdicts = [
         {(v.study, v.id): v for v in holm([claim for study, record in found for claim in _judged(study, record)])}
         for found in sides
@@ -209,7 +217,8 @@ def compare(first: Path, second: Path) -> Comparison:
         (study.name, claim) for study, _ in sides[0] for claim in study.claims if (study.name, claim.id) in verdicts[1]
     ]
     if not shared:
-        raise StoreError(f"expected surveys with a study in common, but {first} and {second} share none.")
+        names = " and ".join(copy.place for copy in copies)
+        raise StoreError(f"expected surveys with a study in common, but {names} share none.")
     changes = claims.compare(
         [
             (
@@ -226,14 +235,14 @@ def compare(first: Path, second: Path) -> Comparison:
         sorted({study for study, _ in verdicts[side]} - {study for study, _ in verdicts[1 - side]}) for side in (0, 1)
     ]
     return Comparison(
-        _side(first, sides[0]), _side(second, sides[1]), changes, only_a=tuple(only[0]), only_b=tuple(only[1])
+        _side(copies[0], sides[0]), _side(copies[1], sides[1]), changes, only_a=tuple(only[0]), only_b=tuple(only[1])
     )
 
 
-def _side(directory: Path, found: Sequence[tuple[Study, Records]]) -> Side:
+def _side(copy: Copy, found: Sequence[tuple[Study, Records]]) -> Side:
     facts = found[0][1].environment()
     return Side(
-        str(directory),
+        copy.place,
         tuple(dict.fromkeys(record.plan.preset for _, record in found)),
         f"{facts['device']}, {facts['processor']}",
         facts["versions"],
@@ -407,7 +416,7 @@ class _Tally:
             self.left[name], self.spent[name] = sum(job.cost for job in own), 0.0
             self.counts[name] = Progress(name, total, total - left, {}, 0, 0.0 if left else 1.0, 0)
 
-    def hear(self, event: Any, directory: Path) -> None:
+    def hear(self, event: Any, copy: Copy) -> None:
         if event.kind in ("tick", "started"):
             return
         job = self.jobs[event.job]
@@ -423,7 +432,8 @@ class _Tally:
             part = 1.0
         elif event.kind == "failed":
             for spec in job.specs:
-                records.write_failure(directory, spec, event.value)
+                records.write_failure(copy.directory, spec, event.value)
+                remote.send(copy.address, records.folder_of(copy.directory, spec))
             now = replace(now, failed={**now.failed, **{spec.fingerprint(): event.value for spec in job.specs}})
             part = 1.0
         elif event.kind == "died":

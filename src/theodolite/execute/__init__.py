@@ -20,8 +20,8 @@ class Engine(Protocol):
         """Jobs at a time."""
         ...
 
-    def equip(self, folder: Path, sources: Collection[str]) -> None:
-        """Give every worker what its jobs will need: the results folder, and these data sets."""
+    def equip(self, folder: Path | None, sources: Collection[str]) -> None:
+        """Give every worker what its jobs will need: a folder that it must see, if any, and these data sets."""
         ...
 
     def run(

@@ -30,7 +30,7 @@ class Local:
 
     workers: int
 
-    def equip(self, folder: Path, sources: Collection[str]) -> None:
+    def equip(self, folder: Path | None, sources: Collection[str]) -> None:
         """Workers of this machine see what it sees."""
 
     def run(

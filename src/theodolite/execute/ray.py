@@ -54,9 +54,9 @@ class Ray:
         there = max(1, int(ray.cluster_resources().get(self.kind, 0)))
         return there if self._limit is None else min(self._limit, there)
 
-    def equip(self, folder: Path, sources: Collection[str]) -> None:
+    def equip(self, folder: Path | None, sources: Collection[str]) -> None:
         """Put the data sets that are stored into the object store, once."""
-        self._folder = folder.resolve()
+        self._folder = folder and folder.resolve()
         for name in sources:
             if not name.startswith((FUNCTION, FOLDER)):  # computed anywhere; of a folder that all nodes share
                 entry = open_source(name)

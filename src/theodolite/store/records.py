@@ -31,8 +31,8 @@ from theodolite.study import AnalysisSpec, RecordingSpec, RunSpec
 
 __all__ = [
     "Plan", "Planned", "Records", "Spec", "Status", "add_to_plan", "check_folder", "claim_folder", "finished",
-    "folder_of", "read", "read_file", "read_plan", "read_spec", "read_status", "write", "write_failure", "write_part",
-    "write_plan", "write_start",
+    "folder_of", "parse_status", "read", "read_file", "read_plan", "read_spec", "read_status", "write", "write_failure",
+    "write_part", "write_plan", "write_start",
 ]  # fmt: skip
 
 PLAN = "plan.json"
@@ -155,8 +155,16 @@ def folder_of(directory: Path, spec: Spec) -> Path:
 def read_status(folder: Path) -> Status | None:
     """How far it is; None where it never started or its status cannot be read (it is then redone)."""
     try:
-        status = Status.unsealed(files.read(folder / STATUS, LARGEST))
-    except (OSError, ValueError):
+        return parse_status(files.read(folder / STATUS, LARGEST), folder)
+    except OSError:
+        return None
+
+
+def parse_status(content: bytes, folder: Path) -> Status | None:
+    """From the content of a status file, of the record in this folder; None where it is not what was written."""
+    try:
+        status = Status.unsealed(content)
+    except ValueError:
         return None
     return status if status.fingerprint == folder.name else None
 
