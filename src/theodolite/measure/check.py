@@ -7,8 +7,9 @@ To PyTorch some entries are constants, though the loss depends on them: the rows
 whatever is detached. Gradient and product are zero there, the matrix is that of the loss with them held, and so the
 difference holds them.
 
-The price is two products over all data, for symmetry; a third on the first batch, if there are more; and the two
-gradients of the difference.
+The price is two products over all data, for symmetry; a third and the two gradients of the difference on some
+samples of the first batch. Every layer and parameter takes part in those as in all. Where a batch can't be cut, or
+what is left of it shows no curvature or a difference, the whole first batch decides.
 """
 
 from collections.abc import Callable
@@ -20,8 +21,9 @@ from torch import Tensor, nn
 from theodolite.errors import CheckFailed
 from theodolite.measure.difference import AGREE, Field, compare, differs
 from theodolite.measure.fault import culprit
-from theodolite.measure.graph import PRODUCTS, Kind, flat
-from theodolite.measure.objective import Batch, Objective, check_finite, untouched
+from theodolite.measure.graph import PRODUCTS, Kind, Product, flat
+from theodolite.measure.objective import Batch, Objective, check_finite, samples, untouched
+from theodolite.measure.pieces import pieces
 
 if TYPE_CHECKING:
     from theodolite.measure.operator import HessianOperator
@@ -68,10 +70,24 @@ def _padding(whole: Objective) -> Tensor:
 
 
 def _first_batch(operator: "HessianOperator", u: Tensor, v: Tensor, Hu: Tensor, Hv: Tensor) -> float:
-    """Relative difference of a product and finite differences on the first batch."""
+    """Relative difference of a product and finite differences, on a few samples of the first batch if these can say."""
+    batch, share = next(operator.objective.batches())
+    part = pieces(batch, operator.few)[0]
+    if samples(part) < samples(batch):
+        try:
+            error = _difference(operator, part, 0.0, u, v, Hu, Hv)
+            if 0 < error < torch.inf:
+                return error
+        except (CheckFailed, RuntimeError, ValueError):
+            pass  # the whole batch decides
+    return _difference(operator, batch, share, u, v, Hu, Hv)
+
+
+def _difference(
+    operator: "HessianOperator", batch: Batch, share: float, u: Tensor, v: Tensor, Hu: Tensor, Hv: Tensor
+) -> float:
     own = operator.objective
-    batch, share = next(own.batches())
-    product = operator.first_product() or _product(operator.kind, own, batch)
+    product = _product(operator.make, own, batch)
     still = (Hu == 0) & (Hv == 0)  # for linear layers no curvature, for others constants
     if still.any():
         gradient = _gradient_of(own, batch)(own.vector)
@@ -89,7 +105,7 @@ def _first_batch(operator: "HessianOperator", u: Tensor, v: Tensor, Hu: Tensor, 
         slope, point = _slope(operator.kind, own, batch), own.vector
         error, _, scale = compare(slope, point, v, exact)
     if error > AGREE[point.dtype] * scale:  # a wrong layer, or the rounding of float32?
-        again = product if work is own else _product(operator.kind, work, wide)
+        again = product if work is own else _product(PRODUCTS[operator.kind], work, wide)
         if differs(slope, again, point, v.to(point), u.to(point)):
             raise CheckFailed(
                 f"expected a product to agree with finite differences, got a difference of {error / scale:.1e} of its "
@@ -98,9 +114,9 @@ def _first_batch(operator: "HessianOperator", u: Tensor, v: Tensor, Hu: Tensor, 
     return error / scale if scale else 0.0
 
 
-def _product(kind: Kind, whole: Objective, batch: Batch) -> Field:
+def _product(make: Callable[[Objective, Tensor, Batch], Product], whole: Objective, batch: Batch) -> Field:
     with whole.twice_differentiable():
-        product = PRODUCTS[kind](whole, whole.vector.requires_grad_(), batch)
+        product = make(whole, whole.vector.requires_grad_(), batch)
 
     def multiply(v: Tensor) -> Tensor:
         with torch.autocast(v.device.type, enabled=False):

@@ -91,8 +91,8 @@ def pull_back(outputs: Tensor, inputs: Tensor, v: Tensor) -> Tensor:
 
 
 @contextmanager
-def counted(ours: Tensor) -> Iterator[Callable[[], int]]:
-    """Count the bytes that graphs made inside keep alive, each storage once, ``ours`` not."""
+def counted(ours: Tensor) -> Iterator[Callable[[], list[int]]]:
+    """Bytes of the storages that graphs made inside keep alive, each once, ``ours`` zero."""
     storages = {ours.untyped_storage().data_ptr(): 0}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -101,4 +101,4 @@ def counted(ours: Tensor) -> Iterator[Callable[[], int]]:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield lambda: sum(storages.values())
+        yield lambda: list(storages.values())

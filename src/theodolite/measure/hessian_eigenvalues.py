@@ -1,5 +1,6 @@
 """Extreme eigenvalues and eigenvectors of the Hessian."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,8 +62,8 @@ def hessian_eigenvalues(
     By Lanczos' iteration with full reorthogonalisation and thick restarts. One start cannot see the copies of a
     multiple eigenvalue (a linear model with C outputs and squared error has each C times), so after convergence the
     search goes on from a fresh random direction until what it finds there is below the eigenvalues it has. Residuals
-    are computed anew at the end, from products with the vectors returned; they contain the rounding of the model's
-    precision.
+    are those of the vectors returned, from the products that were made, not from the iteration's recurrence; they
+    contain the rounding of the model's precision.
 
     Args:
         model: any module, measured in the mode it is in; frozen parameters are left out.
@@ -121,7 +122,8 @@ def hessian_eigenvalues(
                 f"expected memory for {capacity + beside} vectors of {size:,} numbers, {need}, got {in_words(half)}, "
                 "the other half being for graphs. Pass more memory, or a smaller k."
             )
-        basis = start(H.rows, size, capacity, seed, torch.empty(0, dtype=H.dtype, device=H.device))
+        twice = size * (2 * wide * capacity + 8 * beside) <= half
+        basis = start(H.rows, size, capacity, seed, torch.empty(0, dtype=H.dtype, device=H.device), images=twice)
         relative = max(tolerance, 10 * torch.finfo(H.dtype).eps)
         with watch("eigenvalues", None, progress) as watched:
             rayleigh, found, residuals, bound = search(basis, low, high, relative, limit, watched)
@@ -145,20 +147,18 @@ def search(
     """Grow the basis until the pairs at its ends have converged: values, rows of vectors, residuals, their bound."""
     left = limit
     while True:
-        left -= _grow(basis, low, high, relative, left - low - high, watched)
+        ahead = low + high if basis.images is None else 0  # products that residuals will take
+        left -= _grow(basis, low, high, relative, left - ahead, watched)
         values, inner, _ = basis.ritz()
         bound = relative * float(values.abs().max())
-        ends = inner[:, _ends(basis.size, low, high)]
-        vectors = (ends.mT.to(basis.rows) @ basis.rows[: basis.size]).double()
-        vectors /= vectors.norm(dim=1, keepdim=True)
-        products = basis.multiply(vectors.to(basis.rows)).double()
-        watched.advance(low + high)
-        left -= low + high
+        vectors, products, taken = basis.pairs(inner[:, _ends(basis.size, low, high)])
+        watched.advance(taken)
+        left -= taken
         values = (vectors * products).sum(1)
         misses = products - values[:, None] * vectors
         residuals = misses.norm(dim=1)
         # Estimates do not see what a fresh start cut off: one more round, in the direction of the worst miss.
-        if watched.interrupted or (residuals <= bound).all() or left <= low + high or basis.size == basis.rows.shape[1]:
+        if watched.interrupted or (residuals <= bound).all() or left <= ahead or basis.size == basis.rows.shape[1]:
             return values, vectors, residuals, bound
         basis.turn(misses[residuals.argmax()].to(basis.rows))
 
@@ -167,24 +167,27 @@ def _grow(basis: Basis, low: int, high: int, relative: float, limit: int, watche
     """Grow until residuals are estimated small and a fresh start finds nothing new; the products it took."""
     products, capacity = 0, len(basis.rows)
     since = None  # size of the basis when the last fresh start was taken, once all had converged
+    look = 0  # size of the basis at the next test, which costs as much as a product of a small model
     while products < limit and not watched.interrupted and basis.size < basis.rows.shape[1]:
         if basis.size == capacity:
             _restart(basis, low, high)
-            since = None
+            since, look = None, 0
         basis.grow()
         products += 1
         watched.advance()
-        if basis.size < low + high or (since is None and basis.size % max(1, basis.size // 16)):
-            continue  # a test costs as much as a product of a small model
+        if basis.size < max(low + high, look):
+            continue
         values, _, residuals = basis.ritz()
-        bound = relative * float(values.abs().max())
-        if (residuals[_ends(basis.size, low, high)] > 0.7 * bound).any():
+        largest, bound = float(residuals[_ends(basis.size, low, high)].max()), 0.7 * relative * float(values.abs().max())
+        if largest > bound:
+            if since is None:  # residuals rarely fall to less than half in one step
+                look = basis.size + min(8, max(1, int(math.log2(largest / bound)))) if bound else 0
             continue
         if since is None:
             if basis.size + PROBE > capacity:
                 _restart(basis, low, high)
             basis.turn()
-            since = basis.size
+            since, look = basis.size, basis.size + PROBE
         elif basis.size - since >= PROBE and _nothing_new(basis, since, low, high):
             break
     return products

@@ -24,6 +24,7 @@ class Basis:
 
     multiply: Multiply
     rows: Tensor  # (capacity, P), in the precision of products; the first ``size`` are in use
+    images: Tensor | None  # (capacity, P), the products with them; None where memory is short
     projection: Tensor  # (capacity, capacity) float64, QᵀHQ
     size: int
     following: Tensor  # (P,) the next row, of length one
@@ -37,6 +38,8 @@ class Basis:
         self.size = j + 1
         known = self.rows[: self.size]
         product = self.multiply(self.following[None])[0]
+        if self.images is not None:
+            self.images[j] = product
         before = float(product.norm())
         product, parts = _outside(product, known)
         self.projection[j, : self.size] = self.projection[: self.size, j] = parts.double()
@@ -62,33 +65,60 @@ class Basis:
         values, vectors = torch.linalg.eigh(self.projection[: self.size, : self.size])
         return values, vectors, self.coupling * vectors[-1].abs()
 
+    def pairs(self, inner: Tensor) -> tuple[Tensor, Tensor, int]:
+        """Vectors ``(k, P)`` of length one for columns ``(m, k)`` in the basis, H times them, and the products it took.
+
+        None where the products with the basis are kept: those of combinations are combinations of them, exactly.
+        """
+        inner = inner.mT.to(self.rows)
+        vectors = (inner @ self.rows[: self.size]).double()
+        length = vectors.norm(dim=1, keepdim=True)
+        vectors /= length
+        if self.images is None:
+            return vectors, self.multiply(vectors.to(self.rows)).double(), len(vectors)
+        return vectors, (inner @ self.images[: self.size]).double() / length, 0
+
     def shrink(self, keep: Tensor) -> None:
         """Restart from Ritz vectors, columns of ``keep`` ``(m, r)``: the thick restart of Wu and Simon (2000)."""
         kept = keep.shape[1]
         projection = keep.mT @ self.projection[: self.size, : self.size] @ keep
-        self.rows[:kept] = keep.mT.to(self.rows) @ self.rows[: self.size]
+        for rows in (self.rows, self.images):
+            if rows is not None:
+                rows[:kept] = keep.mT.to(rows) @ rows[: self.size]
         self.projection[:kept, :kept] = projection
         self.size = kept
 
 
 def _outside(product: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """The part of a vector that is orthogonal to rows, and its parts along them."""
-    parts = known @ product
-    rest = torch.addmv(product, known.mT, parts, alpha=-1)
-    if float(rest.norm()) < 0.7 * float(product.norm()):  # Daniel and others 1976: cancellation left rounding
+    """The part of a vector that is orthogonal to rows, and its parts along them.
+
+    The last two rows carry almost all of a product. With them taken out first, one pass over all rows leaves what is
+    orthogonal to rounding, where two were needed: a pass reads the whole basis twice, which costs as much as a product
+    of a small model.
+    """
+    near = known[-2:]
+    own = near @ product
+    rest = torch.addmv(product, near.mT, own, alpha=-1)
+    parts = torch.zeros(len(known), dtype=product.dtype, device=product.device)
+    parts[-2:] = own
+    for _ in range(3):
+        before = float(rest.norm())
         again = known @ rest
         rest, parts = torch.addmv(rest, known.mT, again, alpha=-1), parts + again
+        if float(rest.norm()) >= 0.7 * before:  # Daniel and others 1976: no cancellation, so no rounding is left
+            break
     return rest, parts
 
 
-def start(multiply: Multiply, size: int, capacity: int, seed: int, like: Tensor) -> Basis:
-    """An empty basis that will begin in a random direction."""
+def start(multiply: Multiply, size: int, capacity: int, seed: int, like: Tensor, *, images: bool) -> Basis:
+    """An empty basis that will begin in a random direction; ``images``: keep products, in as much memory again."""
     random = torch.Generator().manual_seed(seed)
     capacity = min(capacity, size)
     rows = like.new_empty(capacity, size)  # zeros would take 0.7 s for half a gigabyte
     projection = like.new_zeros(capacity, capacity, dtype=torch.float64)
     first = _random_row(size, random, like)
-    return Basis(multiply, rows, projection, 0, first / first.norm(), 0.0, random)
+    kept = torch.empty_like(rows) if images else None
+    return Basis(multiply, rows, kept, projection, 0, first / first.norm(), 0.0, random)
 
 
 def _random_row(size: int, random: torch.Generator, like: Tensor) -> Tensor:
@@ -141,8 +171,8 @@ def _tridiagonal(multiply: Multiply, current: Tensor, steps: int, watched: Watch
         watched.advance(probes)
         before = product.norm(dim=1)
         for probe in range(probes):  # one by one: a batched product copies what it multiplies by
-            diagonal[probe, j] = current[probe] @ product[probe]
-            product[probe] = _outside(product[probe], rows[probe, : j + 1])[0]
+            product[probe], parts = _outside(product[probe], rows[probe, : j + 1])
+            diagonal[probe, j] = parts[-1]
         length = product.norm(dim=1)
         going = length > GONE[product.dtype] * before  # else the space is exhausted: a zero row, which adds nothing
         beside[:, j] = torch.where(going, length, 0.0)

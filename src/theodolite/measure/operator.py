@@ -14,13 +14,13 @@ from theodolite.measure.check import verify
 from theodolite.measure.fault import explain
 from theodolite.measure.graph import PRODUCTS, Kind, Product
 from theodolite.measure.memory import Memory, in_words, room
-from theodolite.measure.objective import Data, Loss, Objective, objective, samples, untouched
+from theodolite.measure.objective import Batch, Data, Loss, Objective, objective, samples, untouched
 from theodolite.measure.pieces import checked, in_pieces
 from theodolite.measure.shards import Shards, is_sharded
 from theodolite.measure.ways import TRIAL, choose
 
 TOGETHER = 2**25  # bytes one block may touch: small graphs gain 10-30 % by going together, large ones lose as much
-PIECE = 2**24  # bytes of one piece of a batch: beyond a core's cache products take up to twice as long
+CHECKED = 2**22  # bytes of the graph that the check takes: of so many samples, 4 to 64, whatever the batch
 WORK = 3  # times what is kept of one piece passes through memory while it is made or multiplied by
 
 
@@ -46,8 +46,8 @@ class HessianOperator:
     noise). With ReLU or max pooling the Hessian exists almost everywhere, and is that of the piece the weights are on.
 
     The matrix stays that of the weights it was made with. When made it checks itself: a product against central
-    finite differences of the gradient on the first batch, in float64 where the model can, and symmetry, uᵀHv = vᵀHu,
-    over all data.
+    finite differences of the gradient on some samples of the first batch, in float64 where the model can, and
+    symmetry, uᵀHv = vᵀHu, over all data.
 
     Args:
         model: any module, measured in the mode it is in; frozen parameters are left out.
@@ -187,9 +187,14 @@ class HessianOperator:
                 total += share * self._apply(self._way.make(self.objective, self._point, batch), vectors)
         return total
 
-    def first_product(self) -> Product | None:
-        """The product with the first batch's matrix alone, if it is kept: what a check of one batch multiplies by."""
-        return self._kept[0][0] if self._kept else None
+    @property
+    def few(self) -> int:
+        """How many samples are enough for a check of a product."""
+        return int(max(4, min(64, CHECKED / self._way.graph)))
+
+    def make(self, objective: Objective, point: Tensor, batch: Batch) -> Product:
+        """The product with one batch's matrix, in the way that this operator takes."""
+        return self._way.make(objective, point, batch)
 
     def to_scipy(self) -> LinearOperator:
         """The same matrix for ``scipy.sparse.linalg``."""
@@ -242,7 +247,7 @@ class HessianOperator:
         wide = 2 if self.dtype == torch.float32 else 1
         most = (space / WORK - way.fixed) / max(wide * way.graph, way.bytes)
         if self.device.type == "cpu":
-            most = min(most, PIECE / way.bytes)
+            most = min(most, way.piece)
         self.objective = in_pieces(self.objective, self._point, max(1, int(most)), apart=way.name != "kept graph")
 
     def _apply(self, product: Product, vectors: Tensor) -> Tensor:

@@ -11,7 +11,10 @@ from theodolite.measure.objective import Batch, Objective, samples
 from theodolite.measure.pearlmutter import Chain, chain_product, chained
 from theodolite.measure.pieces import pieces
 
-TRIAL = 32  # samples a way is tried on
+TRIAL = 8  # samples a way is tried on
+
+CHAIN = 2**24  # bytes that a chain keeps of one piece: beyond a core's cache products take up to twice as long
+TENSOR = 2**22  # bytes of the largest tensor in a graph: many small ones gain nothing, and each piece costs anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,7 @@ class Way:
     bytes: float  # kept for each sample
     fixed: float  # kept for each batch, however few its samples: as much as a few copies of the parameters
     graph: float  # of the same in autograd's graph, which the check builds whatever the way
+    piece: int  # samples whose numbers fit a core's cache
 
 
 def choose(objective: Objective, kind: Kind, point: Tensor) -> Way:
@@ -36,15 +40,18 @@ def choose(objective: Objective, kind: Kind, point: Tensor) -> Way:
         n, half = samples(batch), pieces(batch, -(-samples(batch) // 2))[0]
         with counted(point) as less:
             PRODUCTS[kind](objective, point, half)
-        each = (taken() - less()) / (n - samples(half)) if n > samples(half) else taken() / n
+        more = n - samples(half)
+        each = (sum(taken()) - sum(less())) / more if more else sum(taken()) / n
+        largest = (max(taken()) - max(less())) / more if more else max(taken()) / n
     except (RuntimeError, ValueError):  # a batch that is whole only, if anything
         batch = first
         with counted(point) as taken:
             graph = PRODUCTS[kind](objective, point, batch)
-        n, each = samples(batch), taken() / samples(batch)
+        n = samples(batch)
+        each, largest = sum(taken()) / n, max(taken()) / n
     each = max(1.0, each)
-    fixed = max(0.0, taken() - n * each)
-    kept = Way("kept graph", "graph anew", PRODUCTS[kind], each, fixed, each)
+    fixed = max(0.0, sum(taken()) - n * each)
+    kept = Way("kept graph", "graph anew", PRODUCTS[kind], each, fixed, each, int(TENSOR / max(1.0, largest)))
     links = chained(objective)
     if links is None:
         return kept
@@ -59,7 +66,7 @@ def choose(objective: Objective, kind: Kind, point: Tensor) -> Way:
             return kept
     except RuntimeError:  # an input that its passes do not know
         return kept
-    return Way("layer by layer", "layer by layer, anew", make, chain.bytes / n, 0.0, kept.graph)
+    return Way("layer by layer", "layer by layer, anew", make, chain.bytes / n, 0.0, kept.graph, int(CHAIN * n / chain.bytes))
 
 
 def _agree(chain: Product, graph: Product, point: Tensor) -> bool:
