@@ -6,10 +6,13 @@ the same residual.
 """
 
 import argparse
+import signal
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
+from math import inf
 from statistics import median
 
 import curvlinops
@@ -29,26 +32,60 @@ OURS = "theodolite"
 Side = Callable[[], object]
 
 
-def alternate(sides: dict[str, Side], repeats: int) -> dict[str, list[float]]:
+class OverTime(Exception):
+    """A side took more processor time than it was given."""
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Stop what runs inside after so many seconds of processor time."""
+    stopped = []
+
+    def stop(number: int, frame: object) -> None:
+        stopped.append(number)
+        raise OverTime
+
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    except RuntimeError as error:  # TorchScript makes one of whatever is raised below it
+        if stopped:
+            raise OverTime from error
+        raise
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+def alternate(sides: dict[str, Side], repeats: int, *, warm: bool = True, limit: float = inf) -> dict[str, list[float]]:
+    """Seconds of each side in each repeat; those of one that ran over its limit are the limit, once and for all."""
     times: dict[str, list[float]] = {name: [] for name in sides}
-    for repeat in range(repeats + 1):
+    for repeat in range(repeats + warm):
         for name, side in sides.items():
             start = time.process_time()
-            side()
-            if repeat:  # the first warms up
-                times[name].append(time.process_time() - start)
-    return times
+            try:
+                with at_most(limit) if limit < inf else nullcontext():
+                    if limit not in times[name]:
+                        side()
+                taken = time.process_time() - start if limit not in times[name] else limit
+            except OverTime:
+                taken = limit
+            if repeat >= warm or taken == limit:  # the first warms up
+                times[name].append(taken)
+    return {name: each[-repeats:] + each[-1:] * (repeats - len(each)) for name, each in times.items()}
 
 
-def report(title: str, times: dict[str, list[float]], per: int = 1) -> None:
+def report(title: str, times: dict[str, list[float]], per: int = 1, limit: float = inf) -> None:
     peers = {name for name in times if not name.startswith(OURS)}
     print(f"\n{title}")
     for name, seconds in times.items():
-        line = f"  {name:34}{1e3 * median(seconds) / per:10.2f} ms"
+        more = "more than " if limit in seconds else ""
+        line = f"  {name:34}{more:>10}{1e3 * median(seconds) / per:10.2f} ms"
         if name in peers:
             ours = {n: t for n, t in times.items() if n not in peers}
             ratios = {n: median(a / b for a, b in zip(seconds, t, strict=True)) for n, t in ours.items()}
-            line += "   " + ", ".join(f"{ratio:.2f} × {n}" for n, ratio in ratios.items())
+            line += "   " + ", ".join(f"{more}{ratio:.2f} × {n}" for n, ratio in ratios.items())
         print(line, flush=True)
 
 

@@ -43,7 +43,7 @@ def small() -> Problem:
 
 def batch_statistics() -> Problem:
     """A batch that cannot be cut: BatchNorm in training mode."""
-    model, data = batch_norm_cnn()
+    model, data = batch_norm_cnn(250)
     return model.train(), nn.CrossEntropyLoss(), data
 
 

@@ -1,12 +1,14 @@
 """Products layer by layer, against the dense Hessian by rows of a kept graph and against whole Jacobians."""
 
+import signal
+
 import pytest
 import torch
 from torch import nn
 
 import oracles
-from theodolite.errors import BadData
-from theodolite.measure import HessianOperator
+from theodolite.errors import BadData, SettingError
+from theodolite.measure import HessianOperator, hessian_trace, layer_trace
 from theodolite.measure.objective import objective
 from theodolite.measure.pearlmutter import chained
 
@@ -136,3 +138,75 @@ def test_inputs_that_were_written_to_are_noticed():
     data[0][0].mul_(2)
     with pytest.raises(BadData, match="written"):
         _ = H @ torch.ones(H.shape[0])
+
+
+@pytest.mark.parametrize("name", list(CHAINS))
+@pytest.mark.parametrize("operator", ["hessian", "ggn"])
+def test_the_trace_layer_by_layer_is_exact_with_as_many_draws_as_directions(name, operator):
+    model, loss, data = problem(name)
+    dense = oracles.hessian if operator == "hessian" else oracles.gauss_newton
+    expected = float(dense(model, loss, data).trace())
+    found = hessian_trace(model, loss, data, operator=operator, products=400)
+    assert (found.method, found.products, found.standard_error) == ("layer by layer", 0, 0)
+    assert found.value == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("name", ["convolution", "batch_norm", "signal"])
+@pytest.mark.parametrize("operator", ["hessian", "ggn"])
+def test_with_fewer_draws_it_is_within_its_error(name, operator):
+    model, loss, data = problem(name)
+    dense = oracles.hessian if operator == "hessian" else oracles.gauss_newton
+    expected = float(dense(model, loss, data).trace())
+    found = [
+        hessian_trace(model, loss, data, method="layer by layer", operator=operator, products=6, seed=seed)
+        for seed in range(30)
+    ]
+    scores = torch.tensor([(each.value - expected) / each.standard_error for each in found])
+    assert (scores.abs() < 3).sum() >= 27  # Student's t with 5 degrees of freedom: 97 % of them
+    assert abs(float(torch.tensor([each.value for each in found]).mean()) - expected) < 4 / 30**0.5 * max(
+        each.standard_error for each in found
+    )
+
+
+def test_the_trace_of_a_part_is_that_part_of_the_diagonal():
+    model, loss, data = problem("batch_norm")
+    diagonal = oracles.hessian(model, loss, data).diagonal()
+    at = 0
+    for name, parameter in model.named_parameters():
+        part = float(diagonal[at : (at := at + parameter.numel())].sum())
+        found = hessian_trace(model, loss, data, parameters=name, products=400)
+        assert found.value == pytest.approx(part, rel=1e-9, abs=1e-13)
+
+
+def test_samples_that_meet_in_the_loss_leave_the_trace_to_products():
+    model, _, data = problem("tanh")
+
+    def together(outputs, _):
+        return outputs.square().mean() + outputs.mean() ** 2
+
+    expected = float(oracles.hessian(model, together, data[:1]).trace())
+    found = hessian_trace(model, together, data[:1], products=1200)
+    assert found.method == "hutch++"
+    assert found.value == pytest.approx(expected, rel=1e-10)
+    with pytest.raises(SettingError, match="plain chain"):
+        hessian_trace(model, together, data[:1], method="layer by layer")
+
+
+def test_an_interrupted_trace_comes_back_from_the_draws_done(monkeypatch):
+    model, loss, data = problem("convolution")
+    expected = float(oracles.hessian(model, loss, data).trace())
+    calls = []
+    original = layer_trace._sampled
+
+    def pressed(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return original(*arguments)
+
+    monkeypatch.setattr(layer_trace, "_sampled", pressed)
+    monkeypatch.setattr(HessianOperator, "together", 4)
+    found = hessian_trace(model, loss, data, products=20)
+    assert found.interrupted
+    assert len(calls) == 6  # two convolutions of three batches: one group of draws, and it is whole
+    assert abs(found.value - expected) < 5 * found.standard_error

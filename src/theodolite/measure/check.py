@@ -23,7 +23,7 @@ from theodolite.measure.difference import AGREE, Field, compare, differs
 from theodolite.measure.fault import culprit
 from theodolite.measure.graph import PRODUCTS, Kind, Product, flat
 from theodolite.measure.objective import Batch, Objective, check_finite, samples, untouched
-from theodolite.measure.pieces import pieces
+from theodolite.measure.pieces import head
 
 if TYPE_CHECKING:
     from theodolite.measure.operator import HessianOperator
@@ -72,7 +72,7 @@ def _padding(whole: Objective) -> Tensor:
 def _first_batch(operator: "HessianOperator", u: Tensor, v: Tensor, Hu: Tensor, Hv: Tensor) -> float:
     """Relative difference of a product and finite differences, on a few samples of the first batch if these can say."""
     batch, share = next(operator.objective.batches())
-    part = pieces(batch, operator.few)[0]
+    part = head(batch, operator.few)
     if samples(part) < samples(batch):
         try:
             error = _difference(operator, part, 0.0, u, v, Hu, Hv)

@@ -178,7 +178,10 @@ def _grow(basis: Basis, low: int, high: int, relative: float, limit: int, watche
         if basis.size < max(low + high, look):
             continue
         values, _, residuals = basis.ritz()
-        largest, bound = float(residuals[_ends(basis.size, low, high)].max()), 0.7 * relative * float(values.abs().max())
+        largest, bound = (
+            float(residuals[_ends(basis.size, low, high)].max()),
+            0.7 * relative * float(values.abs().max()),
+        )
         if largest > bound:
             if since is None:  # residuals rarely fall to less than half in one step
                 look = basis.size + min(8, max(1, int(math.log2(largest / bound)))) if bound else 0

@@ -1,20 +1,21 @@
 """Trace of the Hessian, estimated."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from theodolite.errors import SettingError, TooLarge
 from theodolite.measure.graph import Kind
+from theodolite.measure.layer_trace import by_layers
 from theodolite.measure.memory import Memory, halves, in_words
 from theodolite.measure.objective import Data, Loss
 from theodolite.measure.operator import HessianOperator
 from theodolite.measure.progress import Watch, watch
 from theodolite.measure.results import Result
 
-Method = Literal["hutch++", "hutchinson"]
+Method = Literal["layer by layer", "hutch++", "hutchinson"]
 GROUP = 8  # products between two looks at whether the user wants to stop
 COPIES = 5  # of as many vectors as go together: signs, products, Q, its image, and what QR takes
 
@@ -39,7 +40,7 @@ def hessian_trace(
     loss: Loss,
     data: Data,
     *,
-    method: Method = "hutch++",
+    method: Method | None = None,
     products: int = 60,
     operator: Kind = "hessian",
     parameters: str | None = None,
@@ -50,22 +51,25 @@ def hessian_trace(
     address: str | None = None,
     progress: bool | None = None,
 ) -> Trace:
-    r"""Estimate the trace of the Hessian from products with random vectors.
+    r"""Estimate the trace of the Hessian.
 
     .. math:: \mathrm{tr}\, H = \mathbb{E}\, g^\top H g \quad\text{(Hutchinson)}, \qquad
               \mathrm{tr}\, H = \mathrm{tr}\, Q^\top H Q + \mathbb{E}\, g^\top (I - QQ^\top) H (I - QQ^\top) g
               \quad\text{(Hutch++)}
 
     with g of random signs and Q a basis of H times a third as many random vectors: the few large eigenvalues are
-    summed exactly, and only the rest is sampled. The standard error is that of the sampled mean.
+    summed exactly, and only the rest is sampled. Plain chains of layers need no products: their trace is summed layer
+    by layer, exactly for linear layers of no more units than ``products``, and else from signs that are drawn for each
+    sample (:mod:`~theodolite.measure.layer_trace`). The standard error is that of the sampled mean.
 
     Args:
         model: any module, measured in the mode it is in; frozen parameters are left out.
         loss: maps (outputs, targets) to a scalar mean over samples.
         data: one ``(inputs, targets)`` pair or a re-iterable of such batches.
-        method: which of the two.
+        method: ``"layer by layer"``, ``"hutch++"`` or ``"hutchinson"``; None: the first where it can, else the second.
         products: how many products with the matrix to spend, at least 6. Where Q can span everything (a third of
-            them is P or more), the trace is exact.
+            them is P or more), the trace is exact. Layer by layer: as many draws for each layer, none of which costs
+            more than a product.
         operator: ``"hessian"`` or ``"ggn"``.
         parameters: a pattern such as ``"0.*"`` that restricts the matrix to a part of the model.
         seed: of the random signs.
@@ -79,7 +83,7 @@ def hessian_trace(
             products by then, Hutchinson's if Q was not whole.
 
     Raises:
-        SettingError: an unknown method, or too few products.
+        SettingError: an unknown method, one that this model does not have, or too few products.
         TooLarge: Q does not fit the memory.
         KeyboardInterrupt: before there were two samples.
         MeasurementError: as :class:`~theodolite.measure.operator.HessianOperator`.
@@ -93,9 +97,9 @@ def hessian_trace(
         >>> round(trace.value, 6), round(trace.standard_error, 6)
         (5.0, 0.0)
     """
-    if method not in ("hutch++", "hutchinson") or products < 6:
+    if method not in (None, *get_args(Method)) or products < 6:
         raise SettingError(
-            f"expected method 'hutch++' or 'hutchinson' and at least 6 products, got {method!r} and {products}."
+            f"expected method as one of {get_args(Method)} and at least 6 products, got {method!r} and {products}."
         )
     half = halves(memory, model)
     with HessianOperator(
@@ -103,14 +107,20 @@ def hessian_trace(
         engine=engine, workers=workers, address=address,
     ) as H:  # fmt: skip
         size = H.shape[0]
-        need = 8 * size * (COPIES * (products // 3) if method == "hutch++" else COPIES * GROUP)
-        if need > half:
-            raise TooLarge(
-                f"expected memory for the vectors, {in_words(need)}, got {in_words(half)}, the other half being for "
-                "graphs. Pass more memory, or method='hutchinson', which keeps none."
-            )
+        random = torch.Generator().manual_seed(seed)
         with watch("trace", products, progress) as watched:
-            method, exact, samples = _estimate(H, method, products, seed, watched)
+            layers = by_layers(H, products, random, watched) if method in (None, "layer by layer") else None
+            if layers is not None:
+                method = "layer by layer"
+                exact, samples = layers
+            elif method == "layer by layer":
+                raise SettingError(
+                    "expected a plain chain of layers (nn.Sequential) and a loss that treats samples apart, got a model or "
+                    "loss whose trace cannot be summed layer by layer. Leave method out, or pass method='hutch++'."
+                )
+            else:
+                _check_room(size * (products // 3 if method != "hutchinson" else GROUP), half)
+                method, exact, samples = _estimate(H, method or "hutch++", products, random, watched)
     return Trace(
         value=exact + (float(samples.mean()) if len(samples) else 0.0),
         standard_error=float(samples.std() / len(samples) ** 0.5) if len(samples) else 0.0,
@@ -124,11 +134,18 @@ def hessian_trace(
     )
 
 
+def _check_room(numbers: int, half: float) -> None:
+    if 8 * COPIES * numbers > half:
+        raise TooLarge(
+            f"expected memory for the vectors, {in_words(8 * COPIES * numbers)}, got {in_words(half)}, the other half "
+            "being for graphs. Pass more memory, or method='hutchinson', which keeps none."
+        )
+
+
 def _estimate(
-    H: HessianOperator, method: Method, products: int, seed: int, watched: Watch
+    H: HessianOperator, method: Method, products: int, random: torch.Generator, watched: Watch
 ) -> tuple[Method, float, Tensor]:
     """How it was estimated, the part known exactly, and samples of the rest."""
-    random = torch.Generator().manual_seed(seed)
     if method == "hutchinson":
         return "hutchinson", 0.0, _sample(H, products, random, watched)
     size, count = H.shape[0], products // 3

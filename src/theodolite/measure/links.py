@@ -48,6 +48,22 @@ class Link:
     def settle(self, delta: Tensor) -> None:
         """Keep what of δ = ∂L/∂z the others need."""
 
+    def axes(self) -> int:
+        """How many directions :meth:`spread` takes: 0 without weights that are measured."""
+        return 0
+
+    def spread(self, signs: Tensor) -> Tensor:
+        """Rates ``(n, k, ...)`` of the output for ``(n or 1, k, axes)``.
+
+        With A the output's derivative by the layer's weights, sample by sample, the sum over all axes of the rates'
+        outer products, and their mean over random signs, is A Aᵀ.
+        """
+        raise NotImplementedError
+
+    def curved(self, rate: Tensor) -> Tensor | float:
+        """What the layer's own second derivative adds to the loss's along a rate of its input, for each of k."""
+        return 0.0
+
 
 @dataclass(slots=True)
 class _Affine(Link):
@@ -60,7 +76,7 @@ class _Affine(Link):
     delta: Tensor = field(init=False)
 
     def push(self, rate: Tensor | None, change: Change) -> Tensor | None:
-        W, b = (change[name] if name else None for name in self.names)
+        W, b = (change.get(name) if name else None for name in self.names)
         total = None
         if W is not None:
             total = self._apply(self.input, W.flatten(0, 1)).unflatten(1, W.shape[:2])
@@ -92,6 +108,29 @@ class _Affine(Link):
 
     def settle(self, delta: Tensor) -> None:
         self.delta = delta
+
+    def axes(self) -> int:
+        weight, bias = (name is not None for name in self.names)
+        if not self.options:  # A Aᵀ is a multiple of the identity
+            return len(self.weight) * (weight or bias)
+        return self.weight.numel() * weight + len(self.weight) * bias
+
+    def spread(self, signs: Tensor) -> Tensor:
+        weight, bias = (name is not None for name in self.names)
+        n, k = len(self.input), signs.shape[1]
+        if not self.options:
+            square = self.input.square().sum(1) * weight + float(bias)
+            return signs * square.sqrt()[:, None, None]
+        units, places = self.delta.shape[1], self.delta.shape[2:]
+        total = self.delta.new_zeros(1)
+        if weight:
+            each = signs[..., : self.weight.numel()].expand(n, -1, -1).reshape(-1, *self.weight.shape[1:])
+            alone = self.input.reshape(1, -1, *self.input.shape[2:])
+            options = (*self.options[:-1], n)  # as many groups: each sample with weights of its own
+            total = torch.ops.aten.convolution(alone, each, None, *options).view(n, k, units, *places)
+        if bias:
+            total = total + signs[..., -units:].view(-1, k, units, *[1] * len(places))
+        return total.expand(n, k, units, *places)
 
     def _apply(self, a: Tensor, weight: Tensor) -> Tensor:
         if not self.options:
@@ -128,7 +167,7 @@ class _Norm(Link):
     delta: Tensor = field(init=False)
 
     def push(self, rate: Tensor | None, change: Change) -> Tensor | None:
-        gamma, beta = (change[name].view(1, -1, *self.gamma.shape) if name else None for name in self.names)
+        gamma, beta = (change[n].view(1, -1, *self.gamma.shape) if n in change else None for n in self.names)
         total = None if rate is None else rate * (self.gamma * self.r)
         if gamma is not None:
             here = self.scaled[:, None]
@@ -156,6 +195,18 @@ class _Norm(Link):
     def settle(self, delta: Tensor) -> None:
         self.delta = delta
 
+    def axes(self) -> int:
+        return len(self.gamma) * sum(name is not None for name in self.names)
+
+    def spread(self, signs: Tensor) -> Tensor:
+        total = self.delta.new_zeros(1)
+        shaped = [part.unflatten(2, self.gamma.shape) for part in signs.split(len(self.gamma), 2)]
+        if self.names[0]:
+            total = shaped[0] * self.scaled[:, None]
+        if self.names[1]:
+            total = total + shaped[-1]
+        return total.expand(len(self.scaled), -1, *self.scaled.shape[1:])
+
 
 @dataclass(slots=True)
 class _Pointwise(Link):
@@ -174,6 +225,9 @@ class _Pointwise(Link):
     def settle(self, delta: Tensor) -> None:
         if self.bend is not None:
             self.bend = self.bend * delta
+
+    def curved(self, rate: Tensor) -> Tensor | float:
+        return 0.0 if self.bend is None else (self.bend[:, None] * rate.square()).transpose(0, 1).flatten(1).sum(1)
 
 
 @dataclass(slots=True)

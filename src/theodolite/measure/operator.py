@@ -1,6 +1,7 @@
 """The Hessian, or the generalised Gauss-Newton matrix, of a loss over a data set, as a matrix one multiplies by."""
 
 import warnings
+from collections.abc import Iterator
 from functools import reduce
 from typing import Any, Self
 
@@ -177,15 +178,24 @@ class HessianOperator:
             return total
         if self.shards is not None:
             return self.shards.rows(vectors)
+        for product, share in self.of_batches():
+            total += share * self._apply(product, vectors)
+        return total
+
+    def of_batches(self) -> Iterator[tuple[Product, float]]:
+        """Each batch's product, kept or made anew, and its share n_b / N of the matrix."""
         if self._kept is not None:
             with torch.autocast(self.device.type, enabled=False):  # it would round in backward passes too
-                for product, share in self._kept:
-                    total += share * self._apply(product, vectors)
-            return total
+                yield from self._kept
+            return
         with untouched(), torch.enable_grad(), self.objective.twice_differentiable():
             for batch, share in self.objective.batches():
-                total += share * self._apply(self._way.make(self.objective, self._point, batch), vectors)
-        return total
+                yield self._way.make(self.objective, self._point, batch), share
+
+    @property
+    def together(self) -> int:
+        """How many vectors go together."""
+        return self._block
 
     @property
     def few(self) -> int:

@@ -64,11 +64,7 @@ class Chain:
         rates: list[Any] = [None]
         for each in self.links:
             rates.append(each.push(rates[-1], change))
-        last = rates.pop()
-        k = last.shape[1]
-        direction = last.transpose(0, 1).flatten(1)
-        out = pull_back(self.slope, self.outputs, direction if k > 1 else direction[0]).view(k, *self.shape)
-        out = out.transpose(0, 1)
+        out = self.bend(rates.pop())[1].view(-1, *self.shape).transpose(0, 1)
         product: Change = {}
         for each, rate in zip(self.links[::-1], rates[::-1], strict=True):
             each.weigh(rate, out, product, exact=self.exact)
@@ -76,6 +72,18 @@ class Chain:
                 break  # nothing measured comes before
             out = each.pull(rate, out, change, exact=self.exact)
         return product
+
+    def bend(self, rate: Tensor) -> tuple[Tensor, Tensor]:
+        """Rates ``(n, k, ...)`` of the outputs as rows ``(k, m)``, and the loss's Hessian by the outputs times them."""
+        rows = rate.transpose(0, 1).flatten(1)
+        return rows, pull_back(self.slope, self.outputs, rows if len(rows) > 1 else rows[0]).view(rows.shape)
+
+    def treats_samples_apart(self) -> bool:
+        """Whether the loss's Hessian by the outputs has a block a sample: what one half gets leaves the other alone."""
+        half = torch.randn(self.shape, generator=torch.Generator().manual_seed(0)).to(self.outputs)
+        half[::2] = 0
+        got = self.bend(half[:, None])[1].view(self.shape)
+        return bool(got[::2].abs().max() <= torch.finfo(got.dtype).eps ** 0.5 * got.abs().max())
 
     @property
     def bytes(self) -> int:

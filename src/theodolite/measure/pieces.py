@@ -32,11 +32,31 @@ class Pieces:
             yield from pieces(batch, self.size)
 
 
+@dataclass(frozen=True, slots=True)
+class Headed:
+    """Data whose batches come in two pieces, the first of at most ``size`` samples."""
+
+    data: Iterable[Batch]
+    size: int
+
+    def __iter__(self) -> Iterator[Batch]:
+        """A few samples, then the others."""
+        for batch in self.data:
+            n = samples(batch)
+            first, rest = (_cut(batch, n, here) for here in (slice(self.size), slice(self.size, n)))
+            yield from [batch] if n <= self.size or first is None or rest is None else [first, rest]
+
+
+def head(batch: Batch, size: int) -> Batch:
+    """The first samples of a batch, at most ``size``; all of it where something in it has no place for samples."""
+    return next(iter(Headed([batch], size)))
+
+
 def checked(model: nn.Module, loss: Loss, data: Data, *, parameters: str | None, size: int) -> Objective:
     """:func:`~theodolite.measure.objective.objective`, checked on a few samples where a batch is too large to pass."""
     whole = pairs(data)
     try:
-        return replace(objective(model, loss, Pieces(whole, size), parameters=parameters), data=whole)
+        return replace(objective(model, loss, Headed(whole, size), parameters=parameters), data=whole)
     except (MeasurementError, RuntimeError, TypeError, ValueError, LookupError):
         pass  # a batch that cannot be cut; or what is wrong with it is said below
     return objective(model, loss, data, parameters=parameters)

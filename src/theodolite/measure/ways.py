@@ -9,7 +9,7 @@ from torch import Tensor
 from theodolite.measure.graph import PRODUCTS, Kind, Product, counted
 from theodolite.measure.objective import Batch, Objective, samples
 from theodolite.measure.pearlmutter import Chain, chain_product, chained
-from theodolite.measure.pieces import pieces
+from theodolite.measure.pieces import head
 
 TRIAL = 8  # samples a way is tried on
 
@@ -33,11 +33,11 @@ class Way:
 def choose(objective: Objective, kind: Kind, point: Tensor) -> Way:
     """Layer by layer for plain chains whose product agrees with the kept graph on the first samples; else the graph."""
     first, _ = next(objective.batches())
-    batch = pieces(first, TRIAL)[0]
+    batch = head(first, TRIAL)
     try:
         with counted(point) as taken:
             graph = PRODUCTS[kind](objective, point, batch)
-        n, half = samples(batch), pieces(batch, -(-samples(batch) // 2))[0]
+        n, half = samples(batch), head(batch, -(-samples(batch) // 2))
         with counted(point) as less:
             PRODUCTS[kind](objective, point, half)
         more = n - samples(half)
@@ -66,7 +66,9 @@ def choose(objective: Objective, kind: Kind, point: Tensor) -> Way:
             return kept
     except RuntimeError:  # an input that its passes do not know
         return kept
-    return Way("layer by layer", "layer by layer, anew", make, chain.bytes / n, 0.0, kept.graph, int(CHAIN * n / chain.bytes))
+    return Way(
+        "layer by layer", "layer by layer, anew", make, chain.bytes / n, 0.0, kept.graph, int(CHAIN * n / chain.bytes)
+    )
 
 
 def _agree(chain: Product, graph: Product, point: Tensor) -> bool:
