@@ -115,8 +115,8 @@ def hessian_trace(
                 exact, samples = layers
             elif method == "layer by layer":
                 raise SettingError(
-                    "expected a plain chain of layers (nn.Sequential) and a loss that treats samples apart, got a model or "
-                    "loss whose trace cannot be summed layer by layer. Leave method out, or pass method='hutch++'."
+                    "expected a plain chain of layers (nn.Sequential) in this process and a loss that treats samples "
+                    "apart, got what cannot be summed layer by layer. Leave method out, or pass method='hutch++'."
                 )
             else:
                 _check_room(size * (products // 3 if method != "hutchinson" else GROUP), half)
