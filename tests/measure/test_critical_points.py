@@ -7,6 +7,10 @@ from torch import nn
 
 from theodolite.errors import BadData, BadLoss, BadModel, NotDeterministic, NotDifferentiable, SettingError, TooLarge
 from theodolite.measure import find_critical_points
+from theodolite.measure.critical.landscape import landscape
+from theodolite.measure.critical.newton import PLAIN, walk
+from theodolite.measure.critical.starts import joined, random_starts, symmetric_starts
+from theodolite.measure.objective import objective
 
 NOTHING = torch.zeros(1, 1), torch.zeros(1, 1)
 
@@ -129,6 +133,28 @@ def test_snapshots_of_training_lead_to_certified_points_and_are_labelled():
     path = torch.stack([torch.cat([t.flatten() for t in s.values()]) for s in snapshots[::6]])
     again = find_critical_points(model, loss, (X, Y), path[None], weight_decay=1e-2)
     assert [p.loss for p in again] == [p.loss for p in found]
+
+
+def test_walks_that_go_together_end_where_each_ends_alone_after_its_own_number_of_steps():
+    model, loss, data = random_targets(hidden=3)
+    surface = landscape(objective(model, loss, data), 1e-2)
+    generator = torch.Generator().manual_seed(4)
+    loose = random_starts(surface.objective, 5, generator)
+    every = joined([loose, symmetric_starts(surface.objective, surface.net, 4, generator)])
+    index, steps = torch.tensor([PLAIN, 0, 1, 2, 3, 0, 1, 0, 1]), torch.tensor([6, 9, 0, 4, 12, 12, 3, 8, 10])
+    together = walk(surface, every.vectors, index, steps, inside=every.inside)
+    on_its_way = ~together.arrived
+    assert on_its_way.sum() >= 6
+    assert torch.equal(together.steps[on_its_way], steps[on_its_way])
+    for i in range(9):
+        one = every.part(slice(i, i + 1))
+        inside = one.inside if i >= 5 else None
+        alone = walk(surface, one.vectors, index[i : i + 1], steps[i : i + 1], inside=inside)
+        assert together.steps[i] == alone.steps[0]
+        assert torch.allclose(together.vectors[i], alone.vectors[0], rtol=0, atol=1e-9)
+        if i >= 5:  # which stays in its subspace
+            projection = every.inside.subspaces[i - 5]
+            assert torch.allclose(projection @ alone.vectors[0], alone.vectors[0], rtol=0, atol=1e-12)
 
 
 def test_same_seed_gives_the_same_points_and_leaves_model_and_random_state_alone():

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from theodolite.measure import find_critical_points
+from theodolite.measure.critical.certify import _inertia
 
 
 class Function(nn.Module):
@@ -69,6 +70,18 @@ def test_point_where_two_lines_of_critical_points_cross_is_not_certified():
 def test_valley_that_only_looks_like_a_manifold_is_not_certified():
     slope = judge(lambda x: x[0] ** 2 + 1e-10 * x[1], 0.0, 0.0)
     assert (slope.certified, slope.reason) == (False, "degenerate")
+
+
+def test_inertia_is_that_of_matrices_built_with_it_also_where_pivots_come_in_pairs():
+    generator = torch.Generator().manual_seed(0)
+    eigenvalues = torch.randint(-2, 3, (40, 9), generator=generator).double()
+    Q, _ = torch.linalg.qr(torch.randn(40, 9, 9, generator=generator, dtype=torch.float64))
+    built = Q @ eigenvalues.diag_embed() @ Q.mT
+    truth = torch.stack([(eigenvalues < 0).sum(1), (eigenvalues == 0).sum(1), (eigenvalues > 0).sum(1)], 1)
+    assert torch.equal(_inertia((built + built.mT) / 2, torch.full((40,), 1e-9).double()), truth)
+    swap = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).double()  # no pivot on the diagonal
+    paired = torch.block_diag(swap, torch.tensor([[3.0]]).double(), 2 * swap, swap)[None]
+    assert _inertia(paired, torch.zeros(1).double()).tolist() == [[3, 0, 4]]
 
 
 def test_walk_that_goes_on_for_ever_ran_away():

@@ -1,3 +1,4 @@
+import mpmath
 import numpy as np
 import pytest
 
@@ -37,6 +38,17 @@ def test_without_data_noise_the_share_is_the_semicircles():
 def test_density_has_mass_one():
     z = np.linspace(-4, 12, 40001)
     assert np.trapezoid(density(z, 0.5, 0.7), z) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(("epsilon", "ratio"), [(1e-8, 0.5), (1e-4, 1.0), (1e-3, 10.0), (2.0, 3.0)])
+def test_density_is_that_of_the_equations_root_in_forty_digits(epsilon, ratio):
+    z = np.linspace(-2 * np.sqrt(2 * epsilon), (1 + ratio**0.5) ** 2, 29)
+    with mpmath.workdps(40):
+        for at, found in zip(z, density(z, epsilon, ratio), strict=True):
+            e, r, x = mpmath.mpf(epsilon), mpmath.mpf(ratio), mpmath.mpf(at)
+            cubic = [-2 * e * r, 2 * e + r * x, 1 - r - x, 1]  # of R(g) + 1 / g = z, cleared of its fractions
+            roots = mpmath.polyroots(cubic, maxsteps=400, extraprec=400)
+            assert found == pytest.approx(float(max(abs(g.imag) for g in roots) / mpmath.pi), rel=1e-9, abs=1e-9)
 
 
 def test_settings_out_of_range_are_named():

@@ -4,7 +4,7 @@ from torch import nn
 
 from theodolite.errors import BadModel
 from theodolite.measure import find_critical_points
-from theodolite.measure.critical.structure import structure
+from theodolite.measure.critical.structure import structures
 from theodolite.measure.critical.symmetry import symmetric_subspaces
 from theodolite.measure.objective import objective
 from theodolite.measure.perceptron import perceptron
@@ -58,12 +58,12 @@ def test_structure_counts_what_was_built():
         W, b, v, _ = model.parameters()
         W[1], b[1] = -W[0], -b[0]  # tied up to sign, with outgoing weights of their own
         v[0, 2] = 0  # dead: not read
-    built = structure(net, torch.nn.utils.parameters_to_vector(model.parameters()).detach())
+    built = structures(net, torch.nn.utils.parameters_to_vector(model.parameters()).detach()[None])[0]
     assert (built.live, built.dead, built.tied, built.free) == ((2,), (1,), ((2,),), False)
-    nothing = structure(net, torch.zeros(17, dtype=torch.float64))
+    nothing = structures(net, torch.zeros(17, dtype=torch.float64)[None])[0]
     assert (nothing.live, nothing.dead, nothing.free) == ((0,), (4,), False)
     torch.manual_seed(3)
-    free = structure(net, torch.randn(17, dtype=torch.float64))
+    free = structures(net, torch.randn(17, dtype=torch.float64)[None])[0]
     assert (free.live, free.dead, free.tied, free.free) == ((4,), (0,), ((),), True)
 
 

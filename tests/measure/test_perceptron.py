@@ -33,6 +33,8 @@ CASES = [
     (network(2, 3, 2, 3, 2, activation=nn.GELU), nn.MSELoss()),
     (network(3, 4, 2, activation=nn.Sigmoid, bias=False), lambda o, t: (o - t).pow(4).mean()),
     (network(3, 4, 2, activation=nn.Identity), nn.MSELoss()),
+    (network(2, 3, 2), nn.CrossEntropyLoss(weight=torch.tensor([1.0, 3.0]).double())),
+    (network(2, 3, 2), nn.MSELoss(reduction="sum")),
 ]
 
 

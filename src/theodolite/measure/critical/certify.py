@@ -23,7 +23,6 @@ Losses", for what is mistaken for critical points.
 from dataclasses import dataclass
 
 import torch
-from scipy.linalg import ldl
 from torch import Tensor
 
 from theodolite.measure.critical.landscape import Landscape
@@ -81,35 +80,19 @@ def certify(landscape: Landscape, vectors: Tensor, *, seed: int = 0) -> Certific
         flat = own.abs() <= tolerance[here, None]
         further = x - (U @ torch.where(flat, 0, c / own)[..., None])[..., 0]
         change = (landscape(further)[0] - loss[here]).abs()
-        for place, i in enumerate(here.tolist()):
-            reason[i] = _judge(
-                landscape, x[place], own[place], U[place], flat[place], h[i], change[place], loss[i], seed
-            )
+        passed = (h[here] < KANTOROVICH) & (change < LOSS_CHANGE * loss[here].abs().clamp_min(1.0)) & ~flat.all(1)
+        for place in (~passed).nonzero()[:, 0].tolist():
+            reason[here[place]] = "degenerate"
+        for place in (passed & flat.any(1)).nonzero()[:, 0].tolist():
+            if not _is_manifold(landscape, x[place], U[place][:, flat[place]], loss[here[place]], seed):
+                reason[here[place]] = "degenerate"
     index = (eigenvalues < -tolerance[:, None]).sum(1)
     flat_count = (eigenvalues.abs() <= tolerance[:, None]).sum(1)
-    counted = torch.stack([_inertia(matrix, float(t)) for matrix, t in zip(H, tolerance, strict=True)])
+    counted = _inertia(H, tolerance)
     for i, agrees in enumerate(((counted[:, 0] == index) & (counted[:, 1] == flat_count)).tolist()):
         if not agrees and not reason[i]:
             reason[i] = "degenerate"  # an eigenvalue lies where the two counts differ
     return Certificates(loss, norm, eigenvalues, tolerance, h, radius, index, flat_count, counted, reason)
-
-
-def _judge(
-    landscape: Landscape,
-    x: Tensor,
-    eigenvalues: Tensor,
-    V: Tensor,
-    flat: Tensor,
-    h: Tensor,
-    change: Tensor,
-    loss: Tensor,
-    seed: int,
-) -> str:
-    if not h < KANTOROVICH or not change < LOSS_CHANGE * max(1.0, abs(float(loss))) or flat.all():
-        return "degenerate"
-    if flat.any() and not _is_manifold(landscape, x, V[:, flat], loss, seed):
-        return "degenerate"
-    return ""
 
 
 def _is_manifold(landscape: Landscape, x: Tensor, Z: Tensor, loss: Tensor, seed: int) -> bool:
@@ -176,23 +159,20 @@ def _kernel_share(g: Tensor, eigenvalues: Tensor, V: Tensor) -> Tensor:
     return share
 
 
-def _inertia(H: Tensor, tolerance: float) -> Tensor:
-    """Eigenvalues below -tolerance, within it, and above, by Sylvester's law: no eigenvalue is computed."""
-    unit = torch.eye(len(H), dtype=H.dtype, device=H.device)
-    below, upto = _negative(H + tolerance * unit), _negative(H - tolerance * unit)
-    return torch.tensor([below, upto - below, len(H) - upto])
+def _inertia(H: Tensor, tolerance: Tensor) -> Tensor:
+    """Eigenvalues ``(S, 3)`` below -tolerance, within it, and above, by Sylvester's law: no eigenvalue is computed."""
+    shift = torch.eye(H.shape[1], dtype=H.dtype, device=H.device) * tolerance[:, None, None]
+    below, upto = _negative(H + shift), _negative(H - shift)
+    return torch.stack([below, upto - below, H.shape[1] - upto], 1)
 
 
-def _negative(H: Tensor) -> int:
-    """Negative eigenvalues, as many as in the block diagonal D of H = L D Lᵀ."""
-    _, D, _ = ldl(H.cpu().numpy(), check_finite=False)
-    count, i = 0, 0
-    while i < len(D):
-        if i + 1 < len(D) and D[i + 1, i] != 0:  # a block of two
-            determinant = D[i, i] * D[i + 1, i + 1] - D[i + 1, i] ** 2
-            count += 1 if determinant < 0 else 2 if D[i, i] < 0 else 0
-            i += 2
-        else:
-            count += bool(D[i, i] < 0)
-            i += 1
+def _negative(H: Tensor) -> Tensor:
+    """Negative eigenvalues ``(S,)``, as many as in the block diagonal D of H = L D Lᵀ."""
+    D, pivots, _ = torch.linalg.ldl_factor_ex(H)  # a zero on the diagonal of D is no fault here
+    a, b = D.diagonal(dim1=1, dim2=2), D.diagonal(-1, 1, 2)
+    paired = pivots < 0  # of the two rows of a block of two
+    first = (paired & (paired.cumsum(1) % 2 == 1))[:, :-1]
+    determinant = a[:, :-1] * a[:, 1:] - b * b
+    of_two = torch.where(determinant < 0, 1, 2 * (a[:, :-1] < 0))
+    count: Tensor = (~paired & (a < 0)).sum(1) + torch.where(first, of_two, 0).sum(1)
     return count

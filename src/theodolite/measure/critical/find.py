@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from theodolite.errors import BadLoss, NotDifferentiable, SettingError, TooLarge
 from theodolite.measure.critical.certify import certify
 from theodolite.measure.critical.landscape import Landscape, landscape
-from theodolite.measure.critical.newton import PLAIN, far, walk
+from theodolite.measure.critical.newton import PLAIN, Inside, far, walk
 from theodolite.measure.critical.points import CriticalPoint, CriticalPoints
 from theodolite.measure.critical.smooth import kinks
 from theodolite.measure.critical.starts import (
@@ -17,12 +17,13 @@ from theodolite.measure.critical.starts import (
     Starts,
     drawn_indices,
     indices,
+    joined,
     no_index,
     random_starts,
     recorded_starts,
     symmetric_starts,
 )
-from theodolite.measure.critical.structure import structure
+from theodolite.measure.critical.structure import Structure, structures
 from theodolite.measure.objective import Data, Loss, Objective, objective
 
 LARGEST = 2000  # parameters: a step takes a second there, and its time grows with the cube
@@ -109,30 +110,30 @@ def find_critical_points(
         sets.append(symmetric_starts(surface.objective, surface.net, symmetric, generator))
     _check_varies(surface, sets[0].vectors)
     together = max(1, TOGETHER // surface.size**2)
+    imposed = torch.cat([_imposed(surface, group, index, together, generator) for group in sets])
+    every = joined(sets)
     points: list[CriticalPoint] = []
-    for group in sets:
-        imposed = _imposed(surface, group, index, together, generator)
-        for at in range(0, len(group.vectors), together):
-            part = slice(at, at + together)
-            own = None if group.subspaces is None else group.subspaces[part]
-            some = Starts(group.kind, group.vectors[part], own)
-            points += _walk_and_certify(surface, some, imposed[part], steps, seed)
+    for at in range(0, len(imposed), together):
+        part = slice(at, at + together)
+        points += _walk_and_certify(surface, every.part(part), imposed[part], steps, seed)
     return CriticalPoints(tuple(points), weight_decay, surface.path)
 
 
 def _walk_and_certify(
     surface: Landscape, group: Starts, imposed: Tensor, steps: int | None, seed: int
 ) -> list[CriticalPoint]:
-    allowed = max(STEPS[group.kind], STEPS_A_PARAMETER * surface.size) if steps is None else steps
-    first = walk(surface, group.vectors, imposed, min(FIRST, allowed), subspaces=group.subspaces)
+    most = [max(STEPS[kind], STEPS_A_PARAMETER * surface.size) if steps is None else steps for kind in group.kinds]
+    allowed = torch.tensor(most, device=imposed.device)
+    first = walk(surface, group.vectors, imposed, allowed.clamp(max=FIRST), inside=group.inside)
     ends, taken, index = first.vectors, first.steps, imposed.clone()
-    left = (~first.arrived).nonzero()[:, 0] if allowed > FIRST else taken[:0]
+    left = (~first.arrived & (allowed > FIRST)).nonzero()[:, 0]
     if len(left):
-        own = None if group.subspaces is None else group.subspaces[left]
+        own = None if group.inside is None else group.inside.of(left)
         index[left] = _negative(surface, ends[left], own)
-        second = walk(surface, ends[left], index[left], allowed - FIRST, subspaces=own)
+        second = walk(surface, ends[left], index[left], allowed[left] - FIRST, inside=own)
         ends[left], taken[left] = second.vectors, taken[left] + second.steps
     found = certify(surface, ends, seed=seed)
+    units: list[Structure | None] = [None] * len(ends) if surface.net is None else [*structures(surface.net, ends)]
     away = (ends.norm(dim=1) >= far(group.vectors)).tolist()
     return [
         CriticalPoint(
@@ -148,10 +149,10 @@ def _walk_and_certify(
             kantorovich=float(found.kantorovich[i]),
             radius=float(found.radius[i]),
             inertia=tuple(found.inertia[i].tolist()),
-            start=group.kind,
+            start=group.kinds[i],
             aimed=None if index[i] == PLAIN else int(index[i]),
             steps=int(taken[i]),
-            structure=structure(surface.net, ends[i]) if surface.net is not None else None,
+            structure=units[i],
         )
         for i, reason in enumerate(found.reason)
     ]
@@ -164,19 +165,18 @@ def _imposed(
     together: int,
     generator: torch.Generator,
 ) -> Tensor:
-    if group.kind == "snapshot" or index is not None:
+    if group.kinds[0] == "snapshot" or index is not None:
         return indices(index, no_index(group.vectors), surface.size)
-    parts = [slice(at, at + together) for at in range(0, len(group.vectors), together)]
-    spaces = [None if group.subspaces is None else group.subspaces[part] for part in parts]
-    negative = [_negative(surface, group.vectors[part], own) for part, own in zip(parts, spaces, strict=True)]
-    return drawn_indices(torch.cat(negative), generator)
+    parts = [group.part(slice(at, at + together)) for at in range(0, len(group.vectors), together)]
+    return drawn_indices(torch.cat([_negative(surface, part.vectors, part.inside) for part in parts]), generator)
 
 
-def _negative(surface: Landscape, vectors: Tensor, subspaces: Tensor | None) -> Tensor:
+def _negative(surface: Landscape, vectors: Tensor, inside: Inside | None) -> Tensor:
     """Negative eigenvalues of the Hessian ``(S,)``, in the subspaces if there are any."""
-    hessian = surface(vectors)[2].nan_to_num()
-    if subspaces is not None:
-        hessian = subspaces @ hessian @ subspaces  # adds zeros, which are not negative
+    _, gradient, hessian = surface(vectors)
+    hessian = hessian.nan_to_num()
+    if inside is not None:
+        _, hessian = inside.confine(gradient, hessian)  # directions out are not negative
     eigenvalues = torch.linalg.eigvalsh(hessian)
     negative: Tensor = eigenvalues < -1e-12 * eigenvalues.abs().amax(1, keepdim=True)
     return negative.sum(1)

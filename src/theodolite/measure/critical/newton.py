@@ -35,6 +35,29 @@ FAR = 5.0  # times √P + the start's norm: a walk that gets so far from the ori
 
 
 @dataclass(frozen=True, slots=True)
+class Inside:
+    """Subspaces that gradients keep to, in which an index counts: some of S walks have one."""
+
+    place: Tensor  # (S,) of a walk's own among the subspaces, or -1
+    subspaces: Tensor  # (·, P, P) orthogonal projections
+
+    def of(self, walks: Tensor | slice) -> "Inside":
+        """Those of some of the walks."""
+        return Inside(self.place[walks], self.subspaces)
+
+    def confine(self, g: Tensor, H: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients ``(S, P)`` and Hessians ``(S, P, P)`` within: directions out get eigenvalues above all others."""
+        rows = (self.place >= 0).nonzero()[:, 0]
+        projection, own = self.subspaces[self.place[rows]], H[rows]
+        out = torch.eye(H.shape[1], dtype=H.dtype, device=H.device) - projection
+        highest = own.abs().sum(2).amax(1)[:, None, None]
+        g, H = g.clone(), H.clone()
+        H[rows] = projection @ own @ projection + 2 * highest * out
+        g[rows] = (projection @ g[rows, :, None])[..., 0]
+        return g, H
+
+
+@dataclass(frozen=True, slots=True)
 class Walk:
     """Where S walks ended."""
 
@@ -44,52 +67,58 @@ class Walk:
 
 
 def walk(
-    landscape: Landscape, vectors: Tensor, index: Tensor, iterations: int, *, subspaces: Tensor | None = None
+    landscape: Landscape,
+    vectors: Tensor,
+    index: Tensor,
+    iterations: Tensor,
+    *,
+    inside: Inside | None = None,
 ) -> Walk:
-    """Walk from each of S starts towards a critical point, at most so many steps.
+    """Walk from each of S starts towards a critical point.
 
     Args:
         landscape: loss, gradient and Hessian.
         vectors: starts ``(S, P)``.
         index: ``(S,)`` directions to go up in, or ``PLAIN``.
-        iterations: the most steps of each walk.
-        subspaces: orthogonal projections ``(S, P, P)`` onto subspaces that gradients keep to, in which an index counts.
+        iterations: ``(S,)`` the most steps of each walk.
+        inside: subspaces that some of the walks keep to.
     """
     x = vectors.clone()
     end, steps = x.clone(), torch.zeros(len(x), dtype=torch.int64, device=x.device)
     arrived = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     radius, limit = x.new_full((len(x),), CAP), far(x)
     _, g, H = landscape(x)
-    active = _finite(g, H).nonzero()[:, 0]
+    active = (_finite(g, H) & (iterations > 0)).nonzero()[:, 0]
     x, g, H, radius, limit = x[active], g[active], H[active], radius[active], limit[active]
-    for _ in range(iterations if len(active) else 0):
-        near = g.norm(dim=1) <= ARRIVED
-        d, predicted = step(g, H, radius, index[active], None if subspaces is None else subspaces[active])
+    while len(active):
+        norm = g.norm(dim=1)
+        near = norm <= ARRIVED
+        d, predicted = step(g, H, radius, index[active], None if inside is None else inside.of(active))
         ahead = x + d
         _, g_ahead, H_ahead = landscape(ahead)
-        scale = torch.maximum(g.norm(dim=1), predicted.norm(dim=1)).clamp_min(torch.finfo(x.dtype).tiny)
+        scale = torch.maximum(norm, predicted.norm(dim=1)).clamp_min(torch.finfo(x.dtype).tiny)
         error = (g_ahead - predicted).norm(dim=1) / scale
-        back = (error > WRONG) & ~near  # at rounding the error says nothing
-        if back.any():
+        back = ((error > WRONG) & ~near).nonzero()[:, 0]  # at rounding the error says nothing
+        if len(back):
             ahead[back] = x[back] + BACK * d[back]
             _, g_ahead[back], H_ahead[back] = landscape(ahead[back])
         radius = torch.where(error > POOR, NARROW * radius, torch.where(error < GOOD, WIDEN * radius, radius))
         radius = radius.clamp(LEAST, CAP)
         finite = _finite(g_ahead, H_ahead)
-        better = ~near | (g_ahead.norm(dim=1) < g.norm(dim=1))
-        move = finite & better
+        move = finite & (~near | (g_ahead.norm(dim=1) < norm))
         end[active[move]] = ahead[move]
         steps[active] += 1
         arrived[active[near]] = True
-        on = finite & ~near & (ahead.norm(dim=1) < limit)
-        active, x, g, H, radius, limit = active[on], ahead[on], g_ahead[on], H_ahead[on], radius[on], limit[on]
-        if len(active) == 0:
-            break
+        on = finite & ~near & (ahead.norm(dim=1) < limit) & (steps[active] < iterations[active])
+        if on.all():
+            x, g, H = ahead, g_ahead, H_ahead
+        else:  # what has ended costs nothing from here on
+            active, x, g, H, radius, limit = active[on], ahead[on], g_ahead[on], H_ahead[on], radius[on], limit[on]
     return Walk(end, steps, arrived)
 
 
 def _finite(g: Tensor, H: Tensor) -> Tensor:
-    return torch.isfinite(g).all(1) & torch.isfinite(H).flatten(1).all(1)
+    return torch.isfinite(g.sum(1) + H.sum((1, 2)))  # NaN and infinity stay what they are in a sum
 
 
 def far(starts: Tensor) -> Tensor:
@@ -98,12 +127,10 @@ def far(starts: Tensor) -> Tensor:
     return limit
 
 
-def step(g: Tensor, H: Tensor, radius: Tensor, index: Tensor, subspaces: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def step(g: Tensor, H: Tensor, radius: Tensor, index: Tensor, inside: Inside | None = None) -> tuple[Tensor, Tensor]:
     """Steps ``(S, P)``, no longer than the radii ``(S,)``, and the gradients ``g + H d`` expected after them."""
-    if subspaces is not None:  # directions that lead out get eigenvalues above all others, and are never counted
-        out = torch.eye(H.shape[1], dtype=H.dtype, device=H.device) - subspaces
-        H = subspaces @ H @ subspaces + 2 * H.abs().sum(2).amax(1)[:, None, None] * out
-        g = (subspaces @ g[..., None])[..., 0]
+    if inside is not None:
+        g, H = inside.confine(g, H)
     eigenvalues, V = torch.linalg.eigh(H)
     c = (V.mT @ g[..., None])[..., 0]
     up = torch.arange(c.shape[1], device=c.device) < index[:, None]

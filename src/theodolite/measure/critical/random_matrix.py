@@ -50,14 +50,8 @@ def negative_share(epsilon: float, ratio: float, *, below: float = 0.0) -> float
 def density(z: npt.ArrayLike, epsilon: float, ratio: float) -> Matrix:
     """The density of eigenvalues at each of z; ``epsilon`` above 0."""
     z = np.asarray(z, dtype=np.float64)
-    if ratio == 0:  # the Wishart matrix is the identity
-        coefficients = np.stack([np.full_like(z, 2 * epsilon), 1 - z, np.ones_like(z)], -1)
-    else:
-        highest = np.full_like(z, -2 * epsilon * ratio)
-        coefficients = np.stack([highest, 2 * epsilon + z * ratio, 1 - ratio - z, np.ones_like(z)], -1)
-    roots = _roots(coefficients)
-    size = np.abs(roots.imag).max(-1)
-    return np.asarray(np.where(size > 1e-7 * np.abs(roots).max(-1), size, 0.0) / np.pi)
+    y, height = _complex_root(1 - ratio - z, 2 * epsilon + z * ratio, np.full_like(z, -2 * epsilon * ratio))  # of 1 / g
+    return np.asarray(height / np.maximum(y * y + height * height, np.finfo(np.float64).tiny) / np.pi)
 
 
 def critical_energy(ratio: float) -> float:
@@ -78,10 +72,15 @@ def moments(hessian: Matrix, gauss_newton: Matrix) -> tuple[float, float]:
     return float((rest**2).sum() / P / mean**2 / 2), float(ratio)
 
 
-def _roots(coefficients: Matrix) -> npt.NDArray[np.complex128]:
-    """Roots of polynomials ``(..., degree + 1)``, highest power first: eigenvalues of companion matrices."""
-    degree = coefficients.shape[-1] - 1
-    companion = np.zeros((*coefficients.shape[:-1], degree, degree))
-    companion[..., 0, :] = -coefficients[..., 1:] / coefficients[..., :1]
-    companion[..., np.arange(1, degree), np.arange(degree - 1)] = 1
-    return np.asarray(np.linalg.eigvals(companion), dtype=np.complex128)
+def _complex_root(b: Matrix, c: Matrix, d: Matrix) -> tuple[Matrix, Matrix]:
+    """Real and imaginary part of a complex root of each x³ + b x² + c x + d by Cardano's formula; 0 if all are real.
+
+    Near a double root rounding makes an imaginary part of its square root, which counts as zero.
+    """
+    p, q = c - b * b / 3, b * (2 * b * b / 27 - c / 3) + d
+    discriminant = q * q / 4 + p**3 / 27
+    u = np.cbrt(-q / 2 - np.copysign(np.sqrt(np.maximum(discriminant, 0)), q))  # no difference of near equals
+    v = -p / 3 / np.where(u == 0, 1, u)
+    height = np.sqrt(3) / 2 * np.abs(u - v)
+    complex_ = (discriminant > 0) & (height > 1e-7 * (np.abs(u) + np.abs(v) + np.abs(b)))
+    return -(u + v) / 2 - b / 3, np.where(complex_, height, 0.0)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from theodolite.errors import BadModel, SettingError
-from theodolite.measure.critical.newton import PLAIN
+from theodolite.measure.critical.newton import PLAIN, Inside
 from theodolite.measure.critical.points import Start
 from theodolite.measure.critical.symmetry import symmetric_subspaces
 from theodolite.measure.objective import Objective
@@ -20,11 +20,16 @@ Recorded = Tensor | Sequence[Tensor] | Sequence[Mapping[str, Tensor]] | Sequence
 
 @dataclass(frozen=True, slots=True)
 class Starts:
-    """S starts of one kind."""
+    """S starts."""
 
-    kind: Start
+    kinds: tuple[Start, ...]  # S
     vectors: Tensor  # (S, P)
-    subspaces: Tensor | None = None  # (S, P, P), of symmetric ones
+    inside: Inside | None = None  # the subspaces of symmetric ones
+
+    def part(self, rows: slice) -> "Starts":
+        """Some of them."""
+        inside = None if self.inside is None else self.inside.of(rows)
+        return Starts(self.kinds[rows], self.vectors[rows], inside)
 
 
 def random_starts(objective: Objective, number: int, generator: torch.Generator) -> Starts:
@@ -35,14 +40,15 @@ def random_starts(objective: Objective, number: int, generator: torch.Generator)
         deviation = (shape.numel() // shape[0]) ** -0.5 if len(shape) > 1 else 0.5
         noise = torch.randn(number, shape.numel(), generator=generator, dtype=torch.float64)
         parts.append(scale[:, None] * deviation * noise)
-    return Starts("random-index-k", torch.cat(parts, 1).to(objective.vector.device))
+    return Starts(_all("random-index-k", number), torch.cat(parts, 1).to(objective.vector.device))
 
 
 def symmetric_starts(objective: Objective, net: Perceptron | None, number: int, generator: torch.Generator) -> Starts:
     """Random weights projected onto random subspaces of tied and dead units, where their walks stay."""
     subspaces = symmetric_subspaces(net, number, generator).to(objective.vector.device)
     loose = random_starts(objective, number, generator).vectors
-    return Starts("symmetric", (subspaces @ loose[..., None])[..., 0], subspaces)
+    inside = Inside(torch.arange(number, device=subspaces.device), subspaces)
+    return Starts(_all("symmetric", number), (subspaces @ loose[..., None])[..., 0], inside)
 
 
 def recorded_starts(objective: Objective, recorded: Recorded) -> Starts:
@@ -62,7 +68,26 @@ def recorded_starts(objective: Objective, recorded: Recorded) -> Starts:
         )
     if not torch.isfinite(vectors).all():
         raise BadModel("expected finite starts, but one holds NaN or infinity. Leave out diverged runs.")
-    return Starts("snapshot", vectors.detach().reshape(-1, objective.size).to(objective.vector))
+    vectors = vectors.detach().reshape(-1, objective.size).to(objective.vector)
+    return Starts(_all("snapshot", len(vectors)), vectors)
+
+
+def _all(kind: Start, number: int) -> tuple[Start, ...]:
+    return (kind,) * number
+
+
+def joined(sets: Sequence[Starts]) -> Starts:
+    """All of them as one, so that they walk together; at most one has subspaces."""
+    kinds = tuple(kind for some in sets for kind in some.kinds)
+    vectors = torch.cat([some.vectors for some in sets])
+    inside = None
+    for number, some in enumerate(sets):
+        if some.inside is not None:
+            place = torch.full((len(vectors),), -1, device=vectors.device)
+            at = sum(len(before.vectors) for before in sets[:number])
+            place[at : at + len(some.vectors)] = some.inside.place
+            inside = Inside(place, some.inside.subspaces)
+    return Starts(kinds, vectors, inside)
 
 
 def indices(index: int | Sequence[int] | Tensor | None, drawn: Tensor, size: int) -> Tensor:

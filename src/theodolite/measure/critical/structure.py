@@ -32,31 +32,41 @@ class Structure:
         return ", ".join(words)
 
 
-def structure(net: Perceptron, vector: Tensor) -> Structure:
-    """Tell live, dead and tied units of a perceptron with the flat parameters ``(P,)``.
+def structures(net: Perceptron, vectors: Tensor) -> list[Structure]:
+    """Tell live, dead and tied units of a perceptron at each of the flat parameters ``(S, P)``.
 
     A unit is dead if the next layer does not read it, or if it reads nothing. Two units are tied if they compute the
     same, or for odd activations its negative; the weights that leave them may differ (Fukumizu and Amari 2000).
     """
-    layers = net.layers(vector[None])
-    small = SAME * float(vector.abs().max())
-    live, dead, tied = [], [], []
+    layers = net.layers(vectors)
+    small = SAME * vectors.abs().amax(1)[:, None]
+    groups: list[list[tuple[int, list[int]]]] = [[] for _ in vectors]
     for number, activation in enumerate(net.activations):
         weight, bias = layers[number]
-        incoming = weight[0] if bias is None else torch.cat([weight[0], bias[0].mT], 1)
-        outgoing = layers[number + 1][0][0]
-        idle = (outgoing.abs().amax(0) <= small) | (weight[0].abs().amax(1) <= small)
-        groups: list[list[Tensor]] = []
-        for unit in incoming[~idle]:
-            twin = next((g for g in groups if _same(unit, g[0], small, is_odd(activation))), None)
-            if twin is None:
-                groups.append([unit])
-            else:
-                twin.append(unit)
-        live.append(len(groups))
-        dead.append(int(idle.sum()))
-        tied.append(tuple(sorted((len(g) for g in groups if len(g) > 1), reverse=True)))
-    return Structure(tuple(live), tuple(dead), tuple(tied))
+        incoming = weight if bias is None else torch.cat([weight, bias.mT], 2)
+        outgoing = layers[number + 1][0]
+        idle = (outgoing.abs().amax(1) <= small) | (weight.abs().amax(2) <= small)
+        same = _same(incoming, small[..., None], is_odd(activation))
+        for found, dead, twins in zip(groups, idle.tolist(), same.tolist(), strict=True):
+            found.append((sum(dead), _tied(dead, twins)))
+    return [
+        Structure(
+            tuple(len(sizes) for _, sizes in found),
+            tuple(dead for dead, _ in found),
+            tuple(tuple(size for size in sizes if size > 1) for _, sizes in found),
+        )
+        for found in groups
+    ]
+
+
+def _tied(idle: list[bool], same: list[list[bool]]) -> list[int]:
+    """Sizes of the groups of units that are not idle, each of those that are the same as its first; largest first."""
+    sizes: dict[int, int] = {}
+    for unit, dead in enumerate(idle):
+        if not dead:
+            first = next((other for other in sizes if same[unit][other]), unit)
+            sizes[first] = sizes.get(first, 0) + 1
+    return sorted(sizes.values(), reverse=True)
 
 
 def is_odd(activation: Activation | None) -> bool:
@@ -64,6 +74,8 @@ def is_odd(activation: Activation | None) -> bool:
     return activation is None or isinstance(activation, (nn.Tanh, nn.Softsign, nn.Tanhshrink))
 
 
-def _same(a: Tensor, b: Tensor, tolerance: float, odd: bool) -> bool:
-    near = float((a - b).abs().max()) <= tolerance
-    return near or (odd and float((a + b).abs().max()) <= tolerance)
+def _same(incoming: Tensor, tolerance: Tensor, odd: bool) -> Tensor:
+    """Whether units ``(S, U, U)`` read the same, ``(S, U, features)``, or for odd activations its negative."""
+    one, other = incoming[:, :, None], incoming[:, None]
+    near = (one - other).abs().amax(3) <= tolerance
+    return near | ((one + other).abs().amax(3) <= tolerance) if odd else near
