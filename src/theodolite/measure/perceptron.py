@@ -18,8 +18,8 @@ A block with l = m is symmetric in (i, k) and in (j, q), so a quarter of it is c
 of every tensor, which makes each sum over them one product of matrices.
 
 :mod:`~theodolite.measure.layerwise` computes the same for any network of linear layers. This form needs no vmap and no
-hooks, and so is 1.7 to 2.7 times faster for hundreds of replicas of some ten units, which is what the search for
-critical points takes; for one network of 64 inputs it takes 1.2 to 2 times as long (`benchmarks/curvature.py`).
+hooks, and so is 7 to 8 times faster for hundreds of replicas of some ten units, which is what the search for critical
+points takes; for one network of 64 inputs it takes 1.1 times as long (`benchmarks/curvature.py`).
 
 Source: Bishop 1992, "Exact calculation of the Hessian matrix for the multilayer perceptron".
 """
@@ -182,7 +182,8 @@ def _along(done: _Pass, l: int) -> tuple[list[Tensor], list[Tensor]]:  # noqa: E
 
 def _times(W: Tensor, T: Tensor) -> Tensor:
     """Σ_k W_ik T_krn: one product for all directions r and samples n."""
-    return (W @ T.flatten(2)).unflatten(2, T.shape[2:])
+    total: Tensor = (W @ T.flatten(2)).view(len(T), W.shape[1], *T.shape[2:])
+    return total
 
 
 def _own_block(C: Tensor, a: Tensor) -> Tensor:
