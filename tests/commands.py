@@ -14,7 +14,7 @@ def theodolite(*arguments: str, **options: object) -> subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, timeout=240, **options)
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
+def start(*arguments: str, **options: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "theodolite", *arguments]
     return subprocess.Popen(
         command,
@@ -22,6 +22,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        **options,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where a shell runs us behind
     )
 

@@ -207,7 +207,7 @@ def _record(job: Training, spec: RunSpec, outcome: Outcome, trained: float) -> t
 def _analyse(job: Analysis, started: float) -> tuple[str, str]:
     spec = job.specs[0]
     folders = [job.directory / spec.study / RunSpec.FOLDER / name for name in spec.inputs]
-    remote.bring(job.address, folders)
+    remote.bring(job.address, folders, remote.everything)
     inputs = [_trained(folder) for folder in folders]
     tables = job.analyse(spec, inputs)
     records.write(job.directory, spec, tables=tables, environment=_environment(job, time.perf_counter() - started))

@@ -172,6 +172,9 @@ def run(
             copy.check()
             tally.hear(event, copy)
             yield tally.progress()
+        folders = [records.folder_of(directory, spec) for item in prepared for spec in item.runs]
+        folders += [records.folder_of(directory, spec) for item in prepared for spec in item.analyses]
+        remote.bring(home, folders, remote.tables)  # what other machines made, for tables and claims
 
 
 def sources(prepared: Sequence[Prepared]) -> list[str]:

@@ -12,6 +12,8 @@ from theodolite.errors import StoreError
 from theodolite.store import lease
 from theodolite.store.objects import Objects, connect
 
+HOSTILE = b'{"state": "holding", "beat": 1, "machine": "m", "host": "\\u001b[31m"}'
+
 
 class Slow:
     """Objects at an address, each request with a delay of its own: what takes turns by luck does so no more."""
@@ -142,7 +144,7 @@ def test_onlookers_tell_a_living_survey_from_a_dead_one(found: Objects):
 
 
 def test_what_is_no_claim_among_the_claims_keeps_nobody_out(found: Objects):
-    for name, content in (("a.json", b"{"), ("b.json", b'{"state": "dancing"}'), ("c", b"\xff")):
+    for name, content in (("a.json", b"{"), ("b.json", b'{"state": "dancing"}'), ("d.json", HOSTILE), ("c", b"\xff")):
         found.put(f"{lease.FOLDER}{name}", content)
     with held(found, "one"):
         assert len(lease.beats(found)) == 1

@@ -6,15 +6,16 @@ Azure's stores promise that). Who sees a claim that is held, or asked for under 
 died is known by its claim, which no longer changes while the newcomer looks on.
 """
 
+import re
 import secrets
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from theodolite.errors import StoreError
 from theodolite.store.forms import as_json
@@ -26,6 +27,9 @@ EXPIRY = 30.0  # seconds without one, after which a claim is dead
 POLL = 0.5  # seconds between two looks at another's claim
 
 
+HostName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{0,64}$")]  # it is shown
+
+
 class Claim(BaseModel):
     """What is written: it differs from one sign of life to the next."""
 
@@ -34,7 +38,7 @@ class Claim(BaseModel):
     state: Literal["asking", "holding"]
     beat: int
     machine: str  # whose lock the claimant holds: while we hold that lock ourselves, it is dead
-    host: str = ""
+    host: HostName = ""
 
 
 class Lease:
@@ -119,7 +123,12 @@ class Lease:
 
     def _write(self, state: Literal["asking", "holding"]) -> None:
         self._count += 1
-        claim = Claim(state=state, beat=self._count, machine=self.machine, host=socket.gethostname())
+        claim = Claim(
+            state=state,
+            beat=self._count,
+            machine=self.machine,
+            host=re.sub(r"[^A-Za-z0-9_.-]", "", socket.gethostname())[:64],
+        )
         self._objects.put(f"{FOLDER}{self.name}.json", as_json(claim.model_dump()))
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from theodolite.data.cache import root
@@ -100,13 +101,24 @@ def send(address: str | None, folder: Path) -> None:
     _put(found, directory, [f"{key}/{records.STATUS}"])  # by now all that it names is there
 
 
-def bring(address: str | None, folders: Iterable[Path]) -> None:
-    """Bring records down that this machine does not have, as analyses read them; as patient as :func:`send`."""
-    for folder in folders:
-        if address is not None and records.read_status(folder) is None:
-            found, directory = Patient(connect(address)), folder.parents[2]
-            key = _key(directory, folder)
-            _meet_record(found, directory, key, _records(found.list(f"{key}/")).get(key, {}), everything, survey=False)
+def bring(address: str | None, folders: Iterable[Path], wanted: Wanted) -> None:
+    """Bring records down that are not finished on this machine; as patient as :func:`send`.
+
+    Args:
+        address: as there.
+        folders: of the records.
+        wanted: files of them to bring down.
+    """
+    if address is None:
+        return
+    found = Patient(connect(address))
+
+    def one(folder: Path) -> None:
+        directory = folder.parents[2]
+        _meet_record(found, directory, _key(directory, folder), {records.STATUS: 0}, wanted, survey=False)
+
+    states = ((folder, records.read_status(folder)) for folder in folders)
+    _at_once(partial(one, folder) for folder, state in states if state is None or state.state != "done")
 
 
 @contextmanager
@@ -149,7 +161,7 @@ def working(place: str | Path, said: Callable[[str], None] = lambda words: None)
             copy.send_plans()
             yield copy
             held.check()
-            meet(Patient(found), directory, everything, survey=True)  # nothing is dropped that is not there
+            meet(Patient(found), directory, states, survey=True)  # nothing is dropped that is not there
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -221,13 +233,10 @@ def meet(found: Objects, directory: Path, wanted: Wanted, *, survey: bool) -> No
         _get(found, directory, key)
     there = _records(listed)
     here = {_key(directory, path.parent) for path in directory.glob(f"*/*/*/{records.STATUS}")}
-    with ThreadPoolExecutor(TRANSFERS) as threads:
-        jobs = [
-            threads.submit(_meet_record, found, directory, key, there.get(key, {}), wanted, survey=survey)
-            for key in sorted(here | there.keys())
-        ]
-        for job in jobs:
-            job.result()
+    _at_once(
+        partial(_meet_record, found, directory, key, there.get(key, {}), wanted, survey=survey)
+        for key in sorted(here | there.keys())
+    )
 
 
 def _meet_record(
@@ -343,6 +352,12 @@ def _keep(path: Path, content: bytes) -> None:
         if files.read(path) == content:
             return
     files.write(path, content)
+
+
+def _at_once(actions: Iterable[Callable[[], None]]) -> None:
+    with ThreadPoolExecutor(TRANSFERS) as threads:
+        for job in [threads.submit(action) for action in actions]:
+            job.result()
 
 
 def _put(found: Objects, directory: Path, keys: Iterable[str]) -> None:
