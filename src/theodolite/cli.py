@@ -496,12 +496,11 @@ def _fetch(prepared: Sequence["Prepared"]) -> None:
 
 
 def _report(copy: "Copy", figure_width: str | None = None, *, as_json: bool = False) -> None:
-    from theodolite import report, survey
+    from theodolite import reporting
     from theodolite.figures import paper
 
     width = None if figure_width is None else paper.pixels(figure_width)
-    found = survey.findings(copy.directory)
-    page = report.build(copy.directory, found, figure_width=width)
+    page, found = reporting.build(copy.directory, figure_width=width)
     copy.send_pages()
     verdicts = [verdict for part in found for verdict in part.verdicts]
     if verdicts or as_json:  # a folder of recordings alone has none

@@ -51,7 +51,7 @@ class Figure:
 
     name: str  # file name without its ending: "figure-1-cos"
     title: str
-    chart: Any  # altair chart
+    chart: Any  # altair chart, or figures.theme.plain of one
     caption: str  # what it shows, number of seeds, what the band is
     alt: str  # the finding, for those who cannot see it
     report: str = ""  # the report's own statement about it

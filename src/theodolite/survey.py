@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from altair.utils.schemapi import debug_mode
 from pydantic import ValidationError
 
 from theodolite import claims, execute, studies
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from theodolite import runs
 
 PRESETS = ("smoke", "quick", "full")
+Found = tuple[list[Judged], StudyFindings]  # of one study by itself
 
 
 @dataclass(frozen=True)
@@ -189,12 +191,22 @@ def findings(directory: Path) -> list[StudyFindings]:
         StoreError: not a results folder, or one that holds no finished run.
         RecordCorrupt: a file is not what was written; the message names it.
     """
-    judged, made = [], []
-    for study, record in _read(directory):  # the tables of one study at a time are held
-        judged += _judged(study, record)
-        made.append(_findings(study, record))
-    verdicts = holm(judged)
-    return [replace(study, verdicts=[v for v in verdicts if v.study == study.name]) for study in made]
+    # The tables of one study at a time are held.
+    return together([(_judged(study, record), _findings(study, record)) for study, record in _read(directory)])
+
+
+def found(directory: Path, study: Study) -> Found | None:
+    """What one study found by itself, its claims not yet corrected; None where nothing of it is finished."""
+    record = records.read(directory, study.name)
+    if record is None or not record.environment():
+        return None
+    return _judged(study, record), _findings(study, record)
+
+
+def together(found: Sequence[Found]) -> list[StudyFindings]:
+    """What all studies of a survey found, their claims corrected by Holm's method over all of them."""
+    verdicts = holm([claim for judged, _ in found for claim in judged])
+    return [replace(study, verdicts=[v for v in verdicts if v.study == study.name]) for _, study in found]
 
 
 def verdicts(directory: Path) -> list[Verdict]:
@@ -386,6 +398,8 @@ def _findings(study: Study, record: Records) -> StudyFindings:
         errors=tuple(failed["error"].unique()),
         kind=kind,
     )
+    with debug_mode(False):  # no schema is asked for every part of a chart as it is made: tests do, for each family
+        figures = study.figures(record)
     return StudyFindings(
         name=study.name,
         title=study.title,
@@ -394,7 +408,7 @@ def _findings(study: Study, record: Records) -> StudyFindings:
         preset=record.plan.preset,
         settings=record.plan.settings,
         tables=study.tables(record),
-        figures=study.figures(record),
+        figures=figures,
         verdicts=(),
         runs=summary,
         not_shown=study.not_shown,

@@ -8,7 +8,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from theodolite.figures.scales import Axis, Rule, colour, dash, inline, nothing, order
+from theodolite.figures.scales import Axis, Rule, colour, dash, faded, inline, nothing, order
 from theodolite.figures.scales import rules as guide_layers
 from theodolite.figures.theme import REFERENCE, WIDTH
 
@@ -134,18 +134,18 @@ def _panel(
         alt.Chart(data)
         .mark_area(clip=True, tooltip=None)
         .transform_filter("!seeds")
-        .encode(at_x, low, alt.Y2("high:Q"), hue, opacity=alt.condition(pick, alt.value(0.17), alt.value(0.03)))
+        .encode(at_x, low, alt.Y2("high:Q"), hue, opacity=faded(pick, 0.17, 0.03))
     )
     each = (
         alt.Chart(inline(single))
         .mark_line(clip=True, strokeWidth=0.8)
         .transform_filter("seeds")
-        .encode(at_x, at_y, hue, detail="seed:N", opacity=alt.condition(pick, alt.value(0.45), alt.value(0.03)))
+        .encode(at_x, at_y, hue, detail="seed:N", opacity=faded(pick, 0.45, 0.03))
     )
     middle = (
         alt.Chart(data)
         .mark_line(clip=True, strokeWidth=2.25)
-        .encode(at_x, at_y, hue, strokes, opacity=alt.condition(pick, alt.value(1), alt.value(0.12)))
+        .encode(at_x, at_y, hue, strokes, opacity=faded(pick, 1, 0.12))
     )
     dots = (
         alt.Chart(data)
@@ -156,7 +156,7 @@ def _panel(
             at_x,
             at_y,
             hue,
-            fillOpacity=alt.condition(near, alt.value(1), alt.value(0)),
+            fillOpacity=faded(near, 1, 0, alt.FillOpacityValue),
             tooltip=[
                 alt.Tooltip("series:N", title="series"),
                 alt.Tooltip("x:Q", title=frame.x.title, format=",.4~g"),
@@ -184,7 +184,7 @@ def _labels(ends: pd.DataFrame, at_x: Any, at_y: Any, hue: Any, pick: Any) -> An
     return (
         alt.Chart(inline(ends))
         .mark_text(style="end-label", align="left", dx=7, cursor="pointer", tooltip=None, clip=False)
-        .encode(at_x, at_y, color=ink, text="series:N", opacity=alt.condition(seen, alt.value(1), alt.value(0)))
+        .encode(at_x, at_y, color=ink, text="series:N", opacity=faded(seen, 1, 0))
         .add_params(pick)
     )
 

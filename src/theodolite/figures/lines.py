@@ -7,7 +7,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from theodolite.figures.scales import Axis, Rule, colour, dash, inline, nothing, order
+from theodolite.figures.scales import Axis, Rule, colour, dash, faded, inline, nothing, order
 from theodolite.figures.scales import rules as guide_layers
 from theodolite.figures.theme import WIDTH
 
@@ -66,7 +66,7 @@ def lines(
     base = alt.Chart(inline(points))
     band = base.mark_area(clip=True, tooltip=None, opacity=0.2).encode(at_x, lower, alt.Y2("high:Q"), hue)
     line = base.mark_line(clip=True, strokeWidth=2.25, tooltip=None).encode(
-        at_x, at_y, hue, strokes, opacity=alt.condition(pick, alt.value(1), alt.value(0.12))
+        at_x, at_y, hue, strokes, opacity=faded(pick, 1, 0.12)
     )
     tips = [
         *([alt.Tooltip("series:N", title="series")] if several else []),
@@ -75,7 +75,7 @@ def lines(
     ]
     dots = (
         base.mark_circle(clip=True, size=55, opacity=1, stroke="transparent", strokeWidth=14)  # a wide target
-        .encode(at_x, at_y, hue, fillOpacity=alt.condition(near, alt.value(1), alt.value(0)), tooltip=tips)
+        .encode(at_x, at_y, hue, fillOpacity=faded(near, 1, 0, alt.FillOpacityValue), tooltip=tips)
         .add_params(near, zoom, pick)
     )
     guides = guide_layers(rules, (x_limits, y_limits), (at_x, at_y))

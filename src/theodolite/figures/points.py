@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from theodolite.claims import Evidence, interval
-from theodolite.figures.scales import Axis, Rule, colour, inline, nothing, order, shape
+from theodolite.figures.scales import Axis, Rule, colour, faded, inline, nothing, order, shape
 from theodolite.figures.scales import rules as guide_layers
 from theodolite.figures.theme import PALETTE, WIDTH
 
@@ -109,8 +109,8 @@ def _factor_panel(
     places = [f"{name}{place}" for name in names for place in (SEEDS, "")]
     beside = {"xOffset": alt.XOffset("place:N", sort=places, scale=alt.Scale(paddingOuter=0.6))}
     pick = alt.selection_point(name=f"pick{number}", fields=["series"], **({} if one else {"bind": "legend"}))
-    faint = alt.condition(pick, alt.value(0.45), alt.value(0.06))
-    clear = alt.condition(pick, alt.value(1), alt.value(0.12))
+    faint = faded(pick, 0.45, 0.06)
+    clear = faded(pick, 1, 0.12)
     place = {"x": at_x, **beside}
     tips = [alt.Tooltip("factor:O", title=x.title), *([] if one else [alt.Tooltip("series:N", title="series")])]
     value = alt.Tooltip("y:Q", title=y.title, format=".4~g")
@@ -282,7 +282,7 @@ def scatter(
             at_y,
             colour("series", names, legend=not one, symbols=True),
             shapes,
-            opacity=alt.condition(pick, alt.value(0.75), alt.value(0.08)),
+            opacity=faded(pick, 0.75, 0.08),
             tooltip=[
                 *([] if one else [alt.Tooltip("series:N", title="series")]),
                 *([alt.Tooltip("mark:N", title=marks)] if marks else []),

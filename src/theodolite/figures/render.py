@@ -8,14 +8,14 @@ from typing import Any
 import vl_convert
 
 from theodolite.errors import SettingError
-from theodolite.figures import paper
+from theodolite.figures import paper, raster
 from theodolite.figures.theme import specification
 from theodolite.findings import Figure
 from theodolite.store import files
 
 DPI = 300  # of a PNG for a paper
 _FROM_SVG: Mapping[str, Callable[[str, float], bytes]] = {  # the chart is laid out once, for all formats
-    "png": lambda svg, scale: bytes(vl_convert.svg_to_png(svg, scale=scale)),
+    "png": raster.png,
     "svg": lambda svg, _: svg.encode(),
     "pdf": lambda svg, _: bytes(vl_convert.svg_to_pdf(_in_points(svg))),
 }

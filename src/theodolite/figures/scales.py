@@ -132,6 +132,15 @@ def shape(series: str, names: Sequence[str], *, legend: bool = True) -> Any:
     return alt.Shape(f"{series}:N", title=None, scale=_by(names, None, "shape"), legend=_legend(legend, symbols=True))
 
 
+def faded(when: Any, shown: float, elsewhere: float, channel: Any = alt.OpacityValue) -> Any:
+    """One opacity where a selection or an expression says so, and another elsewhere.
+
+    As the channel's own type: to find the type of the dictionary that ``alt.condition`` gives takes Altair 30 ms.
+    """
+    found = alt.condition(when, alt.value(shown), alt.value(elsewhere))
+    return channel(found["value"], condition=found["condition"])
+
+
 def _by(names: Sequence[str], reference: str | None, field: str) -> Any:
     all_looks = [*([theme.BENEATH] if reference else []), *theme.looks(names)]
     domain = [*([reference] if reference else []), *names]

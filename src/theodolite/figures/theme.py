@@ -70,7 +70,7 @@ def looks(names: Sequence[str]) -> list[Look]:
 
 def specification(chart: Any, *, dark: bool = False, fonts: float = 1.0) -> dict[str, Any]:
     """The Vega-Lite specification of a chart with its theme, complete in itself; ``fonts`` scales them."""
-    spec: dict[str, Any] = _in_one_line(chart.to_dict(validate=False))  # tests check each family by the schema
+    spec = plain(chart)
     if dark:
         text = json.dumps(spec)
         for light, replacement in _SWAP.items():
@@ -78,6 +78,16 @@ def specification(chart: Any, *, dark: bool = False, fonts: float = 1.0) -> dict
         spec = json.loads(text)
     spec["config"] = _scaled(config(dark=dark), fonts)
     return spec
+
+
+def plain(chart: Any) -> dict[str, Any]:
+    """A chart as a specification without a theme: plain data, which another process can be given.
+
+    From a chart, or from what this made of one; the caller may change what it gets.
+    """
+    spec = chart if isinstance(chart, dict) else chart.to_dict(validate=False)  # tests check each family by the schema
+    found: dict[str, Any] = _in_one_line({key: value for key, value in spec.items() if key != "config"})
+    return found
 
 
 def _scaled(part: Any, share: float) -> Any:

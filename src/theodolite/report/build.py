@@ -3,9 +3,10 @@
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
-from theodolite.figures import render
+from theodolite.figures import render, theme
 from theodolite.report import markdown, page, text
 from theodolite.report.findings import StudyFindings
 from theodolite.store import files
@@ -25,20 +26,27 @@ def build(directory: Path, findings: Sequence[StudyFindings], *, figure_width: f
     Returns:
         The path of the page. The same findings give the same bytes in every file.
     """
-    for study in findings:
-        folder = directory / study.name
-        for table in study.tables:
-            files.write(folder / "tables" / f"{table.name}.csv", text.csv(table))
-            files.write(folder / "tables" / f"{table.name}.md", markdown.table(table).encode())
-        files.write(folder / "claims.json", _claims(study))
+    return finish(directory, [draw(directory, study, figure_width=figure_width) for study in findings])
+
+
+def draw(directory: Path, study: StudyFindings, *, figure_width: float | None = None) -> StudyFindings:
+    """Write the tables and figures of one study; gives its findings with charts as plain data, as they were drawn."""
+    folder = directory / study.name
+    for table in study.tables:
+        files.write(folder / "tables" / f"{table.name}.csv", text.csv(table))
+        files.write(folder / "tables" / f"{table.name}.md", markdown.table(table).encode())
+    figures = [replace(figure, chart=theme.plain(figure.chart)) for figure in study.figures]
     with ThreadPoolExecutor(DRAWERS) as drawers:
-        drawn = [
-            drawers.submit(render.save, figure, directory / study.name / "figures", width=figure_width)
-            for study in findings
-            for figure in study.figures
-        ]
-        for figure in drawn:
-            figure.result()
+        drawn = [drawers.submit(render.save, figure, folder / "figures", width=figure_width) for figure in figures]
+        for one in drawn:
+            one.result()
+    return replace(study, figures=figures)
+
+
+def finish(directory: Path, findings: Sequence[StudyFindings]) -> Path:
+    """Write what needs all studies, once each is drawn: the claims, with their correction, the page and its twin."""
+    for study in findings:
+        files.write(directory / study.name / "claims.json", _claims(study))
     files.write(directory / "report.md", page.twin(findings).encode())
     path = directory / "report.html"
     files.write(path, page.html(findings).encode())

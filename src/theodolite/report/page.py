@@ -34,9 +34,7 @@ def html(findings: Sequence[StudyFindings], *, scripts: Sequence[str] = (), conn
         "configs": {"light": theme.config(), "dark": theme.config(dark=True)},
         "swaps": theme.swaps(),
         "figures": {
-            f"{study.name}-{figure.name}": _own_text(theme.specification(figure.chart))
-            for study in findings
-            for figure in study.figures
+            f"{study.name}-{figure.name}": theme.plain(figure.chart) for study in findings for figure in study.figures
         },
         "tables": {
             f"{study.name}-{table.name}": text.csv(table).decode() for study in findings for table in study.tables
@@ -110,11 +108,6 @@ def _render(template: str, findings: Sequence[StudyFindings], **more: Any) -> st
         .get_template(template)
         .render(title=title, findings=findings, verdicts=verdicts, counts=counts, text=text, markdown=markdown, **more)
     )
-
-
-def _own_text(spec: dict[str, Any]) -> dict[str, Any]:
-    """The page gives size and theme itself."""
-    return {key: value for key, value in spec.items() if key != "config"}
 
 
 def asset(name: str) -> str:

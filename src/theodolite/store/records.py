@@ -302,13 +302,15 @@ class Records:
         return self._tables[kind, name].copy(deep=False)
 
     def _read(self, kind: str, planned: Sequence[Planned], name: str) -> pd.DataFrame:
-        parts, labels = [], []
+        parts: list[pa.Table] = []
+        labels = []
         for item in planned:
             folder = self._folder(kind, item.fingerprint)
             path = folder / f"{name}.parquet"
             status = self._status(folder)
             if _holds(path, status):
-                parts.append(parquet.from_bytes(_read_checked(path, status), path, REDO))
+                like = parquet.text_columns(parts[-1]) if parts else ()
+                parts.append(parquet.from_bytes(_read_checked(path, status), path, REDO, text=like))
                 labels.append({"fingerprint": item.fingerprint, "seed": item.seed, **item.labels})
         if not parts:
             return pd.DataFrame()

@@ -56,11 +56,12 @@ def figures(records: Records) -> list[Figure]:
     settings = records.plan.settings
     runs = records.done
     seeds = runs["seed"].nunique()
-    tables = (records.table(name) for name in ("fit", "metrics"))
-    fits, metrics = (table[~table["model"].str.endswith(SWEPT)] for table in tables)
+    metrics, fits = records.table("metrics"), records.table("fit")
+    metrics = metrics.loc[_named(metrics), ["function", "batch", "model", "seed", "epoch", "train_loss"]]
+    fits = fits.loc[_named(fits) & (fits["batch"] == FULL), ["function", "model", "seed", "x", "target", "fit"]]
     found = []
     for number, function in enumerate(settings["functions"], start=1):
-        fit = fits[(fits["function"] == function) & (fits["batch"] == FULL)]
+        fit = fits[fits["function"] == function]
         found.append(_fit_figure(fit, function, number, settings, seeds))
         for batch, learning in metrics[metrics["function"] == function].groupby("batch", sort=False):
             line = runs.loc[(runs["function"] == function) & (runs["batch"] == batch), "convergence"].iloc[0]
@@ -68,6 +69,11 @@ def figures(records: Records) -> list[Figure]:
     if settings["depths"]:
         found += _depth_figures(records, settings, seeds)
     return found
+
+
+def _named(table: pd.DataFrame) -> pd.Series:
+    """Which rows are of the report's models, not of the sweep; the sweep's are the most."""
+    return ~table["model"].str.endswith(SWEPT)
 
 
 def _fit_figure(fits: pd.DataFrame, function: str, number: int, settings: Mapping[str, Any], seeds: int) -> Figure:

@@ -1,0 +1,55 @@
+"""The report made by several processes at once, from the records of two studies."""
+
+import shutil
+from contextlib import nullcontext
+
+import pytest
+
+import tiny
+from theodolite import execute, reporting, survey
+from theodolite.errors import RecordCorrupt, StoreError
+from theodolite.store import records
+
+
+@pytest.fixture(scope="module")
+def surveyed(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("reporting") / "results"
+    small = ["epochs=20", "simulate-function.batch_epochs=20", "simulate-function.points=32"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(execute, "engine", lambda *_, **__: nullcontext(tiny.Here()))
+        prepared = survey.prepare(["simulate-function", "gradient-norm"], "smoke", overrides=small)
+        for _ in survey.run(prepared, directory, workers=1):
+            pass
+    return directory
+
+
+def test_two_processes_make_the_report_that_one_makes_byte_for_byte(surveyed, tmp_path):
+    shutil.copytree(surveyed, tmp_path / "two")
+    _, alone = reporting.build(surveyed, processes=1)
+    page, findings = reporting.build(tmp_path / "two", processes=2)
+    made = sorted(path.relative_to(surveyed) for path in surveyed.rglob("*") if path.is_file())
+    assert (
+        sorted(path.relative_to(tmp_path / "two") for path in (tmp_path / "two").rglob("*") if path.is_file()) == made
+    )
+    assert len({path.parts[0] for path in made if path.suffix == ".svg"}) == 2
+    for path in made:
+        if path.suffix != ".pdf":  # whose fonts are numbered in a new order each time
+            assert (surveyed / path).read_bytes() == (tmp_path / "two" / path).read_bytes(), path
+    assert page == tmp_path / "two" / "report.html"
+    assert [study.verdicts for study in findings] == [study.verdicts for study in alone]
+
+
+def test_a_damaged_record_is_named_whichever_process_reads_it(surveyed, tmp_path):
+    shutil.copytree(surveyed, tmp_path / "hurt")
+    victim = min((tmp_path / "hurt" / "simulate-function").glob("runs/*/metrics.parquet"))
+    victim.write_bytes(victim.read_bytes()[:-7])
+    with pytest.raises(RecordCorrupt, match=str(victim)):
+        reporting.build(tmp_path / "hurt", processes=2)
+
+
+def test_a_folder_without_a_finished_run_says_so(tmp_path):
+    records.claim_folder(tmp_path)
+    for item in survey.prepare(["simulate-function", "gradient-norm"], "smoke"):
+        records.write_plan(tmp_path, survey._plan(item, "theodolite run"))
+    with pytest.raises(StoreError, match="holds none"):
+        reporting.build(tmp_path, processes=2)
