@@ -64,7 +64,7 @@ def by_layers(H: HessianOperator, draws: int, random: torch.Generator, watched: 
 
 def _suits(chain: Chain, draws: int) -> bool:
     largest = max((each.axes() for each in chain.links if each.axes() > draws), default=0)
-    return largest * chain.shape[0] * chain.outputs.element_size() <= ROOM and chain.treats_samples_apart()
+    return largest * chain.shape[0] * chain.outputs.element_size() <= ROOM and chain.apart
 
 
 def _every(chain: Chain, at: int, together: int) -> float:
@@ -92,8 +92,7 @@ def _second_derivative(chain: Chain, at: int, signs: Tensor) -> Tensor:
         if chain.exact:
             curved += each.curved(rate)
         rate = _pushed(each, rate)
-    z, bent = chain.bend(rate)
-    return curved + (z * bent).flatten(1).sum(1).double()
+    return curved + (rate * chain.bend(rate)).transpose(0, 1).flatten(1).sum(1).double()
 
 
 def _pushed(each: Link, rate: Tensor) -> Tensor:

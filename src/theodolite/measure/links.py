@@ -78,12 +78,17 @@ class _Affine(Link):
     def push(self, rate: Tensor | None, change: Change) -> Tensor | None:
         W, b = (change.get(name) if name else None for name in self.names)
         total = None
-        if W is not None:
+        if W is not None and b is not None and not self.options:
+            total = torch.addmm(b.flatten(), self.input, W.flatten(0, 1).mT).unflatten(1, W.shape[:2])
+        elif W is not None:
             total = self._apply(self.input, W.flatten(0, 1)).unflatten(1, W.shape[:2])
         if rate is not None:
-            own = self._apply(rate.flatten(0, 1), self.weight).unflatten(0, rate.shape[:2])
-            total = own if total is None else total.add_(own)
-        if b is not None:
+            if total is not None and not self.options:
+                total.flatten(0, 1).addmm_(rate.flatten(0, 1), self.weight.mT)
+            else:
+                own = self._apply(rate.flatten(0, 1), self.weight).unflatten(0, rate.shape[:2])
+                total = own if total is None else total.add_(own)
+        if b is not None and (self.options or W is None):
             spread = b.view(1, *b.shape, *[1] * (self.delta.ndim - 2))
             total = spread.expand(len(self.input), -1, *self.delta.shape[1:]) if total is None else total.add_(spread)
         return total
@@ -91,8 +96,11 @@ class _Affine(Link):
     def pull(self, rate: Tensor, out: Tensor, change: Change, *, exact: bool) -> Tensor:
         below = self._back(out.flatten(0, 1), self.weight, rate.flatten(0, 1)).view(rate.shape)
         if exact and change and self.names[0]:
-            W = change[self.names[0]]
-            below += self._back(self.delta, W.transpose(0, 1).flatten(1, 2), rate.flatten(1, 2)).view(rate.shape)
+            W = change[self.names[0]].transpose(0, 1).flatten(1, 2)
+            if not self.options:
+                below.flatten(1).addmm_(self.delta, W)
+            else:
+                below += self._back(self.delta, W, rate.flatten(1, 2)).view(rate.shape)
         return below
 
     def weigh(self, rate: Tensor | None, out: Tensor, product: Change, *, exact: bool) -> None:
@@ -100,7 +108,9 @@ class _Affine(Link):
         k = out.shape[1]
         if weight:
             own = self._outer(out.flatten(1, 2), self.input).unflatten(0, (k, -1))
-            if rate is not None and exact:
+            if rate is not None and exact and k == 1 and not self.options:
+                own[0].addmm_(self.delta.mT, rate[:, 0])
+            elif rate is not None and exact:
                 own = own + self._outer(self.delta, rate.flatten(1, 2)).unflatten(1, (k, -1)).transpose(0, 1)
             product[weight] = own
         if bias:

@@ -173,14 +173,16 @@ class HessianOperator:
         """Multiply each row of ``(k, P)``: what ``@`` does, in the layout it is computed in."""
         self.products += len(vectors)
         vectors = vectors.to(self._point)
-        total = torch.zeros_like(vectors)
         if not len(vectors):
-            return total
+            return torch.zeros_like(vectors)
         if self.shards is not None:
             return self.shards.rows(vectors)
+        total = None
         for product, share in self.of_batches():
-            total += share * self._apply(product, vectors)
-        return total
+            part = self._apply(product, vectors)
+            part = part if share == 1 else part.mul_(share)
+            total = part if total is None else total.add_(part)
+        return torch.zeros_like(vectors) if total is None else total
 
     def of_batches(self) -> Iterator[tuple[Product, float]]:
         """Each batch's product, kept or made anew, and its share n_b / N of the matrix."""
