@@ -19,7 +19,8 @@ from theodolite.study import AnalysisSpec, RunSpec
 from theodolite.train import Outcome, Replica, TrainingData
 
 STACK = 16  # replicas of one stack: beyond it a replica hardly gets cheaper (benchmarks/replicas.py)
-LARGE = 200_000  # parameters above which a stack gains nothing over one after another
+LARGE = 200_000  # parameters above which a stack gains nothing over one after another on a CPU
+GPU_STACK = 1024  # replicas of a GPU's job, which the worker cuts by the memory there is: what an interruption costs
 ANALYSIS_COST = 1e10  # multiplications: a second's worth; nothing is known beforehand
 
 Tables = Mapping[str, pd.DataFrame]
@@ -122,7 +123,7 @@ def plan(
     return [
         Training(directory, part, measure, device, facts, address)
         for stack in stacks.values()
-        for part in _cut(stack, _size(stack, len(stacks), workers))
+        for part in _cut(stack, _size(stack, len(stacks), workers, device))
     ]
 
 
@@ -236,10 +237,13 @@ def _environment(job: Training | Analysis, seconds: float) -> dict[str, Any]:
     }
 
 
-def _size(stack: Sequence[RunSpec], stacks: int, workers: int) -> int:
+def _size(stack: Sequence[RunSpec], stacks: int, workers: int, device: str) -> int:
     """Replicas a job: as many as pay, but fewer where there would be too few jobs to keep all workers busy."""
-    model = stack[0].model
-    if not _stacks(stack[0]) or model.parameters > LARGE:
+    if not _stacks(stack[0]):
+        return 1
+    if device.startswith("cuda"):  # alone, such networks leave a GPU idle, so each gets all it can
+        return min(GPU_STACK, -(-len(stack) * stacks // workers))
+    if stack[0].model.parameters > LARGE:
         return 1
     return min(STACK, -(-len(stack) * stacks // (2 * workers)))
 

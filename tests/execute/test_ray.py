@@ -13,7 +13,7 @@ from ray.cluster_utils import Cluster
 from jobs import die_first_time, fail_on_two, outcomes
 from theodolite import execute
 from theodolite.data import DataSpec, load
-from theodolite.errors import StoreError, UsageError
+from theodolite.errors import SettingError, StoreError, UsageError
 from theodolite.execute import ray as engine
 from theodolite.execute.schedule import Emit
 
@@ -163,3 +163,13 @@ def test_a_node_that_does_not_see_the_results_folder_is_named(
 def test_an_address_where_no_cluster_answers_is_refused_with_what_to_do(address: str):
     with pytest.raises(UsageError, match="ray start --head"), execute.engine("ray", address=address):
         pass
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [("cuda", "a Ray cluster with a GPU .* got one with none"), ("cuda:1", "expected --device cuda with Ray")],
+)
+def test_a_gpu_that_no_job_could_get_is_refused_before_any_job_waits_for_it(cluster: Cluster, device: str, said: str):
+    with pytest.raises(SettingError, match=said), execute.engine("ray", address=cluster.address, device=device):
+        pass
+    assert not ray.is_initialized()

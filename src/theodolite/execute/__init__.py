@@ -56,7 +56,8 @@ def engine(
 
     Args:
         name: ``local`` or ``ray``.
-        workers: jobs at a time; None: one a processor of the machine, or of the cluster (one a GPU on ``cuda``).
+        workers: jobs at a time; None: one a processor of the machine, or of the cluster. On ``cuda``: one, or one a GPU
+            of the cluster.
         device: where jobs compute.
         address: of a running Ray cluster (``auto``, ``HOST:PORT``); None: one of this machine, for this survey alone.
 
@@ -64,6 +65,7 @@ def engine(
         UnknownName: there is no such engine.
         MissingExtra: Ray is not installed.
         UsageError: no cluster answers at the address.
+        SettingError: the cluster has no such device.
     """
     if name not in ENGINES:
         raise UnknownName("engine", name, ENGINES)

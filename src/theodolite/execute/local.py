@@ -66,10 +66,10 @@ class Local:
 
 @contextmanager
 def start(*, workers: int | None, device: str, address: str | None) -> Iterator[Local]:
-    """Workers of this machine, one a processor unless told otherwise."""
+    """Workers of this machine: one a processor unless told otherwise; on a GPU, which they would share, one alone."""
     if address is not None:
         raise UsageError(f"expected no address with the local engine, got '{address}'. Use --engine ray.")
-    yield Local(workers or os.cpu_count() or 1)
+    yield Local(workers or (1 if device.startswith("cuda") else os.cpu_count()) or 1)
 
 
 def _end(plan: Schedule, event: Event) -> Iterator[Event]:

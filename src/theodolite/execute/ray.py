@@ -23,7 +23,7 @@ from theodolite.data import cache
 from theodolite.data.folder import PREFIX as FOLDER
 from theodolite.data.function import PREFIX as FUNCTION
 from theodolite.data.sources import open_source
-from theodolite.errors import MissingExtra, StoreError, UsageError
+from theodolite.errors import MissingExtra, SettingError, StoreError, UsageError
 from theodolite.execute.local import TICK, explain
 from theodolite.execute.schedule import Emit, Event, Schedule, Split, Work
 from theodolite.machine import describe
@@ -112,7 +112,14 @@ class Ray:
 
 @contextmanager
 def start(*, workers: int | None, device: str, address: str | None) -> Iterator[Ray]:
-    """Join a cluster, or start one of this machine alone; leave it, or stop it."""
+    """Join a cluster, or start one of this machine alone; leave it, or stop it.
+
+    Raises:
+        UsageError: no cluster answers.
+        SettingError: a GPU is asked for by number, or the cluster has none.
+    """
+    if device.startswith("cuda:"):
+        raise SettingError(f"expected --device cuda with Ray, which gives each job a GPU of its own, got '{device}'.")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         options |= {"address": "local", "num_cpus": workers, "include_dashboard": False}
@@ -129,7 +136,10 @@ def start(*, workers: int | None, device: str, address: str | None) -> Iterator[
             "Start one with `ray start --head`, or leave --address out."
         ) from None
     try:
-        yield Ray(workers=workers, device=device)
+        own = Ray(workers=workers, device=device)
+        if not ray.cluster_resources().get(own.kind):  # jobs would wait for one for ever
+            raise SettingError(f"expected a Ray cluster with a {own.kind} for device '{device}', got one with none.")
+        yield own
     finally:
         ray.shutdown()
 

@@ -50,9 +50,10 @@ def halves(memory: Memory, model: nn.Module) -> float:
 
 
 def free(device: torch.device) -> float:
-    """Bytes free on a device."""
+    """Bytes free on a device; on a GPU with what PyTorch holds there and does not use."""
     if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return float(torch.cuda.mem_get_info(device)[0] + unused)
     try:
         with open("/proc/meminfo") as lines:
             return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from theodolite.errors import SettingError
+from theodolite.measure.memory import free
 from theodolite.models import build
 from theodolite.models.description import MLP
 from theodolite.study import Training
 from theodolite.train.data import TrainingData
 from theodolite.train.fit import check
+from theodolite.train.memory import SHARE, replicas_that_fit, stack_bytes
 from theodolite.train.optimizers import StackOptimizer
 from theodolite.train.outcome import DTYPES, OnRows, Outcome, Record, Row, evaluates, snaps
 from theodolite.train.passes import working_set
@@ -53,6 +55,7 @@ def train_replicas(
 
     A replica that has converged (if the training stops there) or diverged leaves its stack; the others do not notice.
     On a CPU one thread works: the fastest way to use a core for small networks, and it keeps every sum in one order.
+    On a GPU as many go together as its free memory holds.
 
     Args:
         architecture: of all of them.
@@ -84,8 +87,11 @@ def train_replicas(
     _check(architecture, data, training, replicas)
     first, *_ = shape = layers(architecture, dtype)
     train, test = StackedSplit.of(data.train, first), StackedSplit.of(data.test, first)
-    batch = min(training.batch_size or train.samples, train.samples)
-    width = _width(len(replicas), working_set(shape, batch, dtype)) if train.inputs.is_cpu else len(replicas)
+    if train.inputs.is_cpu:
+        most = CACHE // working_set(shape, min(training.batch_size or train.samples, train.samples), dtype)
+    else:
+        most = _most(architecture, training, replicas, train, test)
+    width = _width(len(replicas), most)
     # Neighbours of equal learning rate share the optimizer's kernel.
     order = sorted(range(len(replicas)), key=lambda number: replicas[number].learning_rate)
     outcomes: dict[int, Outcome] = {}
@@ -145,10 +151,19 @@ def _train_stack(
     return [outcomes[number] for number in range(len(replicas))]
 
 
-def _width(replicas: int, each: int) -> int:
-    """Replicas a stack: as many as fit the cache, in stacks of about equal size."""
-    stacks = -(-replicas // max(1, CACHE // each))
+def _width(replicas: int, most: int) -> int:
+    """Replicas a stack: at most so many, in stacks of about equal size."""
+    stacks = -(-replicas // max(1, most))
     return -(-replicas // max(1, stacks))
+
+
+def _most(
+    architecture: MLP, training: Training, replicas: Sequence[Replica], train: StackedSplit, test: StackedSplit
+) -> int:
+    """Replicas that the device's memory holds, now that the data are there."""
+    own = any(replica.train_targets is not None for replica in replicas)
+    one, two = (stack_bytes(architecture, training, train, test, count, own_targets=own) for count in (1, 2))
+    return replicas_that_fit(one, two, SHARE * free(train.inputs.device))
 
 
 def _new_stack(

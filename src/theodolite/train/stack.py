@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from theodolite.models.description import MLP
 from theodolite.study import Training
@@ -34,11 +35,15 @@ class Stack:
 
     def epoch(self, factor: float) -> None:
         """Train on every sample once, every learning rate multiplied by ``factor``."""
-        for inputs, targets, counts in self.batches.epoch():
-            outputs = self.passes.forward(self.weights, inputs)
-            gradient(self.training.loss, outputs, targets, counts, self.passes.output_gradient)
-            self.passes.backward(self.weights, inputs, self.gradients)
-            self.optimizer.step(factor)
+        for batch in self.batches.epoch():
+            self.step(*batch, factor)
+
+    def step(self, inputs: Tensor, targets: Tensor, counts: Tensor, factor: float) -> None:
+        """Train on one batch of :class:`~theodolite.train.stacked.Batches`."""
+        outputs = self.passes.forward(self.weights, inputs)
+        gradient(self.training.loss, outputs, targets, counts, self.passes.output_gradient)
+        self.passes.backward(self.weights, inputs, self.gradients)
+        self.optimizer.step(factor)
 
     def evaluate(self) -> list[tuple[Score, Score]]:
         """Each replica's scores on the whole training and test set."""
