@@ -1,6 +1,7 @@
 """The page as a reader meets it; what is expected comes from the made findings, or from what was there before."""
 
 import io
+import math
 import re
 from itertools import pairwise
 
@@ -101,6 +102,43 @@ def test_zooming_changes_what_the_axis_shows_and_a_double_click_brings_it_back(v
     page.mouse.dblclick(box["x"] + box["width"] / 2, box["y"] + box["height"] / 3)
     page.wait_for_timeout(300)
     assert sorted(labels.all_text_contents()) == before
+
+
+def test_a_figure_zooms_moves_and_comes_back_by_keyboard_and_says_so(visit, report):
+    page = visit(report).page
+    chart = page.locator(".chart[data-figure=made-function-figure-1-learning]")
+    chart.scroll_into_view_if_needed()
+    chart.locator("svg.marks").wait_for()
+    line = chart.locator(".mark-line path").first
+    said = page.locator("output.said")
+    whole = line.get_attribute("d")
+    top = page.evaluate("scrollY")
+    chart.focus()
+    page.keyboard.press("ArrowUp")  # nothing is zoomed: the page's own
+    page.wait_for_timeout(300)
+    assert page.evaluate("scrollY") < top
+    assert line.get_attribute("d") == whole
+    seen = []
+    for key, words in (
+        ("+", "Shown: epoch from "),
+        ("ArrowRight", "Shown: "),
+        ("-", "Shown: "),
+        ("0", "Whole figure: "),
+    ):
+        before = said.text_content()
+        page.keyboard.press(key)
+        page.wait_for_timeout(200)
+        assert said.text_content() != before
+        assert said.text_content().startswith(words)
+        seen.append(line.get_attribute("d"))
+    assert len({whole, *seen[:3]}) == 4
+    assert seen[3] == whole
+    low, high = (float(end) for end in re.search(r"epoch from (\S+) to (\S+);", said.text_content()).groups())
+    page.keyboard.press("+")
+    page.wait_for_timeout(200)
+    near, far = (float(end) for end in re.search(r"epoch from (\S+) to (\S+);", said.text_content()).groups())
+    assert math.log(far / near) == pytest.approx(2 / 3 * math.log(high / low), rel=0.02)  # a logarithmic axis
+    assert "zoom" in page.locator(f"#{chart.get_attribute('aria-describedby')}").inner_text()
 
 
 def test_a_column_sorts_up_and_down_and_back_by_value(visit, report):

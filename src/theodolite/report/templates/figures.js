@@ -140,6 +140,67 @@ const figures = (() => {
       margins[`${name} ${width < 520}`] = beside + taken - width;
     }
     chart.style.minHeight = "0";
+    if (zoomsOf(chart.view).length) {
+      chart.tabIndex = 0;
+      chart.setAttribute("aria-keyshortcuts", "+ - 0 ArrowLeft ArrowRight ArrowUp ArrowDown");
+      chart.setAttribute("aria-describedby", "keys");
+    }
+  }
+
+  // What a mouse zooms, by its names in Vega: for each panel and axis the signal that holds the part shown, and its scale.
+  function zoomsOf(view) {
+    const { signals } = view.getState({ signals: (name) => /^zoom\w*_[xy]$/.test(name), data: () => false });
+    const panels = [...new Set(Object.keys(signals).map((name) => name.slice(0, -2)))];
+    const scales = new Set(Object.keys(view._runtime.scales));
+    return Object.keys(signals).map((signal) => {
+      const axis = signal.at(-1);
+      return { signal, axis, scale: scales.has(axis) ? axis : `concat_${panels.indexOf(signal.slice(0, -2))}_${axis}` };
+    }).filter(({ scale }) => scales.has(scale));
+  }
+
+  const KEYS = {
+    "+": [2 / 3, 0, 0], "=": [2 / 3, 0, 0], "-": [3 / 2, 0, 0], "0": null,
+    ArrowLeft: [1, -0.15, 0], ArrowRight: [1, 0.15, 0], ArrowDown: [1, 0, -0.15], ArrowUp: [1, 0, 0.15],
+  };
+
+  // Ends of an axis zoomed about its middle and moved by a share of its length, evenly on the screen.
+  function moved(scale, factor, share) {
+    const [to, from] = scale.type === "log" ? [Math.log, Math.exp] : [Number, Number];
+    const ends = scale.domain();
+    const [low, high] = [to(ends[0]), to(ends.at(-1))];
+    const [middle, half] = [(low + high) / 2 + share * (high - low), ((high - low) / 2) * factor];
+    return [from(middle - half), from(middle + half)];
+  }
+
+  const said = document.createElement("output");
+  said.className = "said";
+  said.setAttribute("aria-live", "polite");
+  document.body.append(said);
+
+  function titleOf(part, axis) {
+    if (!part || typeof part !== "object") return undefined;
+    return part.encoding?.[axis]?.title ?? Object.values(part).map((inner) => titleOf(inner, axis)).find(Boolean);
+  }
+
+  async function press(event) {
+    const chart = event.target.closest?.(".chart[tabindex]");
+    if (!chart?.view || !(event.key in KEYS) || event.ctrlKey || event.metaKey || event.altKey) return;
+    const zoomed = chart.dataset.zoomed === "true";
+    if (event.key.startsWith("Arrow") && !zoomed) return; // the page scrolls
+    event.preventDefault();
+    const zooms = zoomsOf(chart.view);
+    const act = KEYS[event.key];
+    for (const { signal, axis, scale } of zooms) {
+      chart.view.signal(signal, act && moved(chart.view.scale(scale), act[0], act[axis === "x" ? 1 : 2]));
+    }
+    chart.dataset.zoomed = String(act !== null);
+    await chart.view.runAsync();
+    const number = (value) => String(Number(value.toPrecision(3)));
+    const ends = zooms.slice(0, 2).map(({ axis, scale }) => {
+      const shown = chart.view.scale(scale).domain();
+      return `${titleOf(given[chart.dataset.figure], axis) ?? axis} from ${number(shown[0])} to ${number(shown.at(-1))}`;
+    });
+    said.textContent = `${act ? "Shown" : "Whole figure"}: ${ends.join("; ")}.`;
   }
 
   const failed = (chart) => (error) => {
@@ -172,6 +233,7 @@ const figures = (() => {
       for (const { isIntersecting, target } of entries) if (isIntersecting) show(target);
     }, { rootMargin: "600px" });
     if (charts.length) show(charts[0]).then(() => charts.forEach((chart) => seen.observe(chart)));
+    document.addEventListener("keydown", press);
     system.addEventListener("change", again);
     let timer;
     addEventListener("resize", () => {
