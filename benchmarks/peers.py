@@ -226,7 +226,7 @@ def traces(case: Case, run: Run) -> None:
     wanted = hessian_eigenthings.trace(case.eigenthings(), num_matvecs=PRODUCTS, method="hutch++", seed=0)
     enough = next(
         products
-        for products in (6, 12, 24, PRODUCTS, 2 * PRODUCTS)
+        for products in (*range(6, PRODUCTS, 6), PRODUCTS, 2 * PRODUCTS)
         if hessian_trace(case.model, case.loss, case.data, products=products).standard_error <= wanted.stderr
     )
 

@@ -17,6 +17,7 @@ from theodolite.measure.results import Result
 
 Method = Literal["layer by layer", "hutch++", "hutchinson"]
 GROUP = 8  # products between two looks at whether the user wants to stop
+FLAT = 0.5  # of a row of H times signs, outside all others: from there on Hutchinson is as sure with as many products
 COPIES = 5  # of as many vectors as go together: signs, products, Q, its image, and what QR takes
 
 
@@ -66,7 +67,8 @@ def hessian_trace(
         model: any module, measured in the mode it is in; frozen parameters are left out.
         loss: maps (outputs, targets) to a scalar mean over samples.
         data: one ``(inputs, targets)`` pair or a re-iterable of such batches.
-        method: ``"layer by layer"``, ``"hutch++"`` or ``"hutchinson"``; None: the first where it can, else the second.
+        method: ``"layer by layer"``, ``"hutch++"`` or ``"hutchinson"``; None: the first where it can be,
+            else, of the other two, the one that will be surer by what the first third of the products shows.
         products: how many products with the matrix to spend, at least 6. Where Q can span everything (a third of
             them is P or more), the trace is exact. Layer by layer: as many draws for each layer, none of which costs
             more than a product.
@@ -120,7 +122,7 @@ def hessian_trace(
                 )
             else:
                 _check_room(size * (products // 3 if method != "hutchinson" else GROUP), half)
-                method, exact, samples = _estimate(H, method or "hutch++", products, random, watched)
+                method, exact, samples = _estimate(H, method, products, random, watched)
     return Trace(
         value=exact + (float(samples.mean()) if len(samples) else 0.0),
         standard_error=float(samples.std() / len(samples) ** 0.5) if len(samples) else 0.0,
@@ -143,9 +145,9 @@ def _check_room(numbers: int, half: float) -> None:
 
 
 def _estimate(
-    H: HessianOperator, method: Method, products: int, random: torch.Generator, watched: Watch
+    H: HessianOperator, method: Method | None, products: int, random: torch.Generator, watched: Watch
 ) -> tuple[Method, float, Tensor]:
-    """How it was estimated, the part known exactly, and samples of the rest."""
+    """How it was estimated, the part known exactly, and samples of the rest; the surer of the two if not told which."""
     if method == "hutchinson":
         return "hutchinson", 0.0, _sample(H, products, random, watched)
     size, count = H.shape[0], products // 3
@@ -154,6 +156,8 @@ def _estimate(
     signs = _signs(count, size, random, H)
     sketch = _multiply(H, signs, watched)
     plain = (signs[: len(sketch)] * sketch).sum(1)  # Hutchinson's samples, should the rest not come
+    if method is None and not watched.interrupted and _outside(sketch) > FLAT:
+        return "hutchinson", 0.0, torch.cat([plain, _sample(H, products - count, random, watched)])
     if len(sketch) == count:
         Q = torch.linalg.qr(sketch.mT).Q.mT
         image = _multiply(H, Q, watched)
@@ -164,6 +168,18 @@ def _estimate(
     if len(plain) < 2:
         raise KeyboardInterrupt
     return "hutchinson", 0.0, plain
+
+
+def _outside(sketch: Tensor) -> float:
+    """How much of a row lies outside the span of all others, as a share of its square; the mean over rows.
+
+    The square of that part is one over the row's entry on the diagonal of the inverse of their Gram matrix.
+    """
+    R = torch.linalg.qr(sketch.mT, mode="r").R
+    if not bool((R.diagonal().abs() > torch.finfo(torch.float32).eps * R.abs().max()).all()):
+        return 0.0  # they span everything there is
+    inverse = torch.linalg.solve_triangular(R, torch.eye(len(R)).to(R), upper=True)
+    return float((1 / inverse.square().sum(1)).sum() / sketch.square().sum())
 
 
 def _sample(
