@@ -46,6 +46,18 @@ def away(monkeypatch: pytest.MonkeyPatch, name: str = "another machine") -> None
     monkeypatch.setenv("THEODOLITE_CACHE", str(Path(remote.root()).parent / name))
 
 
+def wait_until(action: Callable[[], bool]) -> None:
+    """For what happens in its own time, on a machine that may be busy."""
+    deadline = time.monotonic() + 30
+    while not action():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.05)
+
+
+def counts(row: dict[str, object]) -> tuple[object, ...]:
+    return row["done"], row["running"], row["left"]
+
+
 def copies() -> list[Path]:
     """What is kept on this machine of addresses, beside the name and lock of each."""
     return list(remote.root().glob("remote/*/results/*/*/*/*"))
@@ -228,14 +240,14 @@ def test_a_server_that_stays_away_ends_the_survey_and_the_next_one_brings_up_wha
     assert copies() == []
 
 
-def stopped(place: str, at: int, action: Callable[[], None] | None = None) -> None:
+def stopped(place: str, at: int, action: Callable[[remote.Copy], None] | None = None) -> None:
     """A survey that goes so far, and then no further; or after something has happened."""
     with remote.working(place) as copy:
         for number, _ in enumerate(survey.run(survey.prepare(["tiny"], "smoke"), copy, workers=1)):
             if number == at and action is None:
                 raise KeyboardInterrupt
             if number == at:
-                action()
+                action(copy)
 
 
 def test_a_driver_that_vanished_is_followed_by_one_on_another_machine(whole, address, monkeypatch):
@@ -273,10 +285,10 @@ def test_two_surveys_at_once_are_refused_on_one_machine_and_on_two(address, monk
 def test_a_survey_that_was_taken_over_stops_and_says_so(address, monkeypatch):
     monkeypatch.setattr(lease, "BEAT", 0.05)
 
-    def come() -> None:
+    def come(copy: remote.Copy) -> None:
         claim = lease.Claim(state="holding", beat=1, machine="another")
         connect(address).put(f"{lease.FOLDER}another.json", claim.model_dump_json().encode())
-        time.sleep(0.5)
+        wait_until(lambda: bool(copy.held.lost))
 
     with pytest.raises(StoreError, match=f"another survey took {address} over.*run the same command again"):
         stopped(address, 2, come)
@@ -292,26 +304,16 @@ def test_onlookers_see_a_survey_under_way_and_that_one_was_interrupted(address, 
         next(updates)
         records.write_start(copy.directory, spec)
         remote.send(address, records.folder_of(copy.directory, spec))
-        assert (status(address)["running"], status(address)["left"]) == (1, 5)
+        wait_until(lambda: counts(status(address)) == (0, 1, 5))
         with remote.following(address) as shown:
-            wait_until(shown, done=0, running=1)
+            wait_until(lambda: counts(survey.status(shown.directory)[0]) == (0, 1, 5))
             for _ in updates:
                 pass
-            wait_until(shown, done=6, running=0)
+            wait_until(lambda: counts(survey.status(shown.directory)[0]) == (6, 0, 0))
         records.write_start(copy.directory, spec)
         remote.send(address, records.folder_of(copy.directory, spec))
         copy.held._stop.set()  # killed: no more signs of life
-        assert (status(address)["running"], status(address)["left"]) == (0, 1)
-
-
-def wait_until(copy: remote.Copy, *, done: int, running: int) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        (row,) = survey.status(copy.directory)
-        if (row["done"], row["running"]) == (done, running):
-            return
-        assert time.monotonic() < deadline, row
-        time.sleep(0.05)
+        wait_until(lambda: counts(status(address)) == (5, 0, 1))
 
 
 def test_a_machine_that_does_not_see_the_drivers_folder_works_at_the_address_alone(whole, address):
