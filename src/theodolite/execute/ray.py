@@ -137,8 +137,8 @@ def start(*, workers: int | None, device: str, address: str | None) -> Iterator[
         ) from None
     try:
         own = Ray(workers=workers, device=device)
-        if not ray.cluster_resources().get(own.kind):  # jobs would wait for one for ever
-            raise SettingError(f"expected a Ray cluster with a {own.kind} for device '{device}', got one with none.")
+        if own.kind == "GPU" and not ray.cluster_resources().get("GPU"):  # jobs would wait for one for ever
+            raise SettingError(f"expected a Ray cluster with a GPU for device '{device}', got one with none.")
         yield own
     finally:
         ray.shutdown()
