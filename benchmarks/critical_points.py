@@ -3,7 +3,7 @@
 All from the same starts, with the same exact derivatives, certified by the same rules. Below, what our own way finds
 and takes by the number of parameters.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/critical_points.py [--sizes]    (one core, about five minutes; sizes ten more)
+Run: OMP_NUM_THREADS=1 python benchmarks/critical_points.py [--sizes]    (one core, about two minutes; sizes ten more)
 """
 
 import sys
