@@ -260,12 +260,21 @@ def test_on_paper_every_figure_is_drawn_and_every_fold_is_open(visit, report, tm
     assert page.locator("details[open]").count() == 0  # and closed again on the screen
 
 
-def test_a_sheet_of_paper_is_no_narrow_screen_tables_stay_tables(visit, report):
-    page = visit(report, width=660).page  # A4 less its margins
+def test_a_sheet_of_paper_is_no_narrow_screen_tables_stay_tables_and_nothing_is_to_press_or_cut(visit, report):
+    width = 660  # A4 less its margins
+    page = visit(report, width=width).page
     row = page.locator(".verdicts tbody tr").first
     assert row.evaluate("row => getComputedStyle(row).display") == "block"
     page.emulate_media(media="print")
     assert row.evaluate("row => getComputedStyle(row).display") == "table-row"
+    page.evaluate("document.querySelectorAll('details').forEach((fold) => { fold.open = true; })")
+    right = page.locator("main :is(table, figure, dl, pre)").evaluate_all(
+        "all => all.map((part) => part.getBoundingClientRect().right)"
+    )
+    assert len(right) > len(FIGURES)
+    assert max(right) <= width
+    shown = "all => all.filter((part) => part.checkVisibility() && !part.closest('thead')).length"
+    assert page.locator("button, input, select, nav, .said").evaluate_all(shown) == 0
 
 
 def test_markup_in_names_and_errors_shows_as_text(visit, hostile):

@@ -101,6 +101,7 @@ const figures = (() => {
     tip.style.top = `${Math.max(4, Math.min(event.clientY + 14, high - tip.offsetHeight - 4))}px`;
   }
 
+  const stacked = { top: { anchor: "start", direction: "vertical" } }; // two legends: side by side they leave no panel
   function embed(target, spec, dark, width) {
     const config = configs[dark ? "dark" : "light"];
     const columns = Math.max(1, Math.floor(width / 130));
@@ -110,7 +111,7 @@ const figures = (() => {
       defaultStyle: false,
       actions: false,
       tooltip,
-      config: { ...config, legend: { ...config.legend, columns } },
+      config: { ...config, legend: { ...config.legend, columns, ...(width < 520 && { layout: stacked }) } },
     });
   }
 
