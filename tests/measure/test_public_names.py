@@ -18,3 +18,17 @@ def test_names_of_instruments_are_functions_even_after_their_files_were_imported
 def test_instruments_are_functions_however_often_they_are_asked_for(name):
     assert callable(getattr(measure, name))
     assert getattr(measure, name) is getattr(measure, name)
+
+
+def test_the_first_use_of_an_instrument_which_imports_it_draws_no_random_number():
+    asked = """
+import random, numpy, torch
+from theodolite import measure
+states = random.getstate(), repr(numpy.random.get_state()), torch.get_rng_state()
+for name in measure.__all__:
+    getattr(measure, name)
+assert "rich.style" in __import__("sys").modules  # which draws one
+assert states[:2] == (random.getstate(), repr(numpy.random.get_state()))
+assert torch.equal(states[2], torch.get_rng_state())
+"""
+    subprocess.run([sys.executable, "-c", asked], check=True)

@@ -3,6 +3,7 @@
 A name is loaded with its file when it is first asked for.
 """
 
+import random
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -28,6 +29,10 @@ if TYPE_CHECKING:  # for type checkers, which do not see what __getattr__ finds
     from theodolite.measure.sharpness import sharpness as sharpness
     from theodolite.measure.surface import surface as surface
     from theodolite.measure.trajectory import trajectory as trajectory
+
+_state = random.getstate()
+import_module("rich.style")  # draws a number while it is imported; later, that would be within the user's training
+random.setstate(_state)
 
 INDEX = {  # public name -> file
     "HessianOperator": "operator",
