@@ -2,7 +2,6 @@
 
 import shutil
 import threading
-import time
 from contextlib import contextmanager
 
 import pytest
@@ -10,7 +9,6 @@ from axe_playwright_python.base import AXE_FILE_PATH
 
 import tiny as survey_of
 from theodolite.serve import Server
-from theodolite.serve.watch import Watch
 from theodolite.store import live, lock, records
 from tiny import tiny
 
@@ -150,11 +148,3 @@ def test_the_live_part_fits_and_has_no_serious_accessibility_fault(look, served,
         page.evaluate(AXE_FILE_PATH.read_text())  # through the debugger, which the page's policy does not bind
         found = page.evaluate("() => axe.run('#live')")["violations"]
     assert [fault["id"] for fault in found if fault["impact"] in ("serious", "critical")] == []
-
-
-def test_a_page_opened_while_records_grow_is_never_half_made(served, directory):
-    watch = Watch(directory, [])
-    began = time.monotonic()
-    while time.monotonic() - began < 0.5:
-        watch.make()
-        assert watch.page().endswith(b"</html>\n")

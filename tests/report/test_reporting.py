@@ -1,5 +1,6 @@
 """The report made by several processes at once, from the records of two studies."""
 
+import copy
 import shutil
 from contextlib import nullcontext
 
@@ -39,15 +40,23 @@ def test_two_processes_make_the_report_that_one_makes_byte_for_byte(surveyed, tm
     assert [study.verdicts for study in findings] == [study.verdicts for study in alone]
 
 
-def test_a_damaged_record_is_named_whichever_process_reads_it(surveyed, tmp_path):
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Work is split and put together as for several processes; the test above starts them."""
+    monkeypatch.setattr(execute, "engine", lambda *_, **__: nullcontext(tiny.Here()))
+
+
+def test_a_damaged_record_is_named_whichever_process_reads_it(surveyed, tmp_path, in_this_process):
     shutil.copytree(surveyed, tmp_path / "hurt")
     victim = min((tmp_path / "hurt" / "simulate-function").glob("runs/*/metrics.parquet"))
     victim.write_bytes(victim.read_bytes()[:-7])
     with pytest.raises(RecordCorrupt, match=str(victim)):
         reporting.build(tmp_path / "hurt", processes=2)
+    sent = copy.copy(reporting.one((tmp_path / "hurt", "simulate-function", None)))  # taken apart as between processes
+    assert str(victim) in str(sent)
 
 
-def test_a_folder_without_a_finished_run_says_so(tmp_path):
+def test_a_folder_without_a_finished_run_says_so(tmp_path, in_this_process):
     records.claim_folder(tmp_path)
     for item in survey.prepare(["simulate-function", "gradient-norm"], "smoke"):
         records.write_plan(tmp_path, survey._plan(item, "theodolite run"))

@@ -60,6 +60,23 @@ def test_a_survey_is_seen_from_its_first_plan_to_its_last_verdict(directory, clo
     assert ended["page"] != begun["page"]
 
 
+def test_a_page_opened_while_records_grow_is_never_half_made(directory, clock):
+    kept = directory.parent / "kept"
+    shutil.move(directory / "tiny" / "runs", kept)
+    watch = Watch(directory, [], clock)
+    shutil.move(kept, directory / "tiny" / "runs")
+    making = threading.Thread(target=watch.make)
+    making.start()
+    seen = []
+    while making.is_alive():
+        seen.append(watch.page())
+        making.join(0.001)
+    seen.append(watch.page())
+    assert len(seen) > 2
+    assert len(set(seen)) == 2  # what was there before, and then the new one
+    assert all(page.startswith(b"<!doctype html>") and page.endswith(b"</html>\n") for page in seen)
+
+
 def test_the_report_is_made_again_only_where_more_is_finished(directory, clock, monkeypatch):
     watch = Watch(directory, [], clock)
     made = []
