@@ -18,9 +18,13 @@ from theodolite.figures import render
 FIGURES = [(study.name, figure) for study in made.findings(planes=True) for figure in study.figures]
 
 
+def bring_into_view(chart):
+    chart.evaluate("chart => chart.scrollIntoView({ block: 'center' })")  # at once, though the page still grows
+
+
 def draw_all(page):
     for chart in page.query_selector_all(".chart"):
-        chart.scroll_into_view_if_needed()
+        bring_into_view(chart)
         chart.wait_for_selector("svg.marks")
     page.wait_for_timeout(100)
 
@@ -53,7 +57,7 @@ def test_pointing_at_a_mark_shows_its_numbers(visit, report):
     page = visit(report).page
     name = "made-function-figure-1-learning"
     chart = page.locator(f".chart[data-figure={name}]")
-    chart.scroll_into_view_if_needed()
+    bring_into_view(chart)
     chart.locator("svg.marks").wait_for()
     dots = chart.locator(".mark-symbol path")
     assert page.locator(".tip").is_hidden()
@@ -68,7 +72,7 @@ def test_pointing_at_a_mark_shows_its_numbers(visit, report):
 def test_the_switch_shows_single_seeds_instead_of_the_band(visit, report):
     page = visit(report).page
     chart = page.locator(".chart[data-figure=made-function-figure-1-learning]")
-    chart.scroll_into_view_if_needed()
+    bring_into_view(chart)
     chart.locator("svg.marks").wait_for()
 
     def shown():
@@ -90,7 +94,7 @@ def test_the_switch_shows_single_seeds_instead_of_the_band(visit, report):
 def test_zooming_changes_what_the_axis_shows_and_a_double_click_brings_it_back(visit, report):
     page = visit(report).page
     chart = page.locator(".chart[data-figure=made-function-figure-1-learning]")
-    chart.scroll_into_view_if_needed()
+    bring_into_view(chart)
     labels = chart.locator(".role-axis-label text")
     labels.first.wait_for()
     before = sorted(labels.all_text_contents())
@@ -109,7 +113,7 @@ def test_zooming_changes_what_the_axis_shows_and_a_double_click_brings_it_back(v
 def test_a_figure_zooms_moves_and_comes_back_by_keyboard_and_says_so(visit, report):
     page = visit(report).page
     chart = page.locator(".chart[data-figure=made-function-figure-1-learning]")
-    chart.scroll_into_view_if_needed()
+    bring_into_view(chart)
     chart.locator("svg.marks").wait_for()
     line = chart.locator(".mark-line path").first
     said = page.locator("output.said")

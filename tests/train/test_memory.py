@@ -51,7 +51,8 @@ def test_two_moments_of_adam_are_there_twice_while_a_stack_is_copied_and_labels_
 
 
 SCRIPT = """
-import json, resource, sys, torch
+import json, sys, torch
+from theodolite.machine import peak_memory
 from theodolite.models import MLP
 from theodolite.study import Training
 from theodolite.train import Replica, Split, TrainingData, replicas
@@ -61,7 +62,7 @@ data = TrainingData(*(Split(torch.randn(n, 100), torch.arange(n) % 10) for n in 
 training = Training(loss="cross_entropy", epochs=2, batch_size=32)
 outcomes = replicas.train_replicas(model, data, training, [Replica(n, n, 1e-3 if n else 1e30) for n in range(count)])
 assert [outcome.diverged_epoch for outcome in outcomes] == [1] + [None] * (count - 1)  # one leaves: the stack is copied
-print(json.dumps(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+print(json.dumps(peak_memory()))
 """
 
 
