@@ -5,12 +5,14 @@ import math
 import re
 import shutil
 import subprocess
+from contextlib import suppress
 from itertools import pairwise
 
 import pandas as pd
 import pytest
 from axe_playwright_python.base import AXE_FILE_PATH
 from PIL import Image
+from playwright.sync_api import TimeoutError as Late
 
 import made
 from theodolite.figures import render
@@ -20,6 +22,16 @@ FIGURES = [(study.name, figure) for study in made.findings(planes=True) for figu
 
 def bring_into_view(chart):
     chart.evaluate("chart => chart.scrollIntoView({ block: 'center' })")  # at once, though the page still grows
+
+
+def point_at(page, mark):
+    """Until its numbers show: a figure further up may be drawn meanwhile, and move the mark from under the pointer."""
+    for _ in range(30):
+        page.mouse.move(0, 0)
+        mark.hover(force=True)
+        with suppress(Late):
+            return page.locator(".tip").wait_for(timeout=2000)
+    raise AssertionError("nothing was shown")
 
 
 def draw_all(page):
@@ -61,8 +73,7 @@ def test_pointing_at_a_mark_shows_its_numbers(visit, report):
     chart.locator("svg.marks").wait_for()
     dots = chart.locator(".mark-symbol path")
     assert page.locator(".tip").is_hidden()
-    dots.nth(dots.count() // 6).hover(force=True)
-    page.locator(".tip").wait_for()
+    point_at(page, dots.nth(dots.count() // 6))
     text = page.locator(".tip").inner_text()
     assert re.search(r"series\s+Model \d", text)
     assert re.search(r"median\s+[\d.]", text)
@@ -307,8 +318,7 @@ def test_markup_in_names_errors_and_series_shows_as_text(visit, hostile):
     seen = visit(hostile)
     draw_all(seen.page)
     chart = seen.page.locator(".chart[data-figure=made-function-depth]")
-    chart.locator(".mark-symbol path").first.hover(force=True)
-    seen.page.locator(".tip").wait_for()
+    point_at(seen.page, chart.locator(".mark-symbol path").first)
     assert "<img src=x onerror" in seen.page.locator(".tip").inner_text()
     assert seen.page.locator("main img, main script, .tip img").count() == 0
     text = seen.page.locator("body").inner_text()
