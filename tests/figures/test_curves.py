@@ -106,6 +106,20 @@ def test_panels_share_their_axes_and_each_has_its_own_rules_and_data():
     assert [sum(layer["mark"]["type"] == "rule" for layer in p["layer"]) for p in chart["hconcat"]] == [1, 1]
 
 
+@pytest.mark.parametrize(
+    ("x", "at", "aligned"),
+    [
+        (Axis("epoch", "epoch"), [16, 33], ["right", "left"]),  # away from each other: thirds of the axis
+        (Axis("epoch", "epoch"), [5, 44], ["left", "right"]),  # inwards, where more is free
+        (Axis("epoch", "epoch", log=True), [20], ["right"]),  # in the left half by its number, in the right on the axis
+    ],
+)
+def test_the_name_of_an_upright_line_stands_where_more_is_free(x, at, aligned):
+    chart = curves(made_runs(), x=x, y=Y, series="model", rules=[Rule(v, f"at {v}", "x") for v in at]).to_dict()
+    notes = [layer["mark"] for layer in chart["layer"] if layer["mark"].get("style") == "guide-note"]
+    assert [mark["align"] for mark in notes] == aligned
+
+
 def test_a_rule_outside_the_axis_is_left_out():
     chart = curves(made_runs(), x=X, y=Y, series="model", rules=[Rule(1e9, "far", "x")]).to_dict()
     assert not [layer for layer in chart["layer"] if layer["mark"]["type"] == "rule"]

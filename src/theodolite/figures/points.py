@@ -1,5 +1,6 @@
 """Numbers over seeds: dots with intervals over a factor, estimates with intervals, one number against another."""
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -9,13 +10,14 @@ import numpy as np
 import pandas as pd
 
 from theodolite.claims import Evidence, interval
-from theodolite.figures.scales import Axis, Rule, colour, faded, inline, nothing, order, shape
+from theodolite.figures.scales import Axis, Rule, colour, faded, in_lines, inline, nothing, order, shape
 from theodolite.figures.scales import rules as guide_layers
 from theodolite.figures.theme import PALETTE, WIDTH
 
 MEDIAN = "Small marks: single seeds; large marks and bars: median with its 95 % interval."  # for captions
 CENSORED = "Open triangles: not within the epochs of training."
 MARGIN, GAP = 64, 28  # pixels beside a panel for its axis, and between panels
+LETTER = 6.6  # pixels of one in the label of an axis
 SEEDS = ": seeds"  # they stand beside their median
 ALL = "all"  # name of the one series where none is given
 
@@ -79,6 +81,7 @@ def over_factor(
             order(dots["series"]),
             rules,
             number,
+            plot,
         ).properties(width=plot, height=height, **({"title": value} if value else {}))
         for number, value in enumerate(panels)
     ]
@@ -101,15 +104,23 @@ def _factor_panel(
     names: Sequence[str],
     marks: Sequence[Rule],
     number: int,
+    width: int,
 ) -> Any:
     one = len(names) == 1
-    at_x = alt.X("factor:O", title=x.title, sort=sorted(dots["factor"].unique().tolist()), axis=alt.Axis(labelAngle=0))
+    factors = sorted(dots["factor"].unique().tolist())
+    names_of = {str(factor): in_lines(str(factor), int(width / len(factors) / LETTER)) for factor in factors}
+    wrapped = any(isinstance(lines, list) for lines in names_of.values())
+    axis = alt.Axis(
+        labelAngle=0,
+        **({"labelExpr": f"{json.dumps(names_of)}[datum.label] || datum.label", "labelLimit": 0} if wrapped else {}),
+    )
+    at_x = alt.X("factor:O", title=x.title, sort=factors, axis=axis)
     at_y = y.encode(alt.Y, "y:Q", limits, titled=number == 0)
     hue, form = colour("series", names, legend=not one, symbols=True), shape("series", names, legend=not one)
     places = [f"{name}{place}" for name in names for place in (SEEDS, "")]
     beside = {"xOffset": alt.XOffset("place:N", sort=places, scale=alt.Scale(paddingOuter=0.6))}
     pick = alt.selection_point(name=f"pick{number}", fields=["series"], **({} if one else {"bind": "legend"}))
-    faint = faded(pick, 0.45, 0.06)
+    faint = faded(pick, 0.65, 0.08)
     clear = faded(pick, 1, 0.12)
     place = {"x": at_x, **beside}
     tips = [alt.Tooltip("factor:O", title=x.title), *([] if one else [alt.Tooltip("series:N", title="series")])]
@@ -210,7 +221,7 @@ def forest(
         .encode(x.encode(alt.X, f"{side}:Q", limits), at_y, color=ink)
         for end, side in (("low", "left"), ("high", "right"))
     ]
-    guides = guide_layers([rule for rule in rules if rule.axis == "x"], (limits, limits), (at_x, None))
+    guides = guide_layers([rule for rule in rules if rule.axis == "x"], (limits, limits), (at_x, None), above=True)
     names = max(map(len, rows["label"]))
     chart = alt.layer(
         *guides,

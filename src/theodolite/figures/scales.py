@@ -1,6 +1,7 @@
 """Axes, rules and series as Vega-Lite encodings: what all families of charts share."""
 
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -68,8 +69,8 @@ class Rule:
     axis: Literal["x", "y"] = "y"
 
 
-def log_ticks(low: float, high: float) -> list[float]:
-    """At most eight powers of ten, or 1-2-5 steps where fewer than three fit.
+def log_ticks(low: float, high: float, most: int = 8) -> list[float]:
+    """At most so many powers of ten, or 1-2-5 steps where fewer than three fit.
 
     >>> log_ticks(0.5, 20)
     [0.5, 1.0, 2.0, 5.0, 10.0, 20.0]
@@ -79,38 +80,66 @@ def log_ticks(low: float, high: float) -> list[float]:
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     powers = [float(f"1e{e}") for e in range(first, last + 1) if low <= float(f"1e{e}") <= high]
     if len(powers) >= 3:
-        step = -(-len(powers) // 8)
+        step = -(-len(powers) // most)
         return powers[::step]
     steps = [float(f"{d}e{e}") for e in range(first, last + 1) for d in (1, 2, 5)]
     fits = [s for s in steps if low <= s <= high]
     return fits if len(fits) >= 2 else [float(f"{x:.3g}") for x in np.geomspace(low, high, 4)]
 
 
-def rules(marks: Sequence[Rule], limits: Sequence[tuple[float, float]], channels: Sequence[Any]) -> list[Any]:
+def rules(
+    marks: Sequence[Rule], limits: Sequence[tuple[float, float]], channels: Sequence[Any], *, above: bool = False
+) -> list[Any]:
     """Lines with labels in the soft ink: across the chart labelled at the right end, upright ones at the top.
 
     Args:
         marks: what to draw; a rule outside the limits is left out.
         limits: of the x and the y axis.
         channels: the chart's own x and y, whose scales and axes the rules share.
+        above: names of upright lines over the panel, where what is drawn reaches its top.
     """
     layers = []
+    marks = [rule for rule in marks if limits[rule.axis == "y"][0] <= rule.value <= limits[rule.axis == "y"][1]]
     for rule in marks:
-        (low, high), channel = limits[rule.axis == "y"], channels[rule.axis == "y"].copy()
-        if not low <= rule.value <= high:
-            continue
+        channel = channels[rule.axis == "y"].copy()
         channel.shorthand = "v:Q"
-        data = inline(pd.DataFrame({"v": [rule.value], "label": [rule.label]}))
+        on_left, room = (False, 1.0) if rule.axis == "y" else _side(rule, marks, limits[0], channel)
+        data = inline(pd.DataFrame({"v": [rule.value], "label": [rule.label], "room": [room]}))
         layers.append(alt.Chart(data).mark_rule(style="guide", clip=True, tooltip=None).encode(channel))
         if not rule.label:
             continue
         if rule.axis == "y":
             place = {"align": "right", "baseline": "bottom", "x": "width", "dx": -4, "dy": -4}
-        else:  # on the side that has room
-            near_end = rule.value > (low + high) / 2
-            place = {"align": "right" if near_end else "left", "baseline": "top", "y": 2, "dx": -5 if near_end else 5}
+        else:
+            place = {"align": "right" if on_left else "left", "dx": -5 if on_left else 5}
+            place |= {"baseline": "bottom", "y": 0, "dy": -3} if above else {"baseline": "top", "y": 2}
         layers.append(alt.Chart(data).mark_text(style="guide-note", **place).encode(channel, text="label:N"))
     return layers
+
+
+def _side(rule: Rule, marks: Sequence[Rule], limits: tuple[float, float], channel: Any) -> tuple[bool, float]:
+    """Whether the name of an upright line stands left of it, where more is free, and what share of the axis that is.
+
+    Between two lines with names each has half of what lies between them.
+    """
+    forward = np.log if channel["scale"]["type"] == "log" else float
+    low, high = map(forward, limits)
+    at = (forward(rule.value) - low) / (high - low)
+    gaps = [
+        ((forward(other.value) - low) / (high - low) - at, 0.5 if other.label else 1.0)
+        for other in marks
+        if other.axis == "x" and other.value != rule.value
+    ]
+    left = min((-gap * share for gap, share in gaps if gap < 0), default=at)
+    right = min((gap * share for gap, share in gaps if gap > 0), default=1 - at)
+    on_left = bool(left > right if abs(left - right) > 0.02 else at > 0.5)
+    return on_left, round(float(left if on_left else right), 3)
+
+
+def in_lines(text: str, letters: int) -> str | list[str]:
+    """A text as it is, or broken into lines of at most so many letters where it is longer."""
+    lines = textwrap.wrap(text, max(letters, 1), break_long_words=False, break_on_hyphens=False)
+    return lines if len(lines) > 1 else text
 
 
 def colour(

@@ -18,6 +18,7 @@ MOST = 14  # contour levels of a panel: beyond it they run together
 OVERLAP = 1.3  # cells wide that a cell is drawn, under the next: no hairlines between them
 MAP = 440  # pixels that one map is wide at most
 MARGIN, GAP = 62, 24  # pixels left of a panel for its axis, and between panels
+EDGE = 0.15  # share of a side from which a name grows inwards
 LIGHT, DARK = "#ffffff", "#101418"  # readable together on every colour of the map, on light pages and dark ones
 
 
@@ -109,7 +110,12 @@ def _panel(
     lines = _contours(grid.to_numpy(dtype=np.float64), across, up, z, limits)
     thin = alt.Chart(inline(lines)).mark_line(strokeWidth=0.8, opacity=0.75, clip=True, tooltip=None)
     contours = thin.encode(at_x, at_y, detail="line:N", order="step:Q", color=alt.value(LIGHT))
-    return alt.layer(map_, contours, *_walk(path, x, y, at_x, at_y), *_named(places, x, y, at_x, at_y))
+    return alt.layer(
+        map_,
+        contours,
+        *_walk(path, x, y, at_x, at_y),
+        *_named(places, path, (x, y), (x_limits, y_limits), (at_x, at_y)),
+    )
 
 
 def _edges(points: Any) -> tuple[float, float]:
@@ -126,7 +132,7 @@ def _map(
     dx, dy = (right - left) / len(across), (top - bottom) / len(up)
     shown = np.clip(np.where(np.isfinite(z), z, limits[1]), *limits)
     scale = alt.Scale(type="log" if axes[2].log else "linear", domain=list(limits), scheme="viridis", clamp=True)
-    ticks = {"values": log_ticks(*limits)} if axes[2].log else {}
+    ticks = {"values": log_ticks(*limits, most=5)} if axes[2].log else {}
     form = "~e" if axes[2].log and limits[0] < 1e-3 else "~g"
     legend = alt.Legend(type="gradient", gradientLength=260, gradientThickness=10, titleLimit=300, format=form, **ticks)
     cells = pd.DataFrame({"z": [f"{value:.3g}" for value in shown.ravel()]}).astype("float64")
@@ -184,13 +190,23 @@ def _walk(path: pd.DataFrame, x: Axis, y: Axis, at_x: Any, at_y: Any) -> Sequenc
     ]
 
 
-def _named(places: pd.DataFrame, x: Axis, y: Axis, at_x: Any, at_y: Any) -> Sequence[Any]:
+def _named(places: pd.DataFrame, path: pd.DataFrame, axes: Any, limits: Any, channels: Any) -> Sequence[Any]:
+    """Crosses with names that keep inside the map, above their cross or, where the path goes up from it, below."""
     if places.empty:
         return []
-    points = pd.DataFrame({"x": places[x.column], "y": places[y.column], "label": places["label"].astype(str)})
-    chart = alt.Chart(inline(points)).encode(at_x, at_y)
+    points = pd.DataFrame({"x": places[axes[0].column], "y": places[axes[1].column]})
+    across, up = (axis.position(points[at], ends) for axis, at, ends in zip(axes, "xy", limits, strict=True))
+    higher = (path[axes[1].column].mean() > points["y"]) if len(path) else pd.Series(data=False, index=points.index)
+    points = points.assign(
+        label=places["label"].astype(str),
+        align=np.select([across < EDGE, across > 1 - EDGE], ["left", "right"], "center"),
+        dx=np.select([across < EDGE, across > 1 - EDGE], [-6, 6], 0),
+        dy=np.where((higher & (up > EDGE)) | (up > 1 - EDGE / 2), 16, -13),
+    )
+    chart = alt.Chart(inline(points)).encode(*channels)
     cross = chart.mark_point(shape="cross", size=90, filled=True, opacity=1, color=LIGHT, stroke=DARK, strokeWidth=1.2)
-    text = {"dy": -12, "fontSize": 12, "fontWeight": 600, "clip": False}
+    text: dict[str, Any] = {name: {"expr": f"datum.{name}"} for name in ("align", "dx", "dy")}
+    text |= {"fontSize": 12, "fontWeight": 600, "clip": False}
     return [
         cross,
         chart.mark_text(stroke=DARK, strokeWidth=3, strokeJoin="round", color=DARK, **text).encode(text="label:N"),

@@ -47,6 +47,9 @@ FIXED = {  # the same colour in every study and preset
     "batch 512": 3,
     "batch 1024": 4,
     "batch 128": 5,
+    "random-index-k": 0,  # the ways to start a walk to a critical point
+    "snapshot": 1,
+    "symmetric": 2,
 }
 
 _SWAP = {look.colour: look.dark for look in (*PALETTE, REFERENCE, BENEATH)}
@@ -150,7 +153,7 @@ def config(*, dark: bool = False) -> dict[str, Any]:
             "symbolStrokeWidth": 2.5,
             "symbolSize": 200,
             "symbolOpacity": 1,
-            "labelLimit": 260,
+            "labelLimit": 420,
             "columnPadding": 18,
             "offset": 10,
         },

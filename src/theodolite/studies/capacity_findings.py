@@ -52,7 +52,7 @@ SIZE = Axis("parameters", "parameters", log=True, format="~s")
 
 
 _AXES = {
-    "accuracy": Axis("value", "accuracy", domain=(0, 1.1), format=".0%"),  # room for the threshold's name
+    "accuracy": Axis("value", "accuracy", domain=(0, 1.15), format=".0%"),  # room for the threshold's name
     "loss": Axis("value", "loss (cross entropy, mean over samples)", log=True),
 }
 

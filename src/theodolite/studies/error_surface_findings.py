@@ -124,7 +124,7 @@ def figures(records: Records) -> list[Figure]:
         chart = curves(
             rise[rise["radius"] > 0].sort_values("network", key=lambda names: names.map(NETWORKS.index)),
             x=Axis("radius", "distance from the minimum (filter norms)", domain=(0.0, settings["reach"])),
-            y=Axis("rise", "rise of the training loss", log=True),
+            y=Axis("rise", "rise of the training loss (cross entropy)", log=True),
             series="network",
             rules=[Rule(RISE, f"end of the minimum: {RISE:.2f}")],
         )

@@ -59,7 +59,7 @@ def _figures(task: str, norms: pd.DataFrame, settings: Mapping[str, Any]) -> lis
     )
     unit = "mean squared error" if task == settings["function"] else "cross entropy"
     loss = Axis("loss", f"training loss ({unit})", log=True)
-    norm = Axis("norm", "norm of the gradient", log=True)
+    norm = Axis("norm", "norm of the gradient (loss / weight)", log=True)
     about = (
         f"Frobenius norm of the gradient of the loss on {task} (Figure 7: the root of the sum of its squares), of the "
         f"whole training set and of one batch of {settings['batch_size']}"

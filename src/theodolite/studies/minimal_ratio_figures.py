@@ -143,7 +143,7 @@ def _protocol(records: Records) -> list[Figure]:
             scatter(
                 together,
                 x=loss,
-                y=Axis("gradient_norm", "norm of the gradient", log=True),
+                y=Axis("gradient_norm", "norm of the gradient (loss / weight)", log=True),
                 series="of",
                 detail=("seed",),
                 rules=[Rule(1e-9, "largest that is certified")],
@@ -161,7 +161,7 @@ def _protocol(records: Records) -> list[Figure]:
             curves(
                 protocol,
                 x=Axis("epoch", "epoch"),
-                y=Axis("gradient_norm", "norm of the gradient", log=True),
+                y=Axis("gradient_norm", "norm of the gradient (loss / weight)", log=True),
                 series="variant",
                 rules=[
                     Rule(float(ends.iloc[0]), "gradient norm as loss", "x"),
@@ -232,7 +232,7 @@ def _spectra(records: Records) -> list[Figure]:
                 f"Spectra at three critical points: {task}",
                 spectra(
                     part.assign(label=label, kind=part["kind"].replace("points", "measured")),
-                    x=Axis("eigenvalue", "eigenvalue of the Hessian"),
+                    x=Axis("eigenvalue", "eigenvalue of the Hessian (loss / weight²)"),
                     y=Axis("density", "density"),
                     panel="label",
                     series="kind",

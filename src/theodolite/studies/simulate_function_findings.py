@@ -147,7 +147,7 @@ def _depth_figures(records: Records, settings: Mapping[str, Any], seeds: int) ->
     loss = over_factor(
         runs,
         x=Axis("layers", "layers that hold weights"),
-        y=Axis("final_loss", "final training loss", log=True),
+        y=Axis("final_loss", "final training loss (mean squared error)", log=True),
         panel="function",
     )
     dots = f"Every seed a dot ({seeds} seeds), with the median and its 95 % interval."

@@ -67,9 +67,65 @@ const figures = (() => {
         // Where lengths are true on both axes, panels keep their shape; others keep their height.
         if (spec.usermeta?.square) panel.height = Math.round((panel.height * each) / panel.width);
         panel.width = each;
+        breakLines(panel, spec);
       }
     }
     return spec;
+  }
+
+  const LETTER = 6.6; // pixels of one in the text of a figure, about
+
+  // A text as it is, or as lines where it is longer than that many pixels.
+  function inLines(text, width) {
+    if (typeof text !== "string" || text.length * LETTER <= width) return text;
+    const lines = [];
+    for (const word of text.split(" ")) {
+      const longer = lines.length ? `${lines.at(-1)} ${word}` : word;
+      if (lines.length && longer.length * LETTER <= width) lines[lines.length - 1] = longer;
+      else lines.push(word);
+    }
+    return lines.length > 1 ? lines : text;
+  }
+
+  // What is written along a panel must not be wider than the panel, or it would take the place of what is drawn.
+  function breakLines(panel, spec) {
+    for (const { mark, data, encoding } of panel.layer ?? [panel]) {
+      for (const [axis, long] of [["x", panel.width + 40], ["y", (panel.height ?? 300) + 30]]) {
+        if (encoding?.[axis]?.title) encoding[axis].title = inLines(encoding[axis].title, long);
+      }
+      if (encoding?.x?.type === "ordinal" && encoding.x.sort?.length) {
+        const factors = encoding.x.sort.map(String);
+        const lines = factors.map((factor) => inLines(factor, panel.width / factors.length));
+        if (lines.some(Array.isArray)) {
+          const found = JSON.stringify(Object.fromEntries(factors.map((factor, i) => [factor, lines[i]])));
+          Object.assign((encoding.x.axis ??= {}), { labelExpr: `${found}[datum.label] || datum.label`, labelLimit: 0 });
+        }
+      }
+      if (mark?.style === "guide-note") {
+        for (const row of spec.datasets?.[data?.name] ?? data?.values ?? []) {
+          if (!row.room) continue;
+          row.label = inLines(row.label, row.room * panel.width - 8);
+          if (mark.baseline === "bottom" && Array.isArray(row.label)) mark.dy -= 15 * (row.label.length - 1);
+        }
+      }
+    }
+  }
+
+  // Names of the series that a legend shows.
+  function named(part, found = new Set()) {
+    if (!part || typeof part !== "object") return found;
+    if (part.scale && part.legend && Array.isArray(part.scale.domain)) {
+      part.scale.domain.filter((name) => typeof name === "string").forEach((name) => found.add(name));
+    }
+    for (const [key, value] of Object.entries(part)) if (key !== "datasets" && key !== "data") named(value, found);
+    return found;
+  }
+
+  // All in one row where there is room, else in columns as wide as the longest name.
+  function columnsOf(spec, width) {
+    const wide = [...named(spec)].map((name) => name.length * 7.2 + 46);
+    const room = width - 50;
+    return wide.reduce((sum, one) => sum + one, 0) <= room ? wide.length : Math.floor(room / Math.max(...wide)) || 1;
   }
 
   function heightOf(name) {
@@ -104,14 +160,17 @@ const figures = (() => {
   const stacked = { top: { anchor: "start", direction: "vertical" } }; // two legends: side by side they leave no panel
   function embed(target, spec, dark, width) {
     const config = configs[dark ? "dark" : "light"];
-    const columns = Math.max(1, Math.floor(width / 130));
+    const columns = columnsOf(spec, width) || 1;
     return vegaEmbed(target, spec, {
       renderer: "svg",
       ast: true, // interprets expressions, so that the page's policy need not allow code from text
       defaultStyle: false,
       actions: false,
       tooltip,
-      config: { ...config, legend: { ...config.legend, columns, ...(width < 520 && { layout: stacked }) } },
+      config: {
+        ...config,
+        legend: { ...config.legend, columns, labelLimit: width - 80, ...(width < 520 && { layout: stacked }) },
+      },
     });
   }
 
