@@ -4,12 +4,15 @@ import re
 import shutil
 import subprocess
 
+import pandas as pd
 import pytest
 from PIL import Image
 
 import made
 from theodolite.errors import SettingError
 from theodolite.figures import paper, render
+from theodolite.figures.curves import curves
+from theodolite.figures.scales import Axis
 
 FIGURES = made.findings(planes=True)[0].figures
 
@@ -31,6 +34,21 @@ def test_no_letter_is_smaller_than_six_and_a_half_points(tmp_path):
         svg = render.save(figure, tmp_path, ["svg"], width=paper.pixels("85mm"))[0].read_text()
         sizes = {float(size) for size in re.findall(r'font-size="([\d.]+)(?:px)?"', svg)}
         assert min(sizes) * 0.75 >= 6.5, figure.name
+
+
+def test_long_names_and_titles_leave_a_column_its_panel():
+    names = [f"{n}, matched by the activations of hidden units" for n in range(3)]
+    table = pd.concat(pd.DataFrame({"of": name, "seed": 0, "x": [0.0, 1.0], "y": [1.0, 1.0]}) for name in names)
+    chart = curves(
+        table,
+        x=Axis("x", "share of the way from the small batch's network to the large one's"),
+        y=Axis("y", "y"),
+        series="of",
+    )
+    svg = paper.svg(chart, paper.pixels("85mm"))
+    panel = max(float(across) for across in re.findall(r'd="M0,[\d.]+L([\d.]+),', svg))  # a curve from side to side
+    assert panel > 0.7 * paper.pixels("85mm")
+    assert all(f">{name}<" in svg for name in names)  # whole
 
 
 def test_every_font_of_a_pdf_is_embedded(tmp_path):

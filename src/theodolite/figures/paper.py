@@ -8,10 +8,12 @@ import vl_convert
 
 from theodolite.errors import SettingError
 from theodolite.figures import theme
+from theodolite.figures.scales import in_lines
 
 PIXELS = {"px": 1.0, "in": 96.0, "cm": 96 / 2.54, "mm": 96 / 25.4}  # CSS's: an inch has 96 pixels
 NARROWEST, WIDEST = 180.0, 2000.0  # pixels: about 48 mm, and half a metre
 FONTS = 0.82  # of the page's: 12 and 13 pixels become 7.4 and 8 points
+LETTER = 6.6  # pixels of one in the page's figures, about
 STACK = 520  # pixels: panels side by side are stacked where it is narrower, as on the page
 
 
@@ -60,8 +62,29 @@ def fitted(spec: dict[str, Any], width: float, beside: float) -> dict[str, Any]:
             each = max(60.0, (width - beside) / len(panels))
             panel["height"] = round(panel.get("height", 300) * (each / panel["width"] if square else shrink))
             panel["width"] = round(each, 1)
-    spec["config"]["legend"]["columns"] = max(1, int(width / 110))
+            for layer in panel.get("layer", [panel]):
+                across = layer.get("encoding", {}).get("x", {})
+                if isinstance(across.get("title"), str):  # in lines, or it would take the panel's place
+                    across["title"] = in_lines(across["title"], int((each + 40) / (LETTER * FONTS)))
+    spec["config"]["legend"] |= {"columns": _columns(spec, width - 50), "labelLimit": width - 60}
     return spec
+
+
+def _columns(spec: dict[str, Any], room: float) -> int:
+    """Names of a legend in one row where there is room, else in columns as wide as the longest."""
+    wide = [len(name) * (LETTER + 0.6) * FONTS + 42 for name in _named(spec)]
+    return max(len(wide), 1) if sum(wide) <= room else max(int(room / max(wide)), 1)
+
+
+def _named(part: Any) -> set[str]:
+    """Names of the series that a specification's legends show."""
+    if isinstance(part, list):
+        return set().union(*map(_named, part))
+    if not isinstance(part, dict):
+        return set()
+    domain = part["scale"].get("domain") if part.get("scale") and part.get("legend") else None
+    own = {name for name in domain if isinstance(name, str)} if isinstance(domain, list) else set()
+    return own.union(*(_named(value) for key, value in part.items() if key not in ("datasets", "data")))
 
 
 def _rows(spec: dict[str, Any]) -> Iterable[list[dict[str, Any]]]:
