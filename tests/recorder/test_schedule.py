@@ -102,25 +102,25 @@ def test_a_budget_holds_over_a_training_and_the_recorder_says_that_it_thins_itse
     assert "986 left out to keep the budget" in repr(recorder)
 
 
-def test_a_slow_instrument_does_not_starve_for_a_quick_one_and_the_sum_stays_within_the_budget():
+def costs_of_two(quick, slow, steps):
+    """What a budget of a tenth lets two instruments of so many seconds do, asked at every step."""
     clock = Clock()
-    both = {"quick": taking(clock, 0.01), "slow": taking(clock, 4.0)}
+    both = {"quick": taking(clock, quick), "slow": taking(clock, slow)}
     recorder = th.Recorder(both, every=1, budget=0.1, out=None, clock=clock)
     with pytest.warns(RecorderWarning):
-        train(recorder, clock, 500)
-    costs = recorder.table("costs").groupby("instrument")["seconds"]
+        train(recorder, clock, steps)
+    return recorder.table("costs")
+
+
+def test_a_slow_instrument_does_not_starve_for_a_quick_one_and_the_sum_stays_within_the_budget():
+    costs = costs_of_two(quick=0.01, slow=4.0, steps=500).groupby("instrument")["seconds"]
     assert costs.count()["slow"] == 5  # 4 s each into 4.5 % of 499 s
     assert costs.count()["quick"] == 456  # from step 46 on, when training has earned the first 4 s
     assert costs.sum().sum() <= 0.1 * 500
 
 
 def test_what_a_first_measurement_took_too_much_is_earned_before_any_instrument_is_measured_again():
-    clock = Clock()
-    both = {"quick": taking(clock, 0.1), "slow": taking(clock, 9.0)}
-    recorder = th.Recorder(both, every=1, budget=0.1, out=None, clock=clock)
-    with pytest.warns(RecorderWarning):
-        train(recorder, clock, 150)
-    costs = recorder.table("costs")
+    costs = costs_of_two(quick=0.1, slow=9.0, steps=150)
     again = costs[costs["step"] > 1]
     assert set(again["instrument"]) == {"quick"}  # 4.5 % of 150 s never pay for another 9 s
     assert again["step"].iloc[0] == 104  # 9.1 s spent and 0.1 s more are 9 % of 102.2 s, and step 104 comes after 103 s

@@ -6,7 +6,7 @@ same slope, and the same product of their Hessian with a random vector (no class
 change what is divided by). Where one of them differs, batches stay whole.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -21,42 +21,28 @@ from theodolite.measure.objective import Batch, Data, Loss, Objective, alike, ob
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """Data whose batches come in pieces of at most ``size`` samples."""
+    """Data whose batches are cut."""
 
     data: Iterable[Batch]
-    size: int
+    size: int  # of samples
+    cut: Callable[[Batch, int], list[Batch]]  # :func:`pieces` or :func:`headed`
 
     def __iter__(self) -> Iterator[Batch]:
         """The pieces of one batch after those of the other."""
         for batch in self.data:
-            yield from pieces(batch, self.size)
-
-
-@dataclass(frozen=True, slots=True)
-class Headed:
-    """Data whose batches come in two pieces, the first of at most ``size`` samples."""
-
-    data: Iterable[Batch]
-    size: int
-
-    def __iter__(self) -> Iterator[Batch]:
-        """A few samples, then the others."""
-        for batch in self.data:
-            n = samples(batch)
-            first, rest = (_cut(batch, n, here) for here in (slice(self.size), slice(self.size, n)))
-            yield from [batch] if n <= self.size or first is None or rest is None else [first, rest]
+            yield from self.cut(batch, self.size)
 
 
 def head(batch: Batch, size: int) -> Batch:
     """The first samples of a batch, at most ``size``; all of it where something in it has no place for samples."""
-    return next(iter(Headed([batch], size)))
+    return headed(batch, size)[0]
 
 
 def checked(model: nn.Module, loss: Loss, data: Data, *, parameters: str | None, size: int) -> Objective:
     """:func:`~theodolite.measure.objective.objective`, checked on a few samples where a batch is too large to pass."""
     whole = pairs(data)
     try:
-        return replace(objective(model, loss, Headed(whole, size), parameters=parameters), data=whole)
+        return replace(objective(model, loss, Pieces(whole, size, headed), parameters=parameters), data=whole)
     except (MeasurementError, RuntimeError, TypeError, ValueError, LookupError):
         pass  # a batch that cannot be cut; or what is wrong with it is said below
     return objective(model, loss, data, parameters=parameters)
@@ -77,17 +63,26 @@ def in_pieces(objective: Objective, point: Tensor, size: int, *, apart: bool) ->
         cut |= len(parts) > 1
         if len(parts) > 1 and not _same(objective, point, batch, parts, apart):
             return objective
-    return replace(objective, data=Pieces(objective.data, size)) if cut else objective
+    return replace(objective, data=Pieces(objective.data, size, pieces)) if cut else objective
 
 
 def pieces(batch: Batch, size: int) -> list[Batch]:
     """A batch in pieces of nearly equal size; one, where something in it has no place for samples."""
     n = samples(batch)
-    count = -(-n // size)
-    if count <= 1:
+    count = max(1, -(-n // size))
+    return _parts(batch, [n * i // count for i in range(count + 1)])
+
+
+def headed(batch: Batch, size: int) -> list[Batch]:
+    """At most ``size`` samples, then the others; one piece, where something in it has no place for samples."""
+    n = samples(batch)
+    return _parts(batch, [0, size, n] if n > size else [0, n])
+
+
+def _parts(batch: Batch, bounds: list[int]) -> list[Batch]:
+    if len(bounds) == 2:
         return [batch]
-    bounds = [n * i // count for i in range(count + 1)]
-    parts = [_cut(batch, n, slice(a, b)) for a, b in pairwise(bounds)]
+    parts = [_cut(batch, bounds[-1], slice(a, b)) for a, b in pairwise(bounds)]
     return [batch] if any(part is None for part in parts) else parts
 
 
