@@ -6,7 +6,7 @@ every training label is fitted. The report gives neither sizes nor training; bot
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import pandas as pd
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -24,9 +24,6 @@ from theodolite.studies.capacity_findings import (
 )
 from theodolite.studies.classifiers import CLASSES, classifier, training_of
 from theodolite.study import RunSpec, Settings, Study
-
-if TYPE_CHECKING:
-    pass
 
 NAME = "capacity"
 MONOTONE = 0.8  # rank correlation with size from which a quantity "increases as the number of parameters increases"

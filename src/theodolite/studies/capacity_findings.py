@@ -4,7 +4,7 @@ Beside :mod:`theodolite.studies.capacity`, which trains, measures and claims.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -14,10 +14,6 @@ from theodolite.figures.curves import BAND, curves
 from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
-
-if TYPE_CHECKING:
-    pass
-
 
 CLEAN, NOISY = "true labels", "noisy labels"
 

@@ -5,7 +5,7 @@ Beside :mod:`theodolite.studies.error_surface`, which trains, measures and claim
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,10 +18,6 @@ from theodolite.figures.surface import LINES, surfaces
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
 from theodolite.studies.classifiers import CLASSES
-
-if TYPE_CHECKING:
-    pass
-
 
 SMALL, LARGE, STOPPED = "small batch", "large batch", "small batch, stopped at the large batch's loss"
 

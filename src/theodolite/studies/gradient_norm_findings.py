@@ -4,7 +4,7 @@ Beside :mod:`theodolite.studies.gradient_norm`, which trains, measures and claim
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,10 +16,6 @@ from theodolite.figures.points import scatter
 from theodolite.figures.scales import Axis
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
-
-if TYPE_CHECKING:
-    pass
-
 
 WHOLE, BATCH = "whole training set", "one mini-batch"
 

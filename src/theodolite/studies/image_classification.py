@@ -5,7 +5,7 @@ epochs: they are chosen here, before any run, with the reason beside each settin
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import pandas as pd
 from pydantic import PositiveFloat, PositiveInt
@@ -25,9 +25,6 @@ from theodolite.studies.image_classification_findings import (
     tables,
 )
 from theodolite.study import RunSpec, Settings, Study
-
-if TYPE_CHECKING:
-    pass
 
 NAME = "image-classification"
 Image = tuple[int, int, int]

@@ -3,8 +3,6 @@
 Beside :mod:`theodolite.studies.image_classification`, which trains, measures and claims.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
@@ -15,10 +13,6 @@ from theodolite.figures.points import MEDIAN, over_factor
 from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
-
-if TYPE_CHECKING:
-    pass
-
 
 KINDS = {"cnn": "Figure 3", "dnn": "Figure 4"}
 

@@ -4,7 +4,7 @@ Beside :mod:`theodolite.studies.interpolation`, which trains, measures and claim
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -16,10 +16,6 @@ from theodolite.figures.points import forest
 from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
-
-if TYPE_CHECKING:
-    pass
-
 
 DNN, CONV = "DNN", "CNN"
 

@@ -5,7 +5,7 @@ gives data and labels only; the rest is chosen here, before any run, with the re
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import pandas as pd
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -23,9 +23,6 @@ from theodolite.studies.random_labels_findings import (
     tables,
 )
 from theodolite.study import RunSpec, Settings, Study
-
-if TYPE_CHECKING:
-    pass
 
 NAME = "random-labels"
 MARGIN = 0.02  # around chance: two test images of a hundred, a fifth of what guessing gets right

@@ -4,7 +4,7 @@ Beside :mod:`theodolite.studies.random_labels`, which trains, measures and claim
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -16,10 +16,6 @@ from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
 from theodolite.studies.classifiers import CLASSES
-
-if TYPE_CHECKING:
-    pass
-
 
 MEMORISED = 0.99  # training accuracy from which a network counts as having memorised its labels
 

@@ -4,7 +4,7 @@ Beside :mod:`theodolite.studies.sensitivity`, which trains, measures and claims.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -15,10 +15,6 @@ from theodolite.figures.points import MEDIAN, over_factor, scatter
 from theodolite.figures.scales import Axis
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
-
-if TYPE_CHECKING:
-    pass
-
 
 EPOCHS, STEPS = "equal epochs", "equal steps"
 

@@ -5,7 +5,7 @@ Beside :mod:`theodolite.studies.simulate_function`, which trains, measures and c
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,10 +17,6 @@ from theodolite.figures.points import over_factor
 from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
-
-if TYPE_CHECKING:
-    pass
-
 
 BUDGET = 671  # of the sweep over depth
 

@@ -8,7 +8,7 @@ weights and a data order of its own, and among the first ``crossed`` of them eve
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -30,9 +30,6 @@ from theodolite.studies.weight_trajectory_findings import (
 )
 from theodolite.studies.weight_trajectory_measurements import analyse, measure
 from theodolite.study import AnalysisSpec, RunSpec, Seeds, Settings, Study
-
-if TYPE_CHECKING:
-    pass
 
 NAME = "weight-trajectory"
 ALPHAS = tuple(i / 20 for i in range(21))  # of the line between two ends
