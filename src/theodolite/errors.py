@@ -15,9 +15,9 @@
     │   ├── RecordCorrupt       one file of one run is cut, altered or missing
     │   └── VersionMismatch     the folder was written by another format of Theodolite
     └── MeasurementError        an instrument cannot give a true number
-        ├── BadModel            parameters hold NaN, none is trainable, or two models do not match
+        ├── BadModel            no module, parameters hold NaN, none is trainable, or two models do not match
         ├── BadData             empty, NaN, or of the wrong shape
-        ├── BadLoss             not a finite scalar, or constant
+        ├── BadLoss             no function, not a finite scalar, or constant
         ├── NotDeterministic    two passes over the same batch differ
         ├── NotDifferentiable   PyTorch cannot differentiate this model twice
         ├── CheckFailed         two ways to the same number disagree
@@ -104,7 +104,7 @@ class MeasurementError(TheodoliteError):
 
 
 class BadModel(MeasurementError):
-    """Parameters hold NaN, none is trainable, or two models do not match."""
+    """No module, parameters hold NaN, none is trainable, or two models do not match."""
 
 
 class BadData(MeasurementError):
@@ -112,7 +112,7 @@ class BadData(MeasurementError):
 
 
 class BadLoss(MeasurementError):
-    """Not a finite scalar, or constant."""
+    """No function, not a finite scalar, or constant."""
 
 
 class NotDeterministic(MeasurementError):

@@ -1,6 +1,7 @@
 """What a recorder measures, against the instruments themselves; and what it does when something goes wrong."""
 
 import logging
+import math
 import signal
 import warnings
 from functools import partial
@@ -12,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import theodolite as th
-from theodolite.errors import BadData, SettingError, UnknownName
+from theodolite.errors import BadData, BadModel, SettingError, UnknownName
 from theodolite.record import NAMES, RecorderWarning, log
 from theodolite.record.flatten import flatten
 from theodolite.record.probe import fixed
@@ -246,7 +247,37 @@ def test_instruments_are_given_in_any_of_these_forms(given, name):
         ({"instruments": {"weights": "sharpness"}}, SettingError, "a name that is taken"),
         ({"instruments": {"a": 3}}, SettingError, "got int"),
         ({"instruments": []}, SettingError, "at least one instrument"),
-        ({"instruments": "sharpness", "mode": "eval"}, SettingError, "evaluation, training, as it is, got 'eval'"),
+        ({"instruments": 3}, SettingError, "names, functions or a mapping to them, got int"),
+        ({"instruments": None}, SettingError, "names, functions or a mapping to them, got NoneType"),
+        ({"instruments": {"a": ("sharpness", 3)}}, SettingError, "options of an instrument as a mapping, got int"),
+        ({"instruments": {"a": ("sharpness",)}}, SettingError, "a pair of one and its options, got tuple"),
+        ({"instruments": {"a": ("sharpness", {"radios": 1})}}, UnknownName, "Did you mean 'radius'"),
+        ({"instruments": "sharpness", "mode": "eval"}, SettingError, "evaluation or training or as it is, got str 'e"),
+        ({"instruments": "sharpness", "mode": None}, SettingError, "mode as evaluation or training"),
+        ({"instruments": "sharpness", "every": 0}, SettingError, "every as an integer"),
+        ({"instruments": "sharpness", "every": None}, SettingError, "every as an integer"),
+        ({"instruments": "sharpness", "every": "now and then"}, SettingError, "every as an integer"),
+        ({"instruments": "sharpness", "every": {}}, SettingError, "every for each of sharpness"),
+        ({"instruments": "sharpness", "budget": math.nan}, SettingError, "budget as"),
+        ({"instruments": "sharpness", "budget": "a tenth"}, SettingError, "budget as number or None"),
+        ({"instruments": "sharpness", "samples": 0}, SettingError, "samples ≥ 1"),
+        ({"instruments": "sharpness", "samples": "all"}, SettingError, "samples as whole number or None"),
+        ({"instruments": "sharpness", "weights": 3}, SettingError, "weights as text or None"),
+        ({"instruments": "sharpness", "seed": -1}, SettingError, "seed as whole number or None from 0 on"),
+        ({"instruments": "sharpness", "labels": {"a": [1]}}, SettingError, "labels as {name: text or number}"),
+        ({"instruments": "sharpness", "labels": {3: "a"}}, SettingError, "labels as {name: text or number}"),
+        ({"instruments": "sharpness", "labels": ["Adam"]}, SettingError, "labels as {name: text or number}"),
+        ({"instruments": "sharpness", "sinks": None}, SettingError, "sinks as"),
+        ({"instruments": "sharpness", "sinks": [print]}, SettingError, "sinks as"),
+        ({"instruments": "sharpness", "flush": -1}, SettingError, "flush ≥ 0"),
+        ({"instruments": "sharpness", "flush": math.nan}, SettingError, "flush as"),
+        ({"instruments": "sharpness", "clock": 3}, SettingError, "clock as function"),
+        ({"instruments": "sharpness", "data": 3}, BadData, "got int"),
+        (
+            {"instruments": "sharpness", "data": DataLoader(TensorDataset(torch.ones(0, 1)))},
+            BadData,
+            "at least one batch",
+        ),
         ({"instruments": "sharpness", "budget": 5}, SettingError, "0 < budget ≤ 1, got 5"),
         ({"instruments": "sharpness", "data": iter([])}, BadData, "got an iterator"),
         ({"instruments": "sharpness", "data": batch(), "samples": 3}, SettingError, "got data in memory"),
@@ -255,6 +286,27 @@ def test_instruments_are_given_in_any_of_these_forms(given, name):
 def test_what_cannot_be_recorded_is_refused_before_training_starts(arguments, error, message):
     with pytest.raises(error, match=message):
         th.Recorder(**arguments, out=None)
+
+
+@pytest.mark.parametrize("out", [3, ["results"]])
+def test_a_folder_that_is_none_is_refused_before_training_starts(out):
+    with pytest.raises(SettingError, match="out as text or Path or None"):
+        th.Recorder("sharpness", out=out)
+
+
+@pytest.mark.parametrize("model", [None, nn.Linear, {"weight": torch.ones(1)}])
+def test_a_step_of_something_else_than_a_model_is_refused_at_once(model):
+    recorder = th.Recorder("gradient_norm", every=100, out=None)
+    for count in (recorder.step, recorder.epoch, recorder.measure):
+        with pytest.raises(BadModel, match=r"expected model as a torch\.nn\.Module"):
+            count(model, LOSS, batch())
+
+
+@pytest.mark.parametrize("number", [-1, 1.5, "first"])
+def test_a_step_of_no_number_is_refused_at_once(number):
+    recorder = th.Recorder("gradient_norm", every=100, out=None)
+    with pytest.raises(SettingError, match="number as that of a step"):
+        recorder.step(network(), LOSS, batch(), number=number)
 
 
 def test_a_step_without_data_is_refused_at_once():

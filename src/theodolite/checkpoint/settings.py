@@ -2,12 +2,11 @@
 
 import inspect
 import json
-import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from theodolite.errors import SettingError, UnknownName
-from theodolite.measure.typed import fits
+from theodolite.measure.typed import fits, in_words, parts_of
 
 TYPABLE = (int, float, str, bool)
 
@@ -23,12 +22,12 @@ def options(function: Callable[..., Any]) -> dict[str, Any]:
     hints = get_type_hints(function)
     known = {}
     for name, parameter in inspect.signature(function).parameters.items():
-        kept = [part for part in _parts(hints.get(name)) if _typable(part)]
+        kept = [part for part in parts_of(hints.get(name)) if _typable(part)]
         if kept and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             hint = kept[0]
             for part in kept[1:]:
                 hint = hint | part
-            known[name] = hint | None if type(None) in _parts(hints[name]) else hint
+            known[name] = hint | None if type(None) in parts_of(hints[name]) else hint
     return known
 
 
@@ -57,7 +56,7 @@ def described(function: Callable[..., Any]) -> list[Mapping[str, str]]:
     return [
         {
             "option": name,
-            "values": _words(hint),
+            "values": in_words(hint, "null"),
             "default": "" if own[name].default is own[name].empty else _default(own[name].default),
         }
         for name, hint in options(function).items()
@@ -72,29 +71,14 @@ def _value(key: str, text: str, hint: Any) -> Any:
     if fits(text, hint) and not fits(value, hint):
         value = text  # a name that reads like a number
     if not fits(value, hint):
-        raise SettingError(f"expected {key} as {_words(hint)}, got '{text}'. For example: --set {_example(key, hint)}")
+        words = in_words(hint, "null")
+        raise SettingError(f"expected {key} as {words}, got '{text}'. For example: --set {_example(key, hint)}")
     return value
-
-
-def _parts(hint: Any) -> list[Any]:
-    return list(get_args(hint)) if get_origin(hint) in (Union, types.UnionType) else [hint]
 
 
 def _typable(hint: Any) -> bool:
     listed = get_origin(hint) is Sequence and get_args(hint)[0] in TYPABLE
     return hint in TYPABLE or get_origin(hint) is Literal or listed
-
-
-def _words(hint: Any) -> str:
-    words = []
-    for part in _parts(hint):
-        if get_origin(part) is Literal:
-            words += [str(name) for name in get_args(part)]
-        elif get_origin(part) is Sequence:
-            words.append(f"[{get_args(part)[0].__name__}, …]")
-        else:
-            words.append({int: "whole number", float: "number", str: "text", bool: "true or false"}.get(part, "null"))
-    return " or ".join(words)
 
 
 def _default(value: Any) -> str:
@@ -103,7 +87,7 @@ def _default(value: Any) -> str:
 
 
 def _example(key: str, hint: Any) -> str:
-    part = next(part for part in _parts(hint) if part is not type(None))
+    part = next(part for part in parts_of(hint) if part is not type(None))
     if get_origin(part) is Literal:
         return f"{key}={get_args(part)[0]}"
     if get_origin(part) is Sequence:

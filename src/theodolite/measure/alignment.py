@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from theodolite.errors import BadModel, SettingError
+from theodolite.measure.arguments import checked
 from theodolite.measure.evaluate import chain
 from theodolite.measure.matching import stacked
 from theodolite.measure.objective import Data, objective, untouched
@@ -56,6 +57,7 @@ class _Hidden:
     reader: str
 
 
+@checked
 def align(
     model_a: nn.Module,
     model_b: nn.Module,
@@ -110,7 +112,7 @@ def align(
     elif method == "activations" and data is not None:
         found = _by_activations(model_a, model_b, hidden, data)
     else:
-        raise SettingError(f"expected method 'weights', or 'activations' with data, got {method!r}, data={data}.")
+        raise SettingError("expected method 'activations' with data, got none. Pass data, or method='weights'.")
     aligned = copy.deepcopy(model_b)
     for layer, order in zip(hidden, found, strict=True):
         _permute(aligned, layer, order)
@@ -134,6 +136,8 @@ def _hidden_layers(model: nn.Module) -> list[_Hidden]:
     if len(names) != len(list(model.parameters())):
         raise BadModel("expected every weight used once, but some are tied, so that their units are. Untie them.")
     weighted = [i for i, (_, module) in enumerate(links) if type(module) in WEIGHTED]
+    if not weighted:
+        raise BadModel("expected layers with weights, whose units can be matched, got none. Pass a network with some.")
     return [_hidden_layer(links[start : end + 1]) for start, end in itertools.pairwise(weighted)]
 
 
@@ -220,7 +224,7 @@ def _units(model: nn.Module, layer: _Hidden) -> npt.NDArray[np.float64]:
 
 def _by_activations(model_a: nn.Module, model_b: nn.Module, hidden: list[_Hidden], data: Data) -> list[Permutation]:
     """Correlations from sums over the data of what each layer's reader is given, so that batches are exact."""
-    a, b = copy.deepcopy(model_a), copy.deepcopy(model_b).to(next(model_a.parameters()).device)
+    a, b = copy.deepcopy(model_a), copy.deepcopy(model_b)
     read: dict[tuple[int, int], Tensor] = {}
 
     def keep(which: int, number: int, units: int) -> Callable[..., None]:

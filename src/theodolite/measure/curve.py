@@ -1,6 +1,5 @@
 """A curve of low loss between two minima, trained."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -8,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import SettingError
+from theodolite.measure.arguments import checked
 from theodolite.measure.interpolate import along
 from theodolite.measure.matching import stacked
-from theodolite.measure.objective import Data, Loss, Objective, objective, untouched
+from theodolite.measure.objective import Data, Loss, Objective, check_reached, objective, untouched
 from theodolite.measure.renewal import on_batch_statistics
 from theodolite.measure.results import Result
 
@@ -30,6 +30,7 @@ class Curve(Result):
     control: Mapping[str, Tensor] = field(repr=False)  # the control point, by parameter name
 
 
+@checked
 def connect(
     model_a: nn.Module,
     model_b: nn.Module,
@@ -64,7 +65,7 @@ def connect(
             :func:`~theodolite.measure.interpolate.interpolate`; training then takes batch statistics.
 
     Raises:
-        BadModel: the models do not match; names the parameter or buffer.
+        BadModel: the models do not match, in a shape, type or device; names the parameter or buffer.
         SettingError: a number out of its range.
 
     Source: Garipov et al. 2018, "Loss Surfaces, Mode Connectivity, and Fast Ensembling of DNNs", equations 2 and 4.
@@ -79,7 +80,7 @@ def connect(
         >>> curve.highest < 0.1 * curve.line_highest
         True
     """
-    if not (epochs >= 0 and math.isfinite(learning_rate) and learning_rate > 0 and points >= 2):
+    if not (epochs >= 0 and learning_rate > 0 and points >= 2):
         raise SettingError(
             f"expected epochs of 0 or more, a positive learning rate and 2 or more points, got epochs={epochs}, "
             f"learning_rate={learning_rate}, points={points}."
@@ -129,6 +130,7 @@ def _train(
                 point = {n: a * p[0] + c * control[n] + b * p[1] for n, p in ends.items()}
                 point |= {n: p[0] + float(t) * (p[1] - p[0]) for n, p in buffers.items()}
                 value = whole.batch_loss(point, batch)
+                check_reached(value)
                 optimizer.zero_grad()
                 value.backward(inputs=moving)  # and nothing else: a loss may have parameters of its own
                 optimizer.step()

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from theodolite.errors import BadModel
+from theodolite.measure.arguments import checked
 from theodolite.measure.evaluate import Basis
-from theodolite.measure.matching import stacked_states, state_of
+from theodolite.measure.matching import alike, stacked_states, state_of
 
 Range = tuple[float, float]
 
@@ -28,6 +29,7 @@ class Plane:
     explained_variance: tuple[float, float] | None = None  # shares of a path's variance along u and v
 
 
+@checked
 def random_plane(model: nn.Module, *, seed: int = 0) -> Plane:
     r"""Lay a plane through the model along two filter-normalised random directions.
 
@@ -58,6 +60,7 @@ def random_plane(model: nn.Module, *, seed: int = 0) -> Plane:
     return Plane("filter-normalised random directions; biases and normalisation fixed", state_of(model), (u, v))
 
 
+@checked
 def path_plane(model: nn.Module, checkpoints: Sequence[Mapping[str, Tensor]]) -> Plane:
     r"""Lay the plane of the two largest principal components of a training path through its last point.
 
@@ -76,8 +79,7 @@ def path_plane(model: nn.Module, checkpoints: Sequence[Mapping[str, Tensor]]) ->
     points = stacked_states(model, checkpoints)
     if len(checkpoints) < 3:
         raise BadModel(f"expected at least three checkpoints to lay a plane, got {len(checkpoints)}. Save more often.")
-    names = [n for n, p in model.named_parameters() if p.requires_grad]
-    flat = _flat(points, names)
+    flat = _flat(points, _moving(model))
     path = flat - flat[-1]
     fit = PCA(n_components=2, svd_solver="full").fit(path.numpy()) if path.any() and path.shape[1] > 1 else None
     if fit is None or fit.explained_variance_ratio_[1] < 1e-12:  # what float32 leaves of a straight line
@@ -87,6 +89,7 @@ def path_plane(model: nn.Module, checkpoints: Sequence[Mapping[str, Tensor]]) ->
     return _through(kind, model, points, -1, torch.from_numpy(fit.components_), (float(shares[0]), float(shares[1])))
 
 
+@checked
 def three_point_plane(model_a: nn.Module, model_b: nn.Module, model_c: nn.Module) -> Plane:
     r"""Lay the plane through three models, with orthonormal axes by Gram and Schmidt.
 
@@ -98,9 +101,10 @@ def three_point_plane(model_a: nn.Module, model_b: nn.Module, model_c: nn.Module
 
     Source: Garipov et al. 2018, "Loss Surfaces, Mode Connectivity, and Fast Ensembling of DNNs", appendix A.1.
     """
-    states = [state_of(m) for m in (model_a, model_b, model_c)]
-    points = stacked_states(model_a, states)
-    flat = _flat(points, [n for n, p in model_a.named_parameters() if p.requires_grad])
+    models = (model_a, model_b, model_c)
+    points = stacked_states(model_a, [state_of(m) for m in models])
+    alike(*models)
+    flat = _flat(points, _moving(model_a))
     first = flat[1] - flat[0]
     u = first / first.norm()
     second = flat[2] - flat[0]
@@ -132,6 +136,13 @@ def _through(
         distances=(offsets - at @ axes).norm(dim=1),
         explained_variance=shares,
     )
+
+
+def _moving(model: nn.Module) -> list[str]:
+    names = [n for n, p in model.named_parameters() if p.requires_grad]
+    if not names:
+        raise BadModel("expected a trainable parameter, got none, so that there is no space to lay a plane through.")
+    return names
 
 
 def _flat(points: Basis, names: Sequence[str]) -> Tensor:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from theodolite.errors import BadLoss
 from theodolite.measure import shards
-from theodolite.measure.objective import Data, Loss, Objective, check_finite, objective, untouched
+from theodolite.measure.arguments import checked
+from theodolite.measure.objective import Data, Loss, Objective, check_finite, check_reached, objective, untouched
 from theodolite.measure.results import Result
 from theodolite.measure.shards import is_sharded
 
@@ -23,6 +23,7 @@ class GradientNorm(Result):
     samples: int
 
 
+@checked
 def gradient_norm(
     model: nn.Module,
     loss: Loss,
@@ -86,11 +87,7 @@ def loss_and_gradient(whole: Objective, at: Mapping[str, Tensor] | None = None) 
     with untouched(), torch.enable_grad():
         for batch, share in whole.batches():
             value = whole.batch_loss({**rest, **point}, batch)
-            if not value.requires_grad:
-                raise BadLoss(
-                    "expected a loss that depends on the parameters measured, got one that no gradient reaches. "
-                    "Leave out .detach(), .item() and torch.no_grad() on the way from model to loss."
-                )
+            check_reached(value)
             total += share * float(value.detach().double())
             parts = torch.autograd.grad(value, list(point.values()), allow_unused=True)
             for name, part in zip(point, parts, strict=True):

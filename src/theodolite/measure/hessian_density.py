@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import SettingError, TooLarge
+from theodolite.measure.arguments import checked
 from theodolite.measure.graph import Kind
 from theodolite.measure.lanczos import quadrature
 from theodolite.measure.memory import Memory, halves, in_words
@@ -36,6 +37,7 @@ class Density(Result):
     interrupted: bool = False  # by the user: fewer probes or steps than asked for
 
 
+@checked
 def hessian_density(
     model: nn.Module,
     loss: Loss,

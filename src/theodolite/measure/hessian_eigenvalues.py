@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import SettingError, TooLarge
+from theodolite.measure.arguments import checked
 from theodolite.measure.graph import Kind
 from theodolite.measure.lanczos import Basis, start
 from theodolite.measure.memory import Memory, halves, in_words
@@ -37,6 +38,7 @@ class Eigenpairs(Result):
     interrupted: bool = False  # by the user, before all had converged or the products were spent
 
 
+@checked
 def hessian_eigenvalues(
     model: nn.Module,
     loss: Loss,
@@ -98,10 +100,10 @@ def hessian_eigenvalues(
         >>> found.eigenvalues.round(decimals=6).tolist(), found.converged.tolist()
         ([4.0], [True])
     """
-    if which not in ("largest", "smallest", "both") or k < 1 or not tolerance > 0:
+    if k < 1 or not tolerance > 0 or (max_products is not None and max_products < 1):
         raise SettingError(
-            f"expected which as 'largest', 'smallest' or 'both', k ≥ 1 and tolerance > 0, got {which!r}, k={k}, "
-            f"tolerance={tolerance}."
+            f"expected k ≥ 1, tolerance > 0 and max_products ≥ 1, got k={k}, tolerance={tolerance}, "
+            f"max_products={max_products}."
         )
     half = halves(memory, model)
     with HessianOperator(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import TooLarge
+from theodolite.measure.arguments import checked
 from theodolite.measure.dense import DenseHessians, dense_hessians
 from theodolite.measure.graph import Kind
 from theodolite.measure.memory import Memory, in_words, room
@@ -32,6 +33,7 @@ class Spectrum(Result):
     check: float  # relative difference of a product and finite differences
 
 
+@checked
 def hessian_spectrum(
     model: nn.Module,
     loss: Loss,

@@ -1,12 +1,13 @@
 """Trace of the Hessian, estimated."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from theodolite.errors import SettingError, TooLarge
+from theodolite.measure.arguments import checked
 from theodolite.measure.graph import Kind
 from theodolite.measure.layer_trace import by_layers
 from theodolite.measure.memory import Memory, halves, in_words
@@ -36,6 +37,7 @@ class Trace(Result):
     interrupted: bool = False  # by the user: fewer products than asked for
 
 
+@checked
 def hessian_trace(
     model: nn.Module,
     loss: Loss,
@@ -99,10 +101,8 @@ def hessian_trace(
         >>> round(trace.value, 6), round(trace.standard_error, 6)
         (5.0, 0.0)
     """
-    if method not in (None, *get_args(Method)) or products < 6:
-        raise SettingError(
-            f"expected method as one of {get_args(Method)} and at least 6 products, got {method!r} and {products}."
-        )
+    if products < 6:
+        raise SettingError(f"expected at least 6 products, got {products}. Leave it out for 60.")
     half = halves(memory, model)
     with HessianOperator(
         model, loss, data, operator=operator, parameters=parameters, memory=int(half),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from theodolite.errors import SettingError
+from theodolite.measure.arguments import checked, coordinates
 from theodolite.measure.evaluate import Basis, Values, evaluate, mix
 from theodolite.measure.matching import stacked
 from theodolite.measure.objective import Data, Loss, Objective, objective
@@ -29,6 +29,7 @@ class Interpolation(Result):
     error_barrier: float  # as barrier, for the share of samples classified wrongly; NaN without classes
 
 
+@checked
 def interpolate(
     model_a: nn.Module,
     model_b: nn.Module,
@@ -53,7 +54,7 @@ def interpolate(
             turn negative.
 
     Raises:
-        BadModel: the models do not match; names the parameter or buffer.
+        BadModel: the models do not match, in a shape, type or device; names the parameter or buffer.
         SettingError: no alphas, or one that is not finite.
 
     Source: Frankle et al. 2020, "Linear Mode Connectivity and the Lottery Ticket Hypothesis", section 2, with the loss
@@ -66,9 +67,7 @@ def interpolate(
         >>> interpolate(a, b, nn.MSELoss(), data, [0, 0.5, 1]).loss.tolist()  # (2 alpha - 1) squared
         [1.0, 0.0, 1.0]
     """
-    where = torch.as_tensor(alphas, dtype=torch.float64).cpu()
-    if where.ndim != 1 or not len(where) or not torch.isfinite(where).all():
-        raise SettingError(f"expected alphas as a non-empty list of finite numbers, got {alphas}. Try [0, 0.5, 1].")
+    where = coordinates("alphas", alphas)
     parameters, buffers = stacked(model_a, model_b)
     whole = objective(model_a, loss, data)
     renewal = None if renew is None else objective(model_a, loss, renew)

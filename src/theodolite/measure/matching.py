@@ -13,21 +13,46 @@ def stacked(*models: nn.Module) -> tuple[Basis, Basis]:
     """Parameters and floating-point buffers of several models, each ``(models, ...)`` by name, tied ones once.
 
     Raises:
-        BadModel: a parameter or buffer is missing in one of them, has another shape, or is not finite.
+        BadModel: a parameter or buffer is missing in one of them, has another shape, type or device, or is not finite.
     """
     parameters = _stack([{n: p.detach() for n, p in m.named_parameters()} for m in models], "parameter", "model")
     buffers = _stack([{n: b for n, b in m.named_buffers() if _moves(b)} for m in models], "buffer", "model")
+    alike(*models)
     return parameters, buffers
+
+
+def alike(*models: nn.Module) -> None:
+    """Raise BadModel where a tensor of one model has another type, or lies on another device, than in the first."""
+    own = state_of(models[0])
+    for number, model in enumerate(models[1:], 2):
+        for name, tensor in state_of(model).items():
+            like = own.get(name, tensor)
+            if (tensor.dtype, tensor.device) != (like.dtype, like.device):
+                raise BadModel(
+                    f"expected models of one type on one device, but '{name}' of model {number} is {tensor.dtype} on "
+                    f"{tensor.device}, and {like.dtype} on {like.device} in model 1. Call model.to(…) first."
+                )
 
 
 def stacked_states(model: nn.Module, states: Sequence[Mapping[str, Tensor]]) -> Basis:
     """Checkpoints ``(M, ...)`` by the names of the model's parameters and floating-point buffers.
 
+    They get the model's own type and device: recorded ones lie on the CPU.
+
     Raises:
         BadModel: there is no checkpoint, or one of them is not of this model.
     """
-    if not states:
-        raise BadModel("expected checkpoints of the model, got none. Pass state dicts in the order of training.")
+    if not isinstance(states, Sequence) or not states:
+        got = "none" if isinstance(states, (list, tuple)) else type(states).__name__
+        raise BadModel(
+            f"expected a list of checkpoints of the model, got {got}. Pass state dicts in order of training."
+        )
+    for number, state in enumerate(states, 1):
+        if not isinstance(state, Mapping):
+            raise BadModel(
+                f"expected checkpoints as state dicts, but number {number} is {type(state).__name__}. "
+                "Pass model.state_dict()."
+            )
     own, tied = state_of(model), _second_names(model)
     kept = [{n: t.detach() for n, t in s.items() if n not in tied and _moves(t)} for s in states]
     return _stack(kept, "tensor", "checkpoint", own)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch  # noqa: F401 - the docstring's example
 from torch import nn
 
+from theodolite.measure.arguments import checked
 from theodolite.measure.graph import Kind
 from theodolite.measure.hessian_spectrum import hessian_spectrum
 from theodolite.measure.memory import Memory
@@ -28,6 +29,7 @@ class MinimalRatio(Result):
     check: float  # relative difference of a product and finite differences
 
 
+@checked
 def minimal_ratio(
     model: nn.Module,
     loss: Loss,

@@ -38,6 +38,14 @@ Loss = Callable[[Any, Any], Tensor]
 Batch = tuple[Any, Any]
 Data = Batch | Mapping[str, Any] | Iterable[Batch | Mapping[str, Any]]
 
+UNFIT = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    IndexError,
+    AttributeError,
+)  # what a batch of wrong shapes or types raises
+
 
 @dataclass(frozen=True, slots=True)
 class Objective:
@@ -262,6 +270,26 @@ def _everywhere(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Te
     return places
 
 
+def blame(model: nn.Module, loss: Loss, data: Data, error: Exception) -> None:
+    """Raise BadData with the number of the batch that model or loss do not take, if there is one; else return."""
+    whole = Objective(model, loss, pairs(data), (), (), samples=1)
+    with untouched(), torch.no_grad():
+        for number, (batch, _) in enumerate(whole.batches()):
+            try:
+                whole.batch_loss({}, batch)
+            except UNFIT as local:
+                raise BadData(_unfit(f"batch {number}", local)) from error
+
+
+def check_reached(value: Tensor) -> None:
+    """Raise BadLoss where a loss cannot be differentiated: on its way from the parameters it was cut off."""
+    if not value.requires_grad:
+        raise BadLoss(
+            "expected a loss that depends on the parameters measured, got one that no gradient reaches. "
+            "Leave out .detach(), .item() and torch.no_grad() on the way from model to loss."
+        )
+
+
 def check_finite(what: str, value: Tensor | float) -> None:
     """Raise BadLoss where a number summed over all batches is none: the first batch alone was checked beforehand."""
     if not bool(torch.isfinite(torch.as_tensor(value)).all()):
@@ -336,16 +364,19 @@ def _check(data: Iterable[Any]) -> int:
 
 def _check_loss(objective: Objective) -> None:
     own = {name: p.detach() for name, p in objective.model.named_parameters() if name in objective.names}
-    batch, _ = next(objective.batches())
+    batch, _ = next(objective.batches(), (None, 0.0))
+    if batch is None:
+        raise BadData(
+            "expected data that can be read more than once, got none at the second reading. Let __iter__ begin anew."
+        )
     try:
-        first, second = objective.batch_loss(own, batch), objective.batch_loss(own, batch)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Using a target size")  # PyTorch's, where it pairs all with all
+            first, second = objective.batch_loss(own, batch), objective.batch_loss(own, batch)
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        raise BadData(
-            f"expected data that model and loss accept, got an error from the first batch: {error}. "
-            "Check the shapes and types of inputs and targets."
-        ) from error
+    except (*UNFIT, UserWarning) as error:
+        raise BadData(_unfit("the first batch", error)) from error
     if not isinstance(first, Tensor) or first.numel() != 1 or first.is_complex():
         got = f"{first.dtype} of shape {tuple(first.shape)}" if isinstance(first, Tensor) else type(first).__name__
         raise BadLoss(f"expected the loss to be a scalar mean over samples, got {got}. Use reduction='mean'.")
@@ -356,3 +387,10 @@ def _check_loss(objective: Objective) -> None:
             "expected one loss from two passes over the same batch, got two. Call model.eval() (Dropout is off then), "
             "or fix the randomness."
         )
+
+
+def _unfit(where: str, error: Exception) -> str:
+    return (
+        f"expected data that model and loss accept, got an error from {where}: {error}. "
+        "Check the shapes and types of inputs and targets."
+    )

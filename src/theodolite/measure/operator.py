@@ -11,9 +11,10 @@ from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
 
 from theodolite.errors import BadModel, SettingError, TooLarge
+from theodolite.measure import arguments
 from theodolite.measure.check import verify
 from theodolite.measure.fault import explain
-from theodolite.measure.graph import PRODUCTS, Kind, Product
+from theodolite.measure.graph import Kind, Product
 from theodolite.measure.memory import Memory, in_words, room
 from theodolite.measure.objective import Batch, Data, Loss, Objective, objective, samples, untouched
 from theodolite.measure.pieces import checked, in_pieces
@@ -87,6 +88,7 @@ class HessianOperator:
         ([[2.0, 4.0], [4.0, 8.0]], 'layer by layer', True)
     """
 
+    @arguments.checked
     def __init__(
         self,
         model: nn.Module,
@@ -100,8 +102,6 @@ class HessianOperator:
         workers: int | None = None,
         address: str | None = None,
     ) -> None:
-        if operator not in PRODUCTS:
-            raise SettingError(f"expected operator 'hessian' or 'ggn', got {operator!r}.")
         whole = (
             objective(model, loss, data, parameters=parameters)
             if memory is None

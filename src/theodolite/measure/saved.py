@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import BadModel, RecordCorrupt, StoreError, VersionMismatch
+from theodolite.measure.arguments import checked
 from theodolite.measure.results import Result
 from theodolite.measure.typed import fits
 from theodolite.store import files
@@ -44,6 +45,7 @@ def save(result: Result, path: Path | str) -> None:
     files.write(Path(path), safetensors.torch.save(tensors, metadata={MARK: about}))
 
 
+@checked
 def load(path: Path | str, *, model: nn.Module | None = None) -> Result:
     """Read a result that was saved: the same class, the same numbers bit for bit, tensors on the CPU.
 

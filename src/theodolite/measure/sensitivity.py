@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import BadData, BadLoss
-from theodolite.measure.objective import Batch, Data, Loss, Objective, check_finite, objective, untouched
+from theodolite.measure.arguments import checked
+from theodolite.measure.objective import Batch, Data, Loss, Objective, check_finite, check_reached, objective, untouched
 from theodolite.measure.results import Result
 
 
@@ -23,6 +24,7 @@ class Sensitivity(Result):
     samples: int
 
 
+@checked
 def sensitivity(model: nn.Module, loss: Loss, data: Data, *, per_sample: bool = True) -> Sensitivity:
     r"""Measure how strongly the loss reacts to its input.
 
@@ -92,7 +94,8 @@ def _gradients(whole: Objective, batch: Batch, number: int) -> list[Tensor]:
         )
     own = {n: p.detach() for n, p in whole.model.named_parameters()}
     value = whole.batch_loss(own, (inputs, batch[1]))
-    if not value.requires_grad:
+    if not value.requires_grad:  # the model ignores its inputs, or no gradient passes at all
+        check_reached(whole.batch_loss(dict(whole.model.named_parameters()), batch))
         return [torch.zeros_like(leaf) for leaf in leaves]
     found = torch.autograd.grad(value, leaves, allow_unused=True)
     return [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(found, leaves, strict=True)]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import BadLoss, BadModel, SettingError
+from theodolite.measure.arguments import checked
 from theodolite.measure.gradient_norm import loss_and_gradient
 from theodolite.measure.objective import Data, Loss, Objective, check_finite, objective, untouched
 from theodolite.measure.results import Result
@@ -29,6 +30,7 @@ class Sharpness(Result):
     converged: bool  # keskar: the best climb came to rest; sam: always
 
 
+@checked
 def sharpness(
     model: nn.Module,
     loss: Loss,
@@ -82,10 +84,8 @@ def sharpness(
         0.21
     """
     whole = objective(model, loss, data)
-    radius = {"keskar": 1e-3, "sam": 0.05}.get(method, 1.0) if radius is None else radius
-    if method not in ("keskar", "sam"):
-        raise SettingError(f"expected method 'keskar' or 'sam', got {method!r}.")
-    if not (math.isfinite(radius) and radius > 0 and starts >= 1 and iterations >= 1):
+    radius = {"keskar": 1e-3, "sam": 0.05}[method] if radius is None else radius
+    if not (radius > 0 and starts >= 1 and iterations >= 1):
         raise SettingError(
             f"expected a positive radius and at least one start and iteration, got radius={radius}, starts={starts}, "
             f"iterations={iterations}."

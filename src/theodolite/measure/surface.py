@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from theodolite.errors import BadModel, SettingError
+from theodolite.errors import BadModel
+from theodolite.measure.arguments import checked, coordinates
 from theodolite.measure.directions import Plane, random_plane
 from theodolite.measure.evaluate import evaluate
 from theodolite.measure.matching import stacked_states, state_of
@@ -44,6 +45,7 @@ class Surface(Result):
         return pd.DataFrame({name: values.flatten().numpy() for name, values in columns.items()})
 
 
+@checked
 def surface(
     model: nn.Module,
     loss: Loss,
@@ -128,7 +130,4 @@ def _plane(model: nn.Module, directions: Tensor | None, seed: int) -> Plane:
 def _axis(values: Sequence[float] | Tensor | None, extent: tuple[float, float], name: str) -> Tensor:
     if values is None:
         return torch.linspace(*extent, GRID, dtype=torch.float64)
-    axis = torch.as_tensor(values, dtype=torch.float64).cpu()
-    if axis.ndim != 1 or not len(axis) or not torch.isfinite(axis).all():
-        raise SettingError(f"expected {name} as a non-empty list of finite numbers, got {values}. Try [-1, 0, 1].")
-    return axis
+    return coordinates(name, values)

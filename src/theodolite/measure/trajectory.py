@@ -11,6 +11,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from theodolite.errors import BadModel, SettingError, UnknownName
+from theodolite.measure.arguments import checked
 from theodolite.measure.results import Result
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Trajectory(Result):
         return pd.DataFrame({"run": run, "snapshot": snapshot, **columns})
 
 
+@checked
 def trajectory(weights: Run | Sequence[Run], layer: str = "all", *, components: int = 2) -> Trajectory:
     r"""Reduce paths of weights to their principal components, and measure them in full.
 
@@ -116,8 +118,9 @@ def _components(points: Array, components: int) -> tuple[Array, Array]:
 def _runs(weights: Run | Sequence[Run]) -> list[Run]:
     if isinstance(weights, (Tensor, np.ndarray)):
         return list(weights) if weights.ndim == 3 else [weights]
-    if not len(weights):
-        raise BadModel("expected at least one run, got none. Pass state dicts or an array (T, P).")
+    if not isinstance(weights, Sequence) or not len(weights):
+        got = "none" if isinstance(weights, (list, tuple)) else type(weights).__name__
+        raise BadModel(f"expected at least one run, got {got}. Pass state dicts or an array (T, P).")
     return [weights] if isinstance(weights[0], Mapping) else list(weights)  # type: ignore[list-item,arg-type]
 
 
@@ -128,18 +131,29 @@ def _matrix(run: Run, layer: str) -> Array:
             raise BadModel(f"expected a run as an array (T, P), got shape {tuple(run.shape)}.")
         if layer != "all":
             raise UnknownName("layer of a plain array", layer, ["all"])
+        if isinstance(run, np.ndarray) and run.dtype.kind not in "fiu":
+            raise BadModel(f"expected a run of numbers, got an array of {run.dtype}. Pass weights (T, P).")
         return np.asarray(torch.as_tensor(run).detach().double().cpu())
+    if not isinstance(run, Sequence) or not all(isinstance(state, Mapping) for state in run):
+        raise BadModel(f"expected a run as state dicts or an array (T, P), got {type(run).__name__} of something else.")
     if not len(run):
-        raise BadModel("expected snapshots in every run, got an empty one.")
+        raise BadModel("expected snapshots in every run, got an empty one. Leave it out.")
     names = _names(run[0], layer)
-    missing = [n for state in run for n in names if n not in state or state[n].shape != run[0][n].shape]
+    if not names:
+        raise BadModel("expected weights in every snapshot, got state dicts without any. Pass model.state_dict().")
+    missing = [
+        n
+        for state in run
+        for n in names
+        if n not in state or not _is_weight(state[n]) or state[n].shape != run[0][n].shape
+    ]
     if missing:
         raise BadModel(f"expected snapshots of one model, but '{missing[0]}' is missing in one or has another shape.")
     return np.stack([torch.cat([s[n].detach().double().cpu().flatten() for n in names]).numpy() for s in run])
 
 
 def _names(state: Mapping[str, Tensor], layer: str) -> list[str]:
-    names = [n for n, t in state.items() if t.is_floating_point() and n.rpartition(".")[2] not in STATISTICS]
+    names = [n for n, t in state.items() if _is_weight(t) and n.rpartition(".")[2] not in STATISTICS]
     if layer == "all":
         return names
     module = layer
@@ -149,6 +163,10 @@ def _names(state: Mapping[str, Tensor], layer: str) -> list[str]:
     if not chosen:
         raise UnknownName("layer", layer, {*names, *(n.rpartition(".")[0] for n in names), "all", "first"} - {""})
     return chosen
+
+
+def _is_weight(tensor: object) -> bool:
+    return isinstance(tensor, Tensor) and tensor.is_floating_point()
 
 
 def _same_shape(runs: list[Array]) -> list[Array]:

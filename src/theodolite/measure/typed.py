@@ -1,10 +1,12 @@
-"""Whether a value is what an annotation says: for files that anyone may have written, and options from a shell."""
+"""Whether a value is what an annotation says: arguments, options from a shell, files that anyone may have written."""
 
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 import numpy as np
+
+WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false"}
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -29,8 +31,45 @@ def fits(value: Any, hint: Any) -> bool:
         return all(fits(key, inner[0]) and fits(entry, inner[1]) for key, entry in pairs)
     if origin is np.ndarray:
         return isinstance(value, np.ndarray)
+    if origin is Callable:
+        return callable(value)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return hint is Any or (isinstance(hint, type) and isinstance(value, hint)) or (hint is None and value is None)
+
+
+def parts_of(hint: Any) -> tuple[Any, ...]:
+    """What a union is made of; of anything else, itself."""
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def is_plain(hint: Any) -> bool:
+    """Whether :func:`fits` can tell of an annotation what there is to it: no mapping, no iterable, nothing of those."""
+    return all(
+        (isinstance(part, type) and get_origin(part) is None)
+        or get_origin(part) in (Literal, np.ndarray, Callable)
+        or (get_origin(part) is Sequence and is_plain(get_args(part)[0]))
+        for part in parts_of(hint)
+    )
+
+
+def in_words(hint: Any, nothing: str = "None") -> str:
+    """An annotation for people; ``nothing`` is what None is called where they are.
+
+    Example:
+        >>> in_words(int | None), in_words(Literal["keskar", "sam"]), in_words(Sequence[float])
+        ('whole number or None', 'keskar or sam', '[number, …]')
+    """
+    words = []
+    for part in parts_of(hint):
+        if get_origin(part) is Literal:
+            words += [str(name) for name in get_args(part)]
+        elif get_origin(part) is Sequence:
+            words.append(f"[{in_words(get_args(part)[0])}, …]")
+        elif get_origin(part) in (np.ndarray, Callable):
+            words.append("array" if get_origin(part) is np.ndarray else "function")
+        else:
+            words.append(nothing if part is types.NoneType else WORDS.get(part, part.__name__))
+    return " or ".join(words)

@@ -41,6 +41,11 @@ def resolve(given: Instruments) -> dict[str, Instrument]:
     """
     if isinstance(given, str) or callable(given):
         given = [given]
+    if not isinstance(given, Iterable):
+        raise SettingError(
+            f"expected instruments as names, functions or a mapping to them, got {type(given).__name__}. For example: "
+            "['gradient_norm', 'sharpness']."
+        )
     pairs = given.items() if isinstance(given, Mapping) else [(_name(one), one) for one in given]
     found: dict[str, Instrument] = {}
     for name, one in pairs:
@@ -54,12 +59,22 @@ def resolve(given: Instruments) -> dict[str, Instrument]:
 
 
 def _function(given: Given) -> Instrument:
-    function, options = given if isinstance(given, tuple) else (given, {})
+    function, options = given if isinstance(given, tuple) and len(given) == 2 else (given, {})
+    if not isinstance(options, Mapping):
+        raise SettingError(
+            f"expected options of an instrument as a mapping, got {type(options).__name__}. For example: "
+            "('hessian_eigenvalues', {'k': 3})."
+        )
     if isinstance(function, str):
-        if function not in NAMES:
-            raise UnknownName("instrument that a recorder takes", function, NAMES)
-        function = getattr(measure, function)
-        if "progress" in signature(function).parameters:
+        name = function
+        if name not in NAMES:
+            raise UnknownName("instrument that a recorder takes", name, NAMES)
+        function = getattr(measure, name)
+        known = [option for option in signature(function).parameters if option not in ("model", "loss", "data")]
+        for option in options:
+            if option not in known:
+                raise UnknownName(f"option of {name}", str(option), known)
+        if "progress" in known:
             options = {"progress": False, **options}  # the training has a bar of its own, or none
     if not callable(function):
         raise SettingError(

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 from torch import Tensor
@@ -47,6 +47,7 @@ class Measurement:
     seconds: float
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Somewhere else that measurements go: a tracker of experiments."""
 

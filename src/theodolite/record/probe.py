@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from theodolite.errors import BadData, SettingError
-from theodolite.measure.objective import Batch, Data, unmoved, untouched
+from theodolite.measure.objective import Batch, Data, pairs, unmoved, untouched
 
 LIMIT = 2 * 2**30  # bytes of a set that is read into memory
 
@@ -26,19 +26,18 @@ def fixed(data: Data, samples: int | None = None, limit: int = LIMIT) -> Data:
 
     Raises:
         SettingError: more than ``limit`` bytes, or ``samples`` with data that is in memory already.
-        BadData: an iterator, which gives its batches once only, to us or to the training.
+        BadData: no batch, or an iterator, which gives its batches once only, to us or to the training.
     """
     if isinstance(data, (tuple, list, Mapping)):
         if samples is not None:
             raise SettingError("expected samples together with a loader, got data in memory. Pass a part of it.")
         return data
-    if hasattr(data, "__next__"):
-        raise BadData(
-            "expected data that can be read more than once, got an iterator. Pass a pair, a list of batches or a "
-            "DataLoader."
-        )
+    pairs(data)  # which refuses what cannot be read, or once only
     with unmoved(data), untouched():
-        return list(_read(_own(data), samples, limit))
+        read = list(_read(_own(data), samples, limit))
+    if not read:
+        raise BadData("expected at least one batch to measure on, got none. Pass data that are not empty.")
+    return read
 
 
 def _read(data: Iterable[Batch], samples: int | None, limit: int) -> Iterator[Batch]:

@@ -9,14 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from theodolite.errors import BadModel, SettingError
+from theodolite.measure.arguments import check_module, checked
 from theodolite.measure.objective import Data, Loss
+from theodolite.measure.typed import fits
 from theodolite.record.flatten import flatten
 from theodolite.record.instruments import WEIGHTS, Instruments, resolve
 from theodolite.record.log import LEDGER, TABLES, Log, Measurement, Sink
@@ -90,6 +92,7 @@ class Recorder:
         ([1, 10, 20, 30], True)
     """
 
+    @checked
     def __init__(
         self,
         instruments: Instruments = (),
@@ -107,10 +110,14 @@ class Recorder:
         flush: float = 30.0,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        if mode not in get_args(Mode):
-            raise SettingError(f"expected mode as one of {', '.join(get_args(Mode))}, got {mode!r}.")
         if budget is not None and not 0 < budget <= 1:
             raise SettingError(f"expected budget as a share of the training time, 0 < budget ≤ 1, got {budget}.")
+        if flush < 0 or (samples is not None and samples < 1):
+            raise SettingError(f"expected flush ≥ 0 and samples ≥ 1, got flush={flush}, samples={samples}.")
+        if not fits(labels or {}, Mapping[str, str | int | float]):
+            raise SettingError(
+                f"expected labels as {{name: text or number}}, got {labels!r:.80}. Leave out the others."
+            )
         self._instruments = resolve(instruments)
         names = [*self._instruments, *([WEIGHTS] if weights is not None else [])]
         if not names:
@@ -149,6 +156,8 @@ class Recorder:
             batch: what to measure on, unless the recorder has its own data.
             number: of this step, where the caller counts; None: one more than the last.
         """
+        if not (number is None or (fits(number, int) and number >= 0)):
+            raise SettingError(f"expected number as that of a step, 0 or more, got {number!r}. Leave it out to count.")
         self._steps = self._steps + 1 if number is None else number
         self._observe(model, loss, batch)
 
@@ -213,6 +222,7 @@ class Recorder:
             self._say_once("closed", "This recorder is closed, and measures no more. Make another one.")
             return
         now = self._clock()
+        check_module("model", model)
         if self._started is None:
             self._begin(model, now)
         data = batch if self._data is None else self._data

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import BadLoss, NotDifferentiable, SettingError, TooLarge
+from theodolite.measure.arguments import checked
 from theodolite.measure.critical.certify import certify
 from theodolite.measure.critical.landscape import Landscape, landscape
 from theodolite.measure.critical.newton import PLAIN, Inside, far, walk
@@ -33,6 +34,7 @@ STEPS = {"snapshot": 210, "random-index-k": 150, "symmetric": 150}  # benchmarks
 STEPS_A_PARAMETER = 3  # or so many steps, if that is more: docs/critical-points.md has the yields
 
 
+@checked
 def find_critical_points(
     model: nn.Module,
     loss: Loss,

@@ -58,7 +58,7 @@ def recorded_starts(objective: Objective, recorded: Recorded) -> Starts:
         SettingError: there is none.
         BadModel: they do not fit the model, or are not finite.
     """
-    vectors = recorded if isinstance(recorded, Tensor) else _stacked(objective, recorded)
+    vectors = recorded if isinstance(recorded, Tensor) else _stacked(objective, _listed(recorded))
     if vectors.numel() == 0:
         raise SettingError("expected at least one start, got none. Pass a number of random starts, or vectors (S, P).")
     if vectors.ndim not in (2, 3) or vectors.shape[-1] != objective.size:
@@ -114,6 +114,15 @@ def no_index(vectors: Tensor) -> Tensor:
     return torch.full((len(vectors),), PLAIN, device=vectors.device)
 
 
+def _listed(recorded: object) -> Sequence[object]:
+    if isinstance(recorded, str) or not isinstance(recorded, Sequence):
+        raise SettingError(
+            f"expected starts as a number, vectors (S, P) or a list of state dicts, got {type(recorded).__name__}. "
+            "Pass for example 20."
+        )
+    return recorded
+
+
 def _stacked(objective: Objective, recorded: Sequence[object]) -> Tensor:
     rows: list[Tensor] = []
     for entry in recorded:
@@ -124,8 +133,13 @@ def _stacked(objective: Objective, recorded: Sequence[object]) -> Tensor:
             rows.append(torch.cat([entry[name].detach().double().flatten() for name in objective.names])[None])
         elif isinstance(entry, Tensor):
             rows.append(entry.detach().double().reshape(-1, entry.shape[-1] if entry.ndim else 1))
+        elif isinstance(entry, Sequence) and not isinstance(entry, str):
+            rows.append(_stacked(objective, entry))
         else:
-            rows.append(_stacked(objective, list(entry)))  # type: ignore[call-overload]
+            raise BadModel(
+                f"expected starts as a number, vectors (S, P) or state dicts, got {type(entry).__name__} among them. "
+                "Pass those."
+            )
     if len({row.shape[1] for row in rows}) > 1:
         raise BadModel("expected starts of one model, got vectors of several lengths. Pass those of this model.")
     return torch.cat(rows) if rows else torch.empty(0, objective.size)
