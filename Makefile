@@ -4,7 +4,11 @@ PYTHON ?= python3
 PRESET ?= quick
 VENV := .venv
 BIN := $(VENV)/bin
+# pip would compile on one processor, for more than a minute; compileall takes all there are.
+INSTALL = $(BIN)/python -m pip install --quiet --no-compile
 READY := $(VENV)/.ready
+# Where containers forbid Python to keep what it compiled, each of the hundreds of processes that tests start compiles anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: survey test check smoke docs clean help
 
@@ -38,9 +42,10 @@ smoke: $(READY)
 $(READY): pyproject.toml constraints.txt tests/peers.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Theodolite needs Python 3.11 or newer: make PYTHON=python3.12 ...')"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -m pip install --quiet --no-deps --requirement tests/peers.txt
+	$(INSTALL) --constraint constraints.txt torch
+	$(INSTALL) --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) --no-deps --requirement tests/peers.txt
+	-$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 # some packages hold templates that are no Python
 	touch $(READY)
 
 clean:

@@ -22,6 +22,13 @@ def test_importing_it_loads_neither_torch_nor_pandas():
     assert heavy == "set()"
 
 
+def test_a_command_waits_for_neither_torch_nor_statistics_before_it_needs_them():
+    script = (
+        "import sys, theodolite.cli, theodolite.survey; print({'torch', 'sklearn', 'scipy.stats'} & set(sys.modules))"
+    )
+    assert python(script) == "set()"
+
+
 def test_every_public_name_can_be_had():
     for name in set(theodolite.__all__) - {"Recorder"}:
         assert getattr(theodolite, name).__name__ == f"theodolite.{name}"

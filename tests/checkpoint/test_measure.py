@@ -12,7 +12,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from theodolite import cli, measure
+from commands import called
+from theodolite import measure
 from theodolite.checkpoint import code, settings, weights
 from theodolite.data import DataSpec, load
 from theodolite.errors import StoreError
@@ -89,17 +90,12 @@ def here(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def shell(here, monkeypatch, capsys):
+def shell(here):
     """Runs the command in this process: exit code, standard output, standard error."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["theodolite", "measure", *arguments])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        return status, *capsys.readouterr()
+        done = called("measure", *arguments)
+        return done.returncode, done.stdout, done.stderr
 
     return run
 

@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
-from commands import finished, start, tables, theodolite, wait_for_runs
-
-LONG = ["--preset", "smoke", "--set", "epochs=2500", "--set", "batch_size=null", "--seeds", "4"]
+from commands import LONG, finished, start, tables, theodolite, wait_for_runs
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own: open sockets and files of the cluster
 

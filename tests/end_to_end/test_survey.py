@@ -1,5 +1,6 @@
 """A whole survey through the command line: interrupted, killed, resumed, and what is read when something is wrong."""
 
+import errno
 import json
 import os
 import shutil
@@ -11,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from commands import LONG, finished, start, tables, theodolite, wait_for_runs
+from commands import LONG, called, finished, start, tables, theodolite, wait_for_runs
 
-SMALL = ["--preset", "smoke", "--set", "epochs=200", "--set", "batch_epochs=20", "--set", "points=64"]
+SMALL = ["--preset", "smoke", "--set", "epochs=80", "--set", "batch_epochs=10", "--set", "points=32"]
 ENDLESS = ["--preset", "smoke", "--set", "epochs=1000000", "--set", "batch_size=null"]
 
 
@@ -24,11 +25,17 @@ def workers_of(parent: int) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a small survey, and what it printed."""
     directory = tmp_path_factory.mktemp("small") / "results"
     done = theodolite("run", "simulate-function", *SMALL, "--out", str(directory))
     assert done.returncode == 0, done.stdout + done.stderr
-    return directory
+    return directory, done.stdout
+
+
+@pytest.fixture(scope="module")
+def small(first: tuple[Path, str]) -> Path:
+    return first[0]
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +62,8 @@ def test_one_command_gives_page_tables_figures_and_verdicts(small):
 
 def test_the_same_command_again_trains_nothing_anew(small):
     before, shown = finished(small), tables(small)
-    again = theodolite("run", "simulate-function", *SMALL, "--out", str(small))
-    assert again.returncode == 0
+    again = called("run", "simulate-function", *SMALL, "--out", str(small))
+    assert again.returncode == 0, again.stderr
     assert finished(small) == before
     assert tables(small) == shown
 
@@ -84,7 +91,7 @@ def test_the_whole_program_killed_midway_loses_no_finished_run_and_ends_byte_for
     survey.communicate(timeout=30)
     kept = finished(directory)
     assert 3 <= len(kept) < 24
-    status = json.loads(theodolite("status", str(directory), "--json").stdout)
+    status = json.loads(called("status", str(directory), "--json").stdout)
     assert status[0]["done"] == len(kept)
     assert status[0]["running"] == 0
     again = theodolite("run", "simulate-function", *LONG, "--out", str(directory))
@@ -139,13 +146,13 @@ def test_the_report_is_rebuilt_from_a_copied_folder_without_torch(small, tmp_pat
 
 
 def test_two_surveys_do_not_write_into_one_folder_at_once(tmp_path):
-    first = start("run", "simulate-function", *ENDLESS, "--out", str(tmp_path / "r"))
+    first = start("run", "simulate-function", *ENDLESS, "--jobs", "1", "--out", str(tmp_path / "r"))
     try:
         wait_for_runs(tmp_path / "r", "running", 1)
-        second = theodolite("run", "simulate-function", *ENDLESS, "--out", str(tmp_path / "r"))
+        second = called("run", "simulate-function", *ENDLESS, "--out", str(tmp_path / "r"))
         assert second.returncode == 2
         assert "another survey is writing" in second.stderr
-        status = json.loads(theodolite("status", str(tmp_path / "r"), "--json").stdout)
+        status = json.loads(called("status", str(tmp_path / "r"), "--json").stdout)
         assert status[0]["running"] >= 1
     finally:
         os.killpg(first.pid, signal.SIGKILL)
@@ -176,7 +183,7 @@ def test_two_surveys_do_not_write_into_one_folder_at_once(tmp_path):
     ],
 )
 def test_wrong_use_is_one_clear_paragraph_and_exit_code_two(arguments, said, tmp_path):
-    done = theodolite(*arguments, cwd=tmp_path)
+    done = called(*arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
@@ -185,23 +192,19 @@ def test_wrong_use_is_one_clear_paragraph_and_exit_code_two(arguments, said, tmp
 
 def test_a_folder_that_may_not_be_written_is_one_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
-    done = theodolite("run", "simulate-function", *SMALL, "--out", str(tmp_path / "file" / "r"))
+    done = called("run", "simulate-function", *SMALL, "--out", str(tmp_path / "file" / "r"))
     assert done.returncode == 2
     assert "a part of its path is a file" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_full_disk_ends_in_one_clear_error_and_keeps_what_is_finished(small):
-    script = (
-        "import errno, sys\n"
-        "from pathlib import Path\n"
-        "def full(self, content): raise OSError(errno.ENOSPC, 'No space left on device')\n"
-        "Path.write_bytes = full\n"
-        "from theodolite.cli import main\n"
-        "main()\n"
-    )
+def test_a_full_disk_ends_in_one_clear_error_and_keeps_what_is_finished(small, monkeypatch):
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     before = tables(small)
-    done = subprocess.run([sys.executable, "-c", script, "report", str(small)], capture_output=True, text=True)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    done = called("report", str(small))
     assert done.returncode == 2
     assert "the disk is full. Free some space" in done.stderr
     assert "Traceback" not in done.stderr
@@ -210,7 +213,7 @@ def test_a_full_disk_ends_in_one_clear_error_and_keeps_what_is_finished(small):
 
 def test_a_folder_of_another_format_is_refused_and_left_alone(tmp_path):
     (tmp_path / "theodolite.json").write_text('{"format": 999}')
-    done = theodolite("run", "simulate-function", *SMALL, "--out", str(tmp_path))
+    done = called("run", "simulate-function", *SMALL, "--out", str(tmp_path))
     assert done.returncode == 2
     assert "has format 999" in done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["theodolite.json"]
@@ -224,15 +227,15 @@ def test_lists_are_there_for_programs_too(small):
         ["claims", str(small)],
         ["status", str(small)],
     ):
-        done = theodolite(*arguments, "--json")
+        done = called(*arguments, "--json")
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)
 
 
-def test_progress_is_plain_lines_away_from_a_terminal(tmp_path):
-    done = theodolite("run", "simulate-function", *SMALL, "--seeds", "2", "--out", str(tmp_path / "r"))
-    assert "simulate-function: 100%" in done.stdout
-    assert "\x1b[" not in done.stdout
+def test_progress_is_plain_lines_away_from_a_terminal(first):
+    _, shown = first
+    assert "simulate-function: 100%" in shown
+    assert "\x1b[" not in shown
 
 
 def test_runs_that_fail_are_listed_with_the_reason_and_the_rest_is_finished(tmp_path):
@@ -253,8 +256,8 @@ def test_runs_that_fail_are_listed_with_the_reason_and_the_rest_is_finished(tmp_
     assert done.returncode == 1
     assert "12 failed" in done.stderr
     assert "ValueError: the barometer fell" in done.stderr
-    status = json.loads(theodolite("status", directory, "--json").stdout)[0]
+    status = json.loads(called("status", directory, "--json").stdout)[0]
     assert (status["done"], status["failed"], status["left"]) == (24, 12, 0)
     again = theodolite("run", "simulate-function", *SMALL, "--out", directory)
     assert again.returncode == 0, again.stderr
-    assert json.loads(theodolite("status", directory, "--json").stdout)[0]["done"] == 36
+    assert json.loads(called("status", directory, "--json").stdout)[0]["done"] == 36

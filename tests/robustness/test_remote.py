@@ -5,7 +5,6 @@ A machine is a cache folder: ``away`` is another one. A run that is trained agai
 """
 
 import json
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,8 +13,9 @@ from pathlib import Path
 import pytest
 
 import tiny as survey_of
+from commands import called
 from s3 import BUCKET, SECRET, Server, address, content, server
-from theodolite import cli, runs, survey
+from theodolite import runs, survey
 from theodolite.errors import RecordCorrupt, StoreError, VersionMismatch
 from theodolite.store import files, lease, objects, records, remote
 from theodolite.store.objects import connect
@@ -338,35 +338,30 @@ def test_a_survey_whose_results_go_to_the_memory_of_this_process(whole, tmp_path
     assert seen("memory://somewhere/results") == whole[1]
 
 
-def said_by(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+def said_by(*arguments: str) -> tuple[int, str]:
     """What the command line ends with, and says."""
-    monkeypatch.setattr(sys, "argv", ["theodolite", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    shown = capsys.readouterr()
-    return ended.value.code or 0, shown.out + shown.err
+    done = called(*arguments)
+    return done.returncode, done.stdout + done.stderr
 
 
-def test_every_command_takes_an_address(whole, address, tmp_path, monkeypatch, capsys):
-    code, said = said_by(monkeypatch, capsys, "run", "tiny", "--preset", "smoke", "--dry-run", "--out", address)
+def test_every_command_takes_an_address(whole, address, tmp_path):
+    code, said = said_by("run", "tiny", "--preset", "smoke", "--dry-run", "--out", address)
     assert code == 0
     assert f"To be done in {address}" in said.replace("\n", " ")
-    code, said = said_by(monkeypatch, capsys, "run", "tiny", "--preset", "smoke", "--out", address)
+    code, said = said_by("run", "tiny", "--preset", "smoke", "--out", address)
     assert code == 0
     assert f"Report: {address}/report.html" in said
     pages = {key: value for key, value in content(address).items() if remote.PAGES.fullmatch(key)}
     assert {"report.html", "report.md", "tiny/claims.json", "tiny/tables/metrics.csv"} <= set(pages)
     for key in pages:
         connect(address).delete(key)
-    assert said_by(monkeypatch, capsys, "report", address)[0] == 0
+    assert said_by("report", address)[0] == 0
     assert {key: value for key, value in content(address).items() if remote.PAGES.fullmatch(key)} == pages
-    assert said_by(monkeypatch, capsys, "claims", address, "--json") == said_by(
-        monkeypatch, capsys, "claims", str(whole[0]), "--json"
-    )
-    assert json.loads(said_by(monkeypatch, capsys, "status", address, "--json")[1])[0]["done"] == 6
+    assert said_by("claims", address, "--json") == said_by("claims", str(whole[0]), "--json")
+    assert json.loads(said_by("status", address, "--json")[1])[0]["done"] == 6
     both = ["report", "--compare", str(whole[0]), address]
-    assert "expected --out with a folder" in said_by(monkeypatch, capsys, *both)[1].replace("\n", " ")
-    code, said = said_by(monkeypatch, capsys, *both, "--out", str(tmp_path / "side by side"))
+    assert "expected --out with a folder" in said_by(*both)[1].replace("\n", " ")
+    code, said = said_by(*both, "--out", str(tmp_path / "side by side"))
     assert code == 0, said
     assert address in next((tmp_path / "side by side").glob("*.html")).read_text()
 
@@ -381,10 +376,10 @@ def test_every_command_takes_an_address(whole, address, tmp_path, monkeypatch, c
     ],
 )
 def test_an_address_that_cannot_be_used_ends_a_command_with_one_paragraph(
-    server, tmp_path, monkeypatch, capsys, command, place, said
+    server, tmp_path, monkeypatch, command, place, said
 ):
     monkeypatch.setenv("THEODOLITE_CACHE", str(tmp_path))
-    code, shown = said_by(monkeypatch, capsys, *command, place)
+    code, shown = said_by(*command, place)
     assert code == 2
     assert said in " ".join(shown.split())
     assert "Traceback" not in shown

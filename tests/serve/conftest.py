@@ -1,5 +1,6 @@
 """A server of a finished tiny survey."""
 
+import shutil
 import threading
 
 import pytest
@@ -11,10 +12,18 @@ from tiny import tiny
 __all__ = ["tiny"]
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("whole") / "results"
+    with survey_of.alone():
+        survey_of.run(directory)
+    return directory
+
+
 @pytest.fixture
-def directory(tiny, tmp_path):
-    survey_of.run(tmp_path / "results")
-    return tmp_path / "results"
+def directory(whole, tiny, tmp_path):
+    """A copy of it for each test."""
+    return shutil.copytree(whole, tmp_path / "results")
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import time
 import pytest
 
 import tiny as survey_of
+from commands import called
 from theodolite.errors import StoreError, UsageError
 from theodolite.serve import Server, is_local
 from theodolite.store import records
@@ -259,7 +260,7 @@ def test_ctrl_c_ends_it_cleanly_while_a_page_is_open(directory):
     ],
 )
 def test_wrong_use_is_said(directory, arguments, code, said):
-    done = subprocess.run(command(directory, *arguments), capture_output=True, text=True, timeout=60)
+    done = called("serve", str(directory), *arguments)
     assert done.returncode == code
     assert said in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import scipy  # which loads scipy.stats, most of a second, when it is first asked for
 from numpy.typing import NDArray
-from scipy import stats
 
 from theodolite.claims.evidence import Evidence
 
@@ -148,7 +148,7 @@ def student(values: Array, level: float) -> tuple[float, float]:
     n = len(values)
     if n < 2 or not np.isfinite(values).all():
         return -math.inf, math.inf
-    half = stats.t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n)
+    half = scipy.stats.t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n)
     return float(values.mean() - half), float(values.mean() + half)
 
 
@@ -166,7 +166,7 @@ def order_statistics(values: Array, level: float) -> tuple[float, float]:
         (-inf, inf)
     """
     n, ordered = len(values), np.sort(values)
-    gamma = 1 - 2 * stats.binom.cdf(np.arange(n // 2 + 2) - 1, n, 0.5)  # of k = 0 (no bound), 1, 2, ...
+    gamma = 1 - 2 * scipy.stats.binom.cdf(np.arange(n // 2 + 2) - 1, n, 0.5)  # of k = 0 (no bound), 1, 2, ...
     k = int(np.flatnonzero(gamma >= level)[-1])
     if k == 0:
         return -math.inf, math.inf
@@ -185,5 +185,5 @@ def _between(outer: float, inner: float, weight: float) -> float:
 
 def _share(low: Array, high: Array, level: float) -> Interval:
     n = len(low)
-    ends = [stats.binomtest(int(k.sum()), n, 0.5).proportion_ci(level, "exact") for k in (low, high)]
+    ends = [scipy.stats.binomtest(int(k.sum()), n, 0.5).proportion_ci(level, "exact") for k in (low, high)]
     return Interval(float((low.mean() + high.mean()) / 2), float(ends[0].low), float(ends[1].high))

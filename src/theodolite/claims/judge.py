@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy  # which loads scipy.stats, most of a second, when it is first asked for
 
 from theodolite.claims.evidence import Evidence
 from theodolite.claims.intervals import SCALES, Interval, Kind, interval
@@ -157,8 +157,10 @@ def needed_seeds(claim: Claim, found: Interval, seeds: int) -> int | None:
     counts = np.arange(FEWEST, HOPELESS + 1)
     if claim.kind == "share":
         successes = np.rint(found.estimate * counts)
-        low = np.where(successes > 0, stats.beta.ppf((1 - LEVEL) / 2, successes, counts - successes + 1), 0.0)
-        high = np.where(successes < counts, stats.beta.ppf((1 + LEVEL) / 2, successes + 1, counts - successes), 1.0)
+        low = np.where(successes > 0, scipy.stats.beta.ppf((1 - LEVEL) / 2, successes, counts - successes + 1), 0.0)
+        high = np.where(
+            successes < counts, scipy.stats.beta.ppf((1 + LEVEL) / 2, successes + 1, counts - successes), 1.0
+        )
         pairs = zip(low, high, strict=True)
         decides = np.array([claim.decide(Interval(found.estimate, a, b)) != "undecided" for a, b in pairs])
     else:
@@ -170,8 +172,10 @@ def needed_seeds(claim: Claim, found: Interval, seeds: int) -> int | None:
         half = abs(forward(found.high if threshold > estimate else found.low) - estimate)
         if not np.isfinite(half) or threshold == estimate:
             return None
-        width = stats.t.ppf((1 + LEVEL) / 2, counts - 1) / np.sqrt(counts)
-        decides = width * half < abs(threshold - estimate) * stats.t.ppf((1 + LEVEL) / 2, seeds - 1) / math.sqrt(seeds)
+        width = scipy.stats.t.ppf((1 + LEVEL) / 2, counts - 1) / np.sqrt(counts)
+        decides = width * half < abs(threshold - estimate) * scipy.stats.t.ppf((1 + LEVEL) / 2, seeds - 1) / math.sqrt(
+            seeds
+        )
     enough = counts[decides & (counts > seeds if seeds >= FEWEST else True)]
     return int(enough[0]) if len(enough) else None
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy  # which loads scipy.stats, most of a second, when it is first asked for
 from numpy.typing import NDArray
-from scipy import stats
 
 from theodolite.claims.evidence import Evidence
 
@@ -51,7 +51,7 @@ def _each_seed(table: pd.DataFrame, x: str, y: str, number: Callable[[Numbers, N
 def _spearman(x: Numbers, y: Numbers) -> float:
     if np.isnan([x, y]).any() or min(len(np.unique(x)), len(np.unique(y))) < 2:
         return np.nan
-    return float(stats.spearmanr(x, y).statistic)
+    return float(scipy.stats.spearmanr(x, y).statistic)
 
 
 def _factor(x: Numbers, y: Numbers) -> float:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.decomposition import PCA
 from torch import Tensor
 
 from theodolite.errors import BadModel, SettingError, UnknownName
@@ -107,6 +106,8 @@ def trajectory(weights: Run | Sequence[Run], layer: str = "all", *, components: 
 
 
 def _components(points: Array, components: int) -> tuple[Array, Array]:
+    from sklearn.decomposition import PCA  # a quarter of a second, which other uses of this file need not wait for
+
     if not (points != points[0]).any():
         raise BadModel("expected weights that move, but all snapshots of a run are equal. Was it trained?")
     if points.shape[1] > points.shape[0]:  # a rotation into the few dimensions they span: 4 to 6 times faster

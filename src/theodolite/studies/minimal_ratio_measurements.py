@@ -8,7 +8,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.decomposition import PCA
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 from torch.nn.utils import parameters_to_vector
@@ -90,6 +89,8 @@ def problem(task: str, widths: Sequence[int], samples: int, seed: int) -> Proble
 
 def _digits(components: int, samples: int, chance: torch.Generator) -> tuple[Tensor, Tensor]:
     """Images of three classes on the first principal components of all images of these classes."""
+    from sklearn.decomposition import PCA  # a quarter of a second, which other uses of this file need not wait for
+
     digits = data.load(DataSpec(source="digits"))
     images, labels = torch.tensor(digits.inputs_as(np.float64, "train")).flatten(1), torch.tensor(digits.train_targets)
     chosen = torch.randperm(10, generator=chance)[:CLASSES]

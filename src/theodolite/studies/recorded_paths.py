@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from safetensors import SafetensorError, safe_open
-from sklearn.decomposition import KernelPCA
 
 from theodolite.errors import RecordCorrupt
 from theodolite.store import records
@@ -52,6 +51,10 @@ def read(record: Records) -> list[Paths]:
 
 
 def _paths(group: Sequence[tuple[str, Path]]) -> Paths | None:
+    from sklearn.decomposition import (
+        KernelPCA,  # a quarter of a second, which other uses of this file need not wait for
+    )
+
     products, size = _inner_products([path for _, path in group])
     spread = float(np.trace(products) - products.sum() / len(products))
     if not spread > 0:  # weights that never moved, or hold NaN
