@@ -108,7 +108,7 @@ def test_an_image_that_was_cut_is_named_by_its_row(table):
 
 def test_the_hubs_form_of_mnist_becomes_the_published_files_again(table, mnist_set):
     made = table("image", mnist_set.test_inputs[:, 0], mnist_set.test_targets)
-    parts = mnist.parts_of_table({"train": made, "test": made})
+    parts = mnist.parts_of_table({"train": made.select(range(100)), "test": made})
     for part in ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
         assert f"sha256:{hashlib.sha256(parts[part]).hexdigest()}" == mnist.MNIST.checksums[part]
     with pytest.raises(DataCorrupt, match="train-images-idx3-ubyte"):
