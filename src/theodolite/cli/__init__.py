@@ -1,0 +1,58 @@
+"""The command line: parses, calls the library, prints; nothing else.
+
+The commands are functions in the files beside this one, and join here, in the order in which the help lists them.
+"""
+
+import os
+from typing import Annotated
+
+import typer
+
+from theodolite import console
+from theodolite.cli import lists, measuring, surveys
+from theodolite.errors import TheodoliteError
+
+app = typer.Typer(
+    name="theodolite",
+    help="Survey how neural networks learn: classic experiments over many seeds, with their claims tested.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+WRONG_USE = 2
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"theodolite {version('theodolite')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    if debug:
+        os.environ["THEODOLITE_DEBUG"] = "1"
+
+
+app.command(name="list")(lists.list_)
+for command in (
+    lists.data, surveys.run, surveys.survey, surveys.report, surveys.claims, surveys.status, surveys.serve,
+    lists.doctor, lists.budget, measuring.measure,
+):  # fmt: skip
+    app.command()(command)
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done; 1 some runs failed; 2 wrong use; 130 interrupted."""
+    try:
+        app()
+    except TheodoliteError as error:
+        if "THEODOLITE_DEBUG" in os.environ:
+            raise
+        console.complain(error)
+        raise SystemExit(WRONG_USE) from None

@@ -1,0 +1,99 @@
+"""What commands have in common: options, what a shell completes, and the two forms of an answer."""
+
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import RenderableType
+
+from theodolite import console
+
+
+def complete_study(incomplete: str) -> list[str]:
+    """Names of studies that begin so."""
+    from theodolite import studies
+
+    return [name for name in studies.INDEX if name.startswith(incomplete)]
+
+
+def complete_data(incomplete: str) -> list[str]:
+    """Names of data sets that begin so."""
+    from theodolite import data
+
+    return [entry.name for entry in data.known() if entry.name.startswith(incomplete)]
+
+
+def complete_instrument(incomplete: str) -> list[str]:
+    """Names of instruments that begin so."""
+    from theodolite.measure.facts import INSTRUMENTS
+
+    return [name for name in INSTRUMENTS if name.startswith(incomplete)]
+
+
+Preset = Annotated[
+    str, typer.Option(help="Size of the survey: smoke (seconds), quick, or full (the report's own sizes).")
+]
+Seeds = Annotated[int | None, typer.Option(min=1, help="Seeds in place of the preset's number.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes; one a processor by default.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
+Engine = Annotated[str, typer.Option(help="Who carries the jobs: local (worker processes) or ray (a cluster).")]
+Address = Annotated[
+    str | None, typer.Option(help="Of a running Ray cluster: auto, or HOST:PORT. Without it, one of this machine.")
+]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of a study; may be given often.")
+]
+Out = Annotated[
+    str | None,
+    typer.Option(metavar="DIR|ADDRESS", help="Results folder, or s3://BUCKET/FOLDER; results/<preset> by default."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be run and what it takes; run nothing.")]
+DataDir = Annotated[Path | None, typer.Option(help="A folder that holds the data sets; THEODOLITE_DATA by default.")]
+Json = Annotated[bool, typer.Option("--json", help="For a program to read.")]
+Place = Annotated[str, typer.Argument(metavar="DIR|ADDRESS", help="A results folder, or s3://BUCKET/FOLDER.")]
+Names = Annotated[
+    list[str], typer.Argument(help="Studies, as `theodolite list` shows them.", autocompletion=complete_study)
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `run` and `survey` can be told."""
+
+    preset: Preset = "quick"
+    seeds: Seeds = None
+    engine: Engine = "local"
+    address: Address = None
+    jobs: Jobs = None
+    device: Device = "cpu"
+    set_: Set = None
+    out: Out = None
+    data_dir: DataDir = None
+    dry_run: DryRun = False
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with each field of :class:`Options` as an option of its own, in place of ``options``."""
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "options"]
+    fields = inspect.signature(Options).parameters
+
+    def flat(**given: Any) -> None:
+        options = Options(**{name: given.pop(name) for name in fields})
+        command(**given, options=options)
+
+    flat.__name__, flat.__doc__ = command.__name__, command.__doc__
+    flat.__annotations__ = {p.name: p.annotation for p in (*own, *fields.values())}
+    flat.__signature__ = inspect.Signature([*own, *fields.values()])  # type: ignore[attr-defined]
+    return flat
+
+
+def show(facts: Sequence[Mapping[str, Any]], as_json: bool, view: Callable[[], RenderableType]) -> None:
+    """An answer, as JSON for a program or as a view for people."""
+    if as_json:
+        typer.echo(json.dumps(facts))
+    else:
+        console.show(view())

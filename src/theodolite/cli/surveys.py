@@ -1,0 +1,195 @@
+"""Commands that run studies, and show what is in a results folder."""
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from theodolite import console
+from theodolite.cli.options import Json, Names, Options, Place, show, with_options
+from theodolite.errors import SettingError, UnknownName, UsageError
+from theodolite.execute import ENGINES
+
+if TYPE_CHECKING:
+    from theodolite.store.remote import Copy
+    from theodolite.survey import Prepared
+
+FAILED = 1  # exit code where some runs did
+
+
+@with_options
+def run(studies: Names, options: Options) -> None:
+    """Run studies, and build their tables, figures, claims and page."""
+    _survey(studies, options)
+
+
+@with_options
+def survey(options: Options) -> None:
+    """Run all studies, then build the report."""
+    _survey([], options)
+
+
+def report(
+    place: Annotated[
+        str | None,
+        typer.Argument(metavar="DIR|ADDRESS", help="A results folder, or s3://BUCKET/FOLDER.", show_default=False),
+    ] = None,
+    figure_width: Annotated[
+        str | None, typer.Option(help="Figures as files at this width, for a paper: 85mm, 17cm, 3.3in, 640px.")
+    ] = None,
+    compare: Annotated[
+        tuple[str, str] | None, typer.Option(help="Two results folders, side by side.", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the comparison; the second by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Rebuild tables, figures, claims and page from the records; or compare two surveys."""
+    if (place is None) == (compare is None) or (compare is not None and figure_width is not None):
+        raise SettingError(
+            "expected a results folder, or --compare with two of them and no --figure-width. "
+            "For example: theodolite report --compare results/smoke results/quick"
+        )
+    if compare is not None:
+        _compare(*compare, out, as_json=as_json)
+    elif place is not None:
+        from theodolite.store import remote
+
+        with remote.reading(place, remote.tables) as copy:
+            _report(copy, figure_width, as_json=as_json)
+
+
+def claims(place: Place, as_json: Json = False) -> None:
+    """The verdicts."""
+    from theodolite import survey
+    from theodolite.store import remote
+
+    with remote.reading(place, remote.tables) as copy:
+        verdicts = survey.verdicts(copy.directory)
+    show([v.model_dump(mode="json") for v in verdicts], as_json, lambda: console.verdicts(verdicts))
+
+
+def status(place: Place, as_json: Json = False) -> None:
+    """Runs done, running, failed and left."""
+    from theodolite import survey
+    from theodolite.store import remote
+
+    with remote.reading(place, remote.states) as copy:
+        rows = survey.status(copy.directory)
+    show(rows, as_json, lambda: console.statuses(place, rows))
+    if not as_json:
+        for row in rows:
+            console.failures(row["study"], row["errors"])
+
+
+def serve(
+    place: Place,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="To listen on; 0 takes any free one.")] = 8765,
+    host: Annotated[str, typer.Option(help="Address to listen on; any but this machine's own needs --expose.")] = (
+        "127.0.0.1"
+    ),
+    expose: Annotated[bool, typer.Option("--expose", help="Let other machines read the page.")] = False,
+) -> None:
+    """The report, live while a survey runs, for a browser on this machine."""
+    from theodolite import serve as live
+    from theodolite.store import remote
+
+    if not live.is_local(host):
+        if not expose:
+            raise UsageError(
+                f"expected an address of this machine alone, got '{host}': whoever reaches it could read the page. "
+                "Add --expose if that is meant, or leave --host out and use an SSH tunnel."
+            )
+        console.say(f"Warning: whoever reaches {host} can read this page; nothing asks for a password.")
+
+    def said(address: str) -> None:
+        typer.echo(f"Live at {address}  (Ctrl-C ends it)")
+        sys.stdout.flush()
+
+    with remote.following(place) as copy:
+        live.serve(copy.directory, host=host, port=port, said=said)
+    console.say("Stopped.")
+
+
+def _survey(names: Sequence[str], options: Options) -> None:
+    from theodolite import survey
+    from theodolite.store import remote
+
+    if options.engine not in ENGINES:
+        raise UnknownName("engine", options.engine, ENGINES)
+    if options.data_dir is not None:
+        os.environ["THEODOLITE_DATA"] = str(options.data_dir)
+    prepared = survey.prepare(names, options.preset, seeds=options.seeds, overrides=options.set_ or ())
+    place = options.out or str(Path("results") / options.preset)
+    if options.dry_run:
+        workers = options.jobs or os.cpu_count() or 1
+        with remote.reading(place, remote.everything) as copy:
+            rows = survey.estimate(prepared, copy.directory, workers=workers)
+        title = f"To be done in {place}, by {workers} workers; seconds as measured elsewhere"
+        console.show(console.table(title, rows, ["study", "runs", "analyses", "left", "seconds", "MB"]))
+        return
+    command = shlex.join(["theodolite", *sys.argv[1:]])
+    _fetch(prepared)
+    with remote.working(place, console.say) as copy:
+        updates = survey.run(
+            prepared,
+            copy,
+            workers=options.jobs,
+            device=options.device,
+            engine=options.engine,
+            address=options.address,
+            command=command,
+        )
+        try:
+            failed = console.watch(updates)
+        except KeyboardInterrupt:
+            updates.close()
+            console.say(f"Interrupted. Finished runs are kept in {place}. To go on: {command}")
+            raise
+        for study, errors in failed.items():
+            console.failures(study, errors)
+        _report(copy)
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def _fetch(prepared: Sequence["Prepared"]) -> None:
+    """Bring the data sets that the studies need, with a bar, before any worker asks for them."""
+    from theodolite import data as sets
+    from theodolite import survey
+
+    with console.transfer() as progress:
+        sets.fetch([name for name in survey.sources(prepared) if not name.startswith("function:")], progress=progress)
+
+
+def _report(copy: "Copy", figure_width: str | None = None, *, as_json: bool = False) -> None:
+    from theodolite import reporting
+    from theodolite.figures import paper
+
+    width = None if figure_width is None else paper.pixels(figure_width)
+    page, found = reporting.build(copy.directory, figure_width=width)
+    copy.send_pages()
+    verdicts = [verdict for part in found for verdict in part.verdicts]
+    if verdicts or as_json:  # a folder of recordings alone has none
+        show([v.model_dump(mode="json") for v in verdicts], as_json, lambda: console.verdicts(verdicts))
+    say = console.say if as_json else typer.echo
+    say(f"Report: {copy.place}/{page.name}")
+
+
+def _compare(first: str, second: str, out: Path | None, *, as_json: bool) -> None:
+    from theodolite import report, survey
+    from theodolite.report import compare
+    from theodolite.store import remote
+
+    with remote.reading(first, remote.tables) as one, remote.reading(second, remote.tables) as other:
+        found = survey.compare(one, other)
+        if out is None and other.address is not None:
+            raise SettingError(f"expected --out with a folder for the comparison with {second}, got none.")
+    page = report.build_comparison(found, out or Path(second))
+    show(compare.facts(found), as_json, lambda: console.changes(found.changes))
+    say = console.say if as_json else typer.echo
+    say(compare.summary(found))
+    say(f"Comparison: {page}")
