@@ -1,7 +1,7 @@
 """Epochs of an image classifier: the script a course hands out against the loop of Theodolite, one thread each.
 
     python benchmarks/images.py                    the script against the loop, on CIFAR-10's size
-    python benchmarks/images.py --parts            what layout, precision, pool and chunk size bring, one by one
+    python benchmarks/images.py --parts            what layout, precision, fused steps and chunk size bring, one by one
 
 Both sides train an epoch and then evaluate the training and the test set, on the same images and networks: the script's
 as everyone writes them, activation before pool. Each side has a process of its own, ours set up as a survey's workers
@@ -25,13 +25,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from theodolite import machine
 from theodolite.models import MLP, build
-from theodolite.models.pool import HalvingPool
 from theodolite.studies.image_classification import MODELS
 from theodolite.study import Training
-from theodolite.train import Replica, Split, TrainingData, loop, train, train_replicas
+from theodolite.train import Replica, Split, TrainingData, convolution, evaluation, train, train_replicas
 
 MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 TRAIN, TEST = 50_000, 10_000  # what the table is about; a share of it is timed
+AIMS, QUARTER = {"cnn": 3, "dnn": 5}, 0.25  # how many times the script, and the share of evaluation at most
 
 
 class Images(Dataset):
@@ -113,15 +113,15 @@ def precision() -> str:
     return "bfloat16" if machine.has_bfloat16() else "float32"
 
 
-def products(name: str) -> float:
-    """Multiplications of an epoch and its evaluation: both passes of each layer, but no gradient by the images."""
+def products(name: str) -> tuple[int, int]:
+    """Multiplications of an epoch, both passes of each layer but no gradient by the images, and of its evaluation."""
     model = MODELS[name]
     if isinstance(model, MLP):
         first = model.inputs * model.hidden[0]
     else:
         channels, height, width = model.image
         first = 9 * channels * model.channels[0] * height * width
-    return TRAIN * (3 * model.multiplications - first) + (TRAIN + TEST) * model.multiplications
+    return TRAIN * (3 * model.multiplications - first), (TRAIN + TEST) * model.multiplications
 
 
 def fastest_product() -> float:
@@ -163,12 +163,12 @@ def compare(names: list[str], samples: int, batch: int, repeats: int) -> None:
     print(f"Processor seconds an epoch of {TRAIN:,} images and their evaluation with {TRAIN // 5:,} more.")
     print(f"Batches of {batch}, one thread, least of {repeats} repeats on {samples:,} images; ours in {precision()}.")
     rate = fastest_product()
-    print(
-        f"Share: of Theodolite's time that is evaluation. One large float32 product: {2 * rate / 1e9:.0f} GFLOP/s; at"
-    )
-    print("that rate the products alone take so many seconds, and would be so many times as fast as the script.\n")
-    print(f"{'':6}{'script':>9}{'':9}{'theodolite':>12}{'':20}{'products alone':>16}")
-    print(f"{'':6}" + f"{'train':>9}{'evaluate':>9}" * 2 + f"{'ratio':>7}{'share':>7}{'seconds':>9}{'ratio':>7}")
+    print("Share: of Theodolite's time that is evaluation. Products alone: what the network's own multiplications take")
+    print(f"at the rate of one large float32 product ({2 * rate / 1e9:.0f} GFLOP/s), and evaluation's share of them.")
+    print(f"Aims: {AIMS['cnn']} times the script for a CNN, {AIMS['dnn']} for a DNN, and a share of {QUARTER:.0%}.\n")
+    print(f"{'':6}{'script':>9}{'':9}{'theodolite':>12}{'':20}{'products alone':>17}{'':9}{'aims met':>9}")
+    columns = f"{'train':>9}{'evaluate':>9}" * 2 + f"{'ratio':>7}{'share':>7}{'seconds':>9}{'ratio':>7}{'share':>7}"
+    print(f"{'':6}{columns}{'ratio':>8}{'share':>7}")
     with process(torch.set_num_threads, 1) as scripts, process(as_worker) as workers:
         for name in names:
             sides = ((scripts, script), (workers, theodolite))
@@ -177,9 +177,12 @@ def compare(names: list[str], samples: int, batch: int, repeats: int) -> None:
                 for _ in range(repeats)
             ]
             times = np.min(rows, axis=0) * TRAIN / samples
-            script_whole, whole, least = times[0] + times[1], times[2] + times[3], products(name) / rate
-            line = "".join(f"{t:9.1f}" for t in times) + f"{script_whole / whole:7.1f}{times[3] / whole:7.0%}"
-            print(f"{name:6}{line}{least:9.1f}{script_whole / least:7.1f}", flush=True)
+            script_whole, whole, counted = times[0] + times[1], times[2] + times[3], products(name)
+            ratio, share, least = script_whole / whole, times[3] / whole, sum(counted) / rate
+            line = "".join(f"{t:9.1f}" for t in times) + f"{ratio:7.1f}{share:7.0%}"
+            line += f"{least:9.1f}{script_whole / least:7.1f}{counted[1] / sum(counted):7.0%}"
+            met = ("yes" if aim else "no" for aim in (ratio >= AIMS[name[:3]], share <= QUARTER))
+            print(f"{name:6}{line}{next(met):>8}{next(met):>7}", flush=True)
 
 
 def process(start: Callable[..., object], *given: int) -> ProcessPoolExecutor:
@@ -201,31 +204,30 @@ def parts(names: list[str], samples: int, batch: int, repeats: int) -> None:
     for name in names:
         trained: dict[str, list[float]] = {}
         evaluated: dict[str, list[float]] = {}
-        for _, layout, precision in product(range(repeats), FORMATS, ("float32", "bfloat16")):
+        for _, layout, kind in product(range(repeats), FORMATS, ("float32", "bfloat16")):
             model = build(MODELS[name], seed=0).to(memory_format=FORMATS[layout])
             inputs = images.inputs.to(memory_format=FORMATS[layout])
-            trained.setdefault(f"{layout}, {precision}", []).append(
-                samples / seconds(lambda m=model, x=inputs, p=precision: one_epoch(m, x, images.targets, batch, p))
+            trained.setdefault(f"{layout}, {kind}", []).append(
+                samples / seconds(lambda m=model, x=inputs, k=kind: one_epoch(m, x, images.targets, batch, k))
             )
-        best = "bfloat16" if machine.has_bfloat16() else "float32"
         inputs = images.inputs.contiguous(memory_format=torch.channels_last)
-        kind = settings(batch, best, 1)
-        for _, (pool, make), chunk in product(range(repeats), POOLS.items(), CHUNKS):
-            model = with_pool(build(MODELS[name], seed=0), make).to(memory_format=torch.channels_last)
-            loop.IMAGES = chunk
-            took = seconds(lambda m=model, x=inputs, k=kind: loop.evaluate(m, Split(x, images.targets), k))
-            evaluated.setdefault(f"{pool}, {best}, {chunk} at once", []).append(samples / took)
+        model = build(MODELS[name], seed=0).to(memory_format=torch.channels_last)
+        best = settings(batch, precision(), 1)
+        for _, (steps, many), chunk in product(range(repeats), STEPS.items(), CHUNKS):
+            evaluation.IMAGES = evaluation.FUSED = chunk
+            evaluation.fits = (lambda *_: False) if many is None else convolution.fits
+            convolution.MANY = many
+            took = seconds(lambda m=model, x=inputs, k=best: evaluation.evaluate(m, Split(x, images.targets), k))
+            evaluated.setdefault(f"{steps}, {precision()}, {chunk} at once", []).append(samples / took)
         for work, speeds in (("trains", trained), ("evaluates", evaluated)):
             for part, found in speeds.items():
                 print(f"{name} {work:10} {part:40} {max(found):8,.0f}", flush=True)
 
 
 FORMATS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
-POOLS: dict[str, Callable[[], nn.Module]] = {
-    "MaxPool2d": lambda: nn.MaxPool2d(2),
-    "HalvingPool": lambda: HalvingPool(2),
-}
-CHUNKS = (64, 128, 256, 1024)
+# How many channels take the way of fewer multiplications; None: no step is fused.
+STEPS = {"layer by layer": None, "convolution and pool": 1 << 30, "and fewer products": convolution.MANY}
+CHUNKS = (32, 64, 128, 1024)
 
 
 def one_epoch(model: nn.Module, inputs: Tensor, targets: Tensor, batch: int, precision: str) -> None:
@@ -236,10 +238,6 @@ def one_epoch(model: nn.Module, inputs: Tensor, targets: Tensor, batch: int, pre
             outputs = model(inputs[index])
         nn.functional.cross_entropy(outputs.float(), targets[index]).backward()
         optimizer.step()
-
-
-def with_pool(model: nn.Sequential, make: Callable[[], nn.Module]) -> nn.Sequential:
-    return nn.Sequential(*(make() if isinstance(layer, nn.MaxPool2d) else layer for layer in model))
 
 
 def main() -> None:

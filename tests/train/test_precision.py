@@ -17,7 +17,7 @@ from theodolite.models.pool import HalvingPool
 from theodolite.study import Training
 from theodolite.train import Replica, Split, TrainingData, tensors, train, train_replicas
 from theodolite.train.augment import BORDER, augmented
-from theodolite.train.loop import evaluate
+from theodolite.train.evaluation import evaluate
 
 NETWORKS = {
     "cnn": CNN(image=(1, 8, 8), channels=(6, 12), hidden=(48,), outputs=10),

@@ -1,4 +1,4 @@
-"""The 2x2 max pool, which takes half of a small network's evaluation in PyTorch's own kernel."""
+"""The 2x2 max pool where nothing is differentiated: PyTorch's own kernel then does work that nobody asks for."""
 
 import torch
 from torch import Tensor, nn
@@ -8,8 +8,8 @@ class HalvingPool(nn.MaxPool2d):
     """``MaxPool2d(2)``, and the same numbers faster where nothing can be differentiated.
 
     PyTorch's kernel finds 64-bit indices for the backward pass whether or not there is one. In inference mode, on
-    images whose channels lie side by side, three maxima of strided views make a whole network of 134,249 parameters
-    1.3 times as fast (benchmarks/images.py --parts). Everywhere else it is PyTorch's own.
+    images whose channels lie side by side, maxima of strided views take a fifth to three quarters of its time.
+    Everywhere else it is PyTorch's own.
 
     Example:
         >>> HalvingPool(2)(torch.arange(16.0).view(1, 1, 4, 4)).flatten().tolist()
@@ -21,7 +21,12 @@ class HalvingPool(nn.MaxPool2d):
         if not torch.is_inference_mode_enabled() or not input.is_contiguous(memory_format=torch.channels_last):
             own: Tensor = super().forward(input)
             return own
-        height, width = (side // 2 * 2 for side in input.shape[-2:])
-        rows = torch.maximum(input[..., 0:height:2, :], input[..., 1:height:2, :])
-        pooled: Tensor = torch.maximum(rows[..., 0:width:2], rows[..., 1:width:2])
-        return pooled
+        return halved(input)
+
+
+def halved(images: Tensor, channels: int | None = None) -> Tensor:
+    """The pool of images ``(N, C, H, W)`` with even or odd sides, of so many of their channels or all."""
+    height, width = (side // 2 * 2 for side in images.shape[-2:])
+    # Rows first: whole rows of all channels lie side by side, pixels of the channels that stay may not.
+    rows = torch.maximum(images[..., 0:height:2, :], images[..., 1:height:2, :])[:, :channels]
+    return torch.maximum(rows[..., 0:width:2], rows[..., 1:width:2])

@@ -89,7 +89,7 @@ def measure(spec: RunSpec, outcome: "Outcome") -> Mapping[str, pd.DataFrame]:
 
     from theodolite import data, train
     from theodolite.measure.objective import objective
-    from theodolite.train.loop import LOSSES
+    from theodolite.train.evaluation import LOSSES
 
     loss = LOSSES[spec.training.loss]
     split = train.tensors(data.load(spec.data), getattr(torch, spec.training.dtype)).train

@@ -34,7 +34,7 @@ from theodolite.studies.minimal_ratio_findings import (
     WITH_DECAY,
 )
 from theodolite.study import AnalysisSpec, Training
-from theodolite.train.loop import LOSSES
+from theodolite.train.evaluation import LOSSES
 
 CLASSES = 3  # of digits
 FOLLOW = 60  # steps of a walk that follows a point from one weight decay to the next, where it lies near

@@ -4,20 +4,16 @@ from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, mse_loss
 
 from theodolite.errors import SettingError
 from theodolite.study import Training
 from theodolite.train.augment import augmented
 from theodolite.train.data import Split, TrainingData
+from theodolite.train.evaluation import LOSSES, evaluate, outputs_of
 from theodolite.train.fit import check
-from theodolite.train.outcome import DTYPES, OnRows, Outcome, Record, Score, Weights, evaluates, snaps
+from theodolite.train.outcome import DTYPES, OnRows, Outcome, Record, Weights, evaluates, snaps
 from theodolite.train.schedule import factor
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-LOSSES: dict[str, Loss] = {"mse": mse_loss, "cross_entropy": cross_entropy}
-CHUNK = 1024  # samples evaluated at once, so that memory stays bounded
-IMAGES = 128  # the same for images: what a layer leaves is still in the cache for the next (benchmarks/images.py)
 OnEpoch = Callable[[int, int], None]  # (epoch, samples trained on so far)
 
 
@@ -83,7 +79,7 @@ def train(
                 if training.augment:
                     inputs = augmented(inputs, order)
                 optimizer.zero_grad()
-                loss(_outputs(model, inputs, training, flatten), targets).backward()
+                loss(outputs_of(model, inputs, training, flatten=flatten), targets).backward()
                 optimizer.step()
                 step += 1
             if on_epoch:
@@ -109,29 +105,6 @@ def batches(samples: int, size: int | None, order: torch.Generator) -> Iterator[
         yield from torch.randperm(samples, generator=order).split(size)
 
 
-@torch.inference_mode()
-def evaluate(model: nn.Module, data: Split, training: Training, *, flatten: bool = False) -> Score:
-    """Mean loss and accuracy over a whole set, in evaluation mode, in the precision of the training."""
-    model.eval()
-    loss, right = 0.0, 0
-    chunk = IMAGES if data.inputs.ndim == 4 and not flatten else CHUNK
-    for start in range(0, len(data), chunk):
-        inputs, targets = data.inputs[start : start + chunk], data.targets[start : start + chunk]
-        outputs = _outputs(model, inputs, training, flatten)
-        loss += LOSSES[training.loss](outputs, targets).item() * len(inputs)
-        if training.loss == "cross_entropy":
-            right += int((outputs.argmax(1) == targets).sum())
-    accuracy = right / len(data) if training.loss == "cross_entropy" else float("nan")
-    return Score(loss / len(data), accuracy)
-
-
-def _outputs(model: nn.Module, inputs: Tensor, training: Training, flatten: bool) -> Tensor:
-    """What the network says, in the training's dtype whatever it was computed in."""
-    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=training.autocast):
-        outputs: Tensor = model(inputs.flatten(1) if flatten else inputs)
-    return outputs.to(DTYPES[training.dtype])
-
-
 def _each(data: TrainingData, change: Callable[[Tensor], Tensor]) -> TrainingData:
     """The same data, the inputs of both sets changed."""
     return TrainingData(*(Split(change(split.inputs), split.targets) for split in (data.train, data.test)))
@@ -148,7 +121,9 @@ def _check(data: TrainingData, training: Training) -> None:
 @torch.inference_mode()
 def _check_fit(model: nn.Module, data: TrainingData, training: Training, flatten: bool) -> None:
     """Any module may come here: how many outputs it has, its answer to the first sample tells."""
-    outputs = _outputs(model.eval(), data.train.inputs[:1], training, flatten).shape[-1] if len(data.train) else 0
+    outputs = (
+        outputs_of(model.eval(), data.train.inputs[:1], training, flatten=flatten).shape[-1] if len(data.train) else 0
+    )
     for name, split in (("training", data.train), ("test", data.test)):
         check(name, split, training.loss, outputs)
 
