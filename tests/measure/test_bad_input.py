@@ -20,6 +20,7 @@ from theodolite.errors import (
     TheodoliteError,
     UnknownName,
 )
+from theodolite.measure import matching
 
 LOSS = nn.CrossEntropyLoss()
 
@@ -211,6 +212,11 @@ def test_of_models_that_do_not_match_what_differs_is_named(name, what):
     make, words = OTHERS[what]
     with pytest.raises(BadModel, match=words):
         PAIRS[name](network(), make())
+
+
+def test_models_on_two_devices_are_told_apart():
+    with pytest.raises(BadModel, match=r"'0\.weight' of model 2 is torch\.float32 on meta, and torch\.float32 on cpu"):
+        matching.alike(network(), network().to("meta"))  # the second device that every machine has
 
 
 MODEL = network()

@@ -7,11 +7,13 @@ bounds and the upper end from the upper bounds, so an unknown number is always t
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 import scipy  # which loads scipy.stats, most of a second, when it is first asked for
 from numpy.typing import NDArray
+from scipy.special import stdtrit  # what scipy.stats.t.ppf calls, in a seventieth of the time
 
 from theodolite.claims.evidence import Evidence
 
@@ -138,9 +140,10 @@ def _estimate(values: Array, kind: Kind) -> float:
 def _ends(low: Array, high: Array, kind: Kind, level: float) -> tuple[float, float]:
     known = bool(np.array_equal(low, high) and np.isfinite(low).all())
     even = known and bool((low == low[0]).all())
-    if even or (kind.startswith("median") and (len(low) >= 6 or not known)):
-        return order_statistics(low, level)[0], order_statistics(high, level)[1]
-    return student(low, level)[0], student(high, level)[1]
+    ends = order_statistics if even or (kind.startswith("median") and (len(low) >= 6 or not known)) else student
+    below = ends(low, level)
+    above = below if known else ends(high, level)
+    return below[0], above[1]
 
 
 def student(values: Array, level: float) -> tuple[float, float]:
@@ -148,7 +151,7 @@ def student(values: Array, level: float) -> tuple[float, float]:
     n = len(values)
     if n < 2 or not np.isfinite(values).all():
         return -math.inf, math.inf
-    half = scipy.stats.t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n)
+    half = stdtrit(n - 1, (1 + level) / 2) * values.std(ddof=1) / math.sqrt(n)
     return float(values.mean() - half), float(values.mean() + half)
 
 
@@ -166,7 +169,7 @@ def order_statistics(values: Array, level: float) -> tuple[float, float]:
         (-inf, inf)
     """
     n, ordered = len(values), np.sort(values)
-    gamma = 1 - 2 * scipy.stats.binom.cdf(np.arange(n // 2 + 2) - 1, n, 0.5)  # of k = 0 (no bound), 1, 2, ...
+    gamma = _covers(n)
     k = int(np.flatnonzero(gamma >= level)[-1])
     if k == 0:
         return -math.inf, math.inf
@@ -175,6 +178,13 @@ def order_statistics(values: Array, level: float) -> tuple[float, float]:
     share = (gamma[k] - level) / (gamma[k] - gamma[k + 1])
     weight = (n - k) * share / (k + (n - 2 * k) * share)
     return _between(ordered[k - 1], ordered[k], weight), _between(ordered[n - k], ordered[n - k - 1], weight)
+
+
+@cache
+def _covers(n: int) -> Array:
+    """All γ_k of n values, from k = 0 (no bound) on."""
+    gamma: Array = 1 - 2 * scipy.stats.binom.cdf(np.arange(n // 2 + 2) - 1, n, 0.5)
+    return gamma
 
 
 def _between(outer: float, inner: float, weight: float) -> float:
