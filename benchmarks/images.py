@@ -244,7 +244,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", help="of Table 2; all of them unless named")
     parser.add_argument("--parts", action="store_true", help="what each part brings, for the convolutional networks")
-    parser.add_argument("--samples", type=int, default=1280, help="training images that are timed")
+    parser.add_argument("--samples", type=int, default=2048, help="training images that are timed")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
