@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 import scipy  # which loads scipy.stats, most of a second, when it is first asked for
+from scipy.special import stdtrit  # what scipy.stats.t.ppf calls
 
 from theodolite.claims.evidence import Evidence
 from theodolite.claims.intervals import SCALES, Interval, Kind, interval
@@ -172,10 +173,9 @@ def needed_seeds(claim: Claim, found: Interval, seeds: int) -> int | None:
         half = abs(forward(found.high if threshold > estimate else found.low) - estimate)
         if not np.isfinite(half) or threshold == estimate:
             return None
-        width = scipy.stats.t.ppf((1 + LEVEL) / 2, counts - 1) / np.sqrt(counts)
-        decides = width * half < abs(threshold - estimate) * scipy.stats.t.ppf((1 + LEVEL) / 2, seeds - 1) / math.sqrt(
-            seeds
-        )
+        point = (1 + LEVEL) / 2
+        width = stdtrit(counts - 1, point) / np.sqrt(counts)
+        decides = width * half < abs(threshold - estimate) * stdtrit(seeds - 1, point) / math.sqrt(seeds)
     enough = counts[decides & (counts > seeds if seeds >= FEWEST else True)]
     return int(enough[0]) if len(enough) else None
 
