@@ -45,7 +45,7 @@ $(READY): pyproject.toml constraints.txt tests/peers.txt
 	$(INSTALL) --constraint constraints.txt torch
 	$(INSTALL) --constraint constraints.txt --editable '.[dev]'
 	$(INSTALL) --no-deps --requirement tests/peers.txt
-	-$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 # some packages hold templates that are no Python
+	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true # some packages hold templates that are no Python
 	touch $(READY)
 
 clean:
