@@ -3,7 +3,9 @@
 Runs are made, not trained: every study is planned at `full` with so many seeds that there are 10,000 runs in all, and
 each gets the tables of a trained smoke run of the same place in the design, stretched to the epochs of `full` and moved
 by a factor of its own; analyses likewise. Then `theodolite report` is timed there as a process of its own, with the
-most memory it held, and the page is opened in Chromium where Playwright is there.
+processor time and the memory of all processes that it starts, and the page is opened in Chromium where Playwright is
+there. Memory is the sum of proportional set sizes (what several processes share counts once), read every tenth of a
+second; processor time is read then too, so a tenth of a second of each process may be missing.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -144,15 +147,42 @@ def measure(target: Path) -> None:
         started = time.perf_counter()
         command, one = [*program(), "report", str(target)], os.environ | {"OMP_NUM_THREADS": "1"}
         worker = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=one)
-        _, status, used = os.wait4(worker.pid, 0)
+        spent, most, largest = dict[int, float](), 0.0, 0.0
+        while worker.poll() is None:
+            found = {process: held(process) for process in family(worker.pid)}
+            spent |= {process: used for process, (used, _) in found.items() if used}
+            most = max(most, sum(size for _, size in found.values()))
+            largest = max([largest, *(size for _, size in found.values())])
+            time.sleep(0.1)
         seconds = time.perf_counter() - started
         print(
-            f"theodolite report, {attempt}: {seconds:.1f} s ({used.ru_utime + used.ru_stime:.1f} s of processor), "
-            f"{used.ru_maxrss / 1e6:.2f} GB, exit {os.waitstatus_to_exitcode(status)}"
+            f"theodolite report, {attempt}: {seconds:.1f} s ({sum(spent.values()):.1f} s of processor), "
+            f"{most:.2f} GB together, {largest:.2f} GB the largest process, exit {worker.returncode}"
         )
     page = target / "report.html"
     print(f"page: {page.stat().st_size / 1e6:.2f} MB")
     open_page(page)
+
+
+def family(parent: int) -> list[int]:
+    """A process and all that came of it."""
+    found = [parent]
+    for process in found:
+        with suppress(OSError):
+            for thread in Path(f"/proc/{process}/task").iterdir():
+                found += map(int, (thread / "children").read_text().split())
+    return found
+
+
+def held(process: int) -> tuple[float, float]:
+    """Processor seconds of a process so far, and the GB it holds, each page shared out among those that map it."""
+    try:
+        user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+        sizes = Path(f"/proc/{process}/smaps_rollup").read_text().split("\n")
+    except OSError:  # it has just ended
+        return 0.0, 0.0
+    size = sum(int(line.split()[1]) for line in sizes if line.startswith("Pss:"))
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK"), size * 1024 / 1e9
 
 
 def open_page(page: Path) -> None:

@@ -1,10 +1,12 @@
 """What fifty open live pages cost a training: the same training with and without them, taken in turn.
 
-    python benchmarks/serve.py [--pages 50] [--pairs 6] [--epochs 1500]
+    python benchmarks/serve.py [--pages 50] [--pairs 6] [--seeds 90]
 
 A page is a client of its own that loads the page and then asks every two seconds, with what it has (`If-None-Match`),
-as the page's script does; all of them run at the lowest priority, since browsers are not what is measured. Printed for
-each pair: seconds and processor seconds of the training on both sides, processor seconds of the server while watched.
+as the page's script does; all of them run at the lowest priority, since browsers are not what is measured. Server and
+pages are there before the clock starts: the server has answered each page's first questions about a short survey of
+the same study, whose place the training then takes. With the default a training takes about five minutes on two free
+cores, and six pairs an hour; the number of seeds makes it longer or shorter in proportion. Printed for each pair: seconds and processor seconds of the training on both sides, processor seconds of the server while watched.
 Two numbers sum it up: the median ratio of the trainings with its 95 % interval (t, on the logarithm), which noise of
 the machine widens; and the server's processor seconds over those of the training, which is the most it can take from a
 training on a machine with no core to spare. Aim: 2 % at most.
@@ -35,7 +37,7 @@ class Taken:
 
     wall: float  # seconds
     processor: float  # seconds of the training and its workers
-    server: float = 0.0  # seconds of the server's processor, from its first answer on
+    server: float = 0.0  # seconds of the server's processor while the training ran
     answers: int = 0
 
 
@@ -69,13 +71,16 @@ def look(port: int, stop: threading.Event, answers: list[int]) -> None:
 
 
 def crowd(port: int, pages: int) -> None:
-    """All pages, until standard input closes; prints how many answers of each kind they got."""
+    """All pages, until standard input closes; says when all have been answered twice, and last how often in all."""
     os.nice(LOWEST)
     stop, answers = threading.Event(), list[int]()
     threads = [threading.Thread(target=look, args=(port, stop, answers)) for _ in range(pages)]
     for thread in threads:
         thread.start()
         time.sleep(2.0 / pages)  # people do not all open a page at once
+    while len(answers) < 2 * pages:
+        time.sleep(0.1)
+    print(len(answers), flush=True)
     sys.stdin.read()
     stop.set()
     for thread in threads:
@@ -84,29 +89,28 @@ def crowd(port: int, pages: int) -> None:
     print(len(answers))
 
 
-def train(folder: Path, pages: int, epochs: int) -> Taken:
-    """A training from its start to its report."""
-    settings = ("--set", f"epochs={epochs}", "--set", "batch_size=null")
-    began = time.monotonic()
-    running = program("run", "simulate-function", "--preset", "smoke", *settings, "--out", str(folder))
+def train(folder: Path, pages: int, seeds: int) -> Taken:
+    """A training from its start to its report, in a folder where there is something to look at already."""
+    timed(folder, seeds=2, epochs=20)
     if not pages:
-        return ended(running, began)
-    while not list(folder.glob("*/plan.json")):
-        time.sleep(0.02)
+        return timed(folder, seeds=seeds, epochs=1500)
     server = program("serve", str(folder), "--port", "0")
     port = int(server.stdout.readline().split(":")[2].split("/")[0])
-    at_first = spent(server.pid)
     crowding = [sys.executable, __file__, "--crowd", str(port), "--pages", str(pages)]
     clients = subprocess.Popen(crowding, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    taken = ended(running, began)
+    early, at_first = int(clients.stdout.readline()), spent(server.pid)
+    taken = timed(folder, seeds=seeds, epochs=1500)
     server_took = spent(server.pid) - at_first
     answers, _ = clients.communicate("")
     server.terminate()
     server.communicate()
-    return Taken(taken.wall, taken.processor, server_took, int(answers))
+    return Taken(taken.wall, taken.processor, server_took, int(answers) - early)
 
 
-def ended(running: subprocess.Popen[str], began: float) -> Taken:
+def timed(folder: Path, *, seeds: int, epochs: int) -> Taken:
+    began = time.monotonic()
+    settings = ("--seeds", str(seeds), "--set", f"epochs={epochs}", "--set", "batch_size=null")
+    running = program("run", "simulate-function", "--preset", "smoke", *settings, "--out", str(folder))
     running.stdout.read()
     _, status, used = os.wait4(running.pid, 0)
     running.returncode = os.waitstatus_to_exitcode(status)
@@ -118,7 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pages", type=int, default=50)
     parser.add_argument("--pairs", type=int, default=6)
-    parser.add_argument("--epochs", type=int, default=1500)
+    parser.add_argument("--seeds", type=int, default=90)
     parser.add_argument("--crowd", type=int, metavar="PORT", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.crowd:
@@ -129,7 +133,7 @@ def main() -> None:
     for pair in range(options.pairs):
         with tempfile.TemporaryDirectory() as folder:
             order = [0, options.pages] if pair % 2 == 0 else [options.pages, 0]
-            took = {pages: train(Path(folder) / str(pages), pages, options.epochs) for pages in order}
+            took = {pages: train(Path(folder) / str(pages), pages, options.seeds) for pages in order}
         alone, watched = took[0], took[options.pages]
         walls.append(watched.wall / alone.wall)
         processors.append(watched.processor / alone.processor)

@@ -3,8 +3,9 @@
 import os
 from pathlib import Path
 
-from theodolite import execute, report, studies, survey
+from theodolite import report, studies, survey
 from theodolite.errors import TheodoliteError
+from theodolite.execute.local import Local
 from theodolite.report import StudyFindings
 from theodolite.store import records
 from theodolite.survey import Found
@@ -39,10 +40,9 @@ def build(
         return report.build(directory, findings, figure_width=figure_width), findings
     jobs = [(directory, name, figure_width) for name in planned]  # the largest first
     made: dict[str, Found | TheodoliteError | None] = {}
-    with execute.engine("local", workers=processes) as engine:
-        for event in engine.run(one, jobs):
-            if event.kind == "done":
-                made[planned[event.job]] = event.value
+    for event in Local(processes, preload=(__name__,)).run(one, jobs):
+        if event.kind == "done":
+            made[planned[event.job]] = event.value
     found = []
     for name in filter(planned.__contains__, sizes):
         result = made[name] if name in made else one((directory, name, figure_width))  # its process died: in this one

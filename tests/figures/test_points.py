@@ -88,3 +88,14 @@ def test_a_scatter_with_marks_gives_colour_to_one_column_and_shape_to_the_other(
     assert encoding["color"]["scale"]["domain"] == ["p", "q"]
     assert encoding["shape"]["scale"]["domain"] == ["free", "tied"]
     assert len(set(encoding["shape"]["scale"]["range"])) == 2
+
+
+def test_of_too_many_points_some_are_drawn_by_lot_and_the_figure_says_how_many():
+    many = pd.DataFrame({"a": np.arange(12_001.0), "b": np.arange(12_001.0)})
+    chart = scatter(many, x=Axis("a", "a"), y=Axis("b", "b")).to_dict()
+    assert chart["title"]["text"] == "5,000 of 12,001 points, drawn by lot"
+    [drawn] = [table for mark, table in tables(scatter(many, x=Axis("a", "a"), y=Axis("b", "b")))]
+    assert len(drawn) == 5000
+    assert drawn["x"].is_monotonic_increasing
+    assert abs(drawn["x"].mean() / 6000 - 1) < 0.02  # 1.2 standard errors: the lot takes no part before another
+    assert chart["layer"][0]["encoding"]["x"]["scale"]["domain"][1] > 12_000  # of all, drawn or not

@@ -43,7 +43,7 @@ def test_two_processes_make_the_report_that_one_makes_byte_for_byte(surveyed, tm
 @pytest.fixture
 def in_this_process(monkeypatch):
     """Work is split and put together as for several processes; the test above starts them."""
-    monkeypatch.setattr(execute, "engine", lambda *_, **__: nullcontext(tiny.Here()))
+    monkeypatch.setattr(reporting, "Local", lambda *_, **__: tiny.Here())
 
 
 def test_a_damaged_record_is_named_whichever_process_reads_it(surveyed, tmp_path, in_this_process):

@@ -11,9 +11,8 @@ from functools import cache
 from typing import Any, Literal
 
 import numpy as np
-import scipy  # which loads scipy.stats, most of a second, when it is first asked for
 from numpy.typing import NDArray
-from scipy.special import stdtrit  # what scipy.stats.t.ppf calls, in a seventieth of the time
+from scipy.special import betaincinv, stdtrit  # not scipy.stats: half a second to import, and 0.1 ms a number
 
 from theodolite.claims.evidence import Evidence
 
@@ -169,7 +168,7 @@ def order_statistics(values: Array, level: float) -> tuple[float, float]:
         (-inf, inf)
     """
     n, ordered = len(values), np.sort(values)
-    gamma = _covers(n)
+    gamma = _held(n)
     k = int(np.flatnonzero(gamma >= level)[-1])
     if k == 0:
         return -math.inf, math.inf
@@ -181,10 +180,10 @@ def order_statistics(values: Array, level: float) -> tuple[float, float]:
 
 
 @cache
-def _covers(n: int) -> Array:
-    """All γ_k of n values, from k = 0 (no bound) on."""
-    gamma: Array = 1 - 2 * scipy.stats.binom.cdf(np.arange(n // 2 + 2) - 1, n, 0.5)
-    return gamma
+def _held(n: int) -> Array:
+    """Probability that the k-th smallest and k-th largest of n hold the median, from k = 0 (no bound) to n // 2 + 1."""
+    below = np.cumsum([0, *(math.comb(n, k) for k in range(n // 2 + 1))], dtype=object)  # exact: n may be thousands
+    return np.array([1 - 2 * (outside / 2**n) for outside in below])
 
 
 def _between(outer: float, inner: float, weight: float) -> float:
@@ -195,5 +194,21 @@ def _between(outer: float, inner: float, weight: float) -> float:
 
 def _share(low: Array, high: Array, level: float) -> Interval:
     n = len(low)
-    ends = [scipy.stats.binomtest(int(k.sum()), n, 0.5).proportion_ci(level, "exact") for k in (low, high)]
-    return Interval(float((low.mean() + high.mean()) / 2), float(ends[0].low), float(ends[1].high))
+    below, above = shares(low.sum(), n, level)[0], shares(high.sum(), n, level)[1]
+    return Interval(float((low.mean() + high.mean()) / 2), float(below), float(above))
+
+
+def shares(successes: Any, n: Any, level: float) -> tuple[Array, Array]:
+    """Interval of a share from counts (arrays too), by quantiles of the beta distribution.
+
+    Source: Clopper and Pearson 1934, "The use of confidence or fiducial limits illustrated in the case of the
+    binomial".
+
+    Example:
+        >>> low, high = shares(5, 5, 0.95)
+        >>> f"{low:.3f} {high}"
+        '0.478 1.0'
+    """
+    low = np.where(successes > 0, betaincinv(np.maximum(successes, 1), n - successes + 1, (1 - level) / 2), 0.0)
+    high = np.where(successes < n, betaincinv(successes + 1, np.maximum(n - successes, 1), (1 + level) / 2), 1.0)
+    return low, high

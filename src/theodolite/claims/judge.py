@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
-import scipy  # which loads scipy.stats, most of a second, when it is first asked for
 from scipy.special import stdtrit  # what scipy.stats.t.ppf calls
 
 from theodolite.claims.evidence import Evidence
-from theodolite.claims.intervals import SCALES, Interval, Kind, interval
+from theodolite.claims.intervals import SCALES, Interval, Kind, interval, shares
 from theodolite.findings import Decision, Verdict
 
 if TYPE_CHECKING:
@@ -158,11 +157,7 @@ def needed_seeds(claim: Claim, found: Interval, seeds: int) -> int | None:
     counts = np.arange(FEWEST, HOPELESS + 1)
     if claim.kind == "share":
         successes = np.rint(found.estimate * counts)
-        low = np.where(successes > 0, scipy.stats.beta.ppf((1 - LEVEL) / 2, successes, counts - successes + 1), 0.0)
-        high = np.where(
-            successes < counts, scipy.stats.beta.ppf((1 + LEVEL) / 2, successes + 1, counts - successes), 1.0
-        )
-        pairs = zip(low, high, strict=True)
+        pairs = zip(*shares(successes, counts, LEVEL), strict=True)
         decides = np.array([claim.decide(Interval(found.estimate, a, b)) != "undecided" for a, b in pairs])
     else:
         if seeds < 2:

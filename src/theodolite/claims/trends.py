@@ -1,11 +1,10 @@
 """From the rows of a seed to its one number: how one column goes with another. Any row without a number leaves none."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy  # which loads scipy.stats, most of a second, when it is first asked for
 from numpy.typing import NDArray
 
 from theodolite.claims.evidence import Evidence
@@ -24,7 +23,7 @@ def rank_correlation(table: pd.DataFrame, x: str, y: str) -> Evidence:
         >>> rank_correlation(table, "x", "y").low.tolist()
         [-1.0, nan]
     """
-    return _each_seed(table, x, y, _spearman)
+    return Evidence.exact(each_seed(table, x, y, spearman))
 
 
 def factor_per_doubling(table: pd.DataFrame, x: str, y: str) -> Evidence:
@@ -37,21 +36,47 @@ def factor_per_doubling(table: pd.DataFrame, x: str, y: str) -> Evidence:
         >>> factor_per_doubling(table, "x", "y").low.round(6).tolist()
         [0.5]
     """
-    return _each_seed(table, x, y, _factor)
+    return Evidence.exact(each_seed(table, x, y, _factor))
 
 
-def _each_seed(table: pd.DataFrame, x: str, y: str, number: Callable[[Numbers, Numbers], float]) -> Evidence:
-    found: dict[Any, float] = {}
-    for seed, rows in table.groupby("seed", sort=False):
-        columns = (rows[name].to_numpy(dtype=np.float64) for name in (x, y))
-        found[seed] = number(*columns)
-    return Evidence.exact(pd.Series(found, dtype="float64"))
+def each_seed(table: pd.DataFrame, x: str, y: str, number: Callable[[Numbers, Numbers], float]) -> pd.Series:
+    """A number of each seed's two columns, indexed by seed in the order in which they come."""
+    codes, seeds = pd.factorize(table["seed"])
+    columns = (table[name].to_numpy(dtype=np.float64) for name in (x, y))
+    return pd.Series([number(*own) for own in split(codes, *columns)], index=seeds, dtype="float64")
 
 
-def _spearman(x: Numbers, y: Numbers) -> float:
-    if np.isnan([x, y]).any() or min(len(np.unique(x)), len(np.unique(y))) < 2:
+def split(codes: NDArray[np.intp], *columns: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
+    """Columns ``(n,)`` cut by code: for each of 0, 1, … what they hold there, in order; pandas takes ten times as long.
+
+    >>> [part.tolist() for (part,) in split(np.array([1, 0, 1]), np.array([5.0, 6.0, 7.0]))]
+    [[6.0], [5.0, 7.0]]
+    """
+    if not len(codes):
+        return iter(())
+    rows, cuts = np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1]
+    return zip(*(np.split(column[rows], cuts) for column in columns), strict=True)
+
+
+def spearman(x: Numbers, y: Numbers) -> float:
+    """Spearman's rank correlation of two columns ``(n,)``; NaN where one holds NaN or never changes.
+
+    (``scipy.stats.spearmanr`` takes a millisecond for it, which is seconds of a report.)
+
+    >>> float(spearman(np.array([1.0, 2.0, 3.0]), np.array([5.0, 5.0, 9.0])).round(4))
+    0.866
+    """
+    ranks = [_ranks(column) for column in (x, y)]
+    if any(np.isnan(column).any() for column in (x, y)) or any((rank == rank[0]).all() for rank in ranks):
         return np.nan
-    return float(scipy.stats.spearmanr(x, y).statistic)
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def _ranks(column: Numbers) -> Numbers:
+    """Places from 1, equal numbers at the mean of theirs."""
+    _, where, counts = np.unique(column, return_inverse=True, return_counts=True)
+    places: Numbers = np.cumsum(counts) - (counts - 1) / 2
+    return places[where]
 
 
 def _factor(x: Numbers, y: Numbers) -> float:

@@ -12,8 +12,9 @@ import traceback
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_all_start_methods, get_context, parent_process
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ class Local:
     """An :class:`~theodolite.execute.Engine` of worker processes."""
 
     workers: int
+    preload: tuple[str, ...] = ()  # modules that work needs, imported once for all workers; none that starts threads
 
     def equip(self, folder: Path | None, sources: Collection[str]) -> None:
         """Workers of this machine see what it sees."""
@@ -43,13 +45,14 @@ class Local:
     ) -> Generator[Event]:
         """Do all jobs and tell what happens; see :class:`~theodolite.execute.Engine`."""
         plan = Schedule(jobs, after=after, split=split)
-        pool = [_Worker(work) for _ in range(min(self.workers, len(jobs)))]
+        context = self._context()
+        pool = [_Worker(work, context) for _ in range(min(self.workers, len(jobs)))]
         try:
             while plan.left:
                 for number, worker in enumerate(pool):
                     if worker.job is None and (index := plan.take()) is not None:
                         if not worker.process.is_alive():
-                            pool[number] = worker = _Worker(work)
+                            pool[number] = worker = _Worker(work, context)
                         worker.give(index, plan.jobs[index])
                         yield Event("started", index)
                 heard = False
@@ -62,6 +65,14 @@ class Local:
         finally:
             for worker in pool:
                 worker.kill()
+
+    def _context(self) -> BaseContext:
+        """Where there are modules to preload, workers are forks of a process that did nothing but import them."""
+        if not self.preload or "forkserver" not in get_all_start_methods():
+            return get_context("spawn")
+        context = get_context("forkserver")
+        context.set_forkserver_preload(list(self.preload))
+        return context
 
 
 @contextmanager
@@ -81,10 +92,9 @@ def _end(plan: Schedule, event: Event) -> Iterator[Event]:
 class _Worker:
     """A process and the pipe to it."""
 
-    def __init__(self, work: Work) -> None:
-        context = get_context("spawn")
+    def __init__(self, work: Work, context: BaseContext) -> None:
         self.connection, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_serve, args=(work, theirs), daemon=True)
+        self.process: BaseProcess = context.Process(target=_serve, args=(work, theirs), daemon=True)  # type: ignore[attr-defined]
         self.process.start()
         theirs.close()
         self.job: int | None = None

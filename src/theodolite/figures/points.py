@@ -19,6 +19,7 @@ CENSORED = "Open triangles: not within the epochs of training."
 MARGIN, GAP = 64, 28  # pixels beside a panel for its axis, and between panels
 LETTER = 6.6  # pixels of one in the label of an axis
 SEEDS = ": seeds"  # they stand beside their median
+MOST = 5000  # points of a scatter: each is an element of the page
 ALL = "all"  # name of the one series where none is given
 
 
@@ -255,6 +256,8 @@ def scatter(
 ) -> Any:
     """One number against another, a point a row, the series by colour and shape.
 
+    Of more than 5,000 points so many are drawn, by a lot that falls the same way each time, and the figure says so.
+
     Args:
         table: one row for each point; rows without both numbers are left out.
         x: the number across.
@@ -283,6 +286,11 @@ def scatter(
         for name, axis in (("x", x), ("y", y))
     )
     at_x, at_y = x.encode(alt.X, "x:Q", x_limits), y.encode(alt.Y, "y:Q", y_limits)
+    title = {}
+    if len(points) > MOST:
+        title["title"] = alt.TitleParams(f"{MOST:,} of {len(points):,} points, drawn by lot", style="guide-note")
+        lot = np.random.default_rng(0).choice(len(points), MOST, replace=False)
+        points = points.iloc[np.sort(lot)]
     pick = alt.selection_point(name="pick", fields=["series"], **({} if one else {"bind": "legend"}))
     zoom = alt.selection_interval(name="zoom", bind="scales", zoom="wheel![event.shiftKey]")
     dots = (
@@ -305,4 +313,4 @@ def scatter(
         .add_params(pick, zoom)
     )
     guides = guide_layers(rules, (x_limits, y_limits), (at_x, at_y))
-    return alt.layer(*guides, dots).properties(width=width - MARGIN, height=height)
+    return alt.layer(*guides, dots, width=width - MARGIN, height=height, **title)

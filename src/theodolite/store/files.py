@@ -34,13 +34,19 @@ def write(path: Path, content: bytes) -> None:
 def read(path: Path, largest: int = LARGEST) -> bytes:
     """The bytes of a regular file; of a pipe or device, which may have no end, or of a huge file: an OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
+    try:  # without a file object, which takes as long to make as a small file to read
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file")
         if status.st_size > largest:
             raise OSError(errno.EFBIG, f"it has {status.st_size} bytes, and at most {largest} are expected")
-        return file.read(status.st_size)  # exactly so much: of a larger number Python would claim the memory first
+        parts, left = [b""], status.st_size
+        while left and (part := os.read(descriptor, left)):  # gives 2 GB at most
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts) if len(parts) > 2 else parts[-1]
+    finally:
+        os.close(descriptor)
 
 
 def checksum(content: bytes) -> str:

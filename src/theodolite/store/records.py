@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 from pydantic import ValidationError
@@ -247,12 +248,18 @@ class Records:
         """The rows of ``runs`` that are done, diverged ones included."""
         return self.runs[self.runs["status"] == "done"].reset_index(drop=True)
 
-    def table(self, name: str) -> pd.DataFrame:
+    def table(self, name: str, only: Callable[[Mapping[str, Any]], bool] | None = None) -> pd.DataFrame:
         """One table of all runs that are done or may be read so far, with fingerprint, seed and label columns in front.
+
+        Args:
+            name: of the table.
+            only: a test of a run's labels: the files of other runs are not read, and nothing is kept for the next call.
 
         Raises:
             RecordCorrupt: a file is missing or is not what was written; it names the file.
         """
+        if only is not None:
+            return self._read("runs", [item for item in self.plan.runs if only(item.labels)], name)
         return self._joined("runs", self.plan.runs, name)
 
     def analysis(self, name: str) -> pd.DataFrame:
@@ -294,7 +301,11 @@ class Records:
         return sum(lock.is_held(self._folder("runs", item.fingerprint)) for item in self.plan.runs)
 
     def _folder(self, kind: str, fingerprint: str) -> Path:
-        return self.directory / self.plan.study / kind / fingerprint
+        return self._home / f"{kind}/{fingerprint}"
+
+    @cached_property
+    def _home(self) -> Path:
+        return self.directory / self.plan.study
 
     def _joined(self, kind: str, planned: Sequence[Planned], name: str) -> pd.DataFrame:
         if (kind, name) not in self._tables:
@@ -317,13 +328,13 @@ class Records:
         try:
             joined: pd.DataFrame = pa.concat_tables(parts, promote_options="default").to_pandas(ignore_metadata=True)
         except pa.ArrowException as error:
-            where = self.directory / self.plan.study / kind
+            where = self._home / kind
             raise RecordCorrupt(
                 f"the files {name}.parquet below {where} hold columns of different kinds ({first_line(error)}). "
                 "Remove what does not belong there, and run the same command again."
             ) from None
         rows = np.repeat(np.arange(len(parts)), [part.num_rows for part in parts])  # a dictionary a row took minutes
-        return pd.concat([pd.DataFrame(labels).take(rows).reset_index(drop=True), joined], axis=1)
+        return pd.concat([_repeated(pd.DataFrame(labels), rows), joined], axis=1)
 
     def _rows(self, kind: str, planned: Sequence[Planned], columns: Sequence[str]) -> pd.DataFrame:
         table = pd.DataFrame([self._row(self._folder(kind, item.fingerprint), item) for item in planned])
@@ -358,6 +369,13 @@ class Records:
             "layers": spec.model.layers,
             "shape": spec.model.shape,
         }
+
+
+def _repeated(labels: pd.DataFrame, rows: npt.NDArray[np.intp]) -> pd.DataFrame:
+    """A run's labels on each row of its table: text as categories, of which a row takes a byte or two, not a copy."""
+    text = labels.select_dtypes("str").columns
+    categories = labels.assign(**{name: pd.Categorical(labels[name]) for name in text})
+    return categories.take(rows).reset_index(drop=True)
 
 
 def _holds(path: Path, status: Status | None) -> bool:

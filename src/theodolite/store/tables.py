@@ -49,7 +49,8 @@ def from_bytes(content: bytes, path: Path, advice: str, *, text: Sequence[int] =
         found = [number for number, column in enumerate(columns) if column.physical_type in TEXT]
         if found != list(text):
             file = _opened(content, found)
-        return _unfolded(file.read(use_threads=False))
+        table = file.read(use_threads=False)
+        return _unfolded(table, found) if found else _valid(table)
     except (
         pa.ArrowException,
         OSError,
@@ -85,16 +86,21 @@ def _check(metadata: pq.FileMetaData, columns: list[pq.ColumnSchema]) -> None:
             raise ValueError(f"expected numbers and text, and column '{column.path}' is nested")
 
 
-def _unfolded(table: pa.Table) -> pa.Table:
+def _unfolded(table: pa.Table, text: Sequence[int]) -> pa.Table:
     """Text as text, where it is not more than the cells would hold as numbers."""
-    for number, field in enumerate(table.schema):
+    for number in text:
+        field = table.schema.field(number)
         if pa.types.is_dictionary(field.type):
             column = table.column(number)
             longest = max((_longest(chunk.dictionary) for chunk in column.chunks), default=0)
             if longest * table.num_rows > 8 * CELLS:
                 raise ValueError(f"column '{field.name}' repeats a text of {longest} bytes {table.num_rows} times")
             table = table.set_column(number, field.name, column.cast(field.type.value_type))
-    table = pa.table(table.columns, names=table.column_names)  # without what its author says about pandas or types
+    return _valid(table)
+
+
+def _valid(table: pa.Table) -> pa.Table:
+    table = table.replace_schema_metadata(None)  # what its author says about pandas
     table.validate(full=True)  # text is UTF-8
     return table
 

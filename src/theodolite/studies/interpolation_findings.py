@@ -189,7 +189,7 @@ def _named(table: pd.DataFrame) -> pd.DataFrame:
     if table.empty:
         return table
     kind = table["matching"].where(table["start"] == OWN, SHARED)
-    return table.assign(line=table["model"] + ", " + kind)
+    return table.assign(line=table["model"].astype(str) + ", " + kind)
 
 
 def half_of(lines: pd.DataFrame, end: float) -> pd.DataFrame:

@@ -18,11 +18,11 @@ from theodolite.studies.minimal_ratio_findings import (
     NORM,
     PROTOCOL,
     STARTS,
-    STRATUM,
     TARGETS,
     TASKS,
     WITH_DECAY,
     by_task,
+    large,
     points,
 )
 
@@ -87,7 +87,7 @@ def _by_seed(records: Records) -> Figure:
     rows = []
     for task, part in by_task(records, points(records, all_starts=True)):
         for name, some in (("all", part[part["counted"]]), *((s, part[part["start"] == s]) for s in STARTS)):
-            enough = some.groupby("seed").filter(lambda r: len(r) >= STRATUM)
+            enough = large(some)
             if len(enough):
                 each = rank_correlation(enough, "loss", "positive").low
                 rows.append(pd.DataFrame({"task": task, "start": name, "seed": each.index, "correlation": each.array}))

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from theodolite.claims import Evidence, Kind, interval, rank_correlation
+from theodolite.claims import Evidence, Kind, interval, rank_correlation, trends
+from theodolite.claims.trends import Numbers
 from theodolite.findings import Table
 from theodolite.store.records import Records
 
@@ -55,19 +56,19 @@ def stratified(records: Records) -> Evidence:
 
 def _within(part: pd.DataFrame) -> pd.Series:
     """For each seed the mean over strata, weighted by their points; NaN where no stratum has enough of them."""
-    found = {}
-    for seed, rows in part.groupby("seed"):
-        strata = [s for _, s in rows.groupby(["start", "live"]) if len(s) >= STRATUM]
-        weights = [len(s) for s in strata]
-        found[seed] = np.average([_correlation(s, "index") for s in strata], weights=weights) if strata else np.nan
-    return pd.Series(found, dtype="float64")
+    codes = part.groupby(["seed", "start", "live"]).ngroup().to_numpy()
+    found: dict[int, list[tuple[float, int]]] = {seed: [] for seed in sorted(part["seed"].unique())}  # and its points
+    for seeds, loss, index in trends.split(codes, *(part[name].to_numpy() for name in ("seed", "loss", "index"))):
+        if len(loss) >= STRATUM:
+            found[seeds[0]].append((_correlation(loss, index.astype(np.float64)), len(loss)))
+    means = [np.average([r for r, _ in own], weights=[n for _, n in own]) if own else np.nan for own in found.values()]
+    return pd.Series(means, index=list(found), dtype="float64")
 
 
-def _correlation(rows: pd.DataFrame, column: str) -> float:
+def _correlation(loss: Numbers, column: Numbers) -> float:
     """Spearman's; 0 where the column never changes while the loss does: then the loss tells nothing of it."""
-    if rows[column].nunique() < 2 <= rows["loss"].nunique():
-        return 0.0
-    return float(rank_correlation(rows.assign(seed=0), "loss", column).low.iloc[0])
+    distinct = [len(np.unique(values[~np.isnan(values)])) for values in (column, loss)]
+    return 0.0 if distinct[0] < 2 <= distinct[1] else trends.spearman(loss, column)
 
 
 def protocol(records: Records) -> Evidence:
@@ -136,7 +137,7 @@ def _strata(records: Records) -> Table:
         for by, name in (("start", "start"), ("live", "live units")):
             counted = part if by == "start" else part[part["counted"]]
             for value, stratum in counted.groupby(by):
-                enough = stratum.groupby("seed").filter(lambda rows: len(rows) >= STRATUM)
+                enough = large(stratum)
                 if enough.empty:
                     continue
                 each = each_seed(enough, "positive")
@@ -163,7 +164,7 @@ def _dial(records: Records) -> Table:
     for decay, part in table.groupby("decay", sort=False) if len(table) else ():
         kept = part[part["outcome"] == CERTIFIED]
         shares = part.assign(kept=part["outcome"] == CERTIFIED).groupby("seed")["kept"].sum() / _begun(table)
-        enough = kept.groupby("seed").filter(lambda rows: len(rows) >= STRATUM)
+        enough = large(kept)
         mean = kept.groupby("seed")[["positive", "negative", "zero", "soft", "flat", "weights"]].mean()
         rows.append(
             {
@@ -197,7 +198,12 @@ def _begun(table: pd.DataFrame) -> pd.Series:
 
 def each_seed(rows: pd.DataFrame, column: str) -> pd.Series:
     """For each seed the rank correlation of a column and the loss; 0 where only the loss changes."""
-    return pd.Series({s: _correlation(r, column) for s, r in rows.groupby("seed")}, dtype="float64")
+    return trends.each_seed(rows, "loss", column, _correlation).sort_index()
+
+
+def large(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of seeds that have enough of them to say anything about order."""
+    return rows[rows.groupby("seed")["seed"].transform("size") >= STRATUM]
 
 
 def _matrices(records: Records) -> Table:
@@ -235,6 +241,7 @@ def _outcomes(records: Records) -> Table:
         table = table.pivot_table(
             index=["task", "start"], columns="outcome", values="starts", aggfunc="sum", fill_value=0, sort=False
         ).reset_index()
+        table["task"] = table["task"].astype(str)  # categories would keep an order of their own
         table = table.sort_values("task", key=lambda names: names.map(TASKS.index), kind="stable")
     return Table(
         "outcomes",

@@ -52,9 +52,9 @@ def figures(records: Records) -> list[Figure]:
     settings = records.plan.settings
     runs = records.done
     seeds = runs["seed"].nunique()
-    metrics, fits = records.table("metrics"), records.table("fit")
+    metrics = records.table("metrics")
+    fits = records.table("fit", lambda labels: labels["batch"] == FULL and not labels["model"].endswith(SWEPT))
     metrics = metrics.loc[_named(metrics), ["function", "batch", "model", "seed", "epoch", "train_loss"]]
-    fits = fits.loc[_named(fits) & (fits["batch"] == FULL), ["function", "model", "seed", "x", "target", "fit"]]
     found = []
     for number, function in enumerate(settings["functions"], start=1):
         fit = fits[fits["function"] == function]

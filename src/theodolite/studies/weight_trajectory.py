@@ -87,7 +87,7 @@ def analyses(settings: WeightTrajectory) -> Iterator[AnalysisSpec]:
 
 
 def _starts(records: Records, space: str) -> Evidence:
-    spread = spreads(records)
+    spread = records.derived(spreads)
     return _each_group(records, spread.loc[spread["layer"] == FIRST].set_index("seed")[space])
 
 

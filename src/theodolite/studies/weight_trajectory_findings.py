@@ -46,7 +46,7 @@ def tables(records: Records) -> list[Table]:
         Table(
             "figure-5-trainings",
             "The trainings of Figure 5, one network trained again and again",
-            _final(records)
+            records.derived(_final)
             .query("seed == @SHOWN and weights == order")[
                 ["weights", "train_loss", "test_loss", "train_accuracy", "test_accuracy"]
             ]
@@ -165,7 +165,7 @@ def _split_figure(split: pd.DataFrame) -> Figure:
 
 
 def _path_table(records: Records) -> pd.DataFrame:
-    ratios, shares = spreads(records), records.analysis("shares")
+    ratios, shares = records.derived(spreads), records.analysis("shares")
     rows = []
     for layer, own in ratios.groupby("layer", sort=False):
         of = shares[shares["layer"] == layer]
@@ -187,7 +187,7 @@ def _path_table(records: Records) -> pd.DataFrame:
 
 
 def _variance_row(records: Records, result: str) -> dict[str, object]:
-    values = _final(records)[result]
+    values = records.derived(_final)[result]
     split = split_variance(records, result).rename(columns=SOURCES).reset_index()
     final = {"final": result.replace("_", " "), "mean": values.mean(), "deviation": values.std()}
     return final | row(split, {name: (name, "mean") for name in SOURCES.values()})
@@ -196,15 +196,21 @@ def _variance_row(records: Records, result: str) -> dict[str, object]:
 def spreads(records: Records) -> pd.DataFrame:
     """A row a group and layer: variance between trainings at the start over the end, in the plane and in full space."""
     walks, apart = records.analysis("paths"), records.analysis("apart")
-    rows = []
-    for (seed, layer), path in walks.groupby(["seed", "layer"], sort=False) if len(walks) else ():
-        own = apart[(apart["seed"] == seed) & (apart["layer"] == layer)]
-        plane = path.groupby("epoch")["component_1"].var()
-        full = (own["distance"] ** 2).groupby(own["epoch"]).mean()
-        steps = path.groupby("epoch")["step_length"].mean().dropna()
-        ratios = {"plane": plane.iloc[0] / plane.iloc[-1], "full space": full.iloc[0] / full.iloc[-1]}
-        rows.append({"seed": seed, "layer": layer, **ratios, "last step": steps.iloc[-1] / steps.iloc[0]})
-    return pd.DataFrame(rows, columns=["seed", "layer", "plane", "full space", "last step"])
+    if walks.empty:
+        return pd.DataFrame(columns=["seed", "layer", "plane", "full space", "last step"])
+    keys = ["seed", "layer", "epoch"]
+    of = walks.groupby(keys)
+    over = [of["component_1"].var(), apart.assign(square=apart["distance"] ** 2).groupby(keys)["square"].mean()]
+    plane, full, steps = (_ends(values) for values in (*over, of["step_length"].mean().dropna()))
+    order = pd.MultiIndex.from_frame(walks[["seed", "layer"]].drop_duplicates())
+    ratios = {"plane": plane[0] / plane[1], "full space": full[0] / full[1], "last step": steps[1] / steps[0]}
+    return pd.DataFrame(ratios).reindex(order).reset_index()
+
+
+def _ends(values: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """The values at the first and at the last epoch of each group and layer."""
+    grouped = values.groupby(["seed", "layer"])
+    return grouped.nth(0).droplevel("epoch"), grouped.nth(-1).droplevel("epoch")
 
 
 def split_variance(records: Records, result: str) -> pd.DataFrame:
@@ -214,13 +220,12 @@ def split_variance(records: Records, result: str) -> pd.DataFrame:
     quarter at three by three and a share of one half, in simulation) and its interval too narrow.
     """
     k = records.plan.settings["crossed"]
-    final = _final(records)
+    final = records.derived(_final)
     final = final[(final["weights"] < k) & (final["order"] < k)]
     parts = {}
-    for group, rows in final.groupby("seed", sort=False):
-        grid = rows.pivot_table(index="weights", columns="order", values=result, dropna=False).to_numpy()
-        if len(rows) == k * k:  # NaN where a run diverged, and then in every component
-            parts[group] = crossed_components(grid)
+    for group, values in final.sort_values(["weights", "order"]).groupby("seed", sort=False)[result]:
+        if len(values) == k * k:  # NaN where a run diverged, and then in every component
+            parts[group] = crossed_components(values.to_numpy().reshape(k, k))
     table = pd.DataFrame(
         [{"weights": c.rows, "order": c.columns, "rest": c.rest} for c in parts.values()],
         index=pd.Index(parts, name="seed"),
