@@ -5,8 +5,9 @@
 A page is a client of its own that loads the page and then asks every two seconds, with what it has (`If-None-Match`),
 as the page's script does; all of them run at the lowest priority, since browsers are not what is measured. Server and
 pages are there before the clock starts: the server has answered each page's first questions about a short survey of
-the same study, whose place the training then takes. With the default a training takes about five minutes on two free
-cores, and six pairs an hour; the number of seeds makes it longer or shorter in proportion. Printed for each pair: seconds and processor seconds of the training on both sides, processor seconds of the server while watched.
+the same study, whose place the training then takes. The number of seeds makes a training longer or shorter in
+proportion. Printed for each pair: seconds and processor seconds of the training on both sides, processor seconds of
+the server while watched.
 Two numbers sum it up: the median ratio of the trainings with its 95 % interval (t, on the logarithm), which noise of
 the machine widens; and the server's processor seconds over those of the training, which is the most it can take from a
 training on a machine with no core to spare. Aim: 2 % at most.

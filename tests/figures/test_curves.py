@@ -153,3 +153,51 @@ def test_the_name_of_the_reference_at_its_line_is_in_ink(dark):
     names = {name: colour for colour, name in filled.items()}
     ink, first = (look.dark if dark else look.colour for look in (theme.REFERENCE, theme.PALETTE[0]))
     assert names == {"target": ink, "M0": first}
+
+
+def place_of(chart, label):
+    """The mark that writes the name of a rule, and nothing else."""
+    spec = chart.to_dict()
+    [mark] = [
+        layer["mark"]
+        for layer in spec["layer"]
+        if layer["mark"]["type"] == "text" and label in spec["datasets"][layer["data"]["name"]]
+    ]
+    return mark
+
+
+@pytest.mark.parametrize(
+    ("level", "of", "align", "baseline"),
+    [
+        (0.5, lambda x: 0 * x, "right", "bottom"),  # nothing in the way
+        (0.5, lambda x: (x > 50) * (0.5 + 0.04 * (-1) ** x), "left", "bottom"),  # the curve is all about its right end
+        (0.5, lambda x: 0 * x + 0.53, "right", "top"),  # it runs just above all of the line
+        (0.98, lambda x: 0 * x, "right", "top"),  # no room above
+    ],
+)
+def test_the_name_of_a_line_stands_where_no_curve_is(level, of, align, baseline):
+    x = np.arange(101.0)
+    table = pd.DataFrame({"model": "a", "seed": 0, "x": x, "y": of(x)})
+    chart = curves(table, x=Axis("x", "x"), y=Axis("y", "y", domain=(0, 1)), series="model", rules=[Rule(level, "on")])
+    mark = place_of(chart, "on")
+    assert (mark["align"], mark["baseline"]) == (align, baseline)
+
+
+@pytest.mark.parametrize(("height", "baseline"), [(0.2, "top"), (0.97, "bottom")])
+def test_the_name_of_an_upright_line_goes_to_the_bottom_where_curves_are_at_the_top(height, baseline):
+    table = pd.DataFrame({"model": "a", "seed": 0, "x": np.arange(101.0), "y": height})
+    axes = {"x": Axis("x", "x"), "y": Axis("y", "y", domain=(0, 1))}
+    chart = curves(table, series="model", rules=[Rule(40.0, "turn", "x")], **axes)
+    assert place_of(chart, "turn")["baseline"] == baseline
+
+
+def test_the_names_of_two_lines_that_cross_do_not_lie_on_one_another():
+    table = pd.DataFrame({"model": "a", "seed": 0, "x": np.arange(101.0), "y": 0.97})
+    axes = {"x": Axis("x", "x"), "y": Axis("y", "y", domain=(0, 1))}
+    rules = [Rule(60.0, "upright line", "x"), Rule(0.03, "level line")]
+    chart = curves(table, series="model", rules=rules, **axes)
+    assert place_of(chart, "upright line")["align"] == "right"  # left of its line, at the bottom
+    assert place_of(chart, "level line")["align"] == "right"  # at the right end, beyond that
+    chart = curves(table, series="model", rules=[Rule(40.0, "upright line", "x"), rules[1]], **axes)
+    assert place_of(chart, "upright line")["align"] == "left"
+    assert place_of(chart, "level line")["align"] == "left"

@@ -46,7 +46,7 @@ def each_seed(table: pd.DataFrame, x: str, y: str, number: Callable[[Numbers, Nu
     return pd.Series([number(*own) for own in split(codes, *columns)], index=seeds, dtype="float64")
 
 
-def split(codes: NDArray[np.intp], *columns: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
+def split(codes: NDArray[np.integer[Any]], *columns: NDArray[Any]) -> Iterator[tuple[NDArray[Any], ...]]:
     """Columns ``(n,)`` cut by code: for each of 0, 1, … what they hold there, in order; pandas takes ten times as long.
 
     >>> [part.tolist() for (part,) in split(np.array([1, 0, 1]), np.array([5.0, 6.0, 7.0]))]
@@ -69,7 +69,7 @@ def spearman(x: Numbers, y: Numbers) -> float:
     ranks = [_ranks(column) for column in (x, y)]
     if any(np.isnan(column).any() for column in (x, y)) or any((rank == rank[0]).all() for rank in ranks):
         return np.nan
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
 def _ranks(column: Numbers) -> Numbers:

@@ -169,7 +169,12 @@ def _panel(
         .add_params(near, zoom, *([pick] if legend else []))
     )
     under = [] if target is None else [_underline(target, at_x, at_y, hue)]
-    guides = guide_layers(frame.rules, (frame.x_limits, frame.y_limits), (at_x, at_y))
+    lines = [
+        (frame.x.position(line["x"], frame.x_limits), frame.y.position(line["y"], frame.y_limits))
+        for line in (span, target)
+        if line is not None
+    ]
+    guides = guide_layers(frame.rules, (frame.x_limits, frame.y_limits), (at_x, at_y), drawn=lines)
     labels = [] if frame.ends is None else [_labels(frame.ends, at_x, at_y, hue, pick)]
     return alt.layer(*under, band, each, *guides, middle, dots, *labels)
 

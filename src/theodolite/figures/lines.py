@@ -78,5 +78,6 @@ def lines(
         .encode(at_x, at_y, hue, fillOpacity=faded(near, 1, 0, alt.FillOpacityValue), tooltip=tips)
         .add_params(near, zoom, pick)
     )
-    guides = guide_layers(rules, (x_limits, y_limits), (at_x, at_y))
+    places = (x.position(points["x"], x_limits), y.position(points["y"], y_limits))
+    guides = guide_layers(rules, (x_limits, y_limits), (at_x, at_y), drawn=[places])
     return alt.layer(*([band] if low else []), *guides, line, dots).properties(width=width - MARGIN, height=height)

@@ -13,7 +13,7 @@ from theodolite.figures.theme import PALETTE, REFERENCE, SQUARE, WIDTH
 MARKS = "Open circle: start; small dots: on the way; large dot with the path's number: end."  # for captions
 MARGIN = 64  # pixels beside the panel for its axis
 LOWEST, HIGHEST = 240, 520  # pixels of the panel's height
-BEYOND = 17  # pixels from an end to its name
+BEYOND = 24  # pixels from an end to its name
 
 
 def paths(table: pd.DataFrame, *, x: Axis, y: Axis, series: str, step: str, width: int = WIDTH) -> Any:

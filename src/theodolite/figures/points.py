@@ -171,7 +171,11 @@ def _factor_panel(
             **place,
         )
     )
-    guides = guide_layers([rule for rule in marks if rule.axis == "y"], (limits, limits), (None, at_y))
+    shares = {factor: (number + 0.5) / len(factors) for number, factor in enumerate(factors)}
+    taken = [(all_of["factor"].map(shares), y.position(all_of["y"], limits)) for all_of in (dots, middles)]
+    ends = pd.concat([middles[end] for end in ("low", "high")]).clip(*limits)
+    taken.append((pd.concat([middles["factor"]] * 2).map(shares), y.position(ends, limits)))
+    guides = guide_layers([rule for rule in marks if rule.axis == "y"], (limits, limits), (None, at_y), drawn=taken)
     return alt.layer(*guides, seeds, at_least, bars, centres)
 
 
@@ -312,5 +316,6 @@ def scatter(
         )
         .add_params(pick, zoom)
     )
-    guides = guide_layers(rules, (x_limits, y_limits), (at_x, at_y))
+    places = (x.position(points["x"], x_limits), y.position(points["y"], y_limits))
+    guides = guide_layers(rules, (x_limits, y_limits), (at_x, at_y), drawn=[places])
     return alt.layer(*guides, dots, width=width - MARGIN, height=height, **title)

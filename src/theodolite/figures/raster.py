@@ -105,7 +105,7 @@ def _within(group: Element, clip: str) -> bool:
 
 
 def _box(mark: Element) -> tuple[float, float, float, float]:
-    """Least x and y, greatest x and y of a mark, or further apart: without end where it is none of Vega's usual ones."""
+    """Least and greatest x and y of a mark or further apart; without end where it is none of Vega's usual ones."""
     drawn, kind = mark.get("d", ""), mark.tag.removeprefix(SVG)
     moved = re.fullmatch(r"(?:translate\(([^,()]+),([^,()]+)\))?", mark.get("transform", ""))
     across, up = [-math.inf, math.inf], [-math.inf, math.inf]
@@ -119,7 +119,7 @@ def _box(mark: Element) -> tuple[float, float, float, float]:
         across = {"end": [-long, 0.0], "middle": [-long / 2, long / 2]}.get(mark.get("text-anchor", ""), [0.0, long])
         up = [-0.95 * size, size / 2]
     elif kind == "path" and moved[1] is not None:  # a symbol about its place
-        far = max(abs(float(number)) for number in re.findall(r"-?[\d.]+(?:e-?\d+)?", drawn))
+        far = max((abs(float(number)) for number in re.findall(r"-?[\d.]+(?:e-?\d+)?", drawn)), default=0.0)
         across = up = [-far, far]
     elif kind == "path" and re.fullmatch(r"[MLZ\d.,e-]+", drawn):
         numbers = [float(number) for number in re.split("[MLZ,]+", drawn) if number]  # points, straight lines between

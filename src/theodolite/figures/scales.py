@@ -9,8 +9,12 @@ from typing import Any, Literal
 import altair as alt
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from theodolite.figures import theme
+
+NARROW, LETTER = 240, 6.6  # pixels of a panel on a telephone, and of a letter of a label
+HIGH = 0.08  # of a panel's height: what a label takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +92,29 @@ def log_ticks(low: float, high: float, most: int = 8) -> list[float]:
 
 
 def rules(
-    marks: Sequence[Rule], limits: Sequence[tuple[float, float]], channels: Sequence[Any], *, above: bool = False
+    marks: Sequence[Rule],
+    limits: Sequence[tuple[float, float]],
+    channels: Sequence[Any],
+    *,
+    above: bool = False,
+    drawn: Sequence[tuple[Any, Any]] = (),
 ) -> list[Any]:
     """Lines with labels in the soft ink: across the chart labelled at the right end, upright ones at the top.
+
+    Where what is drawn, or the chart's edge, is in a label's way, it stands at another end or side of its line.
 
     Args:
         marks: what to draw; a rule outside the limits is left out.
         limits: of the x and the y axis.
         channels: the chart's own x and y, whose scales and axes the rules share.
         above: names of upright lines over the panel, where what is drawn reaches its top.
+        drawn: x and y of points along what is drawn, as shares of the axes from 0 to 1.
     """
+    dots = np.hstack([np.empty((2, 0)), *(np.stack(pair).astype(np.float64) for pair in drawn)])
     layers = []
     marks = [rule for rule in marks if limits[rule.axis == "y"][0] <= rule.value <= limits[rule.axis == "y"][1]]
+    for rule in (rule for rule in marks if rule.axis == "y"):
+        dots = _with(dots, (0.0, 1.0), (_share(rule.value, limits[1], channels[1]),) * 2)
     for rule in marks:
         channel = channels[rule.axis == "y"].copy()
         channel.shorthand = "v:Q"
@@ -108,13 +123,45 @@ def rules(
         layers.append(alt.Chart(data).mark_rule(style="guide", clip=True, tooltip=None).encode(channel))
         if not rule.label:
             continue
+        at = _share(rule.value, limits[rule.axis == "y"], channel)
+        long = len(rule.label) * LETTER / NARROW
         if rule.axis == "y":
-            place = {"align": "right", "baseline": "bottom", "x": "width", "dx": -4, "dy": -4}
+            spans, sides = [(1 - long, 1.0), (0.0, long)], [(at, at + HIGH), (at - HIGH, at)]
+            right, over = _freest(dots, spans, sides)
+            dots = _with(dots, spans[not right], sides[not over])
+            place = {"align": "right", "x": "width", "dx": -4} if right else {"align": "left", "x": 0, "dx": 4}
+            place |= {"baseline": "bottom", "dy": -4} if over else {"baseline": "top", "dy": 5}
         else:
             place = {"align": "right" if on_left else "left", "dx": -5 if on_left else 5}
-            place |= {"baseline": "bottom", "y": 0, "dy": -3} if above else {"baseline": "top", "y": 2}
+            span = (at - min(long, room), at) if on_left else (at, at + min(long, room))
+            high = HIGH * math.ceil(long / room)  # in lines, where there is not room for one
+            _, top = _freest(dots, [span], ends := [(1 - high, 1.0), (0.0, high)])
+            dots = dots if above else _with(dots, span, ends[not top])
+            if above:
+                place |= {"baseline": "bottom", "y": 0, "dy": -3}
+            else:
+                place |= {"baseline": "top", "y": 2} if top else {"baseline": "bottom", "y": "height", "dy": -3}
         layers.append(alt.Chart(data).mark_text(style="guide-note", **place).encode(channel, text="label:N"))
     return layers
+
+
+def _with(dots: NDArray[np.float64], across: tuple[float, float], up: tuple[float, float]) -> NDArray[np.float64]:
+    """The points, and others all over what has been drawn now."""
+    return np.hstack([dots, np.stack(np.meshgrid(np.linspace(*across, 30), np.linspace(*up, 3))).reshape(2, -1)])
+
+
+def _freest(
+    dots: NDArray[np.float64], across: Sequence[tuple[float, float]], up: Sequence[tuple[float, float]]
+) -> tuple[bool, bool]:
+    """Whether the first span across, and the first upwards, of the place with least in it; earlier ones come first."""
+    places = {(not i, not k): (x, y) for k, y in enumerate(up) for i, x in enumerate(across)}
+    room = {key: (x, y) for key, (x, y) in places.items() if y[0] >= -0.01 and y[1] <= 1.01} or places
+
+    def inside(key: tuple[bool, bool]) -> int:
+        (left, right), (low, high) = room[key]
+        return int(((left <= dots[0]) & (dots[0] <= right) & (low <= dots[1]) & (dots[1] <= high)).sum())
+
+    return min(room, key=inside)
 
 
 def _side(rule: Rule, marks: Sequence[Rule], limits: tuple[float, float], channel: Any) -> tuple[bool, float]:
@@ -122,11 +169,9 @@ def _side(rule: Rule, marks: Sequence[Rule], limits: tuple[float, float], channe
 
     Between two lines with names each has half of what lies between them.
     """
-    forward = np.log if channel["scale"]["type"] == "log" else float
-    low, high = map(forward, limits)
-    at = (forward(rule.value) - low) / (high - low)
+    at = _share(rule.value, limits, channel)
     gaps = [
-        ((forward(other.value) - low) / (high - low) - at, 0.5 if other.label else 1.0)
+        (_share(other.value, limits, channel) - at, 0.5 if other.label else 1.0)
         for other in marks
         if other.axis == "x" and other.value != rule.value
     ]
@@ -134,6 +179,13 @@ def _side(rule: Rule, marks: Sequence[Rule], limits: tuple[float, float], channe
     right = min((gap * share for gap, share in gaps if gap > 0), default=1 - at)
     on_left = bool(left > right if abs(left - right) > 0.02 else at > 0.5)
     return on_left, round(float(left if on_left else right), 3)
+
+
+def _share(value: float, limits: tuple[float, float], channel: Any) -> float:
+    """Where a value stands on a channel's axis, from 0 to 1."""
+    forward = np.log if channel["scale"]["type"] == "log" else float
+    low, high = map(forward, limits)
+    return float((forward(value) - low) / (high - low))
 
 
 def in_lines(text: str, letters: int) -> str | list[str]:

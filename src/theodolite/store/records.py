@@ -373,7 +373,7 @@ class Records:
 
 def _repeated(labels: pd.DataFrame, rows: npt.NDArray[np.intp]) -> pd.DataFrame:
     """A run's labels on each row of its table: text as categories, of which a row takes a byte or two, not a copy."""
-    text = labels.select_dtypes("str").columns
+    text = [str(name) for name, column in labels.items() if pd.api.types.is_string_dtype(column)]
     categories = labels.assign(**{name: pd.Categorical(labels[name]) for name in text})
     return categories.take(rows).reset_index(drop=True)
 

@@ -146,7 +146,7 @@ def _protocol(records: Records) -> list[Figure]:
                 y=Axis("gradient_norm", "norm of the gradient (loss / weight)", log=True),
                 series="of",
                 detail=("seed",),
-                rules=[Rule(1e-9, "largest that is certified")],
+                rules=[Rule(1e-9, "certified below")],
                 size=24,
             ),
             f"The same weights; {seeds} seeds. A critical point has a zero gradient: to rounding, about 1e-15 here.",
@@ -166,7 +166,7 @@ def _protocol(records: Records) -> list[Figure]:
                 rules=[
                     Rule(float(ends.iloc[0]), "gradient norm as loss", "x"),
                     Rule(float(ends[NORM]), "", "x"),
-                    Rule(1e-9, "largest that is certified"),
+                    Rule(1e-9, "certified below"),
                 ],
             ),
             f"Of the loss over all samples, on {DIGITS}; between the upright lines training minimises the norm itself. "

@@ -59,8 +59,6 @@ def _paths(group: Sequence[tuple[str, Path]]) -> Paths | None:
     spread = float(np.trace(products) - products.sum() / len(products))
     if not spread > 0:  # weights that never moved, or hold NaN
         return None
-    from sklearn.decomposition import KernelPCA  # half a second to import, which reports without recordings do not need
-
     plane = KernelPCA(2, kernel="precomputed", eigen_solver="dense")
     components = plane.fit_transform(products)
     rows = []

@@ -210,7 +210,8 @@ def spreads(records: Records) -> pd.DataFrame:
 def _ends(values: pd.Series) -> tuple[pd.Series, pd.Series]:
     """The values at the first and at the last epoch of each group and layer."""
     grouped = values.groupby(["seed", "layer"])
-    return grouped.nth(0).droplevel("epoch"), grouped.nth(-1).droplevel("epoch")
+    first, last = (pd.Series(grouped.nth(n)).droplevel("epoch") for n in (0, -1))
+    return first, last
 
 
 def split_variance(records: Records, result: str) -> pd.DataFrame:

@@ -157,7 +157,8 @@ const figures = (() => {
     tip.style.top = `${Math.max(4, Math.min(event.clientY + 14, high - tip.offsetHeight - 4))}px`;
   }
 
-  const stacked = { top: { anchor: "start", direction: "vertical" } }; // two legends: side by side they leave no panel
+  // Two legends side by side would leave no panel; the longest names need the smaller letters.
+  const narrow = { layout: { top: { anchor: "start", direction: "vertical" } }, labelFontSize: 12, symbolSize: 150 };
   function embed(target, spec, dark, width) {
     const config = configs[dark ? "dark" : "light"];
     const columns = columnsOf(spec, width) || 1;
@@ -169,7 +170,7 @@ const figures = (() => {
       tooltip,
       config: {
         ...config,
-        legend: { ...config.legend, columns, labelLimit: width - 80, ...(width < 520 && { layout: stacked }) },
+        legend: { ...config.legend, columns, labelLimit: width - 70, ...(width < 520 && narrow) },
       },
     });
   }
