@@ -252,11 +252,12 @@ def main() -> None:
         "--quick", action="store_true", help="but for the MLP one repeat, no warm-up, at most 8 s a side"
     )
     arguments.add_argument("--only", default="", help="cases whose name holds this")
+    arguments.add_argument("--task", choices=["eigenvalues", "densities", "traces"], help="one task, in place of all")
     chosen = arguments.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     ratios: dict[str, tuple[float, bool]] = {}
-    often = Run(3, True, 60.0, ratios)  # the first call of anything is slower, which matters where all takes 0.3 s
+    often = Run(7, True, 60.0, ratios)  # the first call of anything is slower, which matters where all takes 0.3 s
     run = Run(1, False, 8.0, ratios) if chosen.quick else often
     for case in cases():
         if chosen.only in case.name:
@@ -265,7 +266,8 @@ def main() -> None:
             elementary = sdpa_kernel(SDPBackend.MATH) if "GPT" in case.name else nullcontext()
             with elementary:
                 for measure in (eigenvalues, densities, traces):
-                    measure(case, often if "MLP" in case.name else run)
+                    if chosen.task in (None, measure.__name__):
+                        measure(case, often if "MLP" in case.name else run)
     print("\nTimes faster than the best peer:")
     for title, (ratio, more) in ratios.items():
         print(f"  {'more than' if more else '':9} {ratio:6.2f}  {title}")

@@ -161,8 +161,8 @@ def test_it_works_inside_autocast_and_no_grad():
     model = case.model.float()
     batches = [(x.float(), y) for x, y in case.batches]
     v = torch.ones(sum(p.numel() for p in model.parameters()))
-    expected = HessianOperator(model, case.loss, batches) @ v
     for memory in (None, TIGHT):
+        expected = HessianOperator(model, case.loss, batches, memory=memory) @ v
         with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
             assert torch.equal(HessianOperator(model, case.loss, batches, memory=memory) @ v, expected)
 

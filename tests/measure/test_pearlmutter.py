@@ -26,6 +26,10 @@ CHAINS = {
         nn.Flatten(), nn.Linear(72, 4), nn.Tanh(), nn.Linear(4, 5), nn.GELU(), nn.Linear(5, 3)
     ),
     "no_bias": lambda: nn.Sequential(nn.Flatten(), nn.Linear(72, 4, bias=False), nn.Sigmoid(), nn.Linear(4, 3)),
+    "perceptron": lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(72, 4), nn.ReLU(), nn.Dropout(), nn.Linear(4, 5, bias=False), nn.Identity(), nn.GELU(),
+        nn.Linear(5, 3),
+    ).eval(),
     "convolution": lambda: nn.Sequential(
         nn.Conv2d(2, 3, 3, stride=2, padding=(1, 2), dilation=(1, 2)), nn.Softplus(), nn.Conv2d(3, 2, 2), nn.Flatten(),
         nn.Linear(8, 3),
@@ -78,6 +82,20 @@ def test_a_part_of_a_chain_has_its_block_of_the_matrix(pattern):
     kept = [i for i, n in enumerate(names) if n in H.objective.names]
     assert H.path == "layer by layer"
     assert torch.allclose(H @ torch.eye(len(kept)).double(), whole[kept][:, kept], rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize("pattern", ["1.*", "1.bias", "4.*", "*.weight", "7.bias"])
+@pytest.mark.parametrize("operator", ["hessian", "ggn"])
+def test_one_direction_through_a_part_of_a_perceptron_has_its_block(pattern, operator):
+    model, loss, data = problem("perceptron")
+    dense = oracles.hessian if operator == "hessian" else oracles.gauss_newton
+    whole = dense(model, loss, data)
+    H = HessianOperator(model, loss, data, operator=operator, parameters=pattern)
+    names = [n for n, p in model.named_parameters() for _ in range(p.numel())]
+    kept = [i for i, n in enumerate(names) if n in H.objective.names]
+    assert H.path == "layer by layer"
+    v = torch.randn(len(kept), dtype=torch.float64)
+    assert torch.allclose(H @ v, whole[kept][:, kept] @ v, rtol=1e-9, atol=1e-12)
 
 
 def test_any_loss_will_do():

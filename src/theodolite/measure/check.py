@@ -22,20 +22,22 @@ from theodolite.errors import CheckFailed
 from theodolite.measure.difference import AGREE, Field, compare, differs
 from theodolite.measure.fault import culprit
 from theodolite.measure.graph import PRODUCTS, Kind, Product, flat
-from theodolite.measure.objective import Batch, Objective, check_finite, samples, untouched
+from theodolite.measure.objective import Batch, Objective, check_finite, samples, unrounded, untouched
 from theodolite.measure.pieces import head
 
 if TYPE_CHECKING:
     from theodolite.measure.operator import HessianOperator
 
 
-def verify(operator: "HessianOperator") -> float:
+def verify(operator: "HessianOperator", seed: int = 0) -> float:
     """Check one product and symmetry; the relative difference of product and finite difference.
+
+    The directions and products it takes over all data stay with the operator as ``tried``.
 
     Raises:
         CheckFailed: they disagree by more than rounding and kinks explain.
     """
-    random = torch.Generator().manual_seed(0)
+    random = torch.Generator().manual_seed(seed)
     pair = torch.randn(2, operator.shape[0], generator=random, dtype=torch.float64).to(operator.device)
     pair = pair * ~_padding(operator.objective)
     pair /= pair.norm(dim=1, keepdim=True)
@@ -43,6 +45,7 @@ def verify(operator: "HessianOperator") -> float:
     products = operator.rows(torch.stack([u, v]))
     check_finite("a product of the matrix", products)
     Hu, Hv = products
+    operator.tried = [(u, Hu), (v, Hv)]
     gap = float((u.double() @ Hv.double() - v.double() @ Hu.double()).abs())
     with untouched(), torch.enable_grad():
         error = _first_batch(operator, u, v, Hu, Hv)
@@ -119,7 +122,7 @@ def _product(make: Callable[[Objective, Tensor, Batch], Product], whole: Objecti
         product = make(whole, whole.vector.requires_grad_(), batch)
 
     def multiply(v: Tensor) -> Tensor:
-        with torch.autocast(v.device.type, enabled=False):
+        with unrounded(v.device.type):
             return product(v)
 
     return multiply

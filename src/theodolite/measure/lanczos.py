@@ -1,16 +1,22 @@
 """Lanczos' iteration with full reorthogonalisation: one basis for eigenpairs and for spectral densities."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from theodolite.measure import memory
 from theodolite.measure.progress import Watch
 
 GONE = {torch.float64: 1e-11, torch.float32: 1e-6}  # of a product, outside the basis: rounding only
+LEFT = 0.1  # of a direction, outside the basis, at least, where its product is known: else that cancels to rounding
+APART = (
+    2**31
+)  # between a seed and that of the directions after those that were multiplied already, which took the first
 
 Multiply = Callable[[Tensor], Tensor]  # rows (k, P) -> rows (k, P), of a symmetric matrix
+Known = tuple[Tensor, Tensor]  # a random direction (P,), and the product with it, which is known already
 
 
 @dataclass(slots=True)
@@ -28,16 +34,20 @@ class Basis:
     projection: Tensor  # (capacity, capacity) float64, QᵀHQ
     size: int
     following: Tensor  # (P,) the next row, of length one
+    image: Tensor | None  # (P,) the product with it, if it is known already
     coupling: float  # length of the last product's part outside the basis: 0 at an invariant subspace
     random: torch.Generator
+    fresh: list[Known]  # random directions that were multiplied already, the last to be taken first
 
-    def grow(self) -> None:
-        """Add one row: one product."""
+    def grow(self) -> int:
+        """Add one row; the products it took: none where the row's is known."""
         j = self.size
         self.rows[j] = self.following
         self.size = j + 1
         known = self.rows[: self.size]
-        product = self.multiply(self.following[None])[0]
+        taken = int(self.image is None)
+        product = self.multiply(self.following[None])[0] if self.image is None else self.image
+        self.image = None
         if self.images is not None:
             self.images[j] = product
         before = float(product.norm())
@@ -49,16 +59,30 @@ class Basis:
             self.turn()
         else:
             self.following = product / self.coupling
+        return taken
 
     def turn(self, direction: Tensor | None = None) -> None:
         """Go on in another direction, or a random one, which finds what the first start could not."""
-        if direction is None:
+        image = None
+        if direction is None and self.fresh:
+            direction, image = self.fresh.pop()
+            direction, image = direction / direction.norm(), image / direction.norm()
+        elif direction is None:
             direction = _random_row(self.rows.shape[1], self.random, self.rows)
+        if self.images is None:
+            image = None  # what the part along the basis adds to it is not kept
         known = self.rows[: self.size]
         for _ in range(2):
-            direction = direction - (known @ direction) @ known
-            direction = direction / direction.norm().clamp(min=torch.finfo(direction.dtype).tiny)
-        self.following = direction
+            parts = known @ direction
+            direction = direction - parts @ known
+            length = direction.norm().clamp(min=torch.finfo(direction.dtype).tiny)
+            direction = direction / length
+            if image is not None and float(length) < LEFT:
+                self.turn()
+                return
+            if image is not None and self.images is not None:
+                image = (image - parts @ self.images[: self.size]) / length
+        self.following, self.image = direction, image
 
     def ritz(self) -> tuple[Tensor, Tensor, Tensor]:
         """Ritz values ascending ``(m,)``, their vectors in the basis ``(m, m)`` as columns, and residuals ``(m,)``."""
@@ -110,15 +134,47 @@ def _outside(product: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     return rest, parts
 
 
-def start(multiply: Multiply, size: int, capacity: int, seed: int, like: Tensor, *, images: bool) -> Basis:
-    """An empty basis that will begin in a random direction; ``images``: keep products, in as much memory again."""
-    random = torch.Generator().manual_seed(seed)
+def start(
+    multiply: Multiply,
+    size: int,
+    capacity: int,
+    seed: int,
+    like: Tensor,
+    *,
+    images: bool,
+    fresh: Sequence[Known] = (),
+) -> Basis:
+    """An empty basis that will begin in a random direction.
+
+    Args:
+        multiply: products with the matrix.
+        size: P.
+        capacity: rows, at most.
+        seed: of random directions.
+        like: a tensor of the type and on the device that rows will have.
+        images: keep products, in as much memory again.
+        fresh: random directions that were multiplied already, to be taken before others.
+    """
+    random = torch.Generator().manual_seed(seed + APART if fresh else seed)
     capacity = min(capacity, size)
-    rows = like.new_empty(capacity, size)  # zeros would take 0.7 s for half a gigabyte
+    rows = memory.rows(capacity, size, like)
     projection = like.new_zeros(capacity, capacity, dtype=torch.float64)
-    first = _random_row(size, random, like)
-    kept = torch.empty_like(rows) if images else None
-    return Basis(multiply, rows, kept, projection, 0, first / first.norm(), 0.0, random)
+    kept = memory.rows(capacity, size, like) if images else None
+    waiting = list(fresh)
+    first, image = waiting.pop() if waiting else (_random_row(size, random, like), None)
+    length = first.norm()
+    return Basis(
+        multiply=multiply,
+        rows=rows,
+        images=kept,
+        projection=projection,
+        size=0,
+        following=first / length,
+        image=image / length if image is not None else None,
+        coupling=0.0,
+        random=random,
+        fresh=waiting,
+    )
 
 
 def _random_row(size: int, random: torch.Generator, like: Tensor) -> Tensor:

@@ -43,7 +43,12 @@ class Link:
         raise NotImplementedError
 
     def weigh(self, rate: Tensor | None, out: Tensor, product: Change, *, exact: bool) -> None:
-        """Write the products of the layer's own weights, if it has any."""
+        """Write the products of the layer's own weights into their places, if it has any."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether what comes out is what comes in."""
+        return False
 
     def settle(self, delta: Tensor) -> None:
         """Keep what of δ = ∂L/∂z the others need."""
@@ -79,12 +84,12 @@ class _Affine(Link):
         W, b = (change.get(name) if name else None for name in self.names)
         total = None
         if W is not None and b is not None and not self.options:
-            total = torch.addmm(b.flatten(), self.input, W.flatten(0, 1).mT).unflatten(1, W.shape[:2])
+            total = torch.addmm(b.reshape(-1), self.input, W.flatten(0, 1).mT).view(-1, *W.shape[:2])
         elif W is not None:
             total = self._apply(self.input, W.flatten(0, 1)).unflatten(1, W.shape[:2])
         if rate is not None:
             if total is not None and not self.options:
-                total.flatten(0, 1).addmm_(rate.flatten(0, 1), self.weight.mT)
+                total.view(-1, total.shape[2]).addmm_(rate.flatten(0, 1), self.weight.mT)
             else:
                 own = self._apply(rate.flatten(0, 1), self.weight).unflatten(0, rate.shape[:2])
                 total = own if total is None else total.add_(own)
@@ -108,13 +113,11 @@ class _Affine(Link):
         k = out.shape[1]
         if weight:
             own = self._outer(out.flatten(1, 2), self.input).unflatten(0, (k, -1))
-            if rate is not None and exact and k == 1 and not self.options:
-                own[0].addmm_(self.delta.mT, rate[:, 0])
-            elif rate is not None and exact:
+            if rate is not None and exact:
                 own = own + self._outer(self.delta, rate.flatten(1, 2)).unflatten(1, (k, -1)).transpose(0, 1)
-            product[weight] = own
+            product[weight].copy_(own)
         if bias:
-            product[bias] = out.sum((0, *range(3, out.ndim)))
+            torch.sum(out, (0, *range(3, out.ndim)), out=product[bias])
 
     def settle(self, delta: Tensor) -> None:
         self.delta = delta
@@ -196,11 +199,11 @@ class _Norm(Link):
     def weigh(self, rate: Tensor | None, out: Tensor, product: Change, *, exact: bool) -> None:
         places = (0, *range(3, out.ndim))
         if self.names[0]:
-            product[self.names[0]] = (out * self.scaled[:, None]).sum(places)
+            torch.sum(out * self.scaled[:, None], places, out=product[self.names[0]])
             if rate is not None and exact:
                 product[self.names[0]] += (rate * (self.r * self.delta[:, None])).sum(places)
         if self.names[1]:
-            product[self.names[1]] = out.sum(places)
+            torch.sum(out, places, out=product[self.names[1]])
 
     def settle(self, delta: Tensor) -> None:
         self.delta = delta
@@ -270,6 +273,10 @@ class _Reshaping(Link):
 
     module: nn.Module
 
+    @property
+    def idle(self) -> bool:
+        return isinstance(self.module, (nn.Identity, nn.Dropout, nn.Dropout2d))
+
     def push(self, rate: Tensor | None, change: Change) -> Tensor | None:
         return None if rate is None else self.module(rate.flatten(0, 1)).unflatten(0, rate.shape[:2])
 
@@ -278,6 +285,9 @@ class _Reshaping(Link):
             return out.reshape(rate.shape)
         below: Tensor = vjp(self.module, rate.flatten(0, 1))[1](out.flatten(0, 1))[0]
         return below.view(rate.shape)
+
+
+Affine, Pointwise = _Affine, _Pointwise  # what :mod:`~theodolite.measure.single` has a way of its own for
 
 
 def known(module: Any) -> bool:

@@ -16,7 +16,7 @@ from theodolite.measure.check import verify
 from theodolite.measure.fault import explain
 from theodolite.measure.graph import Kind, Product
 from theodolite.measure.memory import Memory, in_words, room
-from theodolite.measure.objective import Batch, Data, Loss, Objective, objective, samples, untouched
+from theodolite.measure.objective import Batch, Data, Loss, Objective, objective, samples, unrounded, untouched
 from theodolite.measure.pieces import checked, in_pieces
 from theodolite.measure.shards import Shards, is_sharded
 from theodolite.measure.ways import TRIAL, choose
@@ -66,6 +66,7 @@ class HessianOperator:
         workers: shards; None: one a processor of the cluster (one a GPU on ``cuda``).
         address: of a running Ray cluster (``"auto"``, ``"HOST:PORT"``); None: the one that this program is on, or one
             of this machine, started for this operator, which takes seconds.
+        seed: of the two random directions that the check multiplies.
 
     Raises:
         NotDifferentiable: PyTorch cannot differentiate a layer twice; the message names it.
@@ -101,6 +102,7 @@ class HessianOperator:
         engine: str = "local",
         workers: int | None = None,
         address: str | None = None,
+        seed: int = 0,
     ) -> None:
         whole = (
             objective(model, loss, data, parameters=parameters)
@@ -111,6 +113,7 @@ class HessianOperator:
         self.kind: Kind = operator
         self.products = 0  # with vectors, so far; a block of k counts k
         self.check: float  # relative difference of the two ways
+        self.tried: list[tuple[Tensor, Tensor]] = []  # the check's directions, and the products with them
         self._point = self.objective.vector.requires_grad_()
         self._kept: list[tuple[Product, float]] | None = None
         self._block = 1
@@ -128,7 +131,7 @@ class HessianOperator:
         space = room(memory, self._point.device)
         try:
             self._keep(space)
-            self.check = verify(self)
+            self.check = verify(self, seed)
         except RuntimeError as error:
             explain(self.objective, error)
             raise
@@ -187,7 +190,7 @@ class HessianOperator:
     def of_batches(self) -> Iterator[tuple[Product, float]]:
         """Each batch's product, kept or made anew, and its share n_b / N of the matrix."""
         if self._kept is not None:
-            with torch.autocast(self.device.type, enabled=False):  # it would round in backward passes too
+            with unrounded(self.device.type):
                 yield from self._kept
             return
         with untouched(), torch.enable_grad(), self.objective.twice_differentiable():
@@ -270,7 +273,7 @@ class HessianOperator:
                     return torch.cat([product(part) for part in vectors.split(self._block)])
             except (RuntimeError, UserWarning):
                 self._block = 1  # one by one works for all that can be differentiated twice at all
-        return torch.stack([product(vector) for vector in vectors])
+        return product(vectors[0])[None] if len(vectors) == 1 else torch.stack([product(v) for v in vectors])
 
 
 def _in_working_precision(whole: Objective) -> Objective:

@@ -31,8 +31,10 @@ from theodolite.measure.evaluate import chain
 from theodolite.measure.graph import Kind, pull_back, varying
 from theodolite.measure.links import Change, Link, known, link, pooled
 from theodolite.measure.objective import Batch, Objective
+from theodolite.measure.single import Single, single
 
 BLOCK = 16  # outputs, at most, for which each sample's Hessian of the loss is kept
+FEW = 2  # directions for which samples side by side take less than half of what a small matrix product each does
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +42,13 @@ class Chain:
     """The product with the curvature of one batch."""
 
     links: list[Link]
+    single: Single | None  # the same for one direction, where there is a faster way
     slope: Tensor  # ∂L/∂z at the outputs z, flat, with its graph
     outputs: Tensor  # z, flat
     shape: torch.Size  # of z
     apart: bool  # whether the loss's Hessian by the outputs has a block for each sample
     blocks: Tensor | None  # (n, outputs, outputs), these, where they are few numbers
+    columns: Tensor | None  # (outputs, outputs, n), the same with samples side by side
     objective: Objective
     exact: bool  # the Hessian; else Gauss-Newton
     inputs: Tensor
@@ -52,36 +56,52 @@ class Chain:
 
     def __call__(self, vectors: Tensor) -> Tensor:
         """``(P,)`` to ``(P,)``, or ``(k, P)`` to ``(k, P)``."""
-        block = vectors if vectors.ndim == 2 else vectors[None]
         if self.inputs._version != self.version:
             raise BadData(
                 "expected inputs that stay as they were when the operator was made, but they were written to since. "
                 "Pass a copy of them."
             )
         with torch.no_grad():
-            sizes = [shape.numel() for shape in self.objective.shapes]
-            shaped = zip(self.objective.names, block.split(sizes, 1), self.objective.shapes, strict=True)
-            product = self._multiply({name: part.view(len(block), *shape) for name, part, shape in shaped})
-            found = torch.cat([product[name].flatten(1) for name in self.objective.names], 1)
+            if vectors.ndim == 1 and self.single is not None:
+                found = vectors.new_empty(vectors.shape)
+                change, product = self.objective.unflatten(vectors), self.objective.unflatten(found)
+                self.single(change, product, self._bend_single)
+                return found
+            block = vectors if vectors.ndim == 2 else vectors[None]
+            found = block.new_empty(block.shape)
+            self._multiply(self._shaped(block), self._shaped(found))
         return found if vectors.ndim == 2 else found[0]
 
-    def _multiply(self, change: Change) -> Change:
+    def _shaped(self, block: Tensor) -> Change:
+        """Views of rows ``(k, P)`` by parameter."""
+        shapes, k = self.objective.shapes, len(block)
+        parts = block.split([shape.numel() for shape in shapes], 1)
+        return {n: part.view(k, *s) for n, part, s in zip(self.objective.names, parts, shapes, strict=True)}
+
+    def _bend_single(self, rate: Tensor) -> Tensor:
+        """:meth:`bend` for one direction, ``(outputs, n)``."""
+        if self.columns is not None:
+            return (self.columns * rate[:, None]).sum(0)
+        return self.bend(rate.mT[:, None])[:, 0].mT
+
+    def _multiply(self, change: Change, product: Change) -> None:
         rates: list[Any] = [None]
         for each in self.links:
             rates.append(each.push(rates[-1], change))
         out = self.bend(rates.pop())
-        product: Change = {}
         for each, rate in zip(self.links[::-1], rates[::-1], strict=True):
             each.weigh(rate, out, product, exact=self.exact)
             if rate is None:
                 break  # nothing measured comes before
             out = each.pull(rate, out, change, exact=self.exact)
-        return product
 
     def bend(self, rate: Tensor) -> Tensor:
         """The loss's Hessian by the outputs times rates ``(n, k, ...)`` of theirs."""
-        if self.blocks is not None:  # for one direction the product by hand takes half as long
-            return rate @ self.blocks if rate.shape[1] > 1 else (self.blocks * rate).sum(2)[:, None]
+        if self.columns is not None and rate.shape[1] <= FEW:
+            across = rate.permute(1, 2, 0).contiguous()[:, :, None]
+            return (self.columns * across).sum(1).permute(2, 0, 1)
+        if self.blocks is not None:
+            return rate @ self.blocks
         rows = rate.transpose(0, 1).flatten(1)
         bent = pull_back(self.slope, self.outputs, rows if len(rows) > 1 else rows[0])
         return bent.view(-1, *self.shape).transpose(0, 1)
@@ -91,7 +111,8 @@ class Chain:
         """What it keeps of its samples."""
         kept = {id(t): t.nbytes for each in self.links for t in _tensors(each) if len(t) == self.shape[0]}
         blocks = 0 if self.blocks is None else self.blocks.nbytes
-        return sum(kept.values()) + 4 * self.outputs.nbytes + blocks
+        alone = 0 if self.single is None else self.single.bytes
+        return sum(kept.values()) + 4 * self.outputs.nbytes + 2 * blocks + alone
 
 
 def _tensors(each: Link) -> list[Tensor]:
@@ -140,13 +161,16 @@ def chain_product(
                 delta = each.pull(a[:, None], delta[:, None], {}, exact=False)[:, 0]
     apart = _apart(slope, free, z.shape)
     blocks = _blocks(slope, free, z.shape) if apart and z.ndim == 2 and z.shape[1] <= BLOCK else None
+    alone = [each for each, _ in found]
     return Chain(
-        [each for each, _ in found],
+        alone,
+        single(alone, exact=kind == "hessian"),
         slope,
         free,
         z.shape,
         apart,
         blocks,
+        blocks.permute(1, 2, 0).contiguous() if blocks is not None else None,
         objective,
         kind == "hessian",
         inputs,

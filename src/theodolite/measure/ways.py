@@ -12,6 +12,7 @@ from theodolite.measure.pearlmutter import Chain, chain_product, chained
 from theodolite.measure.pieces import head
 
 TRIAL = 8  # samples a way is tried on
+BESIDE = 3  # directions in a block it is tried with: one and two go ways of their own
 
 CHAIN = 2**24  # bytes that a chain keeps of one piece: beyond a core's cache products take up to twice as long
 TENSOR = 2**22  # bytes of the largest tensor in a graph: many small ones gain nothing, and each piece costs anew
@@ -72,8 +73,9 @@ def choose(objective: Objective, kind: Kind, point: Tensor) -> Way:
 
 
 def _agree(chain: Product, graph: Product, point: Tensor) -> bool:
-    """Whether a random product is the same, to the rounding of sums over P weights."""
+    """Whether a random product is the same, alone and in a block, to the rounding of sums over P weights."""
     v = torch.randn(len(point), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(point)
     expected = graph(v)
     rounding = 100 * torch.finfo(point.dtype).eps * len(point) ** 0.5
-    return bool((chain(v) - expected).norm() <= rounding * expected.norm())
+    found = chain(v), chain(v.expand(BESIDE, -1))[-1]
+    return all(bool((each - expected).norm() <= rounding * expected.norm()) for each in found)
