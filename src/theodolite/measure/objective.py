@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.module import _has_any_global_hook
 from torch.overrides import TorchFunctionMode
 
 from theodolite.errors import BadData, BadLoss, BadModel, NotDeterministic
@@ -212,7 +213,8 @@ def _of_torch(part: Any) -> bool:
     """
     if not isinstance(part, nn.Module):
         return str(getattr(part, "__module__", "")).startswith("torch.nn.")
-    if "forward" in vars(part) or part._forward_pre_hooks or part._forward_hooks:  # weight_norm of old is such a hook
+    hooked = part._forward_pre_hooks or part._forward_hooks or _has_any_global_hook()
+    if "forward" in vars(part) or hooked:  # weight_norm of old is such a hook
         return False
     kind = type(part).__module__
     return kind.startswith("torch.nn.modules.") and "parametrizations" not in part._modules
