@@ -63,7 +63,7 @@ def spearman(x: Numbers, y: Numbers) -> float:
 
     (``scipy.stats.spearmanr`` takes a millisecond for it, which is seconds of a report.)
 
-    >>> float(spearman(np.array([1.0, 2.0, 3.0]), np.array([5.0, 5.0, 9.0])).round(4))
+    >>> round(spearman(np.array([1.0, 2.0, 3.0]), np.array([5.0, 5.0, 9.0])), 4)
     0.866
     """
     ranks = [_ranks(column) for column in (x, y)]

@@ -123,7 +123,7 @@ def _curves(table: pd.DataFrame, instrument: str, quantity: str) -> Figure:
     at = _when(table)
     trainings = list(dict.fromkeys(table["training"]))[:LINES]
     shown = table[table["training"].isin(trainings)]
-    shown = shown.assign(training=shown["training"].where(shown["training"] != "", title))
+    shown = shown.assign(training=shown["training"].astype(str).where(shown["training"] != "", title))
     first, last = (shown.groupby("fingerprint")["value"].agg(which).median() for which in ("first", "last"))
     return Figure(
         _name(instrument, quantity),
