@@ -8,12 +8,11 @@ import vl_convert
 
 from theodolite.errors import SettingError
 from theodolite.figures import theme
-from theodolite.figures.scales import in_lines
+from theodolite.figures.scales import LETTER, in_lines
 
 PIXELS = {"px": 1.0, "in": 96.0, "cm": 96 / 2.54, "mm": 96 / 25.4}  # CSS's: an inch has 96 pixels
 NARROWEST, WIDEST = 180.0, 2000.0  # pixels: about 48 mm, and half a metre
 FONTS = 0.82  # of the page's: 12 and 13 pixels become 7.4 and 8 points
-LETTER = 6.6  # pixels of one in the page's figures, about
 STACK = 520  # pixels: panels side by side are stacked where it is narrower, as on the page
 
 

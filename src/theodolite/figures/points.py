@@ -10,14 +10,13 @@ import numpy as np
 import pandas as pd
 
 from theodolite.claims import Evidence, interval
-from theodolite.figures.scales import Axis, Rule, colour, faded, in_lines, inline, nothing, order, shape
+from theodolite.figures.scales import LETTER, Axis, Rule, colour, faded, in_lines, inline, nothing, order, shape
 from theodolite.figures.scales import rules as guide_layers
 from theodolite.figures.theme import PALETTE, WIDTH
 
 MEDIAN = "Small marks: single seeds; large marks and bars: median with its 95 % interval."  # for captions
 CENSORED = "Open triangles: not within the epochs of training."
 MARGIN, GAP = 64, 28  # pixels beside a panel for its axis, and between panels
-LETTER = 6.6  # pixels of one in the label of an axis
 SEEDS = ": seeds"  # they stand beside their median
 MOST = 5000  # points of a scatter: each is an element of the page
 ALL = "all"  # name of the one series where none is given

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from theodolite.figures import theme
 
-NARROW, LETTER = 240, 6.6  # pixels of a panel on a telephone, and of a letter of a label
+NARROW = 240  # pixels of a panel on a telephone
+LETTER = 6.6  # pixels of one in the page's figures, about
 HIGH = 0.08  # of a panel's height: what a label takes
 
 

@@ -214,8 +214,8 @@ def _ruled_out(basis: Basis, since: int, values: Tensor, low: int, high: int) ->
     eigenvalue at x or further has a weight of at most p(x)⁻². The weight of one vector in a random direction is
     under πδ² / 2P with probability below δ: its density at zero is at most √(P / 2π) for a component.
     """
-    inner = torch.linalg.eigvalsh(basis.projection[since : basis.size, since : basis.size])
-    couplings = basis.projection[since : basis.size, since : basis.size].diagonal(1).abs()
+    own = basis.projection[since : basis.size, since : basis.size]
+    inner, couplings = torch.linalg.eigvalsh(own), own.diagonal(1).abs()
     least = float(couplings.log().sum()) + (math.log(basis.coupling) if basis.coupling else -math.inf)
     needed = 0.5 * math.log(2 * basis.rows.shape[1] / (math.pi * CHANCE**2))
     ends = ([values[-high] - inner] if high else []) + ([inner - values[low - 1]] if low else [])

@@ -11,9 +11,7 @@ from theodolite.measure.progress import Watch
 
 GONE = {torch.float64: 1e-11, torch.float32: 1e-6}  # of a product, outside the basis: rounding only
 LEFT = 0.1  # of a direction, outside the basis, at least, where its product is known: else that cancels to rounding
-APART = (
-    2**31
-)  # between a seed and that of the directions after those that were multiplied already, which took the first
+APART = 2**31  # from a seed, of which known directions were drawn, to that of the directions after them
 
 Multiply = Callable[[Tensor], Tensor]  # rows (k, P) -> rows (k, P), of a symmetric matrix
 Known = tuple[Tensor, Tensor]  # a random direction (P,), and the product with it, which is known already

@@ -39,13 +39,8 @@ Loss = Callable[[Any, Any], Tensor]
 Batch = tuple[Any, Any]
 Data = Batch | Mapping[str, Any] | Iterable[Batch | Mapping[str, Any]]
 
-UNFIT = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    IndexError,
-    AttributeError,
-)  # what a batch of wrong shapes or types raises
+# What a batch of wrong shapes or types raises.
+UNFIT = (RuntimeError, ValueError, TypeError, IndexError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)
