@@ -26,12 +26,22 @@ class Outputs:
 
 def last_layer(loss: Any, z: Tensor, targets: Any) -> Outputs:
     """The loss at outputs ``(S, K, N)``: the two common ones written out, a millisecond a call faster."""
-    kind = _kind(loss)
+    return written(loss, z, targets) or _differentiated(loss, z, targets)
+
+
+def written(loss: Any, z: Tensor, targets: Any) -> Outputs | None:
+    """The same, if the loss is one of the two that are written out."""
+    kind = _kind(loss) if isinstance(targets, Tensor) else None
     if kind is mse_loss and targets.shape == z.shape[:0:-1]:
         return _squared(z, targets)
-    if kind is cross_entropy and targets.shape == z.shape[2:] and not targets.is_floating_point():
+    if kind is cross_entropy and targets.shape == z.shape[2:] and _classes(targets):
         return _cross_entropy(z, targets)
-    return _differentiated(loss, z, targets)
+    return None
+
+
+def _classes(targets: Tensor) -> bool:
+    """Whether targets are classes, and none is left out by ``ignore_index``."""
+    return targets.dtype == torch.int64 and bool((targets >= 0).all())
 
 
 def _kind(loss: Any) -> Any:

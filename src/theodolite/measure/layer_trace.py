@@ -64,12 +64,12 @@ def by_layers(H: HessianOperator, draws: int, random: torch.Generator, watched: 
 
 def _suits(chain: Chain, draws: int) -> bool:
     largest = max((each.axes() for each in chain.links if each.axes() > draws), default=0)
-    return largest * chain.shape[0] * chain.outputs.element_size() <= ROOM and chain.apart
+    return largest * len(chain.loss.delta) * chain.loss.delta.element_size() <= ROOM and chain.loss.apart
 
 
 def _every(chain: Chain, at: int, together: int) -> float:
     """The trace of one layer's block."""
-    axes = torch.eye(chain.links[at].axes()).to(chain.outputs)
+    axes = torch.eye(chain.links[at].axes()).to(chain.loss.delta)
     return sum(float(_second_derivative(chain, at, some[None]).sum()) for some in axes.split(together))
 
 
@@ -77,8 +77,8 @@ def _sampled(chain: Chain, at: int, draws: int, together: int, random: torch.Gen
     """Estimates ``(draws,)`` of the same."""
     found = []
     for begin in range(0, draws, together):
-        size = chain.shape[0], min(together, draws - begin), chain.links[at].axes()
-        signs = torch.randint(0, 2, size, generator=random, dtype=torch.int8).to(chain.outputs).mul_(2).sub_(1)
+        size = len(chain.loss.delta), min(together, draws - begin), chain.links[at].axes()
+        signs = torch.randint(0, 2, size, generator=random, dtype=torch.int8).to(chain.loss.delta).mul_(2).sub_(1)
         found.append(_second_derivative(chain, at, signs))
     return torch.cat(found)
 
@@ -92,7 +92,7 @@ def _second_derivative(chain: Chain, at: int, signs: Tensor) -> Tensor:
         if chain.exact:
             curved += each.curved(rate)
         rate = _pushed(each, rate)
-    return curved + (rate * chain.bend(rate)).transpose(0, 1).flatten(1).sum(1).double()
+    return curved + (rate * chain.loss.rows(rate)).transpose(0, 1).flatten(1).sum(1).double()
 
 
 def _pushed(each: Link, rate: Tensor) -> Tensor:

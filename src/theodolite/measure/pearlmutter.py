@@ -19,7 +19,6 @@ It is taken for ``nn.Sequential`` models of the layers in :mod:`~theodolite.meas
 Source: Pearlmutter 1994, "Fast exact multiplication by the Hessian".
 """
 
-import warnings
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -28,13 +27,11 @@ from torch import Tensor, nn
 
 from theodolite.errors import BadData
 from theodolite.measure.evaluate import chain
-from theodolite.measure.graph import Kind, pull_back, varying
+from theodolite.measure.graph import Kind
 from theodolite.measure.links import Change, Link, known, link, pooled
+from theodolite.measure.loss_hessian import LossHessian, loss_hessian
 from theodolite.measure.objective import Batch, Objective
 from theodolite.measure.single import Single, single
-
-BLOCK = 16  # outputs, at most, for which each sample's Hessian of the loss is kept
-FEW = 2  # directions for which samples side by side take less than half of what a small matrix product each does
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +40,7 @@ class Chain:
 
     links: list[Link]
     single: Single | None  # the same for one direction, where there is a faster way
-    slope: Tensor  # ∂L/∂z at the outputs z, flat, with its graph
-    outputs: Tensor  # z, flat
-    shape: torch.Size  # of z
-    apart: bool  # whether the loss's Hessian by the outputs has a block for each sample
-    blocks: Tensor | None  # (n, outputs, outputs), these, where they are few numbers
-    columns: Tensor | None  # (outputs, outputs, n), the same with samples side by side
+    loss: LossHessian  # by the outputs
     objective: Objective
     exact: bool  # the Hessian; else Gauss-Newton
     inputs: Tensor
@@ -65,7 +57,7 @@ class Chain:
             if vectors.ndim == 1 and self.single is not None:
                 found = vectors.new_empty(vectors.shape)
                 change, product = self.objective.unflatten(vectors), self.objective.unflatten(found)
-                self.single(change, product, self._bend_single)
+                self.single(change, product, self.loss.column)
                 return found
             block = vectors if vectors.ndim == 2 else vectors[None]
             found = block.new_empty(block.shape)
@@ -78,41 +70,23 @@ class Chain:
         parts = block.split([shape.numel() for shape in shapes], 1)
         return {n: part.view(k, *s) for n, part, s in zip(self.objective.names, parts, shapes, strict=True)}
 
-    def _bend_single(self, rate: Tensor) -> Tensor:
-        """:meth:`bend` for one direction, ``(outputs, n)``."""
-        if self.columns is not None:
-            return (self.columns * rate[:, None]).sum(0)
-        return self.bend(rate.mT[:, None])[:, 0].mT
-
     def _multiply(self, change: Change, product: Change) -> None:
         rates: list[Any] = [None]
         for each in self.links:
             rates.append(each.push(rates[-1], change))
-        out = self.bend(rates.pop())
+        out = self.loss.rows(rates.pop())
         for each, rate in zip(self.links[::-1], rates[::-1], strict=True):
             each.weigh(rate, out, product, exact=self.exact)
             if rate is None:
                 break  # nothing measured comes before
             out = each.pull(rate, out, change, exact=self.exact)
 
-    def bend(self, rate: Tensor) -> Tensor:
-        """The loss's Hessian by the outputs times rates ``(n, k, ...)`` of theirs."""
-        if self.columns is not None and rate.shape[1] <= FEW:
-            across = rate.permute(1, 2, 0).contiguous()[:, :, None]
-            return (self.columns * across).sum(1).permute(2, 0, 1)
-        if self.blocks is not None:
-            return rate @ self.blocks
-        rows = rate.transpose(0, 1).flatten(1)
-        bent = pull_back(self.slope, self.outputs, rows if len(rows) > 1 else rows[0])
-        return bent.view(-1, *self.shape).transpose(0, 1)
-
     @property
     def bytes(self) -> int:
         """What it keeps of its samples."""
-        kept = {id(t): t.nbytes for each in self.links for t in _tensors(each) if len(t) == self.shape[0]}
-        blocks = 0 if self.blocks is None else self.blocks.nbytes
-        alone = 0 if self.single is None else self.single.bytes
-        return sum(kept.values()) + 4 * self.outputs.nbytes + 2 * blocks + alone
+        n = len(self.loss.delta)
+        kept = {id(t): t.nbytes for each in self.links for t in _tensors(each) if len(t) == n}
+        return sum(kept.values()) + self.loss.bytes + (self.single.bytes if self.single is not None else 0)
 
 
 def _tensors(each: Link) -> list[Tensor]:
@@ -149,50 +123,14 @@ def chain_product(
             a, (z, each) = z, link(name, module, z, own, frozenset(objective.names))
             both = pooled(found[-1][0], each) if found else None
             found[-1:] = zip(both, (a, z), strict=True) if both else [*found[-1:], (each, a)]
-    free = z.flatten().requires_grad_()
-    loss = varying(objective.loss(free.view(z.shape), targets))
-    (slope,) = torch.autograd.grad(loss, free, create_graph=True, materialize_grads=True)
+    ends = loss_hessian(objective.loss, z, targets)
+    delta = ends.delta
     with torch.no_grad():
-        delta = slope.detach().view(z.shape)
         for at in range(len(found) - 1, -1, -1):
             each, a = found[at]
             each.settle(delta)
             if at:  # what the data get is asked for by nobody
                 delta = each.pull(a[:, None], delta[:, None], {}, exact=False)[:, 0]
-    apart = _apart(slope, free, z.shape)
-    blocks = _blocks(slope, free, z.shape) if apart and z.ndim == 2 and z.shape[1] <= BLOCK else None
     alone = [each for each, _ in found]
-    return Chain(
-        alone,
-        single(alone, exact=kind == "hessian"),
-        slope,
-        free,
-        z.shape,
-        apart,
-        blocks,
-        blocks.permute(1, 2, 0).contiguous() if blocks is not None else None,
-        objective,
-        kind == "hessian",
-        inputs,
-        inputs._version,
-    )
-
-
-def _apart(slope: Tensor, outputs: Tensor, shape: torch.Size) -> bool:
-    """Whether the loss's Hessian by the outputs leaves all samples alone but those that a rate is of."""
-    random = torch.Generator().manual_seed(0)
-    moved = torch.randint(0, 2, shape[:1], generator=random).bool().to(outputs.device)
-    rate = torch.randn(shape, generator=random).to(outputs)
-    rate[~moved] = 0
-    return not pull_back(slope, outputs, rate.flatten()).view(shape)[~moved].any()
-
-
-def _blocks(slope: Tensor, outputs: Tensor, shape: torch.Size) -> Tensor | None:
-    """Column by column for all samples together: a product with them is then a small matrix product."""
-    columns = torch.eye(shape[1]).to(outputs)[:, None].expand(-1, *shape).flatten(1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # PyTorch warns where it has no batched form and loops, slowly
-            return pull_back(slope, outputs, columns).view(-1, *shape).transpose(0, 1).contiguous()
-    except (RuntimeError, UserWarning):
-        return None
+    exact = kind == "hessian"
+    return Chain(alone, single(alone, exact=exact), ends, objective, exact, inputs, inputs._version)
