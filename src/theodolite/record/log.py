@@ -17,9 +17,9 @@ from theodolite import machine
 from theodolite.errors import StoreError
 from theodolite.record.flatten import Numbers, Vectors
 from theodolite.record.schedule import Ledger
+from theodolite.specs import RecordingSpec
 from theodolite.store import files, lock, records, weights
 from theodolite.store.tables import CELLS
-from theodolite.study import RecordingSpec
 
 STUDY = "recorder"  # the folder, below the results folder, that all recordings lie in
 WHEN = ["step", "epoch", "instrument"]

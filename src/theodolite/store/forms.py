@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from theodolite.specs import AnalysisSpec, RecordingSpec, RunSpec
 from theodolite.store import files
-from theodolite.study import AnalysisSpec, RecordingSpec, RunSpec
 
 LARGEST = 1 << 30  # bytes of a JSON file: the plan of a million runs has 200 MB
 

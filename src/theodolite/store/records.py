@@ -24,11 +24,11 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from theodolite.errors import RecordCorrupt
+from theodolite.specs import AnalysisSpec, RecordingSpec, RunSpec
 from theodolite.store import files, lock
 from theodolite.store import tables as parquet
 from theodolite.store.folder import check_folder, claim_folder
 from theodolite.store.forms import LARGEST, Facts, Plan, Planned, Spec, Status, as_json, first_line
-from theodolite.study import AnalysisSpec, RecordingSpec, RunSpec
 
 __all__ = [
     "Plan", "Planned", "Records", "Spec", "Status", "add_to_plan", "check_folder", "claim_folder", "finished",

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from theodolite.study import Training
+from theodolite.specs import Training
 from theodolite.train.convolution import ConvolutionAndPool, fits, watched
 from theodolite.train.data import Split
 from theodolite.train.outcome import DTYPES, Score

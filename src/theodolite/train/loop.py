@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import SettingError
-from theodolite.study import Training
+from theodolite.specs import Training
 from theodolite.train.augment import augmented
 from theodolite.train.data import Split, TrainingData
 from theodolite.train.evaluation import LOSSES, evaluate, outputs_of

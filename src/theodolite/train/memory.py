@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from theodolite.models.description import MLP
-from theodolite.study import Training
+from theodolite.specs import Training
 from theodolite.train.optimizers import StackOptimizer
 from theodolite.train.outcome import DTYPES
 from theodolite.train.slabs import Slabs, layers

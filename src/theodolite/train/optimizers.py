@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-from theodolite.study import Training
+from theodolite.specs import Training
 from theodolite.train.slabs import Slabs
 
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from theodolite.study import Training
+from theodolite.specs import Training
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 Weights = dict[str, Tensor]  # a state dict, on the CPU

@@ -15,7 +15,7 @@ from theodolite.errors import SettingError
 from theodolite.measure.memory import free
 from theodolite.models import build
 from theodolite.models.description import MLP
-from theodolite.study import Training
+from theodolite.specs import Training
 from theodolite.train.data import TrainingData
 from theodolite.train.fit import check
 from theodolite.train.memory import SHARE, replicas_that_fit, stack_bytes

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from theodolite.models.description import MLP
-from theodolite.study import Training
+from theodolite.specs import Training
 from theodolite.train.losses import gradient
 from theodolite.train.optimizers import StackOptimizer
 from theodolite.train.outcome import Score, Weights

@@ -1,0 +1,122 @@
+"""What is done and recorded, described to the last setting, and named by that. Imports no torch.
+
+RunSpec is one training, AnalysisSpec one measurement beyond it, and RecordingSpec stands for a training that is not a
+survey's: the user's own, watched by a recorder.
+"""
+
+import hashlib
+import json
+from typing import Any, ClassVar, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from theodolite.data.spec import DataSpec
+from theodolite.models.description import Architecture
+
+FORMAT = 1  # enters every fingerprint: raised when the meaning of a spec or of its numbers changes
+
+
+class Frozen(BaseModel):
+    """Fixed once made, and of these fields alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Training(Frozen):
+    """How one network is trained. Losses are means over samples; ``mse`` is also a mean over outputs."""
+
+    loss: Literal["mse", "cross_entropy"]
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: PositiveFloat = 1e-3
+    momentum: NonNegativeFloat = 0.0  # sgd only
+    weight_decay: NonNegativeFloat = 0.0  # added to the gradient (L2), as torch.optim.Adam and SGD do
+    schedule: Literal["constant", "cosine"] = "constant"  # cosine: to zero at the last epoch, stepped per epoch
+    batch_size: PositiveInt | None = None  # None: full batch
+    epochs: NonNegativeInt
+    evaluate_every: PositiveInt = 1  # epochs between full-set evaluations; epoch 0 and the last are always evaluated
+    convergence: PositiveFloat | None = None  # training loss at or below which a run counts as converged
+    stop_at_convergence: bool = False
+    snapshot_every: PositiveInt | None = None  # epochs between copies of the weights kept in the record
+    dtype: Literal["float32", "float64"] = "float32"
+    autocast: bool = False  # inputs and both passes in bfloat16; weights, their updates and losses stay in float32
+    augment: bool = False  # images: cropped at random from a border of 4 pixels, and mirrored at random, in every batch
+
+    @model_validator(mode="after")
+    def _check(self) -> "Training":
+        if self.autocast and self.dtype != "float32":
+            raise ValueError("expected dtype float32 with autocast; PyTorch casts no other to bfloat16")
+        return self
+
+
+class Seeds(Frozen):
+    """One seed a source of chance, so that each can be varied alone (the data's own is in DataSpec)."""
+
+    weights: NonNegativeInt
+    order: NonNegativeInt
+
+
+class _Spec(Frozen):
+    """What all specs share: their study, their place in its design, and their name."""
+
+    FOLDER: ClassVar[str]  # of its record, below the study's
+
+    study: str
+    labels: dict[str, str | int | float]  # factors of the design, as columns: {"model": "Model 1", "function": "cos"}
+    seed: NonNegativeInt  # the unit of evidence it belongs to
+
+    def fingerprint(self) -> str:
+        """Its name: the first 16 hexadecimal digits of the SHA-256 of its canonical JSON.
+
+        Every field enters, with :data:`FORMAT`; keys sorted, no white space, floats in the shortest form that
+        reads back as the same number, so it is the same in every process and every Python.
+        """
+        content = {"format": FORMAT, **self.model_dump(mode="json")}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class RunSpec(_Spec):
+    """One training of one model: all that decides its result, and nothing else.
+
+    Runs that differ only in ``seeds``, ``learning_rate`` or their training labels (``data.label_seed``,
+    ``data.random_labels``) can train as replicas of one stack (:meth:`stack_key`).
+    The device does not enter: it changes rounding, not meaning.
+    """
+
+    FOLDER = "runs"
+
+    data: DataSpec
+    model: Architecture
+    training: Training
+    seeds: Seeds
+    measure: dict[str, Any] = Field(default_factory=dict)  # settings of what the study measures after training
+
+    def stack_key(self) -> str:
+        """Equal for runs that can train as replicas of one stack."""
+        content = self.model_dump(mode="json", exclude={"seed", "seeds", "labels", "measure"})
+        del content["training"]["learning_rate"], content["data"]["label_seed"], content["data"]["random_labels"]
+        return json.dumps(content, sort_keys=True)
+
+
+class AnalysisSpec(_Spec):
+    """One measurement that is not of one training: of several runs together, or of none."""
+
+    FOLDER = "analyses"
+
+    inputs: tuple[str, ...] = ()  # fingerprints of the runs it reads; it starts when they are done
+    settings: dict[str, Any] = Field(default_factory=dict)  # all else that decides the result
+
+
+class RecordingSpec(_Spec):
+    """One training of the user's own, which no spec describes: its labels and its seed are its name."""
+
+    FOLDER = "runs"
