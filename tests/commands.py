@@ -5,14 +5,15 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 
-from theodolite import cli
+from theodolite import cli, execute
+from tiny import Here
 
-LONG = ["--preset", "smoke", "--set", "epochs=2500", "--set", "batch_size=null", "--seeds", "4"]
+LONG = ["--preset", "smoke", "--set", "epochs=2000", "--set", "batch_size=null", "--seeds", "4"]
 
 
 def theodolite(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -34,6 +35,13 @@ def called(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProc
         except SystemExit as stop:
             status = int(stop.code or 0)
     return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+
+
+def alone(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The same with its jobs in this process as well, which saves each worker's imports."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(execute, "engine", lambda *_, **__: nullcontext(Here()))
+        return called(*arguments)
 
 
 def start(*arguments: str, **options: object) -> subprocess.Popen[str]:

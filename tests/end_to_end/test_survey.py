@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from commands import LONG, called, finished, start, tables, theodolite, wait_for_runs
+from commands import LONG, alone, called, finished, start, tables, theodolite, wait_for_runs
 
 SMALL = ["--preset", "smoke", "--set", "epochs=80", "--set", "batch_epochs=10", "--set", "points=32"]
 ENDLESS = ["--preset", "smoke", "--set", "epochs=1000000", "--set", "batch_size=null"]
@@ -41,7 +41,7 @@ def small(first: tuple[Path, str]) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("undisturbed") / "results"
-    done = theodolite("run", "simulate-function", *LONG, "--out", str(directory))
+    done = alone("run", "simulate-function", *LONG, "--out", str(directory))
     assert done.returncode == 0, done.stdout + done.stderr
     return directory
 
@@ -69,7 +69,7 @@ def test_the_same_command_again_trains_nothing_anew(small):
 
 
 def test_the_number_of_workers_and_the_grouping_change_no_number(small, tmp_path):
-    one = theodolite("run", "simulate-function", *SMALL, "--jobs", "1", "--out", str(tmp_path / "one"))
+    one = called("run", "simulate-function", *SMALL, "--jobs", "1", "--out", str(tmp_path / "one"))
     assert one.returncode == 0, one.stderr
     assert tables(tmp_path / "one") == tables(small)
 
@@ -94,7 +94,7 @@ def test_the_whole_program_killed_midway_loses_no_finished_run_and_ends_byte_for
     status = json.loads(called("status", str(directory), "--json").stdout)
     assert status[0]["done"] == len(kept)
     assert status[0]["running"] == 0
-    again = theodolite("run", "simulate-function", *LONG, "--out", str(directory))
+    again = called("run", "simulate-function", *LONG, "--jobs", "1", "--out", str(directory))
     assert again.returncode == 0, again.stderr
     assert {name: finished(directory)[name] for name in kept} == kept
     assert tables(directory) == tables(undisturbed)
@@ -117,10 +117,10 @@ def test_a_damaged_record_is_named_by_the_report_and_redone_by_the_next_run(smal
     shutil.copytree(small, directory)
     victim = min(directory.glob("*/runs/*/metrics.parquet"))
     victim.write_bytes(victim.read_bytes()[:-7])
-    report = theodolite("report", str(directory))
+    report = called("report", str(directory))
     assert report.returncode == 2
     assert str(victim) in report.stderr.replace("\n", "")
-    assert theodolite("run", "simulate-function", *SMALL, "--out", str(directory)).returncode == 0
+    assert alone("run", "simulate-function", *SMALL, "--out", str(directory)).returncode == 0
     assert tables(directory) == tables(small)
 
 
@@ -238,7 +238,7 @@ def test_progress_is_plain_lines_away_from_a_terminal(first):
     assert "\x1b[" not in shown
 
 
-def test_runs_that_fail_are_listed_with_the_reason_and_the_rest_is_finished(tmp_path):
+def test_runs_that_fail_are_listed_with_the_reason_and_the_rest_is_finished(tmp_path, monkeypatch):
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\n"
         "if '--multiprocessing-fork' in sys.orig_argv:  # in the workers only\n"
@@ -250,14 +250,15 @@ def test_runs_that_fail_are_listed_with_the_reason_and_the_rest_is_finished(tmp_
         "        return right(spec, outcome)\n"
         "    study.measure = measure\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     directory = str(tmp_path / "r")
-    done = theodolite("run", "simulate-function", *SMALL, "--out", directory, env=environment)
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+        done = called("run", "simulate-function", *SMALL, "--jobs", "1", "--out", directory)
     assert done.returncode == 1
     assert "12 failed" in done.stderr
     assert "ValueError: the barometer fell" in done.stderr
     status = json.loads(called("status", directory, "--json").stdout)[0]
     assert (status["done"], status["failed"], status["left"]) == (24, 12, 0)
-    again = theodolite("run", "simulate-function", *SMALL, "--out", directory)
+    again = alone("run", "simulate-function", *SMALL, "--out", directory)
     assert again.returncode == 0, again.stderr
     assert json.loads(called("status", directory, "--json").stdout)[0]["done"] == 36
