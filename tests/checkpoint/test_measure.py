@@ -17,7 +17,7 @@ from theodolite import measure
 from theodolite.checkpoint import code, settings, weights
 from theodolite.data import DataSpec, load
 from theodolite.errors import StoreError
-from theodolite.measure import saved
+from theodolite.measure import written
 from theodolite.measure.facts import COSTS, INSTRUMENTS
 
 NET = """
@@ -151,7 +151,7 @@ def test_every_instrument_says_in_the_shell_what_it_says_in_python(name, shell, 
     else:
         found, expected = result(shell, name, *SMALL, *one, *set_), call(model, loss, data, **options)
     assert found["instrument"] == name
-    assert near(found["result"], json.loads(json.dumps(saved.plain(expected))))
+    assert near(found["result"], json.loads(json.dumps(written.plain(expected))))
 
 
 def test_gradient_norm_on_a_named_data_set_is_what_plain_pytorch_gives(shell):

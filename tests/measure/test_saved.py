@@ -17,7 +17,7 @@ from results_of_each_kind import EACH, network
 from theodolite import measure
 from theodolite.errors import BadModel, RecordCorrupt, StoreError, VersionMismatch
 from theodolite.figures.measured import CHARTS
-from theodolite.measure import saved
+from theodolite.measure import written
 from theodolite.measure.results import Result
 
 
@@ -69,13 +69,13 @@ def test_a_result_comes_back_from_its_file_bit_for_bit(name, results, tmp_path):
 
 @pytest.mark.parametrize("name", EACH)
 def test_a_result_is_strict_json_for_other_programs(name, results):
-    text = json.dumps(saved.plain(results[name]), allow_nan=False)
+    text = json.dumps(written.plain(results[name]), allow_nan=False)
     assert set(json.loads(text)) == {field.name for field in fields(results[name])}
 
 
 def test_an_array_too_long_for_json_is_given_by_its_shape(results):
     long = replace(results["Sensitivity"], per_sample=torch.zeros(10_001))
-    assert saved.plain(long)["per_sample"] == {"shape": [10_001], "dtype": "float32"}
+    assert written.plain(long)["per_sample"] == {"shape": [10_001], "dtype": "float32"}
 
 
 @pytest.mark.parametrize("name", [name for name in EACH if name != "CriticalPoints, none"])
@@ -221,5 +221,5 @@ def test_a_newer_format_is_told_from_damage(tmp_path):
 
 
 def write(path: Path, tree: str, version: int = 1) -> None:
-    about = json.dumps({"format": version, "result": tree, "sha256": saved._digest(tree, {})})
+    about = json.dumps({"format": version, "result": tree, "sha256": written.digest(tree, {})})
     path.write_bytes(safetensors.torch.save({}, metadata={"theodolite": about}))

@@ -12,7 +12,7 @@ from torch import nn
 from theodolite import measure as instruments
 from theodolite.checkpoint import code, inputs, settings, weights
 from theodolite.errors import CodeFailed, SettingError, TheodoliteError, UnknownName, UsageError
-from theodolite.measure import saved
+from theodolite.measure import written
 from theodolite.measure.facts import INSTRUMENTS, instrument
 from theodolite.measure.results import Result
 
@@ -185,7 +185,7 @@ def options(name: str) -> list[Mapping[str, str]]:
 
 def plain(found: Measured) -> dict[str, Any]:
     """All of it as JSON for other programs."""
-    return {"instrument": found.instrument, "measured": found.facts, "result": saved.plain(found.result)}
+    return {"instrument": found.instrument, "measured": found.facts, "result": written.plain(found.result)}
 
 
 def rows(found: Measured) -> list[dict[str, str]]:

@@ -1,7 +1,7 @@
 """The chart of each instrument's result, from its table and numbers alone: what ``result.plot()`` shows."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import altair as alt
 import numpy as np
@@ -15,16 +15,13 @@ from theodolite.figures.scales import Axis, Rule
 from theodolite.figures.surface import surfaces
 from theodolite.figures.theme import config
 
-if TYPE_CHECKING:
-    from theodolite.measure.results import Result
-
 CURVATURE = "eigenvalue (loss per squared parameter)"
 LOSS = "loss (mean over samples)"
 WIDE = 1e3  # largest over smallest number from which an axis is logarithmic
 
 
-def chart(result: "Result") -> Any:
-    """Draw a result, in the theme of the report.
+def chart(result: Any) -> Any:
+    """Draw a frozen result, in the theme of the report.
 
     Example:
         >>> import torch

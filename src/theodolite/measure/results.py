@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 from torch import Tensor
 
+from theodolite.measure import written
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -82,7 +84,7 @@ class Result:
 
     def plot(self) -> "Chart":
         """Draw the result in the report's own style, an Altair chart: show it in a notebook, or ``.save("a.png")``."""
-        from theodolite.figures import measured  # upwards, and only here: who does not draw needs no altair
+        from theodolite.figures import measured  # who does not draw needs no altair
 
         return cast("Chart", measured.chart(self))
 
@@ -92,9 +94,7 @@ class Result:
         Raises:
             StoreError: it cannot be written there.
         """
-        from theodolite.measure.saved import save
-
-        save(self, path)
+        written.save(self, path)
 
     def _values(self) -> list[tuple[str, Any]]:
         return [(field.name, getattr(self, field.name)) for field in fields(self) if field.repr]  # type: ignore[arg-type]
