@@ -1,13 +1,13 @@
 """What fifty open live pages cost a training: the same training with and without them, taken in turn.
 
-    python benchmarks/serve.py [--pages 50] [--pairs 6] [--seeds 90]
+    python benchmarks/serve.py [--pages 50] [--pairs 6] [--seeds 90] [--epochs 1500]
 
-A page is a client of its own that loads the page and then asks every two seconds, with what it has (`If-None-Match`),
-as the page's script does; all of them run at the lowest priority, since browsers are not what is measured. Server and
-pages are there before the clock starts: the server has answered each page's first questions about a short survey of
-the same study, whose place the training then takes. The number of seeds makes a training longer or shorter in
-proportion. Printed for each pair: seconds and processor seconds of the training on both sides, processor seconds of
-the server while watched.
+A page is a client of its own that loads the page and then asks as often as the server says, with what it has
+(`If-None-Match`), as the page's script does; all of them run at the lowest priority, since browsers are not what is
+measured. Server and pages are there before the clock starts: the server has answered each page's first questions about
+a short survey of the same study, whose place the training then takes. Six runs a seed make a training longer in
+proportion; with fewer epochs there is more to tell of in the same time. Printed for each pair: seconds and processor
+seconds of the training on both sides, processor seconds of the server while watched.
 Two numbers sum it up: the median ratio of the trainings with its 95 % interval (t, on the logarithm), which noise of
 the machine widens; and the server's processor seconds over those of the training, which is the most it can take from a
 training on a machine with no core to spare. Aim: 2 % at most.
@@ -15,6 +15,7 @@ training on a machine with no core to spare. Aim: 2 % at most.
 
 import argparse
 import http.client
+import json
 import os
 import statistics
 import subprocess
@@ -55,19 +56,21 @@ def spent(process: int) -> float:
 
 
 def look(port: int, stop: threading.Event, answers: list[int]) -> None:
-    """One page: it loads, and then asks every two seconds for what it does not have yet."""
+    """One page: it loads, and then asks as often as it is told to for what it does not have yet."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    path, tag = "/", ""
+    path, tag, every = "/", "", 2.0
     while not stop.is_set():
         try:
             connection.request("GET", path, headers={"If-None-Match": tag} if tag else {})
             answer = connection.getresponse()
-            answer.read()
+            content = answer.read()
+            if path != "/" and answer.status == 200:
+                every = json.loads(content)["every"]
             answers.append(answer.status)
             tag, path = (answer.headers.get("ETag") or "") if path != "/" else "", "/live.json"
         except OSError:
             connection.close()
-        stop.wait(2.0)
+        stop.wait(every)
     connection.close()
 
 
@@ -90,17 +93,17 @@ def crowd(port: int, pages: int) -> None:
     print(len(answers))
 
 
-def train(folder: Path, pages: int, seeds: int) -> Taken:
+def train(folder: Path, pages: int, seeds: int, epochs: int) -> Taken:
     """A training from its start to its report, in a folder where there is something to look at already."""
     timed(folder, seeds=2, epochs=20)
     if not pages:
-        return timed(folder, seeds=seeds, epochs=1500)
+        return timed(folder, seeds=seeds, epochs=epochs)
     server = program("serve", str(folder), "--port", "0")
     port = int(server.stdout.readline().split(":")[2].split("/")[0])
     crowding = [sys.executable, __file__, "--crowd", str(port), "--pages", str(pages)]
     clients = subprocess.Popen(crowding, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     early, at_first = int(clients.stdout.readline()), spent(server.pid)
-    taken = timed(folder, seeds=seeds, epochs=1500)
+    taken = timed(folder, seeds=seeds, epochs=epochs)
     server_took = spent(server.pid) - at_first
     answers, _ = clients.communicate("")
     server.terminate()
@@ -124,6 +127,7 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=50)
     parser.add_argument("--pairs", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=90)
+    parser.add_argument("--epochs", type=int, default=1500)
     parser.add_argument("--crowd", type=int, metavar="PORT", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.crowd:
@@ -134,7 +138,7 @@ def main() -> None:
     for pair in range(options.pairs):
         with tempfile.TemporaryDirectory() as folder:
             order = [0, options.pages] if pair % 2 == 0 else [options.pages, 0]
-            took = {pages: train(Path(folder) / str(pages), pages, options.seeds) for pages in order}
+            took = {n: train(Path(folder) / str(n), n, options.seeds, options.epochs) for n in order}
         alone, watched = took[0], took[options.pages]
         walls.append(watched.wall / alone.wall)
         processors.append(watched.processor / alone.processor)

@@ -25,7 +25,8 @@ def directory(tiny, tmp_path):
 @contextmanager
 def serving(directory):
     with pytest.MonkeyPatch.context() as patch, Server(directory) as server:
-        patch.setattr("theodolite.serve.watch.LEAST", 0.0)
+        patch.setattr("theodolite.serve.paid.LEAST", 0.0)
+        patch.setattr("theodolite.serve.watch.MOST", 2.0)  # the training and this test take their time in this process
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         yield server

@@ -146,6 +146,16 @@ def test_what_a_browser_has_already_is_not_sent_again(server):
     assert len(content) > 100
 
 
+def test_an_answer_goes_out_in_one_piece_and_at_once(server):
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as connection:
+        for _ in range(3):
+            connection.sendall(b"GET /live.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            head, _, content = connection.recv(65536).partition(b"\r\n\r\n")
+            assert f"Content-Length: {len(content)}".encode() in head
+    handler = server.RequestHandlerClass
+    assert handler.disable_nagle_algorithm  # else the second piece of a long one waits for a word on the first
+
+
 @pytest.mark.parametrize(
     "request_text",
     [

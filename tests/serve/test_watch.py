@@ -1,13 +1,20 @@
 """What is worked out for the live page, when, and how often."""
 
 import json
+import math
+import secrets
 import shutil
 import threading
+from itertools import pairwise
 
 import pytest
+import torch
 
 import tiny as survey_of
-from theodolite.serve.watch import EVERY, Watch
+from theodolite import survey
+from theodolite.record import Recorder
+from theodolite.serve.paid import Paid
+from theodolite.serve.watch import EVERY, IDLE, MOST, SHARE, Watch
 from theodolite.store import live, lock, records
 
 
@@ -21,6 +28,20 @@ class Clock:
 @pytest.fixture
 def clock():
     return Clock()
+
+
+@pytest.fixture
+def used():
+    """Processor seconds."""
+    return Clock()
+
+
+def finish_again(directory, number=0):
+    """A record whose files changed, as far as its status says."""
+    folder = sorted((directory / "tiny" / "runs").iterdir())[number]
+    status = records.read_status(folder)
+    changed = status.model_copy(update={"files": {**status.files, "more.csv": secrets.token_hex(4)}})
+    records.files.write(folder / records.STATUS, changed.sealed())
 
 
 def state(watch):
@@ -118,9 +139,9 @@ def test_a_folder_without_a_finished_run_has_a_page(directory, clock):
     assert state(watch)["studies"][0]["left"] == 6
 
 
-def test_curves_grow_with_the_training_and_are_gone_with_it(directory, clock, monkeypatch):
+def test_curves_grow_with_the_training_and_are_gone_with_it(directory, clock, used, monkeypatch):
     monkeypatch.setattr(live, "EVERY", 0.0)
-    watch = Watch(directory, [], clock)
+    watch = Watch(directory, [], clock, used)  # the training takes its time in this process
     seen = []
     write = live.files.write
 
@@ -158,6 +179,145 @@ def test_curves_that_nobody_holds_are_not_shown(directory, clock):
         assert curve == {"label": "model small, seed 0", "epoch": [0], "train": [1.0], "test": [None]}
     live.clear(directory)
     assert live.read(directory, "tiny") == {}
+
+
+def test_a_job_of_a_thousand_runs_shows_the_curves_of_its_first(directory, clock, used):
+    specs = list(survey_of.expand(survey_of.STUDY.presets["smoke"].model_copy(update={"seeds": 500})))
+    names = [spec.fingerprint() for spec in specs]
+    plan = records.read_plan(directory, "tiny").model_copy(update={"runs": tuple(map(records.Planned.of, specs))})
+    records.write_plan(directory, plan)
+    for spec in specs:
+        records.write_start(directory, spec)
+    job = live.Live(directory, "tiny", names)
+    job.next = 0.0
+    job({number: [(0, 0, 1.0, 1.0, 0.0, 0.0)] for number in range(len(names))})
+    assert list(live.read(directory, "tiny")) == names[: live.DRAWN]
+    with lock.hold(directory):
+        study = state(Watch(directory, [], clock, used))["studies"][0]
+    assert study["running"] == 1000
+    assert len(study["curves"]) == live.DRAWN
+    assert study["more_curves"] == 1000 - live.DRAWN
+
+
+def test_while_a_training_runs_looks_and_answers_keep_to_their_share(directory, clock, used):
+    watch = Watch(directory, [], clock, used)
+    began, at_first, waited = clock.now, used.now, []
+    with lock.hold(directory):
+        for pages, seconds in ((1, 100), (50, 2000), (400, 4000)):
+            until = clock.now + seconds
+            while clock.now < until:
+                every = state(watch)["every"]
+                used.now += 0.004 + 0.0006 * pages  # this look, and each page's answer once
+                clock.now += every
+            waited.append(every)
+    assert waited == [EVERY, math.ceil(0.034 / SHARE), MOST]
+    spent_at_most = 100 * 0.0046 / EVERY + 2000 * SHARE + 4000 * 0.244 / MOST
+    assert used.now - at_first <= spent_at_most + 0.034 + 0.244
+    clock.now += MOST
+    assert state(watch)["every"] == EVERY  # the training has ended
+    assert clock.now - began > 6000
+
+
+@pytest.fixture
+def made(clock, used, monkeypatch):
+    """When pages were made, or verdicts alone, and what that takes of the processor."""
+    times = {"findings": [], "verdicts": []}
+
+    def taking(name, seconds, real):
+        def make(directory):
+            times[name].append(clock.now)
+            used.now += seconds
+            return real(directory)
+
+        monkeypatch.setattr(survey, name, make)
+
+    taking("findings", 2.0, survey.findings)
+    taking("verdicts", 0.25, survey.verdicts)
+    return times
+
+
+def test_while_a_training_runs_waiting_pays_for_pages_and_verdicts_and_when_it_ends_both_come_at_once(
+    directory, clock, used, made
+):
+    watch = Watch(directory, [], clock, used)
+    began, pages, verdicts = clock.now, made["findings"], made["verdicts"]
+    page, alone = 2.0 / SHARE, 0.25 / SHARE
+    with lock.hold(directory):
+        while clock.now < began + 2.5 * page:
+            clock.now += state(watch)["every"]
+            watch.wait()
+            finish_again(directory)
+        assert len(pages) == 1 + 2
+        assert min(after - before for before, after in pairwise(pages)) >= page
+        assert 2.5 * page / alone * 0.8 < len(verdicts) <= 2.5 * page / alone
+        assert min(after - before for before, after in pairwise(verdicts)) >= alone
+        clock.now += EVERY
+    assert state(watch)["running"] is False
+    watch.wait()
+    assert pages[-1] == clock.now
+    counts = len(pages), len(verdicts)
+    for _ in range(10):
+        clock.now += EVERY
+        state(watch)
+    assert (len(pages), len(verdicts)) == counts
+
+
+def test_verdicts_firm_up_while_a_training_runs_and_figures_wait(directory, clock, used):
+    kept = directory.parent / "kept"
+    shutil.move(directory / "tiny" / "runs", kept)
+    watch = Watch(directory, [], clock, used)
+    before = watch.page()
+    shutil.move(kept, directory / "tiny" / "runs")
+    with lock.hold(directory):
+        clock.now += 1.01 * (0.1 + 6 * 0.001) / SHARE
+        state(watch)
+        watch.wait()
+        clock.now += MOST
+        assert [verdict["seeds"] for verdict in state(watch)["verdicts"]] == ["2"]
+        assert watch.page() is before
+
+
+def test_where_nothing_runs_a_page_is_soon_made(directory, clock, used, made):
+    watch = Watch(directory, [], clock, used)
+    for number in range(3):
+        finish_again(directory, number)
+        clock.now += 1.01 * 2.0 / IDLE
+        state(watch)
+        watch.wait()
+    assert (len(made["findings"]), len(made["verdicts"])) == (4, 0)
+
+
+def test_waiting_is_for_what_the_records_cost_where_that_is_more_than_the_last_time():
+    work = Paid(study=1.0, record=0.01)
+    work.did(1000.0, cost=3.0, changes=5)
+    grown = {"share": 0.01, "changes": 6, "studies": 2, "records": 300}
+    assert [work.is_due(now, **grown) for now in (1000.0 + 499.0, 1000.0 + 500.0)] == [False, True]
+    fewer = grown | {"records": 20}
+    assert [work.is_due(now, **fewer) for now in (1000.0 + 299.0, 1000.0 + 300.0)] == [False, True]
+    assert not work.is_due(9999.0, **(grown | {"changes": 5}))
+
+
+def test_a_recording_under_way_is_a_training_and_a_killed_one_is_not(directory, clock, used, made):
+    model, loss = torch.nn.Linear(2, 1), torch.nn.MSELoss()
+    recorder = Recorder(["gradient_norm"], every=1, out=directory)
+    recorder.step(model, loss, (torch.zeros(4, 2), torch.ones(4, 1)))
+    watch = Watch(directory, [], clock, used)
+
+    def seen():
+        found = {study["name"]: study["running"] for study in state(watch)["studies"]}
+        watch.wait()
+        return found["recorder"], len(made["findings"])
+
+    assert seen() == (1, 1)
+    recorder._log.flush()
+    clock.now += 2.0 / IDLE + EVERY
+    assert seen() == (1, 1)
+    clock.now += 2.0 / SHARE
+    assert seen() == (1, 2)
+    recorder._log.flush()
+    recorder._log._held.close()  # as when its process is killed
+    clock.now += EVERY
+    assert seen() == (0, 3)
 
 
 def test_long_curves_are_thinned_and_keep_both_ends(tmp_path):

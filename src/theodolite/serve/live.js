@@ -1,7 +1,7 @@
-// Keeps the page up to date while a survey runs: asks every two seconds while somebody looks, and writes text only.
+// Keeps the page up to date while a survey runs: asks as often as the server says, while somebody looks, and writes text only.
 (() => {
   "use strict";
-  const EVERY = 2000;
+  const EVERY = 2; // seconds, where the server has not said
   const SVG = "http://www.w3.org/2000/svg";
   const [WIDTH, HEIGHT, LEFT, BOTTOM, TOP] = [340, 150, 52, 22, 8];
 
@@ -148,18 +148,22 @@
   }
 
   let timer = null;
+  let every = EVERY;
   async function ask() {
     timer = null;
     try {
       const answer = await fetch("/live.json", { cache: "no-store", headers: tag ? { "If-None-Match": tag } : {} });
       if (answer.status === 200) {
         tag = answer.headers.get("ETag");
-        show(await answer.json());
+        const state = await answer.json();
+        every = state.every;
+        show(state);
       } else if (answer.status !== 304) throw new Error(answer.statusText);
     } catch {
+      every = EVERY;
       news.textContent = "The server does not answer: it was stopped, or is starting again.";
     }
-    if (!document.hidden) timer = setTimeout(ask, EVERY);
+    if (!document.hidden) timer = setTimeout(ask, 1000 * every);
   }
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden && timer === null) ask();

@@ -1,8 +1,9 @@
 """Curves of runs under way, for whoever looks on; never a part of a record, and gone when the run is. Imports no torch.
 
-A job keeps one small file, ``STUDY/live/FINGERPRINT.json``, with the curves of all its runs.
+A job keeps one small file, ``STUDY/live/FINGERPRINT.json``, with the curves of its first runs.
 """
 
+import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -13,11 +14,12 @@ from pydantic import BaseModel, ConfigDict
 
 from theodolite.errors import StoreError
 from theodolite.store import files
-from theodolite.store.forms import LARGEST, Fingerprint, as_json
+from theodolite.store.forms import LARGEST, Fingerprint
 
 FOLDER = "live"
-EVERY = 2.0  # seconds between two writes: 0.3 ms each, and a person sees no more
+EVERY = 2.0  # seconds between two writes, and a person sees no more
 POINTS = 120  # of a curve
+DRAWN = 24  # curves of one study: a job on a GPU has a thousand, and nobody tells more apart
 
 Row = tuple[int, int, float, float, float, float]  # epoch, step, training loss, test loss, their accuracies
 Curve = tuple[list[float], list[float | None], list[float | None]]  # epoch, training loss, test loss
@@ -44,9 +46,11 @@ class Live:
         """Take the evaluations so far of each run, by its number from ``first`` on."""
         if time.monotonic() < self.next:
             return
-        self.curves |= {self.fingerprints[first + number]: _curve(part) for number, part in rows.items()}
+        for number, part in rows.items():
+            if first + number < DRAWN:
+                self.curves[self.fingerprints[first + number]] = _curve(part)
         with suppress(StoreError):  # nobody's result depends on it; what cannot be written stops the record
-            files.write(self.path, as_json({"curves": self.curves}))
+            files.write(self.path, json.dumps({"curves": self.curves}).encode())
         self.next = time.monotonic() + EVERY
 
     def close(self) -> None:
