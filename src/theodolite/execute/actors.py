@@ -62,8 +62,8 @@ class Crew:
         for _ in parts:  # one by one, so that those there are end if the next cannot be started
             self._members.append(member.remote(make, version, list(sys.path)))
 
-    def ask(self, question: str, *arguments: Any) -> Iterator[Any]:
-        """Call a method of what each actor holds, all at once; the answers in the order of the parts.
+    def ask(self, question: Callable[..., Any], *arguments: Any) -> Iterator[Any]:
+        """What a function gives of what each actor holds, all asked at once; the answers in the order of the parts.
 
         An exception raised there is raised here, with a note that says where it came from.
 
@@ -127,13 +127,13 @@ class _Member:
         self._make, self._version = make, version
         self._held: Any = None
 
-    def ask(self, given: Sequence[Any], question: str, *arguments: Any) -> Any:
+    def ask(self, given: Sequence[Any], question: Callable[..., Any], *arguments: Any) -> Any:
         if self._held is None:
             if (why := wrong_version(self._version)) is not None:
                 raise UsageError(why)
             shared, *part = (ray.get(reference) for reference in ray.get(given[0]))
             self._held = self._make(shared, part)
-        return getattr(self._held, question)(*arguments)
+        return question(self._held, *arguments)
 
 
 def _importable(name: str) -> bool:

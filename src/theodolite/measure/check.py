@@ -13,7 +13,7 @@ what is left of it shows no curvature or a difference, the whole first batch dec
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,40 +24,49 @@ from theodolite.measure.fault import culprit
 from theodolite.measure.graph import PRODUCTS, Kind, Product, flat
 from theodolite.measure.objective import Batch, Objective, check_finite, samples, unrounded, untouched
 from theodolite.measure.pieces import head
+from theodolite.measure.ways import Way
 
-if TYPE_CHECKING:
-    from theodolite.measure.operator import HessianOperator
+CHECKED = 2**22  # bytes of the graph that the check takes: of so many samples, 4 to 64, whatever the batch
+
+Tried = list[tuple[Tensor, Tensor]]
 
 
-def verify(operator: "HessianOperator", seed: int = 0) -> float:
-    """Check one product and symmetry; the relative difference of product and finite difference.
+def verify(whole: Objective, way: Way, rows: Callable[[Tensor], Tensor], seed: int = 0) -> tuple[float, Tried]:
+    """Check one product and symmetry.
 
-    The directions and products it takes over all data stay with the operator as ``tried``.
+    Args:
+        whole: the loss.
+        way: in which products with the matrix are computed.
+        rows: multiplies it by each row of ``(k, P)``.
+        seed: of the two directions.
+
+    Returns:
+        The relative difference of product and finite difference; and the directions, each with its product over all
+        data.
 
     Raises:
         CheckFailed: they disagree by more than rounding and kinks explain.
     """
     random = torch.Generator().manual_seed(seed)
-    pair = torch.randn(2, operator.shape[0], generator=random, dtype=torch.float64).to(operator.device)
-    pair = pair * ~_padding(operator.objective)
+    pair = torch.randn(2, whole.size, generator=random, dtype=torch.float64).to(whole.vector.device)
+    pair = pair * ~_padding(whole)
     pair /= pair.norm(dim=1, keepdim=True)
-    u, v = pair.to(operator.dtype)
-    products = operator.rows(torch.stack([u, v]))
+    u, v = pair.to(whole.vector.dtype)
+    products = rows(torch.stack([u, v]))
     check_finite("a product of the matrix", products)
     Hu, Hv = products
-    operator.tried = [(u, Hu), (v, Hv)]
     gap = float((u.double() @ Hv.double() - v.double() @ Hu.double()).abs())
     with untouched(), torch.enable_grad():
-        error = _first_batch(operator, u, v, Hu, Hv)
+        error = _first_batch(whole, way, u, v, Hu, Hv)
     scale = float(Hu.norm() + Hv.norm())
-    if gap > 10 * torch.finfo(operator.dtype).eps ** 0.5 * scale:
-        noise = float((operator.rows((u + v)[None])[0] - Hu - Hv).norm())
+    if gap > 10 * torch.finfo(u.dtype).eps ** 0.5 * scale:
+        noise = float((rows((u + v)[None])[0] - Hu - Hv).norm())
         if gap > 10 * noise:
             raise CheckFailed(
                 f"expected a symmetric matrix, but u·(Hv) and v·(Hu) differ by {gap:.1e}, where |Hu| + |Hv| is "
-                f"{scale:.1e}: {culprit(operator.objective)} Correct its backward pass."
+                f"{scale:.1e}: {culprit(whole)} Correct its backward pass."
             )
-    return error
+    return error, [(u, Hu), (v, Hv)]
 
 
 def _padding(whole: Objective) -> Tensor:
@@ -72,25 +81,24 @@ def _padding(whole: Objective) -> Tensor:
     return torch.cat([part.flatten() for part in held.values()]).to(whole.vector.device)
 
 
-def _first_batch(operator: "HessianOperator", u: Tensor, v: Tensor, Hu: Tensor, Hv: Tensor) -> float:
+def _first_batch(whole: Objective, way: Way, u: Tensor, v: Tensor, Hu: Tensor, Hv: Tensor) -> float:
     """Relative difference of a product and finite differences, on a few samples of the first batch if these can say."""
-    batch, share = next(operator.objective.batches())
-    part = head(batch, operator.few)
+    batch, share = next(whole.batches())
+    part = head(batch, int(max(4, min(64, CHECKED / way.graph))))
     if samples(part) < samples(batch):
         try:
-            error = _difference(operator, part, 0.0, u, v, Hu, Hv)
+            error = _difference(whole, way, part, 0.0, u, v, Hu, Hv)
             if 0 < error < torch.inf:
                 return error
         except (CheckFailed, RuntimeError, ValueError):
             pass  # the whole batch decides
-    return _difference(operator, batch, share, u, v, Hu, Hv)
+    return _difference(whole, way, batch, share, u, v, Hu, Hv)
 
 
 def _difference(
-    operator: "HessianOperator", batch: Batch, share: float, u: Tensor, v: Tensor, Hu: Tensor, Hv: Tensor
+    own: Objective, way: Way, batch: Batch, share: float, u: Tensor, v: Tensor, Hu: Tensor, Hv: Tensor
 ) -> float:
-    own = operator.objective
-    product = _product(operator.make, own, batch)
+    product = _product(way.make, own, batch)
     still = (Hu == 0) & (Hv == 0)  # for linear layers no curvature, for others constants
     if still.any():
         gradient = _gradient_of(own, batch)(own.vector)
@@ -99,16 +107,16 @@ def _difference(
     exact = Hv if share == 1 else product(v)  # of entries held a product knows nothing
     try:
         wide = work.cast(batch)
-        slope, point = _slope(operator.kind, work, wide), work.vector
+        slope, point = _slope(way.kind, work, wide), work.vector
         error, _, scale = compare(slope, point, v.to(point), exact.to(point))
     except RuntimeError:  # a model or loss that holds float32 constants
         if work is own:
             raise
         work, wide = own, batch
-        slope, point = _slope(operator.kind, own, batch), own.vector
+        slope, point = _slope(way.kind, own, batch), own.vector
         error, _, scale = compare(slope, point, v, exact)
     if error > AGREE[point.dtype] * scale:  # a wrong layer, or the rounding of float32?
-        again = product if work is own else _product(PRODUCTS[operator.kind], work, wide)
+        again = product if work is own else _product(PRODUCTS[way.kind], work, wide)
         if differs(slope, again, point, v.to(point), u.to(point)):
             raise CheckFailed(
                 f"expected a product to agree with finite differences, got a difference of {error / scale:.1e} of its "

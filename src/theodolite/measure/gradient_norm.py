@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from theodolite.measure import shards
 from theodolite.measure.arguments import checked
-from theodolite.measure.objective import Data, Loss, Objective, check_finite, check_reached, objective, untouched
+from theodolite.measure.objective import Batch, Data, Loss, Objective, check_finite, check_reached, objective, untouched
 from theodolite.measure.results import Result
-from theodolite.measure.shards import is_sharded
+from theodolite.measure.shards import Shards, is_sharded
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def gradient_norm(
     """
     whole = objective(model, loss, data, parameters=parameters)
     if is_sharded(engine):
-        value, gradient = shards.loss_and_gradient(whole, parameters=parameters, workers=workers, address=address)
+        value, gradient = _over_shards(whole, parameters, workers=workers, address=address)
     else:
         value, gradient = loss_and_gradient(whole)
     check_finite("the loss", value)
@@ -94,3 +95,25 @@ def loss_and_gradient(whole: Objective, at: Mapping[str, Tensor] | None = None) 
                 if part is not None:
                     sums[name] += share * part
     return total, {name: g.detach() for name, g in sums.items()}
+
+
+def _over_shards(
+    whole: Objective, parameters: str | None, *, workers: int | None, address: str | None
+) -> tuple[float, dict[str, Tensor]]:
+    shards = Shards(whole, partial(_of_shard, parameters), workers=workers, address=address)
+    try:
+        value, *parts = shards.sum(_arrays)
+    finally:
+        shards.close()
+    return float(value), {name: torch.from_numpy(part) for name, part in zip(whole.names, parts, strict=True)}
+
+
+def _of_shard(parameters: str | None, model: nn.Module, loss: Loss, batches: list[Batch], memory: int) -> Objective:
+    """What a shard holds; of its memory a gradient takes no more than a training."""
+    return objective(model, loss, batches, parameters=parameters)
+
+
+def _arrays(own: Objective) -> tuple[np.ndarray, ...]:
+    """A shard's loss, then its gradient, a parameter tensor each."""
+    value, gradient = loss_and_gradient(own)
+    return (np.asarray(value), *(part.cpu().numpy() for part in gradient.values()))

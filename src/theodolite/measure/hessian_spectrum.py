@@ -14,6 +14,7 @@ from theodolite.measure.objective import Data, Loss, Objective, untouched
 from theodolite.measure.operator import HessianOperator
 from theodolite.measure.pieces import in_pieces
 from theodolite.measure.results import Result
+from theodolite.measure.shards import Shards
 
 COPIES = 10  # P × P float64 matrices at once, at the peak: the Hessian's sum and parts, eigenvectors, LAPACK's own
 TOGETHER = 256  # samples at once, where memory is limited: their part is then small beside the matrices'
@@ -90,7 +91,7 @@ def hessian_spectrum(
     ) as H:  # fmt: skip
         size = H.shape[0]
         _fits(size, memory)
-        dense = exact(H.objective, memory) if H.shards is None else H.shards.dense(memory)
+        dense = exact(H.objective, memory) if H.shards is None else _summed(H.shards, memory)
         matrix, asymmetry, path = dense.hessian[0], float(dense.asymmetry), dense.path
         if operator == "ggn":
             rows = H.rows(torch.eye(size, dtype=H.dtype, device=H.device))
@@ -121,6 +122,22 @@ def exact(objective: Objective, memory: Memory) -> DenseHessians:
         return dense_hessians(whole, whole.vector[None])
     except RuntimeError:  # a model or loss that holds float32 constants
         return dense_hessians(objective, objective.vector[None])
+
+
+def _summed(shards: Shards, memory: Memory) -> DenseHessians:
+    """The same over shards; how far it was from symmetric is at most the sum of how far the shards' were."""
+    totals: list[Tensor] = []
+    paths: list[str] = []
+    for share, part in shards.ask(_of_shard, memory):
+        scaled = [share * each for each in (part.loss, part.gradient, part.hessian, part.asymmetry)]
+        totals = [a.add_(b) for a, b in zip(totals, scaled, strict=True)] if totals else scaled
+        paths.append(part.path)
+    loss, gradient, hessian, asymmetry = totals
+    return DenseHessians(loss, gradient, hessian, asymmetry, shards.path(paths))
+
+
+def _of_shard(own: HessianOperator, memory: Memory) -> DenseHessians:
+    return exact(own.objective, memory)
 
 
 def _fits(size: int, memory: Memory) -> None:

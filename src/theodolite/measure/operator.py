@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, Self
 
 import numpy as np
@@ -22,7 +22,6 @@ from theodolite.measure.shards import Shards, is_sharded
 from theodolite.measure.ways import TRIAL, choose
 
 TOGETHER = 2**25  # bytes one block may touch: small graphs gain 10-30 % by going together, large ones lose as much
-CHECKED = 2**22  # bytes of the graph that the check takes: of so many samples, 4 to 64, whatever the batch
 WORK = 3  # times what is kept of one piece passes through memory while it is made or multiplied by
 
 
@@ -119,11 +118,11 @@ class HessianOperator:
         self._block = 1
         self.shards: Shards | None = None  # that hold the data, in place of this process
         if is_sharded(engine):
-            self.shards = Shards(
-                whole, operator=operator, parameters=parameters, memory=memory, workers=workers, address=address
-            )
+            make = partial(_of_shard, operator, parameters)
+            self.shards = Shards(whole, make, memory=memory, workers=workers, address=address)
             try:
-                self._path, self.check = self.shards.path_and_check()
+                found = [answer for _, answer in self.shards.ask(_path_and_check)]
+                self._path, self.check = self.shards.path(path for path, _ in found), max(check for _, check in found)
             except BaseException:  # also Ctrl-C: actors do not outlive it
                 self.close()
                 raise
@@ -131,7 +130,7 @@ class HessianOperator:
         space = room(memory, self._point.device)
         try:
             self._keep(space)
-            self.check = verify(self, seed)
+            self.check, self.tried = verify(self.objective, self._way, self.rows, seed)
         except RuntimeError as error:
             explain(self.objective, error)
             raise
@@ -179,7 +178,8 @@ class HessianOperator:
         if not len(vectors):
             return torch.zeros_like(vectors)
         if self.shards is not None:
-            return self.shards.rows(vectors)
+            (summed,) = self.shards.sum(_rows, vectors.detach().cpu().numpy())
+            return torch.from_numpy(summed).to(vectors.device)
         total = None
         for product, share in self.of_batches():
             part = self._apply(product, vectors)
@@ -201,15 +201,6 @@ class HessianOperator:
     def together(self) -> int:
         """How many vectors go together."""
         return self._block
-
-    @property
-    def few(self) -> int:
-        """How many samples are enough for a check of a product."""
-        return int(max(4, min(64, CHECKED / self._way.graph)))
-
-    def make(self, objective: Objective, point: Tensor, batch: Batch) -> Product:
-        """The product with one batch's matrix, in the way that this operator takes."""
-        return self._way.make(objective, point, batch)
 
     def to_scipy(self) -> LinearOperator:
         """The same matrix for ``scipy.sparse.linalg``."""
@@ -274,6 +265,21 @@ class HessianOperator:
             except (RuntimeError, UserWarning):
                 self._block = 1  # one by one works for all that can be differentiated twice at all
         return product(vectors[0])[None] if len(vectors) == 1 else torch.stack([product(v) for v in vectors])
+
+
+def _of_shard(
+    operator: Kind, parameters: str | None, model: nn.Module, loss: Loss, batches: list[Batch], memory: int
+) -> HessianOperator:
+    """What a shard holds: the operator of its own part of the data."""
+    return HessianOperator(model, loss, batches, operator=operator, parameters=parameters, memory=memory)
+
+
+def _path_and_check(own: HessianOperator) -> tuple[str, float]:
+    return own.path, own.check
+
+
+def _rows(own: HessianOperator, vectors: np.ndarray) -> tuple[np.ndarray]:
+    return (own.rows(torch.tensor(vectors, device=own.device)).cpu().numpy(),)
 
 
 def _in_working_precision(whole: Objective) -> Objective:

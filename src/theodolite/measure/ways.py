@@ -22,6 +22,7 @@ TENSOR = 2**22  # bytes of the largest tensor in a graph: many small ones gain n
 class Way:
     """How the product with the curvature of one batch is made, and the bytes a sample takes."""
 
+    kind: Kind
     name: str
     anew: str  # its name where nothing is kept
     make: Callable[[Objective, Tensor, Batch], Product]
@@ -52,7 +53,7 @@ def choose(objective: Objective, kind: Kind, point: Tensor) -> Way:
         each, largest = sum(taken()) / n, max(taken()) / n
     each = max(1.0, each)
     fixed = max(0.0, sum(taken()) - n * each)
-    kept = Way("kept graph", "graph anew", PRODUCTS[kind], each, fixed, each, int(TENSOR / max(1.0, largest)))
+    kept = Way(kind, "kept graph", "graph anew", PRODUCTS[kind], each, fixed, each, int(TENSOR / max(1.0, largest)))
     links = chained(objective)
     if links is None:
         return kept
@@ -67,9 +68,8 @@ def choose(objective: Objective, kind: Kind, point: Tensor) -> Way:
             return kept
     except RuntimeError:  # an input that its passes do not know
         return kept
-    return Way(
-        "layer by layer", "layer by layer, anew", make, chain.bytes / n, 0.0, kept.graph, int(CHAIN * n / chain.bytes)
-    )
+    each, piece = chain.bytes / n, int(CHAIN * n / chain.bytes)
+    return Way(kind, "layer by layer", "layer by layer, anew", make, each, 0.0, kept.graph, piece)
 
 
 def _agree(chain: Product, graph: Product, point: Tensor) -> bool:
