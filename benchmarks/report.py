@@ -67,7 +67,7 @@ def make(source: Path, target: Path, wanted: int) -> int:
         if template is None:
             continue
         item = survey.prepare([name], "full", seeds=max(3, round(item.settings.seeds * factor)))[0]
-        records.write_plan(target, survey._plan(item, f"theodolite run {name} --preset full"))
+        records.write_plan(target, item.plan(f"theodolite run {name} --preset full"))
         generator = np.random.default_rng(made)
         models = {kind: Templates(source, name, kind) for kind in ("runs", "analyses")}
         for kind, specs in (("runs", item.runs), ("analyses", item.analyses)):

@@ -59,6 +59,6 @@ def test_a_damaged_record_is_named_whichever_process_reads_it(surveyed, tmp_path
 def test_a_folder_without_a_finished_run_says_so(tmp_path, in_this_process):
     records.claim_folder(tmp_path)
     for item in survey.prepare(["simulate-function", "gradient-norm"], "smoke"):
-        records.write_plan(tmp_path, survey._plan(item, "theodolite run"))
+        records.write_plan(tmp_path, item.plan("theodolite run"))
     with pytest.raises(StoreError, match="holds none"):
         reporting.build(tmp_path, processes=2)

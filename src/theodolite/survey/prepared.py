@@ -1,0 +1,147 @@
+"""From names and settings to studies ready to run, and what they would take."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from theodolite import studies
+from theodolite.errors import SettingError, UnknownName
+from theodolite.specs import AnalysisSpec, RunSpec
+from theodolite.store import records
+from theodolite.store.records import Plan, Planned
+from theodolite.study import Settings, Study
+
+PRESETS = ("smoke", "quick", "full")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One study with its settings, ready to run."""
+
+    study: Study
+    preset: str
+    settings: Settings
+    runs: tuple[RunSpec, ...]
+    analyses: tuple[AnalysisSpec, ...]
+
+    def plan(self, command: str) -> Plan:
+        """What is recorded of it before it runs, with the command that makes it again."""
+        return Plan(
+            study=self.study.name,
+            preset=self.preset,
+            settings=self.settings.model_dump(mode="json"),
+            command=command,
+            runs=tuple(Planned.of(spec) for spec in self.runs),
+            analyses=tuple(Planned.of(spec) for spec in self.analyses),
+        )
+
+
+def prepare(
+    names: Sequence[str], preset: str, *, seeds: int | None = None, overrides: Sequence[str] = ()
+) -> list[Prepared]:
+    """Look the studies up and settle their settings.
+
+    Args:
+        names: of studies; empty means all.
+        preset: smoke, quick or full.
+        seeds: in place of the preset's number of seeds.
+        overrides: ``key=value`` for every study that has the key, or ``study.key=value``; values are JSON, or text.
+
+    Raises:
+        UnknownName: a study, preset or setting that does not exist.
+        SettingError: a value out of its range or of the wrong kind.
+    """
+    if preset not in PRESETS:
+        raise UnknownName("preset", preset, PRESETS)
+    chosen = [studies.get(name) for name in dict.fromkeys(names)] if names else list(studies.INDEX.values())
+    changes = _changes(chosen, overrides)
+    if seeds is not None:
+        changes = {name: {"seeds": seeds, **change} for name, change in changes.items()}
+    prepared = []
+    for study in chosen:
+        settings = _settle(study, preset, changes[study.name])
+        prepared.append(
+            Prepared(study, preset, settings, tuple(study.expand(settings)), tuple(study.analyses(settings)))
+        )
+    return prepared
+
+
+def sources(prepared: Sequence[Prepared]) -> list[str]:
+    """The data sets that studies train on, each once."""
+    return list(dict.fromkeys(spec.data.source for item in prepared for spec in item.runs))
+
+
+def estimate(prepared: Sequence[Prepared], directory: Path, *, workers: int) -> list[dict[str, Any]]:
+    """What a survey would do and take, a row a study, before anything starts.
+
+    Seconds are the preset's own on two cores (measured for smoke and quick, estimated for full), times how much of its
+    multiplications is left or has been added.
+    """
+    from theodolite import runs
+
+    def cost(trainings: Iterable[RunSpec], analyses: Iterable[AnalysisSpec]) -> float:
+        return sum(map(runs.training_cost, trainings)) + sum(runs.ANALYSIS_COST for _ in analyses)
+
+    rows = []
+    for item in prepared:
+        left = [spec for spec in item.runs if not records.finished(directory, spec)]
+        waiting = [spec for spec in item.analyses if not records.finished(directory, spec)]
+        timed = item.preset if item.preset in item.study.seconds else "quick"
+        whole = item.study.presets[timed]
+        share = cost(left, waiting) / cost(item.study.expand(whole), item.study.analyses(whole))
+        rows.append(
+            {
+                "study": item.study.name,
+                "runs": len(item.runs),
+                "analyses": len(item.analyses),
+                "left": len(left) + len(waiting),
+                "seconds": _rounded(item.study.seconds[timed] * share * 2 / workers),
+                "MB": round(sum(map(runs.disk_bytes, left)) / 1e6, 1),
+            }
+        )
+    return rows
+
+
+def _rounded(seconds: float) -> float:
+    """To tenths below ten, whole above: an estimate is no better than that."""
+    return round(seconds, 1) if seconds < 10 else round(seconds)
+
+
+def _changes(chosen: Sequence[Study], overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
+    changes: dict[str, dict[str, Any]] = {study.name: {} for study in chosen}
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise SettingError(f"expected --set key=value, got '{text}'. For example: --set seeds=4")
+        owner, _, field = key.rpartition(".")
+        holders = [s for s in chosen if owner in ("", s.name) and field in type(s.presets["quick"]).model_fields]
+        if not holders:
+            known = {f for s in chosen if owner in ("", s.name) for f in type(s.presets["quick"]).model_fields}
+            raise UnknownName("setting", key, known) if known else UnknownName("study", owner, changes)
+        for study in holders:
+            changes[study.name][field] = _value(value)
+    return changes
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _settle(study: Study, preset: str, change: Mapping[str, Any]) -> Settings:
+    base = study.presets[preset]
+    try:
+        return type(base).model_validate({**base.model_dump(), **change})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"])) or "settings"
+        raise SettingError(
+            f"setting '{name}' of {study.name}: {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}. "
+            f"`theodolite list {study.name}` shows each setting and its kind."
+        ) from None

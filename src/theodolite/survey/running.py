@@ -1,0 +1,104 @@
+"""From studies ready to run to records: every run that is not finished yet, as jobs of an engine."""
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from theodolite import execute
+from theodolite.specs import AnalysisSpec, RunSpec
+from theodolite.store import files, live, lock, records, remote
+from theodolite.store.remote import Copy
+from theodolite.survey.prepared import Prepared, sources
+from theodolite.survey.progress import Progress, Tally
+
+if TYPE_CHECKING:
+    from theodolite import runs
+
+
+def run(
+    prepared: Sequence[Prepared],
+    place: Path | Copy,
+    *,
+    workers: int | None = None,
+    device: str = "cpu",
+    engine: str = "local",
+    address: str | None = None,
+    command: str = "",
+) -> Generator[list[Progress]]:
+    """Train and record every run that is not finished yet; tell how far each study is, a few times a second.
+
+    A run that fails does not stop the others: it is in ``failed``, and in its record, and is tried again next time.
+    Closing the iterator stops all workers at once and keeps what is finished.
+
+    Args:
+        prepared: the studies.
+        place: the results folder, with ``ray`` one that all nodes share; or the copy of an address
+            (:func:`theodolite.store.remote.working`), to which every record goes when it is finished.
+        workers: jobs at a time; None: one a processor of the machine, or of the cluster.
+        device: where to train.
+        engine: who carries the jobs; see :func:`theodolite.execute.engine`.
+        address: of a running Ray cluster.
+        command: that makes this survey again, for the record.
+
+    Raises:
+        SettingError: this machine has no such device.
+        UsageError: there is no such engine, or it cannot start.
+        StoreError: the folder is not a results folder, is in use, or cannot be written.
+    """
+    from theodolite import runs
+
+    copy = place if isinstance(place, Copy) else Copy(place)
+    directory, home = copy.directory, copy.address
+    if address is None:  # else the driver need not have what the nodes have
+        runs.check_device(device)
+    with execute.engine(engine, workers=workers, device=device, address=address) as carrier, _held(directory):
+        files.sweep(directory)
+        live.clear(directory)
+        for item in prepared:
+            records.write_plan(directory, item.plan(command))
+        copy.send_plans()
+        jobs: list[runs.Training | runs.Analysis] = []
+        for item in prepared:
+            study, many = item.study, carrier.workers
+            jobs += runs.plan(directory, item.runs, study.measure, device=device, workers=many, address=home)
+            if study.analyse is not None:
+                jobs += runs.plan_analyses(directory, item.analyses, study.analyse, device=device, address=home)
+        jobs.sort(key=lambda job: -job.cost)
+        tally = Tally(prepared, jobs)
+        yield tally.progress()
+        carrier.equip(directory if home is None else None, sources(prepared))
+        for event in carrier.run(runs.execute, jobs, after=_order(jobs), split=runs.halves):
+            copy.check()
+            if event.kind == "failed":
+                _record_failure(tally.jobs[event.job].specs, event.value, copy)
+            tally.hear(event)
+            yield tally.progress()
+        folders = [records.folder_of(directory, spec) for item in prepared for spec in item.runs]
+        folders += [records.folder_of(directory, spec) for item in prepared for spec in item.analyses]
+        remote.bring(home, folders, remote.tables)  # what other machines made, for tables and claims
+
+
+def _order(jobs: Sequence["runs.Training | runs.Analysis"]) -> dict[int, set[int]]:
+    """For each analysis the jobs that train what it reads."""
+    trains = {spec.fingerprint(): n for n, job in enumerate(jobs) for spec in job.specs if isinstance(spec, RunSpec)}
+    return {
+        n: {trains[name] for name in spec.inputs if name in trains}
+        for n, job in enumerate(jobs)
+        for spec in job.specs
+        if isinstance(spec, AnalysisSpec)
+    }
+
+
+def _record_failure(specs: Iterable[RunSpec | AnalysisSpec], reason: str, copy: Copy) -> None:
+    for spec in specs:
+        records.write_failure(copy.directory, spec, reason)
+        remote.send(copy.address, records.folder_of(copy.directory, spec))
+
+
+@contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    """Claim the folder and hold it: one survey at a time writes into it."""
+    records.claim_folder(directory)
+    with lock.hold(directory):
+        yield
