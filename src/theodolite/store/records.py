@@ -1,4 +1,4 @@
-"""Records: what a run or an analysis leaves behind, and all of a study as tables. Imports no torch.
+"""Records: what runs and analyses leave behind, all of a study as tables. Imports no torch.
 
 | file, below the results folder | what it holds |
 | --- | --- |
@@ -21,199 +21,38 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-from pydantic import ValidationError
 
 from theodolite.errors import RecordCorrupt
-from theodolite.specs import AnalysisSpec, RecordingSpec, RunSpec
-from theodolite.store import files, lock
+from theodolite.specs import AnalysisSpec, RunSpec
+from theodolite.store import lock
 from theodolite.store import tables as parquet
 from theodolite.store.folder import check_folder, claim_folder
-from theodolite.store.forms import LARGEST, Facts, Plan, Planned, Spec, Status, as_json, first_line
+from theodolite.store.forms import Plan, Planned, Spec, Status, first_line
+from theodolite.store.plan import PLAN, add_to_plan, read_plan, write_plan
+from theodolite.store.record import (
+    REDO,
+    STATUS,
+    finished,
+    folder_of,
+    holds,
+    parse_status,
+    read_checked,
+    read_facts,
+    read_file,
+    read_spec,
+    read_status,
+    spec_in,
+    write,
+    write_failure,
+    write_part,
+    write_start,
+)
 
 __all__ = [
-    "Plan", "Planned", "Records", "Spec", "Status", "add_to_plan", "check_folder", "claim_folder", "finished",
-    "folder_of", "parse_status", "read", "read_file", "read_plan", "read_spec", "read_status", "write", "write_failure",
-    "write_part", "write_plan", "write_start",
+    "PLAN", "STATUS", "Plan", "Planned", "Records", "Spec", "Status", "add_to_plan", "check_folder", "claim_folder",
+    "finished", "folder_of", "parse_status", "read", "read_file", "read_plan", "read_spec", "read_status", "write",
+    "write_failure", "write_part", "write_plan", "write_start",
 ]  # fmt: skip
-
-PLAN = "plan.json"
-STATUS = "status.json"
-REDO = "Run the same command again: that run is redone."
-
-
-def write_plan(directory: Path, plan: Plan) -> None:
-    """Record what the survey sets out to do."""
-    files.write(directory / plan.study / PLAN, plan.sealed())
-
-
-def read_plan(directory: Path, study: str) -> Plan | None:
-    """What the last survey in this folder set out to do in a study; None where it never ran.
-
-    Raises:
-        RecordCorrupt: it is not what was written, or is missing where there are records.
-    """
-    path = directory / study / PLAN
-    again = "Run the study again: finished runs are kept."
-    try:
-        plan = Plan.unsealed(files.read(path, LARGEST))
-    except (FileNotFoundError, NotADirectoryError):
-        if any((directory / study / kind.FOLDER).is_dir() for kind in (RunSpec, AnalysisSpec)):
-            raise RecordCorrupt(f"{path} is missing, which says what the records beside it are. {again}") from None
-        return None
-    except (OSError, ValueError) as error:
-        raise RecordCorrupt(f"{path} cannot be read ({first_line(error)}). {again}") from None
-    if plan.study != study:
-        raise RecordCorrupt(f"{path} is the plan of another study, '{plan.study}'. {again}")
-    return plan
-
-
-def add_to_plan(directory: Path, spec: RecordingSpec, *, command: str, settings: Mapping[str, Any]) -> None:
-    """Put a recording into its study's plan, which grows by one with every recording. The caller holds a lock."""
-    known = read_plan(directory, spec.study)
-    others = [item for item in known.runs if item.fingerprint != spec.fingerprint()] if known else []
-    runs = (*others, Planned.of(spec))
-    write_plan(directory, Plan(study=spec.study, preset="none", settings=dict(settings), command=command, runs=runs))
-
-
-def write(
-    directory: Path,
-    spec: Spec,
-    *,
-    tables: Mapping[str, pd.DataFrame],
-    environment: Mapping[str, Any],
-    blobs: Mapping[str, bytes] | None = None,
-    written: Mapping[str, str] | None = None,
-    converged_epoch: int | None = None,
-    diverged_epoch: int | None = None,
-) -> None:
-    """Record a finished run or analysis; its status is written last, so a killed writer leaves none that counts.
-
-    Args:
-        directory: the results folder.
-        spec: what was done.
-        tables: by name; each becomes ``<name>.parquet``, or a CSV file where the name ends in ``.csv``.
-        environment: versions, device, wall seconds, peak memory: kept beside the spec.
-        blobs: other files by name, as bytes (weights).
-        written: checksums of files that are there already, by name.
-        converged_epoch: see :class:`Status`.
-        diverged_epoch: see :class:`Status`.
-    """
-    sums = {**(written or {}), **_write_content(directory, spec, tables, environment, blobs or {})}
-    ordered = dict(sorted(sums.items()))
-    _write_status(
-        directory, spec, state="done", converged_epoch=converged_epoch, diverged_epoch=diverged_epoch, files=ordered
-    )
-
-
-def write_part(
-    directory: Path, spec: RecordingSpec, *, tables: Mapping[str, pd.DataFrame], environment: Mapping[str, Any]
-) -> None:
-    """Record what a recording has so far; each time in place of the last.
-
-    Every file is whole whenever the writer is killed. Two of them may then be of different moments, which harms
-    nobody: their rows say of which step they are. So there are no checksums, which would have to change with them.
-    """
-    _write_content(directory, spec, tables, environment, {})
-    _write_status(directory, spec, state="running", partial=True)
-
-
-def _write_content(
-    directory: Path,
-    spec: Spec,
-    tables: Mapping[str, pd.DataFrame],
-    environment: Mapping[str, Any],
-    blobs: Mapping[str, bytes],
-) -> dict[str, str]:
-    """Write all of a record but its status; the checksum of each file by its name."""
-    content = dict(blobs)
-    content["spec.json"] = as_json({"spec": spec.model_dump(mode="json"), "seed": spec.seed, **environment})
-    for name, table in tables.items():
-        if name.endswith(".csv"):
-            content[name] = table.to_csv(index=False, lineterminator="\n").encode()
-            continue
-        content[f"{name}.parquet"] = parquet.to_bytes(table)
-    folder = folder_of(directory, spec)
-    for name, data in content.items():
-        files.write(folder / name, data)
-    return {name: files.checksum(data) for name, data in content.items()}
-
-
-def write_start(directory: Path, spec: Spec) -> None:
-    """Record that a run or an analysis is under way."""
-    _write_status(directory, spec, state="running")
-
-
-def write_failure(directory: Path, spec: Spec, error: str) -> None:
-    """Record that a run or an analysis failed, and why; the next survey tries it again."""
-    _write_status(directory, spec, state="failed", error=error)
-
-
-def folder_of(directory: Path, spec: Spec) -> Path:
-    """Where its record lies."""
-    return directory / spec.study / spec.FOLDER / spec.fingerprint()
-
-
-def read_status(folder: Path) -> Status | None:
-    """How far it is; None where it never started or its status cannot be read (it is then redone)."""
-    try:
-        return parse_status(files.read(folder / STATUS, LARGEST), folder)
-    except OSError:
-        return None
-
-
-def parse_status(content: bytes, folder: Path) -> Status | None:
-    """From the content of a status file, of the record in this folder; None where it is not what was written."""
-    try:
-        status = Status.unsealed(content)
-    except ValueError:
-        return None
-    return status if status.fingerprint == folder.name else None
-
-
-def finished(directory: Path, spec: Spec) -> bool:
-    """Whether it is done and every file of its record is whole."""
-    folder = folder_of(directory, spec)
-    status = read_status(folder)
-    if status is None or status.state != "done":
-        return False
-    try:
-        return all(files.checksum(files.read(folder / name)) == total for name, total in status.files.items())
-    except OSError:
-        return False
-
-
-def read_file(path: Path) -> bytes:
-    """One file of a record, checked.
-
-    Raises:
-        RecordCorrupt: it is missing or is not what was written; the message names it.
-    """
-    return _read_checked(path, read_status(path.parent))
-
-
-def _read_checked(path: Path, status: Status | None) -> bytes:
-    try:
-        content = files.read(path)
-    except OSError as error:
-        raise RecordCorrupt(f"{path} cannot be read ({first_line(error)}). {REDO}") from None
-    if status is not None and status.partial:
-        return content
-    if status is None or status.files.get(path.name) != files.checksum(content):
-        raise RecordCorrupt(f"{path} is not what was written (its checksum differs). {REDO}")
-    return content
-
-
-def read_spec(folder: Path) -> RunSpec:
-    """What was run, from its record's folder."""
-    return _spec(folder, _facts(folder, read_status(folder)))
-
-
-def read(directory: Path, study: str) -> "Records | None":
-    """The records of a study; None where no survey in this folder planned it."""
-    check_folder(directory)
-    plan = read_plan(directory, study)
-    return Records(directory, plan) if plan else None
-
 
 _RUN_COLUMNS = (
     "converged_epoch", "diverged_epoch", "epochs", "convergence", "parameters", "layers", "shape", "wall_seconds",
@@ -285,7 +124,7 @@ class Records:
                 folder = self._folder(kind, item.fingerprint)
                 status = self._status(folder)
                 if status is not None and status.readable:
-                    return _facts(folder, status).model_dump()
+                    return read_facts(folder, status).model_dump()
         return {}
 
     def readable(self) -> Iterable[tuple[Planned, Path]]:
@@ -319,9 +158,9 @@ class Records:
             folder = self._folder(kind, item.fingerprint)
             path = folder / f"{name}.parquet"
             status = self._status(folder)
-            if _holds(path, status):
+            if holds(path, status):
                 like = parquet.text_columns(parts[-1]) if parts else ()
-                parts.append(parquet.from_bytes(_read_checked(path, status), path, REDO, text=like))
+                parts.append(parquet.from_bytes(read_checked(path, status), path, REDO, text=like))
                 labels.append({"fingerprint": item.fingerprint, "seed": item.seed, **item.labels})
         if not parts:
             return pd.DataFrame()
@@ -352,13 +191,13 @@ class Records:
             return {**row, "status": "missing"}
         if status.state != "done":
             return {**row, "status": status.state, "error": status.error}
-        facts = _facts(folder, status)
+        facts = read_facts(folder, status)
         row |= {"status": "done", "wall_seconds": facts.wall_seconds}
         if folder.parent.name == AnalysisSpec.FOLDER:
             return row
         if "training" not in facts.spec:  # a recording: what it watched is described by its facts alone
             return {**row, "parameters": facts.parameters}
-        spec = _spec(folder, facts)
+        spec = spec_in(folder, facts)
         return {
             **row,
             "converged_epoch": status.converged_epoch,
@@ -378,34 +217,8 @@ def _repeated(labels: pd.DataFrame, rows: npt.NDArray[np.intp]) -> pd.DataFrame:
     return categories.take(rows).reset_index(drop=True)
 
 
-def _holds(path: Path, status: Status | None) -> bool:
-    """Whether a record has this file, and may be read."""
-    if status is None or not status.readable:
-        return False
-    return path.name in status.files or (status.partial and path.exists())
-
-
-def _write_status(directory: Path, spec: Spec, **fields: Any) -> None:
-    status = Status(fingerprint=spec.fingerprint(), **fields)
-    files.write(folder_of(directory, spec) / STATUS, status.sealed())
-
-
-def _facts(folder: Path, status: Status | None) -> Facts:
-    path = folder / "spec.json"
-    try:
-        return Facts.model_validate_json(_read_checked(path, status))
-    except ValidationError as error:
-        raise RecordCorrupt(f"{path} is not what a survey writes ({_first_fault(error)}). {REDO}") from None
-
-
-def _spec(folder: Path, facts: Facts) -> RunSpec:
-    try:
-        return RunSpec.model_validate(facts.spec)
-    except ValidationError as error:
-        path = folder / "spec.json"
-        raise RecordCorrupt(f"{path} holds no spec of a run ({_first_fault(error)}). {REDO}") from None
-
-
-def _first_fault(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_context=False)[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'JSON'}: {first['msg']}"[:200]
+def read(directory: Path, study: str) -> Records | None:
+    """The records of a study; None where no survey in this folder planned it."""
+    check_folder(directory)
+    plan = read_plan(directory, study)
+    return Records(directory, plan) if plan else None

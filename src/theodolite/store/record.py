@@ -1,0 +1,186 @@
+"""One record, what a run or an analysis leaves behind: written whole, and read back checked. Imports no torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import ValidationError
+
+from theodolite.errors import RecordCorrupt
+from theodolite.specs import RecordingSpec, RunSpec
+from theodolite.store import files
+from theodolite.store import tables as parquet
+from theodolite.store.forms import LARGEST, Facts, Spec, Status, as_json, first_line
+
+STATUS = "status.json"
+REDO = "Run the same command again: that run is redone."
+
+
+def write(
+    directory: Path,
+    spec: Spec,
+    *,
+    tables: Mapping[str, pd.DataFrame],
+    environment: Mapping[str, Any],
+    blobs: Mapping[str, bytes] | None = None,
+    written: Mapping[str, str] | None = None,
+    converged_epoch: int | None = None,
+    diverged_epoch: int | None = None,
+) -> None:
+    """Record a finished run or analysis; its status is written last, so a killed writer leaves none that counts.
+
+    Args:
+        directory: the results folder.
+        spec: what was done.
+        tables: by name; each becomes ``<name>.parquet``, or a CSV file where the name ends in ``.csv``.
+        environment: versions, device, wall seconds, peak memory: kept beside the spec.
+        blobs: other files by name, as bytes (weights).
+        written: checksums of files that are there already, by name.
+        converged_epoch: see :class:`Status`.
+        diverged_epoch: see :class:`Status`.
+    """
+    sums = {**(written or {}), **_write_content(directory, spec, tables, environment, blobs or {})}
+    ordered = dict(sorted(sums.items()))
+    _write_status(
+        directory, spec, state="done", converged_epoch=converged_epoch, diverged_epoch=diverged_epoch, files=ordered
+    )
+
+
+def write_part(
+    directory: Path, spec: RecordingSpec, *, tables: Mapping[str, pd.DataFrame], environment: Mapping[str, Any]
+) -> None:
+    """Record what a recording has so far; each time in place of the last.
+
+    Every file is whole whenever the writer is killed. Two of them may then be of different moments, which harms
+    nobody: their rows say of which step they are. So there are no checksums, which would have to change with them.
+    """
+    _write_content(directory, spec, tables, environment, {})
+    _write_status(directory, spec, state="running", partial=True)
+
+
+def _write_content(
+    directory: Path,
+    spec: Spec,
+    tables: Mapping[str, pd.DataFrame],
+    environment: Mapping[str, Any],
+    blobs: Mapping[str, bytes],
+) -> dict[str, str]:
+    """Write all of a record but its status; the checksum of each file by its name."""
+    content = dict(blobs)
+    content["spec.json"] = as_json({"spec": spec.model_dump(mode="json"), "seed": spec.seed, **environment})
+    for name, table in tables.items():
+        if name.endswith(".csv"):
+            content[name] = table.to_csv(index=False, lineterminator="\n").encode()
+            continue
+        content[f"{name}.parquet"] = parquet.to_bytes(table)
+    folder = folder_of(directory, spec)
+    for name, data in content.items():
+        files.write(folder / name, data)
+    return {name: files.checksum(data) for name, data in content.items()}
+
+
+def write_start(directory: Path, spec: Spec) -> None:
+    """Record that a run or an analysis is under way."""
+    _write_status(directory, spec, state="running")
+
+
+def write_failure(directory: Path, spec: Spec, error: str) -> None:
+    """Record that a run or an analysis failed, and why; the next survey tries it again."""
+    _write_status(directory, spec, state="failed", error=error)
+
+
+def folder_of(directory: Path, spec: Spec) -> Path:
+    """Where its record lies."""
+    return directory / spec.study / spec.FOLDER / spec.fingerprint()
+
+
+def _write_status(directory: Path, spec: Spec, **fields: Any) -> None:
+    status = Status(fingerprint=spec.fingerprint(), **fields)
+    files.write(folder_of(directory, spec) / STATUS, status.sealed())
+
+
+def read_status(folder: Path) -> Status | None:
+    """How far it is; None where it never started or its status cannot be read (it is then redone)."""
+    try:
+        return parse_status(files.read(folder / STATUS, LARGEST), folder)
+    except OSError:
+        return None
+
+
+def parse_status(content: bytes, folder: Path) -> Status | None:
+    """From the content of a status file, of the record in this folder; None where it is not what was written."""
+    try:
+        status = Status.unsealed(content)
+    except ValueError:
+        return None
+    return status if status.fingerprint == folder.name else None
+
+
+def finished(directory: Path, spec: Spec) -> bool:
+    """Whether it is done and every file of its record is whole."""
+    folder = folder_of(directory, spec)
+    status = read_status(folder)
+    if status is None or status.state != "done":
+        return False
+    try:
+        return all(files.checksum(files.read(folder / name)) == total for name, total in status.files.items())
+    except OSError:
+        return False
+
+
+def read_file(path: Path) -> bytes:
+    """One file of a record, checked.
+
+    Raises:
+        RecordCorrupt: it is missing or is not what was written; the message names it.
+    """
+    return read_checked(path, read_status(path.parent))
+
+
+def read_checked(path: Path, status: Status | None) -> bytes:
+    """The same, where the status of its record is known; raises alike."""
+    try:
+        content = files.read(path)
+    except OSError as error:
+        raise RecordCorrupt(f"{path} cannot be read ({first_line(error)}). {REDO}") from None
+    if status is not None and status.partial:
+        return content
+    if status is None or status.files.get(path.name) != files.checksum(content):
+        raise RecordCorrupt(f"{path} is not what was written (its checksum differs). {REDO}")
+    return content
+
+
+def read_spec(folder: Path) -> RunSpec:
+    """What was run, from its record's folder."""
+    return spec_in(folder, read_facts(folder, read_status(folder)))
+
+
+def read_facts(folder: Path, status: Status | None) -> Facts:
+    """The spec and what is recorded beside it; raises as :func:`read_file`."""
+    path = folder / "spec.json"
+    try:
+        return Facts.model_validate_json(read_checked(path, status))
+    except ValidationError as error:
+        raise RecordCorrupt(f"{path} is not what a survey writes ({_first_fault(error)}). {REDO}") from None
+
+
+def spec_in(folder: Path, facts: Facts) -> RunSpec:
+    """What was run, from what the record in this folder holds beside it."""
+    try:
+        return RunSpec.model_validate(facts.spec)
+    except ValidationError as error:
+        path = folder / "spec.json"
+        raise RecordCorrupt(f"{path} holds no spec of a run ({_first_fault(error)}). {REDO}") from None
+
+
+def _first_fault(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'JSON'}: {first['msg']}"[:200]
+
+
+def holds(path: Path, status: Status | None) -> bool:
+    """Whether a record has this file, and may be read."""
+    if status is None or not status.readable:
+        return False
+    return path.name in status.files or (status.partial and path.exists())
