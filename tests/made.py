@@ -1,5 +1,6 @@
 """Made findings: numbers with the shape of a real survey, for tests of figures and report and to look at."""
 
+from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -105,6 +106,7 @@ def in_planes():
     ]
 
 
+@cache  # three files of tests ask while they are collected
 def findings(hostile="", planes=False):
     """A survey of two studies; ``hostile`` is put wherever text from a record could come in."""
     from theodolite.claims import Claim, Evidence, epochs_to_convergence, holm, judge
