@@ -9,7 +9,8 @@ from torch import nn
 
 from theodolite import measure
 from theodolite.errors import UnknownName
-from theodolite.measure.objective import Objective, objective, samples
+from theodolite.measure.batches import samples
+from theodolite.measure.objective import Objective, objective
 from theodolite.measure.shards import shared_out
 
 MEAN = nn.CrossEntropyLoss()

@@ -6,7 +6,8 @@ from typing import Any
 from torch import Tensor
 
 from theodolite.errors import BadData, MissingExtra
-from theodolite.measure.objective import Batch, Loss
+from theodolite.measure.batches import Batch
+from theodolite.measure.objective import Loss
 from theodolite.record import Recorder
 
 try:

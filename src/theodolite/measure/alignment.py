@@ -16,10 +16,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from theodolite.errors import BadModel, SettingError
 from theodolite.measure.arguments import checked
+from theodolite.measure.batches import Data
 from theodolite.measure.evaluate import chain
 from theodolite.measure.matching import stacked
-from theodolite.measure.objective import Data, objective, untouched
+from theodolite.measure.objective import objective
 from theodolite.measure.results import Result
+from theodolite.measure.surroundings import untouched
 from theodolite.models.pool import HalvingPool
 
 Method = Literal["weights", "activations"]

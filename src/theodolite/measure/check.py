@@ -19,11 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import CheckFailed
+from theodolite.measure.batches import Batch, samples
 from theodolite.measure.difference import AGREE, Field, compare, differs
 from theodolite.measure.fault import culprit
 from theodolite.measure.graph import PRODUCTS, Kind, Product, flat
-from theodolite.measure.objective import Batch, Objective, check_finite, samples, unrounded, untouched
+from theodolite.measure.objective import Objective, check_finite
 from theodolite.measure.pieces import head
+from theodolite.measure.surroundings import unrounded, untouched
 from theodolite.measure.ways import Way
 
 CHECKED = 2**22  # bytes of the graph that the check takes: of so many samples, 4 to 64, whatever the batch

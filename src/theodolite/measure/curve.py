@@ -8,11 +8,13 @@ from torch import Tensor, nn
 
 from theodolite.errors import SettingError
 from theodolite.measure.arguments import checked
+from theodolite.measure.batches import Data
 from theodolite.measure.interpolate import along
 from theodolite.measure.matching import stacked
-from theodolite.measure.objective import Data, Loss, Objective, check_reached, objective, untouched
+from theodolite.measure.objective import Loss, Objective, check_reached, objective
 from theodolite.measure.renewal import on_batch_statistics
 from theodolite.measure.results import Result
+from theodolite.measure.surroundings import untouched
 
 
 @dataclass(frozen=True, slots=True)

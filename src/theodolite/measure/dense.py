@@ -9,8 +9,10 @@ from torch import Tensor
 from torch.func import grad_and_value, vjp, vmap
 
 from theodolite.errors import CheckFailed
+from theodolite.measure.batches import Batch
 from theodolite.measure.layerwise import Layer, NotLayered, layers, layerwise
-from theodolite.measure.objective import Batch, Objective, loops_allowed, untouched
+from theodolite.measure.objective import Objective
+from theodolite.measure.surroundings import loops_allowed, untouched
 
 CHUNK = 2**21  # numbers in the largest intermediate tensor of one chunk: beyond it, a core's cache no longer helps
 

@@ -11,7 +11,8 @@ from torch.func import functional_call, vmap
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.conv import _ConvNd
 
-from theodolite.measure.objective import Objective, check_finite, untouched
+from theodolite.measure.objective import Objective, check_finite
+from theodolite.measure.surroundings import untouched
 
 # Points times samples that go together: on a CPU what its cache holds (from 100 to 2,000 samples of an MLP within
 # 10 % of the best; four times as much costs up to 50 %), elsewhere enough to hide the cost of starting a kernel.

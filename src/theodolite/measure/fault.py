@@ -13,7 +13,8 @@ from torch.utils._pytree import tree_map
 from theodolite.errors import NotDifferentiable
 from theodolite.measure.difference import Field, differs
 from theodolite.measure.graph import flat
-from theodolite.measure.objective import Objective, untouched
+from theodolite.measure.objective import Objective
+from theodolite.measure.surroundings import untouched
 
 WAYS_ROUND = {  # what PyTorch calls an operation that it cannot differentiate twice -> the same by ones that it can
     "cdist": "write it as ((x[:, None] - y) ** 2).sum(-1).sqrt()",

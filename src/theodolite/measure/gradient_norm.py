@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.measure.arguments import checked
-from theodolite.measure.objective import Batch, Data, Loss, Objective, check_finite, check_reached, objective, untouched
+from theodolite.measure.batches import Batch, Data
+from theodolite.measure.objective import Loss, Objective, check_finite, check_reached, objective
 from theodolite.measure.results import Result
 from theodolite.measure.shards import Shards, is_sharded
+from theodolite.measure.surroundings import untouched
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from theodolite.errors import BadLoss
-from theodolite.measure.objective import Batch, Objective
+from theodolite.measure.batches import Batch
+from theodolite.measure.objective import Objective
 
 Kind = Literal["hessian", "ggn"]
 Product = Callable[[Tensor], Tensor]  # (P,) -> (P,), or (k, P) -> (k, P)

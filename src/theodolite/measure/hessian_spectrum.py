@@ -7,14 +7,16 @@ from torch import Tensor, nn
 
 from theodolite.errors import TooLarge
 from theodolite.measure.arguments import checked
+from theodolite.measure.batches import Data
 from theodolite.measure.dense import DenseHessians, dense_hessians
 from theodolite.measure.graph import Kind
 from theodolite.measure.memory import Memory, in_words, room
-from theodolite.measure.objective import Data, Loss, Objective, untouched
+from theodolite.measure.objective import Loss, Objective
 from theodolite.measure.operator import HessianOperator
 from theodolite.measure.pieces import in_pieces
 from theodolite.measure.results import Result
 from theodolite.measure.shards import Shards
+from theodolite.measure.surroundings import untouched
 
 COPIES = 10  # P × P float64 matrices at once, at the peak: the Hessian's sum and parts, eigenvectors, LAPACK's own
 TOGETHER = 256  # samples at once, where memory is limited: their part is then small beside the matrices'

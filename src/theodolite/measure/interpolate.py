@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.measure.arguments import checked, coordinates
+from theodolite.measure.batches import Data
 from theodolite.measure.evaluate import Basis, Values, evaluate, mix
 from theodolite.measure.matching import stacked
-from theodolite.measure.objective import Data, Loss, Objective, objective
+from theodolite.measure.objective import Loss, Objective, objective
 from theodolite.measure.renewal import renewed
 from theodolite.measure.results import Result
 

@@ -30,7 +30,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad, vjp, vmap
 
-from theodolite.measure.objective import Batch, Objective
+from theodolite.measure.batches import Batch
+from theodolite.measure.objective import Objective
 
 ROWS = 2**18  # numbers in one factor of a matrix product: about what a core's cache holds
 

@@ -6,10 +6,11 @@ import torch  # noqa: F401 - the docstring's example
 from torch import nn
 
 from theodolite.measure.arguments import checked
+from theodolite.measure.batches import Data
 from theodolite.measure.graph import Kind
 from theodolite.measure.hessian_spectrum import hessian_spectrum
 from theodolite.measure.memory import Memory
-from theodolite.measure.objective import Data, Loss
+from theodolite.measure.objective import Loss
 from theodolite.measure.results import Result
 
 

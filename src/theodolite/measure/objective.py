@@ -1,13 +1,8 @@
 r"""The loss of a model over a data set, as a function of its parameters: what every instrument measures.
 
 Nothing here changes the model: parameters and buffers enter by ``torch.func.functional_call``, so ``.grad``,
-running statistics and mode stay as they were, and the random state is put back by :func:`untouched`.
-
-A batch is a pair ``(inputs, targets)``. Inputs that are a tuple are the model's positional arguments, a mapping its
-keyword arguments, and anything else its one argument. A batch that is itself a mapping, as tokenizers and the data
-sets of Hugging Face give it, is both: the model gets it as keyword arguments, and the loss as its targets. So a model
-that computes its own loss takes ``loss=lambda outputs, _: outputs.loss``, and one whose loss you write
-``loss=lambda outputs, batch: cross_entropy(outputs.logits, batch["labels"])``.
+running statistics and mode stay as they were; what is around it does too (:mod:`~theodolite.measure.surroundings`).
+What data and a batch may be: :mod:`~theodolite.measure.batches`.
 
 What is computed over several batches is :math:`\sum_b (n_b / N)\, \mathrm{loss}_b`, with n_b the first dimension of
 the first tensor of the targets. That is the mean over all samples, whatever the batch sizes, where a loss is a mean
@@ -17,27 +12,28 @@ depends on how samples were put into batches. Pass one batch where the whole set
 """
 
 import fnmatch
-import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.modules.module import _has_any_global_hook
-from torch.overrides import TorchFunctionMode
 
 from theodolite.errors import BadData, BadLoss, BadModel, NotDeterministic
+from theodolite.measure.batches import Batch, Data, moved, pairs, samples, tensors
+from theodolite.measure.surroundings import ElementaryWeightNorm, loops_allowed, of_torch, unrounded, untouched
+
+__all__ = [
+    "UNFIT", "Batch", "Data", "Loss", "Objective", "blame", "check_finite", "check_reached", "loops_allowed",
+    "objective",
+]  # fmt: skip
 
 Loss = Callable[[Any, Any], Tensor]
-Batch = tuple[Any, Any]
-Data = Batch | Mapping[str, Any] | Iterable[Batch | Mapping[str, Any]]
 
 # What a batch of wrong shapes or types raises.
 UNFIT = (RuntimeError, ValueError, TypeError, IndexError, AttributeError)
@@ -80,11 +76,11 @@ class Objective:
         """Each batch, on the model's device, with its share n_b / N of the samples."""
         device = next(self.model.parameters()).device
         for batch in self.data:
-            yield _to(batch, device, self.dtype), samples(batch) / self.samples
+            yield moved(batch, device, self.dtype), samples(batch) / self.samples
 
     def cast(self, batch: Batch) -> Batch:
         """A batch of :meth:`batches` of the same objective in another precision, in this one's."""
-        return _to(batch, next(self.model.parameters()).device, self.dtype)  # type: ignore[no-any-return]
+        return moved(batch, next(self.model.parameters()).device, self.dtype)  # type: ignore[no-any-return]
 
     def outputs(self, parameters: Mapping[str, Tensor], inputs: Any) -> Any:
         """The model's outputs with these tensors in place of its own; buffers not given are copies."""
@@ -111,8 +107,8 @@ class Objective:
         device = next(self.model.parameters()).device.type
         with ExitStack() as stack:
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            if not (_of_torch(self.loss) and all(map(_of_torch, self.model.modules()))):
-                stack.enter_context(_ElementaryWeightNorm())
+            if not (of_torch(self.loss) and all(map(of_torch, self.model.modules()))):
+                stack.enter_context(ElementaryWeightNorm())
             stack.enter_context(unrounded(device))
             if device == "cuda" and any(isinstance(m, nn.RNNBase) for m in self.model.modules()):
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))
@@ -120,35 +116,6 @@ class Objective:
 
     def _cast(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.dtype) if self.dtype is not None and tensor.is_floating_point() else tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Pairs:
-    """Data as they were given, as pairs (a mapping is both parts of one), in the same order at every reading."""
-
-    data: Iterable[Batch | Mapping[str, Any]]
-
-    def __iter__(self) -> Iterator[Batch]:
-        """The batches, one reading like the other."""
-        with unmoved(self.data):
-            for batch in self.data:
-                yield (batch, batch) if isinstance(batch, Mapping) else batch
-
-
-def pairs(data: Data) -> Pairs:
-    """Data as pairs, whatever they were given as.
-
-    Raises:
-        BadData: an iterator, which can be read once only, or what cannot be read at all.
-    """
-    given: Any = [data] if is_pair(data) else data
-    if not (hasattr(given, "__iter__") or hasattr(given, "__getitem__")):
-        raise BadData(f"expected data, got {type(given).__name__}. Pass (inputs, targets) or batches of them.")
-    if hasattr(given, "__next__"):
-        raise BadData(
-            "expected data that can be read more than once, got an iterator. Pass a list of batches or a DataLoader."
-        )
-    return Pairs(given)
 
 
 def objective(model: nn.Module, loss: Loss, data: Data, *, parameters: str | None = None) -> Objective:
@@ -189,85 +156,6 @@ def objective(model: nn.Module, loss: Loss, data: Data, *, parameters: str | Non
         result = Objective(model, loss, whole, tuple(chosen), shapes, _check(whole))
         _check_loss(result)
     return result
-
-
-class _ElementaryWeightNorm(TorchFunctionMode):
-    """Computes ``torch._weight_norm``, which weight_norm calls, by operations whose second derivative is right."""
-
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function is torch._weight_norm:
-            v, g, dim = (*args, *(kwargs or {}).values(), 0)[:3]
-            return v * (g / torch.norm_except_dim(v, 2, dim))
-        return function(*args, **(kwargs or {}))
-
-
-def _of_torch(part: Any) -> bool:
-    """Whether a module or function is PyTorch's own as it is, so that it does not normalise weights on its way.
-
-    Looking at every operation takes a seventh of the time that the operator of a small model is made in.
-    """
-    if not isinstance(part, nn.Module):
-        return str(getattr(part, "__module__", "")).startswith("torch.nn.")
-    hooked = part._forward_pre_hooks or part._forward_hooks or _has_any_global_hook()
-    if "forward" in vars(part) or hooked:  # weight_norm of old is such a hook
-        return False
-    kind = type(part).__module__
-    return kind.startswith("torch.nn.modules.") and "parametrizations" not in part._modules
-
-
-@contextmanager
-def untouched() -> Iterator[None]:
-    """Put the random state back: PyTorch's on every device, and those that a user's data may draw from."""
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    states = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=devices):
-            yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-
-
-def unrounded(device: str) -> AbstractContextManager[object]:
-    """Nothing is rounded by autocast inside, which does it in backward passes too."""
-    on = torch.is_autocast_enabled(device)  # the context itself takes a hundredth of a small model's product
-    return torch.autocast(device, enabled=False) if on else nullcontext()
-
-
-@contextmanager
-def loops_allowed() -> Iterator[None]:
-    """Where PyTorch has no batched form of an operation it loops, and warns: not here, where the loop is short."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "There is a performance drop")
-        yield
-
-
-@contextmanager
-def unmoved(data: Any) -> Iterator[None]:
-    """Put back the states of the generators that a loader draws its order from."""
-    found: dict[int, torch.Generator] = {}
-    for part in _parts(data):
-        generator = getattr(part, "generator", None)
-        if isinstance(generator, torch.Generator):
-            found[id(generator)] = generator
-    states = [(generator, generator.get_state()) for generator in found.values()]
-    try:
-        yield
-    finally:
-        for generator, state in states:
-            generator.set_state(state)
-
-
-def _parts(loader: Any) -> Iterator[Any]:
-    """A loader, its samplers, and what those wrap."""
-    waiting, seen = [loader], set()
-    while waiting:
-        part = waiting.pop()
-        if part is None or id(part) in seen:
-            continue
-        seen.add(id(part))
-        yield part
-        waiting += [getattr(part, name, None) for name in ("sampler", "batch_sampler")]
 
 
 def _everywhere(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -316,46 +204,6 @@ def check_finite(what: str, value: Tensor | float) -> None:
         )
 
 
-def is_pair(data: Any) -> bool:
-    """Whether data are one batch, not many: a list of two dicts is two of them, a tuple of two is a pair."""
-    if isinstance(data, Mapping):
-        return True
-    if not (isinstance(data, (tuple, list)) and len(data) == 2):
-        return False
-    inputs, targets = data
-    pair = isinstance(data, tuple) and isinstance(inputs, (Tensor, Mapping))
-    return isinstance(targets, Tensor) or (pair and (targets is None or isinstance(targets, Mapping)))
-
-
-def _tensors(part: Any) -> list[Tensor]:
-    if isinstance(part, Tensor):
-        return [part]
-    if isinstance(part, Mapping):
-        part = list(part.values())
-    return [t for p in part for t in _tensors(p)] if isinstance(part, (tuple, list)) else []
-
-
-def samples(batch: Batch) -> int:
-    """How many samples a batch holds."""
-    tensors = _tensors(batch[1]) or _tensors(batch[0])
-    return tensors[0].shape[0] if tensors and tensors[0].ndim else 1
-
-
-def _to(part: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
-    if isinstance(part, Tensor):
-        return part.to(device, dtype if part.is_floating_point() else None)
-    if isinstance(part, Mapping):
-        return {key: _to(value, device, dtype) for key, value in part.items()}
-    if not isinstance(part, (tuple, list)):
-        return part
-    return alike(part, [_to(p, device, dtype) for p in part])
-
-
-def alike(part: Any, values: list[Any]) -> Any:
-    """The values as a tuple or list of the same type, which may be a named tuple."""
-    return type(part)(*values) if hasattr(part, "_fields") else type(part)(values)
-
-
 def _check(data: Iterable[Any]) -> int:
     total = 0
     for number, batch in enumerate(data):
@@ -364,7 +212,7 @@ def _check(data: Iterable[Any]) -> int:
                 f"expected batches of (inputs, targets), got {type(batch).__name__} as batch {number}. "
                 "Wrap the data in such pairs."
             )
-        inputs, targets = _tensors(batch[0]), _tensors(batch[1])
+        inputs, targets = tensors(batch[0]), tensors(batch[1])
         if inputs and targets and targets[0].ndim and inputs[0].shape[0] != targets[0].shape[0]:
             raise BadData(
                 f"expected as many targets as inputs, got {targets[0].shape[0]} and {inputs[0].shape[0]} in batch "

@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from theodolite.errors import BadModel, SettingError, TooLarge
 from theodolite.measure import arguments
+from theodolite.measure.batches import Batch, Data, samples
 from theodolite.measure.check import verify
 from theodolite.measure.fault import explain
 from theodolite.measure.graph import Kind, Product
 from theodolite.measure.memory import Memory, in_words, room
-from theodolite.measure.objective import Batch, Data, Loss, Objective, objective, samples, unrounded, untouched
+from theodolite.measure.objective import Loss, Objective, objective
 from theodolite.measure.pieces import checked, in_pieces
 from theodolite.measure.shards import Shards, is_sharded
+from theodolite.measure.surroundings import unrounded, untouched
 from theodolite.measure.ways import TRIAL, choose
 
 TOGETHER = 2**25  # bytes one block may touch: small graphs gain 10-30 % by going together, large ones lose as much

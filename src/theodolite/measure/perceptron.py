@@ -33,9 +33,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from theodolite.measure.batches import Batch
 from theodolite.measure.evaluate import chain
 from theodolite.measure.last_layer import Outputs, last_layer
-from theodolite.measure.objective import Batch, Objective
+from theodolite.measure.objective import Objective
 
 POINTWISE: tuple[type[nn.Module], ...] = (
     *(nn.Tanh, nn.Sigmoid, nn.Softplus, nn.GELU, nn.SiLU, nn.Mish, nn.LogSigmoid, nn.Tanhshrink, nn.Softsign),

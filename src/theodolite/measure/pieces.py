@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from theodolite.errors import MeasurementError
-from theodolite.measure.objective import Batch, Data, Loss, Objective, alike, objective, pairs, samples
+from theodolite.measure.batches import Batch, Data, alike, pairs, samples
+from theodolite.measure.objective import Loss, Objective, objective
 
 
 @dataclass(frozen=True, slots=True)

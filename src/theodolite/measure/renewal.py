@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from theodolite.measure.objective import Objective, untouched
+from theodolite.measure.objective import Objective
+from theodolite.measure.surroundings import untouched
 
 
 def batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:

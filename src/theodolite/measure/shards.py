@@ -28,9 +28,11 @@ from torch import nn
 
 from theodolite.errors import UnknownName
 from theodolite.execute import ENGINES
+from theodolite.measure.batches import Batch, samples
 from theodolite.measure.memory import Memory, room
-from theodolite.measure.objective import Batch, Loss, Objective, samples, untouched
+from theodolite.measure.objective import Loss, Objective
 from theodolite.measure.pieces import in_pieces
+from theodolite.measure.surroundings import untouched
 
 EVEN = 1.1  # largest shard over the mean: beyond it batches are cut, if they can be
 FINER = (1, 8)  # pieces a shard, where they are

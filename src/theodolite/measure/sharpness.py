@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from theodolite.errors import BadLoss, BadModel, SettingError
 from theodolite.measure.arguments import checked
+from theodolite.measure.batches import Data
 from theodolite.measure.gradient_norm import loss_and_gradient
-from theodolite.measure.objective import Data, Loss, Objective, check_finite, objective, untouched
+from theodolite.measure.objective import Loss, Objective, check_finite, objective
 from theodolite.measure.results import Result
+from theodolite.measure.surroundings import untouched
 
 Method = Literal["keskar", "sam"]
 

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from theodolite.errors import BadModel
 from theodolite.measure.arguments import checked, coordinates
+from theodolite.measure.batches import Data
 from theodolite.measure.directions import Plane, random_plane
 from theodolite.measure.evaluate import evaluate
 from theodolite.measure.matching import stacked_states, state_of
-from theodolite.measure.objective import Data, Loss, objective
+from theodolite.measure.objective import Loss, objective
 from theodolite.measure.results import Result
 
 if TYPE_CHECKING:

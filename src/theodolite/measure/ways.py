@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from theodolite.measure.batches import Batch, samples
 from theodolite.measure.graph import PRODUCTS, Kind, Product, counted
-from theodolite.measure.objective import Batch, Objective, samples
+from theodolite.measure.objective import Objective
 from theodolite.measure.pearlmutter import Chain, chain_product, chained
 from theodolite.measure.pieces import head
 

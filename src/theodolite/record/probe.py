@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from theodolite.errors import BadData, SettingError
-from theodolite.measure.objective import Batch, Data, pairs, unmoved, untouched
+from theodolite.measure.batches import Batch, Data, pairs
+from theodolite.measure.surroundings import unmoved, untouched
 
 LIMIT = 2 * 2**30  # bytes of a set that is read into memory
 

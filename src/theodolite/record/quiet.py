@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from theodolite.measure.objective import untouched
+from theodolite.measure.surroundings import untouched
 
 Mode = Literal["evaluation", "training", "as it is"]
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from theodolite.errors import BadModel, SettingError
 from theodolite.measure.arguments import check_module, checked
-from theodolite.measure.objective import Data, Loss
+from theodolite.measure.batches import Data
+from theodolite.measure.objective import Loss
 from theodolite.measure.typed import fits
 from theodolite.record.flatten import flatten
 from theodolite.record.instruments import WEIGHTS, Instruments, resolve

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from theodolite.errors import BadLoss, NotDifferentiable, SettingError, TooLarge
 from theodolite.measure.arguments import checked
+from theodolite.measure.batches import Data
 from theodolite.measure.critical.certify import certify
 from theodolite.measure.critical.landscape import Landscape, landscape
 from theodolite.measure.critical.newton import PLAIN, Inside, far, walk
@@ -25,7 +26,7 @@ from theodolite.measure.critical.starts import (
     symmetric_starts,
 )
 from theodolite.measure.critical.structure import Structure, structures
-from theodolite.measure.objective import Data, Loss, Objective, objective
+from theodolite.measure.objective import Loss, Objective, objective
 
 LARGEST = 2000  # parameters: a step takes a second there, and its time grows with the cube
 TOGETHER = 2**23  # numbers in one of the half dozen stacks of matrices that walk together: 64 MiB each

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from theodolite.measure.batches import Batch
 from theodolite.measure.dense import dense_hessians
-from theodolite.measure.objective import Batch, Objective, untouched
+from theodolite.measure.objective import Objective
 from theodolite.measure.perceptron import Perceptron, derivatives, perceptron
+from theodolite.measure.surroundings import untouched
 
 Three = tuple[Tensor, Tensor, Tensor]
 Batches = Sequence[tuple[Batch, float]]

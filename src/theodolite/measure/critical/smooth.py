@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from theodolite.measure.objective import Objective, untouched
+from theodolite.measure.objective import Objective
+from theodolite.measure.surroundings import untouched
 
 KINKED = {  # operations whose first or second derivative jumps, as PyTorch names their backward passes
     *("Relu", "LeakyRelu", "PreluKernel", "Rrelu", "RreluWithNoise", "Threshold", "Elu", "Hardtanh", "Hardswish"),
