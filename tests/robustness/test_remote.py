@@ -17,7 +17,7 @@ from commands import called
 from s3 import BUCKET, SECRET, Server, address, content, server
 from theodolite import runs, survey
 from theodolite.errors import RecordCorrupt, StoreError, VersionMismatch
-from theodolite.store import files, lease, objects, records, remote
+from theodolite.store import exchange, files, lease, objects, records, remote
 from theodolite.store.objects import connect
 
 __all__ = ["address", "server"]
@@ -64,7 +64,7 @@ def copies() -> list[Path]:
 
 
 def records_of(found: dict[str, bytes]) -> dict[str, bytes]:
-    return {key: value for key, value in found.items() if remote.RECORD.fullmatch(key)}
+    return {key: value for key, value in found.items() if exchange.RECORD.fullmatch(key)}
 
 
 @pytest.fixture(scope="module")
