@@ -67,10 +67,11 @@ def estimates():
 
 
 def in_planes():
-    """One figure of each family that draws in a plane: paths, a surface, and one number against another."""
+    """One figure of each other family: paths, a surface, one number against another, and spectra."""
     from theodolite.figures.paths import paths
     from theodolite.figures.points import scatter
     from theodolite.figures.scales import Axis
+    from theodolite.figures.spectra import spectra
     from theodolite.figures.surface import surfaces
     from theodolite.findings import Figure
 
@@ -89,6 +90,12 @@ def in_planes():
     )
     cloud = pd.DataFrame({"n": generator.normal(size=40), "g": ["training", "test"] * 20})
     cloud = cloud.assign(l=2 * cloud["n"] + generator.normal(0, 0.3, 40))
+    values = pd.concat(
+        pd.DataFrame({"p": p, "of": of, "v": np.linspace(-1, end, 31), "d": d})
+        for p, end in (("low", 5.0), ("high", 9.0))
+        for of, d in (("measured", np.nan), ("predicted", 1 / (end + 1)))
+    )
+    value, density = Axis("v", "eigenvalue"), Axis("d", "density")
     one, two = Axis("a", "component 1"), Axis("b", "component 2")
     loss = Axis("z", "loss", log=True)
     return [
@@ -102,6 +109,13 @@ def in_planes():
         ),
         Figure(
             "cloud", "Cloud", scatter(cloud, x=Axis("n", "n"), y=Axis("l", "l"), series="g"), "Forty.", "They rise."
+        ),
+        Figure(
+            "spectra",
+            "Spectra",
+            spectra(values, x=value, y=density, panel="p", series="of", linear=0.1),
+            "Two.",
+            "Wide.",
         ),
     ]
 

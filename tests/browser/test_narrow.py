@@ -24,6 +24,7 @@ def test_long_names_leave_a_narrow_figure_its_panel_and_none_is_cut(visit, tmp_p
     charts = {
         "lines": curves(runs, series="of", rules=[Rule(17.0, long, "x"), Rule(34.0, long[::-1], "x")], **axes),
         "factors": over_factor(over, x=Axis("x", "factor"), y=Axis("y", "y")),
+        "panels": over_factor(over.assign(of=list("aab")), x=Axis("x", "factor"), y=Axis("y", "height"), panel="of"),
     }
     figures = [Figure(name, name, chart, "", "") for name, chart in charts.items()]
     path = tmp_path / "report.html"
@@ -47,3 +48,5 @@ def test_long_names_leave_a_narrow_figure_its_panel_and_none_is_cut(visit, tmp_p
     assert "…" not in words
     labels = page.locator("[data-figure=made-empty-factors] .role-axis-label tspan").all_text_contents()
     assert "b of three" in " ".join(labels)
+    titles = page.locator("[data-figure=made-empty-panels] .role-axis-title").all_text_contents()
+    assert titles.count("height") == 2  # one below the other, each panel says it

@@ -201,3 +201,24 @@ def test_the_names_of_two_lines_that_cross_do_not_lie_on_one_another():
     chart = curves(table, series="model", rules=[Rule(40.0, "upright line", "x"), rules[1]], **axes)
     assert place_of(chart, "upright line")["align"] == "left"
     assert place_of(chart, "level line")["align"] == "left"
+
+
+def test_the_name_of_a_line_stands_beside_a_band_too():
+    seeds = {0: 0.5, 1: 0.9, 2: 0.95}  # the median is far above the lowest, where the band is
+    parts = [
+        pd.DataFrame({"model": "m", "seed": seed, "x": np.arange(101.0), "y": np.linspace(0.95, end, 101)})
+        for seed, end in seeds.items()
+    ]
+    axes = {"x": Axis("x", "x"), "y": Axis("y", "y", domain=(0, 1))}
+    chart = curves(pd.concat(parts), series="model", rules=[Rule(0.58, "level")], **axes).to_dict()
+    (label,) = [layer["mark"] for layer in chart["layer"] if layer["mark"].get("style") == "guide-note"]
+    assert label["align"] == "left"
+
+
+def test_numbers_of_a_logarithmic_axis_are_read_without_counting_zeros():
+    x = np.geomspace(1e-5, 100, 50)
+    table = pd.DataFrame({"model": "m", "seed": 0, "epoch": x, "loss": x})
+    svg = vl_convert.vegalite_to_svg(theme.specification(curves(table, x=X, y=Y, series="model")))
+    shown = set(re.findall(r">([^<>]+)</text>", svg))
+    assert {"1e−5", "1e−4", "0.001", "0.1", "1", "100"} <= shown
+    assert not [label for label in shown if "e+" in label or "e-" in label]

@@ -12,6 +12,7 @@ import made
 from theodolite.errors import SettingError
 from theodolite.figures import paper, render
 from theodolite.figures.curves import curves
+from theodolite.figures.points import over_factor
 from theodolite.figures.scales import Axis
 
 FIGURES = made.findings(planes=True)[0].figures
@@ -49,6 +50,13 @@ def test_long_names_and_titles_leave_a_column_its_panel():
     panel = max(float(across) for across in re.findall(r'd="M0,[\d.]+L([\d.]+),', svg))  # a curve from side to side
     assert panel > 0.7 * paper.pixels("85mm")
     assert all(f">{name}<" in svg for name in names)  # whole
+
+
+def test_panels_that_are_stacked_each_say_what_their_axis_shows():
+    table = pd.DataFrame({"x": [1, 2] * 2, "y": [1.0, 2.0] * 2, "of": ["left"] * 2 + ["right"] * 2})
+    chart = over_factor(table, x=Axis("x", "x"), y=Axis("y", "height"), panel="of")
+    titles = [paper.svg(chart, paper.pixels(width)).count(">height<") for width in ("85mm", "180mm")]
+    assert titles == [2, 1]
 
 
 def test_every_font_of_a_pdf_is_embedded(tmp_path):

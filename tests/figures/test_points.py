@@ -57,6 +57,15 @@ def test_a_diverged_run_leaves_both_ends_of_a_small_survey_open_and_is_counted()
     assert (middle(chart)["low"], middle(chart)["high"], middle(chart)["seeds"]) == ("no end", "no end", 5)
 
 
+def test_an_end_that_nothing_bounds_has_an_arrow_at_the_edge_and_one_that_is_bounded_has_none():
+    runs = made_runs(5).assign(epochs=[10.0, 20.0, 30.0, 40.0, np.nan])
+    bounded = made_runs().assign(layers=6)
+    found = tables(over_factor(pd.concat([runs, bounded]), x=X, y=Axis("epochs", "epochs", domain=(0, 150))))
+    arrows = {mark["shape"]: table for mark, table in found if str(mark.get("shape", "")).startswith("triangle")}
+    assert arrows["triangle-down"][["factor", "bottom"]].to_numpy().tolist() == [[4, 0]]
+    assert arrows["triangle-up"][["factor", "top"]].to_numpy().tolist() == [[4, 150]]
+
+
 def test_factors_stand_in_their_own_order_not_that_of_the_table():
     runs = pd.concat([made_runs().assign(layers=n) for n in (8, 2, 10)])
     spec = over_factor(runs, x=X, y=Y).to_dict()

@@ -1,10 +1,12 @@
 """Spectra as densities: areas are shares of eigenvalues, measured and predicted alike."""
 
 import io
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
+import vl_convert
 
 from theodolite.figures.scales import Axis
 from theodolite.figures.spectra import spectra
@@ -54,3 +56,23 @@ def test_several_spectra_stand_one_above_the_other_on_one_axis():
     assert [panel["title"] for panel in panels] == ["a", "b"]
     domains = {tuple(layer["encoding"]["x"]["scale"]["domain"]) for panel in panels for layer in panel["layer"]}
     assert len(domains) == 1
+
+
+def test_measured_and_predicted_are_told_apart_without_colour_and_named_once():
+    made = table([-1.0, 1.0, 2.0], [0.0, 1.0], [0.5, 0.5])
+    made = pd.concat([made, made.assign(point="b")])
+    spec = specification(spectra(made, x=X, y=Y, panel="point", series="kind", linear=LINEAR))
+    lines = [
+        layer["encoding"] for panel in spec["vconcat"] for layer in panel["layer"] if layer["mark"]["type"] == "line"
+    ]
+    dashes = [line["strokeDash"]["scale"]["range"] for line in lines]
+    assert all(first != second for first, second in dashes)
+    svg = vl_convert.vegalite_to_svg(spec)
+    assert svg.count(">predicted<") == 1
+
+
+def test_zero_is_named_and_no_tick_of_the_linear_part_stands_in_its_way():
+    chart = spectra(table([-30.0, -1.0, 0.0, 50.0]), x=X, y=Y, panel="point", series="kind", linear=0.02)
+    svg = vl_convert.vegalite_to_svg(specification(chart))
+    shown = [word for word in re.findall(r">([^<>]+)</text>", svg) if re.fullmatch(r"[−-]?(0|1|10|0\.0?1)", word)]
+    assert shown[:7] == ["−10", "−1", "−0.1", "0", "0.1", "1", "10"]  # then those upwards

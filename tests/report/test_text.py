@@ -71,3 +71,10 @@ def test_the_ends_of_an_interval_stand_behind_their_estimate_and_in_columns_of_t
     assert text.header(table) == ["model", "loss"]
     assert text.cells(table) == [["A", "0.512 [0.400, ∞]"]]
     assert text.csv(table) == b"model,loss,loss low,loss high\nA,0.51234,0.4,inf\n"
+
+
+def test_a_threshold_has_the_minus_sign_of_the_estimate_beside_it():
+    below = made_verdict(estimate=-0.99, interval=(-0.999, -0.98), threshold=-0.9)
+    assert text.threshold(below) == "−0.9"
+    assert "[−0.999, −0.980], all of it below −0.9" in text.words(below)
+    assert text.threshold(made_verdict(threshold=(-0.25, 0.25))) == "−0.25 to 0.25"

@@ -170,9 +170,10 @@ def _panel(
     )
     under = [] if target is None else [_underline(target, at_x, at_y, hue)]
     lines = [
-        (frame.x.position(line["x"], frame.x_limits), frame.y.position(line["y"], frame.y_limits))
-        for line in (span, target)
+        (frame.x.position(line["x"], frame.x_limits), frame.y.position(line[edge], frame.y_limits))
+        for line, edges in ((span, ("y", "low", "high")), (target, ("y",)))
         if line is not None
+        for edge in edges
     ]
     guides = guide_layers(frame.rules, (frame.x_limits, frame.y_limits), (at_x, at_y), drawn=lines)
     labels = [] if frame.ends is None else [_labels(frame.ends, at_x, at_y, hue, pick)]

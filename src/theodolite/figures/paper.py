@@ -1,5 +1,6 @@
 """Figures at the width of a paper's column, with fonts that stay readable there."""
 
+import itertools
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -53,6 +54,7 @@ def fitted(spec: dict[str, Any], width: float, beside: float) -> dict[str, Any]:
     """Panels that share the width beside their axes; heights shrink less, or as much where lengths are true."""
     if width < STACK and "hconcat" in spec:
         spec["vconcat"] = spec.pop("hconcat")
+        _title_all(spec["vconcat"])
     square = spec.get("usermeta") == theme.SQUARE
     shrink = (width / theme.WIDTH) ** 0.5
     for row in _rows(spec):
@@ -62,11 +64,21 @@ def fitted(spec: dict[str, Any], width: float, beside: float) -> dict[str, Any]:
             panel["height"] = round(panel.get("height", 300) * (each / panel["width"] if square else shrink))
             panel["width"] = round(each, 1)
             for layer in panel.get("layer", [panel]):
-                across = layer.get("encoding", {}).get("x", {})
-                if isinstance(across.get("title"), str):  # in lines, or it would take the panel's place
-                    across["title"] = in_lines(across["title"], int((each + 40) / (LETTER * FONTS)))
+                for side, room in (("x", each + 40), ("y", panel["height"] + 30)):
+                    axis = layer.get("encoding", {}).get(side, {})
+                    if isinstance(axis.get("title"), str):  # in lines, or it would take the panel's place
+                        axis["title"] = in_lines(axis["title"], int(room / (LETTER * FONTS)))
     spec["config"]["legend"] |= {"columns": _columns(spec, width - 50), "labelLimit": width - 60}
     return spec
+
+
+def _title_all(panels: list[dict[str, Any]]) -> None:
+    """Side by side, the first panel's title says what all axes upwards show; one below the other, each says it."""
+    upwards = [[y for part in p.get("layer", [p]) if (y := part.get("encoding", {}).get("y"))] for p in panels]
+    title = next((y["title"] for y in upwards[0] if y.get("title")), None)
+    for y in itertools.chain.from_iterable(upwards):
+        if "title" in y and y["title"] is None:
+            y["title"] = title
 
 
 def _columns(spec: dict[str, Any], room: float) -> int:

@@ -144,13 +144,17 @@ def _factor_panel(
             **place,
         )
     )
-    bottom = at_y.copy()
-    bottom.shorthand = "bottom:Q"
     bars = (
         alt.Chart(inline(middles[np.isfinite(middles["bottom"])][["factor", "series", "place", "bottom", "top"]]))
         .mark_rule(strokeWidth=2)
-        .encode(y=bottom, y2="top:Q", color=hue, opacity=clear, **place)
+        .encode(y=_of(at_y, "bottom"), y2="top:Q", color=hue, opacity=clear, **place)
     )
+    arrows = [  # an interval that nothing bounds there goes on
+        alt.Chart(inline(middles[~np.isfinite(middles[end])][["factor", "series", "place", side]]))
+        .mark_point(size=70, filled=True, shape=f"triangle-{way}", yOffset=inwards)
+        .encode(y=_of(at_y, side), color=hue, opacity=clear, **place)
+        for end, side, way, inwards in (("low", "bottom", "down", -4), ("high", "top", "up", 4))
+    ]
     found = middles.assign(low=_text(middles["low"]), high=_text(middles["high"]))
     centres = (
         alt.Chart(inline(found[np.isfinite(found["y"])].drop(columns=["panel", "top", "bottom"])))
@@ -175,7 +179,14 @@ def _factor_panel(
     ends = pd.concat([middles[end] for end in ("low", "high")]).clip(*limits)
     taken.append((pd.concat([middles["factor"]] * 2).map(shares), y.position(ends, limits)))
     guides = guide_layers([rule for rule in marks if rule.axis == "y"], (limits, limits), (None, at_y), drawn=taken)
-    return alt.layer(*guides, seeds, at_least, bars, centres)
+    return alt.layer(*guides, seeds, at_least, bars, *arrows, centres)
+
+
+def _of(channel: Any, field: str) -> Any:
+    """The same axis for another column."""
+    other = channel.copy()
+    other.shorthand = f"{field}:Q"
+    return other
 
 
 def _text(ends: pd.Series) -> pd.Series:

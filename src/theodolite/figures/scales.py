@@ -13,9 +13,13 @@ from numpy.typing import NDArray
 
 from theodolite.figures import theme
 
-NARROW = 240  # pixels of a panel on a telephone
+NARROW = 200  # pixels of a panel on a telephone
 LETTER = 6.6  # pixels of one in the page's figures, about
 HIGH = 0.08  # of a panel's height: what a label takes
+LOG_LABEL = (  # of a tick on a logarithmic axis: 0.01, 1, 10,000, and 1e−5 where the zeros would have to be counted
+    "datum.value < 1e-3 || datum.value >= 1e6 ? replace(replace(format(datum.value, '~e'), '-', '−'), '+', '')"
+    " : format(datum.value, ',~g')"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +64,9 @@ class Axis:
         """Ticks at round numbers; on a logarithmic axis at powers of ten, or 1-2-5 where it spans few of them."""
         if not self.log:
             return alt.Axis(tickCount=6, **({"format": self.format} if self.format else {}))
-        ticks = log_ticks(*limits)
-        small = min(ticks) < 1e-3 or max(ticks) >= 1e6
-        return alt.Axis(values=ticks, format=self.format or ("~e" if small else ",~g"))
+        return alt.Axis(
+            values=log_ticks(*limits), **({"format": self.format} if self.format else {"labelExpr": LOG_LABEL})
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from theodolite.figures.scales import Axis, colour, inline, nothing, order
+from theodolite.figures.scales import Axis, colour, dash, inline, nothing, order
 from theodolite.figures.theme import WIDTH
 
 Array = NDArray[np.float64]
@@ -51,8 +51,12 @@ def spectra(
     drawn = pd.concat([_curve(rows, x, y, grid, linear).assign(panel=p, series=s) for p, s, rows in parts])
     top = 1.05 * float(drawn["density"].max())
     ticks = _ticks(linear, grid[0], grid[-1])
-    labels = " : ".join(f"abs(datum.value - {np.arcsinh(t / linear):.6f}) < 1e-4 ? '{t:g}'" for t in ticks) + " : ''"
-    axis = alt.Axis(values=[float(np.arcsinh(t / linear)) for t in ticks], labelExpr=labels, grid=False)
+    shown = [f"{t:g}".replace("-", "−") for t in ticks]
+    labels = "".join(
+        f"abs(datum.value - {np.arcsinh(t / linear):.6f}) < 1e-4 ? '{label}' : "
+        for t, label in zip(ticks, shown, strict=True)
+    )
+    axis = alt.Axis(values=[float(np.arcsinh(t / linear)) for t in ticks], labelExpr=f"{labels}''", grid=False)
     marks = table[table[y.column].isna()].assign(u=np.arcsinh(values / linear))
     charts = []
     for number, value in enumerate(panels):
@@ -67,9 +71,9 @@ def spectra(
             scale=alt.Scale(domain=[0, top], nice=False),
             axis=alt.Axis(tickCount=3),
         )
-        hue = colour("series", names, legend=number == 0)
+        hue, strokes = colour("series", names), dash("series", names)
         own = alt.Chart(inline(drawn[drawn["panel"] == value].drop(columns="panel")))
-        lines = own.mark_line(clip=True, strokeWidth=2).encode(at_x, at_y, hue)
+        lines = own.mark_line(clip=True, strokeWidth=2).encode(at_x, at_y, hue, strokes)
         area = own.mark_area(clip=True, opacity=0.15, tooltip=None).encode(at_x, at_y.copy(), hue)
         ink = alt.Chart(inline(marks.loc[marks[panel] == value, ["u", x.column]]))
         rug = ink.mark_tick(thickness=1, size=9, opacity=0.7, y=height - 5, color=_SOFT).encode(
@@ -95,8 +99,8 @@ def _curve(rows: pd.DataFrame, x: Axis, y: Axis, grid: Array, linear: float) -> 
 
 
 def _ticks(linear: float, low: float, high: float) -> list[float]:
-    """Zero, and on either side a few powers of ten from the linear part on."""
-    first = int(np.floor(np.log10(linear)))
+    """Zero, and on either side a few powers of ten beyond the linear part, where they would stand beside zero."""
+    first = int(np.ceil(np.log10(linear)))
     powers = [10.0**e for e in range(first, first + 9)]
     both = [-p for p in reversed(powers)] + [0.0] + powers
     return [t for t in both if low <= np.arcsinh(t / linear) <= high]

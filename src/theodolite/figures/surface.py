@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from theodolite.figures.contours import contour
-from theodolite.figures.scales import Axis, inline, log_ticks, nothing, order
+from theodolite.figures.scales import LOG_LABEL, Axis, inline, log_ticks, nothing, order
 from theodolite.figures.theme import SQUARE, WIDTH
 
 LINES = (
@@ -133,8 +133,8 @@ def _map(
     shown = np.clip(np.where(np.isfinite(z), z, limits[1]), *limits)
     scale = alt.Scale(type="log" if axes[2].log else "linear", domain=list(limits), scheme="viridis", clamp=True)
     ticks = {"values": log_ticks(*limits, most=5)} if axes[2].log else {}
-    form = "~e" if axes[2].log and limits[0] < 1e-3 else "~g"
-    legend = alt.Legend(type="gradient", gradientLength=260, gradientThickness=10, titleLimit=300, format=form, **ticks)
+    form = {"labelExpr": LOG_LABEL} if axes[2].log else {"format": "~g"}
+    legend = alt.Legend(type="gradient", gradientLength=260, gradientThickness=10, titleLimit=300, **form, **ticks)
     cells = pd.DataFrame({"z": [f"{value:.3g}" for value in shown.ravel()]}).astype("float64")
     return (
         alt.Chart(inline(cells))

@@ -140,6 +140,7 @@ def config(*, dark: bool = False) -> dict[str, Any]:
             "labelPadding": 5,
             "tickSize": 4,
             "labelOverlap": True,
+            "labelSeparation": 6,  # pixels: nearer to each other, two numbers read as one
         },
         "axisX": {"grid": False, "labelFlush": True},
         "legend": {

@@ -95,7 +95,7 @@ def environment(template: str) -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    found.filters |= {"md": markdown.escape, "row": text.verdict_row}
+    found.filters |= {"md": markdown.escape, "row": text.verdict_row, "tied": text.tied}
     return found
 
 

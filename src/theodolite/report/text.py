@@ -46,15 +46,15 @@ def _real(value: float, digits: int) -> str:
 def setting(value: object) -> str:
     """A setting as it was given: not rounded, nothing padded.
 
-    >>> [setting(x) for x in (0.001, None, True, (-1.0, 1.0), "cos")]
-    ['0.001', 'none', 'yes', '-1, 1', 'cos']
+    >>> [setting(x) for x in (0.001, None, True, (-1.0, 1.0), (), "cos")]
+    ['0.001', 'none', 'yes', '-1, 1', 'none', 'cos']
     """
     if value is None:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        return ", ".join(map(setting, value))
+        return ", ".join(map(setting, value)) or "none"
     return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
@@ -90,9 +90,13 @@ def _with_ends(middle: float | None, low: float | None, high: float | None) -> s
 
 def threshold(verdict: Verdict) -> str:
     """The threshold, or both ends of the margin."""
-    if isinstance(verdict.threshold, tuple):
-        return " to ".join(map(setting, verdict.threshold))
-    return setting(verdict.threshold)
+    limits = verdict.threshold if isinstance(verdict.threshold, tuple) else (verdict.threshold,)
+    return " to ".join(map(_limit, limits))
+
+
+def _limit(value: float) -> str:
+    """A threshold in full, with the same minus sign as estimates have."""
+    return setting(value).replace("-", "−")
 
 
 def decision(verdict: Verdict) -> str:
@@ -121,13 +125,11 @@ def _place(verdict: Verdict) -> str:
     low, high = (math.inf * sign if end is None else end for end, sign in zip(verdict.interval, (-1, 1), strict=True))
     limits = verdict.threshold if isinstance(verdict.threshold, tuple) else (verdict.threshold, verdict.threshold)
     if verdict.verdict == "undecided":
-        return (
-            "too few seeds to say" if verdict.seeds < 3 else f"across {' and '.join(map(setting, _crossed(verdict)))}"
-        )
+        return "too few seeds to say" if verdict.seeds < 3 else f"across {' and '.join(map(_limit, _crossed(verdict)))}"
     if high < limits[0]:
-        return f"all of it below {setting(limits[0])}"
+        return f"all of it below {_limit(limits[0])}"
     if low > limits[1]:
-        return f"all of it above {setting(limits[1])}"
+        return f"all of it above {_limit(limits[1])}"
     return f"all of it between {threshold(verdict).replace(' to ', ' and ')}"
 
 
@@ -135,6 +137,15 @@ def _crossed(verdict: Verdict) -> list[float]:
     limits = verdict.threshold if isinstance(verdict.threshold, tuple) else (verdict.threshold,)
     low, high = (math.inf * sign if end is None else end for end, sign in zip(verdict.interval, (-1, 1), strict=True))
     return [limit for limit in limits if low <= limit <= high] or list(limits)
+
+
+def tied(text: str) -> str:
+    """A text whose numbers stay on one line with their per cent signs.
+
+    >>> tied("the middle 80 % of seeds")
+    'the middle 80\\xa0% of seeds'
+    """
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def remarks(verdict: Verdict) -> str:

@@ -110,8 +110,9 @@ def _all_figure(metrics: pd.DataFrame, kind: str, quantity: str, records: Record
 
 
 def _overfitting_figure(runs: pd.DataFrame, records: Records) -> Figure:
+    unseen = np.isinf(runs["latest"])
     chart = over_factor(
-        runs.assign(unseen=np.isinf(runs["latest"])),
+        runs.assign(unseen=unseen),
         x=Axis("model", "network"),
         y=Axis("earliest", "epoch of the lowest test loss"),
         censored="unseen",
@@ -119,12 +120,15 @@ def _overfitting_figure(runs: pd.DataFrame, records: Records) -> Figure:
     )
     medians = runs.groupby("model", sort=False)["lowest_epoch"].median()
     said = ", ".join(f"{name} {epoch:g}" for name, epoch in medians.items())
+    open_triangles = (
+        f" Open triangles: the test loss had not risen by {RISE - 1:.0%} by the end, so overfitting begins later than "
+        "shown, if at all."
+    )
     return Figure(
         "overfitting",
         "When each network begins to overfit",
         chart,
-        f"{_setting(records)} {_seeds(records)} {MEDIAN} Open triangles: the test loss had not risen by {RISE - 1:.0%} "
-        "by the end, so overfitting begins later than shown, if at all.",
+        f"{_setting(records)} {_seeds(records)} {MEDIAN}{open_triangles if unseen.any() else ''}",
         f"Median epoch of the lowest test loss: {said}.",
         "The model begins to overfit the training data, reducing its ability to generalize after ~15 epochs.",
     )

@@ -97,7 +97,7 @@ def _dial_figures(metrics: pd.DataFrame, runs: pd.DataFrame, settings: Mapping[s
     )
     ends = over.groupby("percent")[["later", "test_error"]].median()
     least, most = ends.index[0], ends.index[-1]
-    dots = f"{seeds} seeds. {MEDIAN}"
+    dots, late = f"{seeds} seeds. {MEDIAN}", f" {CENSORED}" if over["censored"].any() else ""
     return [
         Figure(
             "dial-learning",
@@ -111,7 +111,7 @@ def _dial_figures(metrics: pd.DataFrame, runs: pd.DataFrame, settings: Mapping[s
             "dial-epochs",
             "Epochs to memorise by the share of random labels",
             epochs,
-            f"First evaluated epoch with a training accuracy of {MEMORISED:g}. {dots} {CENSORED}",
+            f"First evaluated epoch with a training accuracy of {MEMORISED:g}. {dots}{late}",
             f"Median epochs to memorise go from {ends.loc[least, 'later']:.3g} with {least} % random labels to "
             f"{ends.loc[most, 'later']:.3g} with {most} %.",
         ),

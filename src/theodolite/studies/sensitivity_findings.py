@@ -112,8 +112,8 @@ def _figure_12(rows: pd.DataFrame, part: str, seeds: int) -> Figure:
         "figure-12" if test else "figure-12-training",
         f"Figure 12: sensitivity on the {part} set by batch size",
         over_factor(rows, x=SIZE, y=y, panel="comparison"),
-        f"Mean over the {part} set of the norm of the derivative of a sample's loss by its input. Left as in the "
-        f"report, right with the same number of steps for all. {seeds} seeds. {MEDIAN}",
+        f"Mean over the {part} set of the norm of the derivative of a sample's loss by its input. Equal epochs, as in "
+        f"the report, and the same number of steps for all. {seeds} seeds. {MEDIAN}",
         f"Median sensitivity on the {part} set from batch size {first} to {last}: {seen}.",
         "As batch size increases, the sensitivity of the model decreases." if test else "",
     )

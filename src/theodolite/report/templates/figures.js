@@ -49,6 +49,13 @@ const figures = (() => {
 
   const panelsOf = (spec) => (spec.hconcat ?? spec.vconcat ?? [spec]).flatMap((panel) => panel.hconcat ?? panel);
 
+  // Side by side, the first panel's title says what all axes upwards show; one below the other, each panel says it.
+  function titleAll(panels) {
+    const upwards = ({ layer, encoding }) => (layer ?? [{ encoding }]).map((one) => one.encoding?.y).filter(Boolean);
+    const title = upwards(panels[0]).map((y) => y.title).find(Boolean);
+    for (const y of panels.flatMap(upwards)) if (y.title === null) y.title = title;
+  }
+
   // Panels share the width there is; side by side they are stacked where that is narrow.
   function fit(spec, width, beside) {
     const rowsOf = spec.vconcat ?? [spec];
@@ -58,6 +65,7 @@ const figures = (() => {
       if (flat) {
         spec.vconcat = spec.hconcat;
         delete spec.hconcat;
+        titleAll(spec.vconcat);
       }
     }
     for (const row of spec.vconcat ?? [spec]) {
