@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from theodolite.errors import SettingError, TooLarge
 from theodolite.measure.arguments import checked
+from theodolite.measure.batches import Data
 from theodolite.measure.graph import Kind
 from theodolite.measure.lanczos import Basis, start
 from theodolite.measure.memory import Memory, halves, in_words
-from theodolite.measure.objective import Data, Loss
+from theodolite.measure.objective import Loss
 from theodolite.measure.operator import HessianOperator
 from theodolite.measure.progress import Watch, watch
 from theodolite.measure.results import Result

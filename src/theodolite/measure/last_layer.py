@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 from torch.nn.functional import cross_entropy, log_softmax, mse_loss
 
-from theodolite.measure.objective import loops_allowed
+from theodolite.measure.surroundings import loops_allowed
 
 Curve = Callable[[Tensor], Tensor]
 

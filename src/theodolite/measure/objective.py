@@ -26,12 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from theodolite.errors import BadData, BadLoss, BadModel, NotDeterministic
 from theodolite.measure.batches import Batch, Data, moved, pairs, samples, tensors
-from theodolite.measure.surroundings import ElementaryWeightNorm, loops_allowed, of_torch, unrounded, untouched
-
-__all__ = [
-    "UNFIT", "Batch", "Data", "Loss", "Objective", "blame", "check_finite", "check_reached", "loops_allowed",
-    "objective",
-]  # fmt: skip
+from theodolite.measure.surroundings import ElementaryWeightNorm, of_torch, unrounded, untouched
 
 Loss = Callable[[Any, Any], Tensor]
 

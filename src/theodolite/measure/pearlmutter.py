@@ -26,11 +26,12 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import BadData
+from theodolite.measure.batches import Batch
 from theodolite.measure.evaluate import chain
 from theodolite.measure.graph import Kind
 from theodolite.measure.links import Change, Link, known, link, pooled
 from theodolite.measure.loss_hessian import LossHessian, loss_hessian
-from theodolite.measure.objective import Batch, Objective
+from theodolite.measure.objective import Objective
 from theodolite.measure.single import Single, single
 
 
