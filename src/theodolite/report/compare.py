@@ -25,20 +25,21 @@ def build(comparison: Comparison, directory: Path) -> Path:
 
 
 def summary(comparison: Comparison) -> str:
-    """What changed, in a sentence or two."""
+    """How much changed, in a sentence or two."""
     changes = comparison.changes
-    turned = [change for change in changes if change.turned]
     apart = sum(change.chance == "more than chance" for change in changes)
     sure = sum(change.chance_holm == "more than chance" for change in changes)
     unknown = sum(change.chance == "cannot say" for change in changes)
-    names = "".join(
-        f" {change.a.study}: {change.a.id} ({change.a.verdict}, then {change.b.verdict})." for change in turned
-    )
     return (
-        f"{len(changes)} claims compared; {len(turned)} verdicts changed.{names} {apart} estimates differ by more than "
+        f"{len(changes)} claims compared; {len(turned(comparison))} verdicts changed. {apart} estimates differ by more than "
         f"chance at 95 % each ({len(changes) / 20:.1f} would by chance alone), {sure} with Holm's correction over all"
         + (f"; of {unknown} nothing can be said." if unknown else ".")
     )
+
+
+def turned(comparison: Comparison) -> list[Change]:
+    """The claims whose verdict changed."""
+    return [change for change in comparison.changes if change.turned]
 
 
 def rows(comparison: Comparison) -> list[list[str]]:
@@ -104,6 +105,8 @@ def _render(template: str, comparison: Comparison, **more: Any) -> str:
             comparison=comparison,
             sides=sides,
             summary=summary(comparison),
+            turned=turned(comparison),
+            text=text,
             header=HEADER,
             rows=list(zip(comparison.changes, rows(comparison), strict=True)),
             markdown=markdown,
