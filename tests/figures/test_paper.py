@@ -59,6 +59,23 @@ def test_panels_that_are_stacked_each_say_what_their_axis_shows():
     assert titles == [2, 1]
 
 
+def test_names_of_factors_are_all_there_in_a_column():
+    factors = [f"{name} long factor" for name in ("one", "two", "three", "four")]  # beside each other on the page
+    table = pd.DataFrame({"x": factors, "y": [1.0, 2.0, 3.0, 4.0]})
+    svg = paper.svg(over_factor(table, x=Axis("x", "factor"), y=Axis("y", "y")), paper.pixels("85mm"))
+    seen = re.findall(r'opacity="1">(?:<tspan>)?(\w+) long', svg)  # Vega writes names that would overlap too, unseen
+    assert set(seen) == {"one", "two", "three", "four"}
+
+
+def test_ticks_of_single_eigenvalues_stay_in_their_panel():
+    figure = next(figure for figure in FIGURES if figure.name == "spectra")
+    svg = paper.svg(figure.chart, paper.pixels("85mm"))
+    panel = max(float(high) for high in re.findall(r'class="background"[^>]* d="M0,0h[\d.]+v([\d.]+)', svg))
+    ticks = [float(top) for top in re.findall(r'd="M[\d.]+,([\d.]+)h1v9h-1Z"', svg)]
+    assert len(ticks) == 62  # of two spectra
+    assert max(ticks) + 9 <= panel
+
+
 def test_every_font_of_a_pdf_is_embedded(tmp_path):
     if shutil.which("pdffonts") is None:
         pytest.skip("needs pdffonts: apt-get install poppler-utils")

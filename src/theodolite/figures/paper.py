@@ -1,6 +1,7 @@
 """Figures at the width of a paper's column, with fonts that stay readable there."""
 
 import itertools
+import json
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -64,12 +65,24 @@ def fitted(spec: dict[str, Any], width: float, beside: float) -> dict[str, Any]:
             panel["height"] = round(panel.get("height", 300) * (each / panel["width"] if square else shrink))
             panel["width"] = round(each, 1)
             for layer in panel.get("layer", [panel]):
+                _break_factors(layer.get("encoding", {}).get("x", {}), each)
                 for side, room in (("x", each + 40), ("y", panel["height"] + 30)):
                     axis = layer.get("encoding", {}).get(side, {})
                     if isinstance(axis.get("title"), str):  # in lines, or it would take the panel's place
                         axis["title"] = in_lines(axis["title"], int(room / (LETTER * FONTS)))
     spec["config"]["legend"] |= {"columns": _columns(spec, width - 50), "labelLimit": width - 60}
     return spec
+
+
+def _break_factors(x: dict[str, Any], width: float) -> None:
+    """Names of factors in lines as wide as each has room for: Vega leaves out what would overlap."""
+    if x.get("type") != "ordinal" or not x.get("sort"):
+        return
+    letters = int(width / len(x["sort"]) / (LETTER * FONTS))
+    lines = {str(factor): in_lines(str(factor), letters) for factor in x["sort"]}
+    if any(isinstance(line, list) for line in lines.values()):
+        shown = {"labelExpr": f"{json.dumps(lines)}[datum.label] || datum.label", "labelLimit": 0}
+        x["axis"] = (x.get("axis") or {}) | shown
 
 
 def _title_all(panels: list[dict[str, Any]]) -> None:

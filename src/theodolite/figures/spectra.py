@@ -76,7 +76,7 @@ def spectra(
         lines = own.mark_line(clip=True, strokeWidth=2).encode(at_x, at_y, hue, strokes)
         area = own.mark_area(clip=True, opacity=0.15, tooltip=None).encode(at_x, at_y.copy(), hue)
         ink = alt.Chart(inline(marks.loc[marks[panel] == value, ["u", x.column]]))
-        rug = ink.mark_tick(thickness=1, size=9, opacity=0.7, y=height - 5, color=_SOFT).encode(
+        rug = ink.mark_tick(thickness=1, size=9, opacity=0.7, y="height", yOffset=-5, color=_SOFT).encode(
             at_x, tooltip=[alt.Tooltip(f"{x.column}:Q", title=x.title, format=".3~g")]
         )
         zero = alt.Chart(inline(pd.DataFrame({"u": [0.0]}))).mark_rule(style="guide", tooltip=None).encode(at_x)

@@ -31,9 +31,9 @@ def summary(comparison: Comparison) -> str:
     sure = sum(change.chance_holm == "more than chance" for change in changes)
     unknown = sum(change.chance == "cannot say" for change in changes)
     return (
-        f"{len(changes)} claims compared; {len(turned(comparison))} verdicts changed. {apart} estimates differ by more than "
-        f"chance at 95 % each ({len(changes) / 20:.1f} would by chance alone), {sure} with Holm's correction over all"
-        + (f"; of {unknown} nothing can be said." if unknown else ".")
+        f"{len(changes)} claims compared; {len(turned(comparison))} verdicts changed. {apart} estimates differ by more "
+        f"than chance at 95 % each ({len(changes) / 20:.1f} would by chance alone), {sure} with Holm's correction over "
+        + (f"all; of {unknown} nothing can be said." if unknown else "all.")
     )
 
 
