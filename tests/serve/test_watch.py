@@ -15,7 +15,7 @@ from theodolite import survey
 from theodolite.record import Recorder
 from theodolite.serve.paid import Paid
 from theodolite.serve.watch import EVERY, IDLE, MOST, SHARE, Watch
-from theodolite.store import live, lock, records
+from theodolite.store import files, live, lock, records
 
 
 class Clock:
@@ -41,7 +41,7 @@ def finish_again(directory, number=0):
     folder = sorted((directory / "tiny" / "runs").iterdir())[number]
     status = records.read_status(folder)
     changed = status.model_copy(update={"files": {**status.files, "more.csv": secrets.token_hex(4)}})
-    records.files.write(folder / records.STATUS, changed.sealed())
+    files.write(folder / records.STATUS, changed.sealed())
 
 
 def state(watch):
