@@ -101,9 +101,8 @@ def _within(group: Element, clip: str) -> bool:
         first_x, first_y, last_x, last_y = _box(part)
         line = part.get("fill", "none") == "none"  # along the rim, half of it is cut off
         half = float(part.get("stroke-width", 0)) / 2 if line else 0.0
-        if first_y - half < top - RIM or last_y + half > top + height + RIM:
-            return False
-        if first_x < left - RIM or last_x > left + width + RIM:
+        above, below = first_y - half, last_y + half
+        if first_x < left - RIM or above < top - RIM or last_x > left + width + RIM or below > top + height + RIM:
             return False
     return True
 

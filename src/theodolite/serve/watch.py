@@ -5,7 +5,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -132,12 +132,12 @@ class Watch:
             "every": self._every,
             "problem": self._problem or problem,
             "page": self._tag,
-            "studies": [self._row(study, plan) for study, plan in planned],
+            "studies": [self._row(study, plan, under_way) for study, plan, under_way in planned],
             "verdicts": [_verdict(verdict) for verdict in self._verdicts],
         }
 
-    def _update(self) -> tuple[list[tuple[Study, Plan]], str]:
-        """Look at the folder; what is planned there, and what of that cannot be read."""
+    def _update(self) -> tuple[list[tuple[Study, Plan, dict[str, Planned]]], str]:
+        """Look at the folder; what is planned there, each with what is under way, and what of it cannot be read."""
         before, self._held = self._held, lock.is_held(self.directory)
         planned, problem = [], ""
         for study in studies.readable():
@@ -156,12 +156,12 @@ class Watch:
                 statuses.follow(part)
                 statuses.look(whole=before != self._held)  # a survey may redo what was done, or has ended
             if plan is not None:
-                planned.append((study, plan))
+                planned.append((study, plan, self._running(study)))
         known = [statuses for both in self._statuses.values() for statuses in both]
         self._changes = sum(statuses.changes for statuses in known)
         readable = {name: sum(len(part.readable) for part in both) for name, both in self._statuses.items()}
         self._records, self._begun = sum(readable.values()), sum(map(bool, readable.values()))
-        training = self._held or any(self._running(study) for study, _ in planned)
+        training = self._held or any(under_way for _, _, under_way in planned)
         self._ended = not training and (self._ended or self._training)
         self._training = training
         return planned, problem
@@ -183,7 +183,7 @@ class Watch:
             return self.make
         return self.judge if self._training and self._judged.is_due(now, SHARE, **known) else None
 
-    def _row(self, study: Study, plan: Plan) -> dict[str, Any]:
+    def _row(self, study: Study, plan: Plan, under_way: Mapping[str, Planned]) -> dict[str, Any]:
         both = self._statuses[study.name]
         total, done, diverged, failed = (
             sum(len(getattr(statuses, name)) for statuses in both) for name in ("planned", "done", "diverged", "failed")
@@ -192,7 +192,6 @@ class Watch:
         for statuses in both:
             for fingerprint, reason in sorted(statuses.failed.items()):
                 failures.setdefault(reason, []).append(fingerprint)
-        under_way = self._running(study)
         curves = live.read(self.directory, study.name) if self._held and under_way else {}
         drawn = [(_label(under_way[name]), *curve) for name, curve in curves.items() if name in under_way][: live.DRAWN]
         return {
