@@ -7,18 +7,20 @@ from contextlib import nullcontext
 import pytest
 
 import tiny
+from commands import alone
 from theodolite import execute, reporting, survey
 from theodolite.errors import RecordCorrupt, StoreError
-from theodolite.store import records
+from theodolite.store import lock, records
+
+SMALL = ["epochs=20", "simulate-function.batch_epochs=20", "simulate-function.points=32"]
 
 
 @pytest.fixture(scope="module")
 def surveyed(tmp_path_factory):
     directory = tmp_path_factory.mktemp("reporting") / "results"
-    small = ["epochs=20", "simulate-function.batch_epochs=20", "simulate-function.points=32"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execute, "engine", lambda *_, **__: nullcontext(tiny.Here()))
-        prepared = survey.prepare(["simulate-function", "gradient-norm"], "smoke", overrides=small)
+        prepared = survey.prepare(["simulate-function", "gradient-norm"], "smoke", overrides=SMALL)
         for _ in survey.run(prepared, directory, workers=1):
             pass
     return directory
@@ -62,3 +64,18 @@ def test_a_folder_without_a_finished_run_says_so(tmp_path, in_this_process):
         records.write_plan(tmp_path, item.plan("theodolite run"))
     with pytest.raises(StoreError, match="holds none"):
         reporting.build(tmp_path, processes=2)
+
+
+def test_a_survey_holds_its_folder_until_its_report_is_made(tmp_path, monkeypatch):
+    held, build = [], reporting.build
+
+    def watched(directory, **options):
+        held.append(lock.is_held(directory))
+        return build(directory, **options)
+
+    monkeypatch.setattr(reporting, "build", watched)
+    settings = [part for setting in SMALL for part in ("--set", setting)]
+    arguments = ["run", "simulate-function", "gradient-norm", "--preset", "smoke", *settings, "--out", str(tmp_path)]
+    assert alone(*arguments).returncode == 0
+    assert held == [True]
+    assert not lock.is_held(tmp_path)

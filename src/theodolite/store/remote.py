@@ -76,7 +76,7 @@ def near(directory: Path, address: str | None) -> Iterator[Path]:
 
 @contextmanager
 def working(place: str | Path, said: Callable[[str], None] = lambda words: None) -> Iterator[Copy]:
-    """Where a survey works whose results go to a place; of an address, with what is there already.
+    """Where a survey works whose results go to a place, held until the block ends; of an address, with what is there.
 
     The folder of an address is below the cache's. It is removed when the block ends, unless by an exception: then the
     next survey on this machine brings up what did not get there.
@@ -86,11 +86,13 @@ def working(place: str | Path, said: Callable[[str], None] = lambda words: None)
         said: told in words what is waited for.
 
     Raises:
-        StoreError: the address does not answer, may not be written, holds other things, or is held by another survey.
+        StoreError: the place may not be written, holds other things, or is held by another survey; or an address does
+            not answer.
         UsageError: see :func:`theodolite.store.objects.connect`.
     """
     if not is_address(str(place)):
-        yield Copy(Path(place))
+        with _held(Path(place)):
+            yield Copy(Path(place))
         return
     found = connect(str(place))
     home = root() / "remote" / hashlib.sha256(found.address.encode()).hexdigest()[:16]
@@ -99,13 +101,21 @@ def working(place: str | Path, said: Callable[[str], None] = lambda words: None)
         _claim(found)
         with lease.hold(found, _machine(home), said) as held:
             meet(found, directory, everything, survey=True)
-            claim_folder(directory)
-            copy = Copy(directory, found.address, held)
-            copy.send_plans()
-            yield copy
+            with _held(directory):
+                copy = Copy(directory, found.address, held)
+                copy.send_plans()
+                yield copy
             held.check()
             meet(Patient(found), directory, states, survey=True)  # nothing is dropped that is not there
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    """Claim the folder and hold it: one survey at a time writes into it."""
+    claim_folder(directory)
+    with lock.hold(directory):
+        yield
 
 
 @contextmanager

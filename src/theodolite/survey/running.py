@@ -1,13 +1,13 @@
 """From studies ready to run to records: every run that is not finished yet, as jobs of an engine."""
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from theodolite import execute
 from theodolite.specs import AnalysisSpec, RunSpec
-from theodolite.store import files, live, lock, records, remote
+from theodolite.store import files, live, records, remote
 from theodolite.store.remote import Copy
 from theodolite.survey.prepared import Prepared, sources
 from theodolite.survey.progress import Progress, Tally
@@ -33,8 +33,9 @@ def run(
 
     Args:
         prepared: the studies.
-        place: the results folder, with ``ray`` one that all nodes share; or the copy of an address
-            (:func:`theodolite.store.remote.working`), to which every record goes when it is finished.
+        place: the results folder, with ``ray`` one that all nodes share; or what
+            :func:`theodolite.store.remote.working` holds already, for the report to be made before others may write:
+            of an address, every record goes there when it is finished.
         workers: jobs at a time; None: one a processor of the machine, or of the cluster.
         device: where to train.
         engine: who carries the jobs; see :func:`theodolite.execute.engine`.
@@ -48,11 +49,13 @@ def run(
     """
     from theodolite import runs
 
-    copy = place if isinstance(place, Copy) else Copy(place)
-    directory, home = copy.directory, copy.address
     if address is None:  # else the driver need not have what the nodes have
         runs.check_device(device)
-    with execute.engine(engine, workers=workers, device=device, address=address) as carrier, _held(directory):
+    with (
+        execute.engine(engine, workers=workers, device=device, address=address) as carrier,
+        nullcontext(place) if isinstance(place, Copy) else remote.working(place) as copy,
+    ):
+        directory, home = copy.directory, copy.address
         files.sweep(directory)
         live.clear(directory)
         for item in prepared:
@@ -94,11 +97,3 @@ def _record_failure(specs: Iterable[RunSpec | AnalysisSpec], reason: str, copy: 
     for spec in specs:
         records.write_failure(copy.directory, spec, reason)
         remote.send(copy.address, records.folder_of(copy.directory, spec))
-
-
-@contextmanager
-def _held(directory: Path) -> Iterator[None]:
-    """Claim the folder and hold it: one survey at a time writes into it."""
-    records.claim_folder(directory)
-    with lock.hold(directory):
-        yield
