@@ -132,6 +132,16 @@ def test_a_logarithmic_axis_always_has_two_to_eight_ticks_inside_its_limits(limi
     assert all(limits[0] <= tick <= limits[1] for tick in found)
 
 
+@pytest.mark.parametrize("limits", [(0.32, 0.57), (0.0119, 0.0168), (0.26, 0.41), (1.02, 1.03), (30_100.0, 30_900.0)])
+def test_ticks_of_a_short_logarithmic_axis_are_round_numbers_at_even_steps(limits):
+    found = log_ticks(*limits)
+    assert 3 <= len(found) <= 8
+    steps = {f"{step:.5e}" for step in np.diff(found)}
+    assert len(steps) == 1
+    assert steps.pop()[:7] in ("1.00000", "2.00000", "5.00000")
+    assert all(limits[0] <= tick <= limits[1] for tick in found)
+
+
 def test_the_legend_shows_the_reference_as_pale_as_its_line():
     target = pd.DataFrame({"epoch": [1.0, 40.0], "loss": [1.0, 1.0]})
     layers = curves(made_runs(), x=X, y=Y, series="model", reference=target).to_dict()["layer"]

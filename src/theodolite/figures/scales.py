@@ -79,12 +79,14 @@ class Rule:
 
 
 def log_ticks(low: float, high: float, most: int = 8) -> list[float]:
-    """At most so many powers of ten, or 1-2-5 steps where fewer than three fit.
+    """At most so many powers of ten, or 1-2-5 steps where fewer than three fit, or even steps where no two of those do.
 
     >>> log_ticks(0.5, 20)
     [0.5, 1.0, 2.0, 5.0, 10.0, 20.0]
     >>> log_ticks(1e-6, 2.0)
     [1e-06, 1e-05, 0.0001, 0.001, 0.01, 0.1, 1.0]
+    >>> log_ticks(0.32, 0.57)
+    [0.35, 0.4, 0.45, 0.5, 0.55]
     """
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     powers = [float(f"1e{e}") for e in range(first, last + 1) if low <= float(f"1e{e}") <= high]
@@ -93,7 +95,18 @@ def log_ticks(low: float, high: float, most: int = 8) -> list[float]:
         return powers[::step]
     steps = [float(f"{d}e{e}") for e in range(first, last + 1) for d in (1, 2, 5)]
     fits = [s for s in steps if low <= s <= high]
-    return fits if len(fits) >= 2 else [float(f"{x:.3g}") for x in np.geomspace(low, high, 4)]
+    return fits if len(fits) >= 2 else _even(low, high)
+
+
+def _even(low: float, high: float) -> list[float]:
+    """At least three round numbers at even steps, the widest of 1, 2 and 5 times a power of ten that allow it."""
+    largest = math.floor(math.log10(high - low))
+    for exponent, digit in ((e, d) for e in (largest, largest - 1) for d in (5, 2, 1)):
+        step = digit * 10.0**exponent
+        first, last = math.ceil(low / step), math.floor(high / step)
+        if last - first >= 2:
+            break
+    return [float(f"{number * digit}e{exponent}") for number in range(first, last + 1)]
 
 
 def rules(
