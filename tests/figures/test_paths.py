@@ -68,9 +68,19 @@ def test_every_path_is_named_inside_the_panel():
     *_, names = layers(chart)
     found = rows(names)
     assert sorted(found["series"]) == [str(n) for n in range(8)]
-    for at in "xy":
+    spec = specification(chart)
+    for at, size, sign in (("x", "width", 1), ("y", "height", -1)):
         low, high = channel(names, at)["scale"]["domain"]
-        assert found[at].between(low, high).all()
+        for drawn in (spec[size], 250 * spec[size] / spec["width"]):  # pixels: on the page, and in a paper's column
+            place = found[at] + sign * found[f"d{at}"] * (high - low) / drawn
+            assert place.between(low, high).all()
+
+
+def test_a_name_stands_clear_of_the_end_it_names_however_small_the_figure():
+    *_, ends, names = layers(paths(walks(), x=X, y=Y, series="walk", step="epoch"))
+    radius = np.sqrt(ends["mark"]["size"] / np.pi)
+    assert (np.hypot(rows(names)["dx"], rows(names)["dy"]) > radius + 6).all()
+    assert {names["mark"][by]["expr"] for by in ("dx", "dy")} == {"datum.dx", "datum.dy"}
 
 
 def test_eight_paths_have_eight_colours_light_and_dark():

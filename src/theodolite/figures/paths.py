@@ -13,7 +13,8 @@ from theodolite.figures.theme import PALETTE, REFERENCE, SQUARE, WIDTH
 MARKS = "Open circle: start; small dots: on the way; large dot with the path's number: end."  # for captions
 MARGIN = 64  # pixels beside the panel for its axis
 LOWEST, HIGHEST = 240, 520  # pixels of the panel's height
-BEYOND = 24  # pixels from an end to its name
+BEYOND = 16  # pixels from an end to its name, however small the figure is drawn
+NARROW = 250  # pixels of a panel in a column of a paper, where names must have room too
 
 
 def paths(table: pd.DataFrame, *, x: Axis, y: Axis, series: str, step: str, width: int = WIDTH) -> Any:
@@ -38,8 +39,10 @@ def paths(table: pd.DataFrame, *, x: Axis, y: Axis, series: str, step: str, widt
         return nothing(width, LOWEST)
     names = sorted(order(points["series"]), key=lambda name: (len(name), name))
     first, last = (points.drop_duplicates("series", keep=which) for which in ("first", "last"))
-    labels = _labels(points, width - MARGIN)
-    wanted = [axis.limits([*points[at], *labels[at]]) for at, axis in (("x", x), ("y", y))]
+    labels = _labels(points)
+    pixel = max(np.ptp(points["x"]), np.ptp(points["y"])) / NARROW
+    room = {"x": labels["x"] + pixel * labels["dx"], "y": labels["y"] - pixel * labels["dy"]}
+    wanted = [axis.limits([*points[at], *room[at]]) for at, axis in (("x", x), ("y", y))]
     x_limits, y_limits, height = _equal(wanted[0], wanted[1], width - MARGIN)
     at_x, at_y = x.encode(alt.X, "x:Q", x_limits), y.encode(alt.Y, "y:Q", y_limits)
     hue = alt.Color("series:N", legend=None, scale=alt.Scale(domain=names, range=_colours(names)))
@@ -62,7 +65,13 @@ def paths(table: pd.DataFrame, *, x: Axis, y: Axis, series: str, step: str, widt
     ends = _dots(last, at_x, at_y, hue, seen, tips, size=95, filled=True)
     named = (
         alt.Chart(inline(labels))
-        .mark_text(style="end-label", baseline="middle", tooltip=None)
+        .mark_text(
+            style="end-label",
+            baseline="middle",
+            tooltip=None,
+            dx=alt.ExprRef("datum.dx"),
+            dy=alt.ExprRef("datum.dy"),
+        )
         .encode(at_x, at_y, hue, text="series:N", opacity=seen)
     )
     chart = alt.layer(lines, way, starts, ends, named)
@@ -74,16 +83,15 @@ def _dots(points: pd.DataFrame, at_x: Any, at_y: Any, hue: Any, seen: Any, tips:
     return chart.encode(at_x, at_y, hue, opacity=seen, tooltip=list(tips))
 
 
-def _labels(points: pd.DataFrame, width: int) -> pd.DataFrame:
-    """Where names stand: beyond each end, in the direction in which its path goes."""
-    away = BEYOND * max(np.ptp(points["x"]), np.ptp(points["y"])) / width
+def _labels(points: pd.DataFrame) -> pd.DataFrame:
+    """Where names stand: so many pixels beyond each end, in the direction in which its path goes."""
     rows = []
     for name, path in points.groupby("series", sort=False):
         here = path[["x", "y"]].to_numpy(dtype=np.float64)
         onwards = here[-1] - here[0]
-        length = float(np.hypot(*onwards)) or 1.0
-        rows.append((name, *(here[-1] + away * onwards / length)))
-    return pd.DataFrame(rows, columns=["series", "x", "y"])
+        across, up = BEYOND * onwards / (float(np.hypot(*onwards)) or 1.0)
+        rows.append((name, *here[-1], across, -up))
+    return pd.DataFrame(rows, columns=["series", "x", "y", "dx", "dy"])
 
 
 def _equal(
