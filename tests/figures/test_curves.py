@@ -201,14 +201,34 @@ def test_the_name_of_an_upright_line_goes_to_the_bottom_where_curves_are_at_the_
     assert place_of(chart, "turn")["baseline"] == baseline
 
 
-def test_the_names_of_two_lines_that_cross_do_not_lie_on_one_another():
+def test_the_name_of_an_upright_line_goes_below_the_curves_where_a_level_line_is_at_the_bottom():
     table = pd.DataFrame({"model": "a", "seed": 0, "x": np.arange(101.0), "y": 0.97})
+    axes = {"x": Axis("x", "x"), "y": Axis("y", "y", domain=(0, 1))}
+    rules = [Rule(40.0, "a name as long as the axis has room for", "x"), Rule(0.04, "")]
+    mark = place_of(curves(table, series="model", rules=rules, **axes), "a name")
+    assert mark["baseline"] == "top"
+    assert 0.08 < mark["y"] / 300 < 0.5
+
+
+def test_the_name_of_a_level_line_keeps_clear_of_upright_lines():
+    table = pd.DataFrame({"model": "a", "seed": 0, "x": np.arange(101.0), "y": 0.97})
+    axes = {"x": Axis("x", "x"), "y": Axis("y", "y", domain=(0, 1))}
+    for at, align in ((90.0, "left"), (10.0, "right")):
+        chart = curves(table, series="model", rules=[Rule(at, "", "x"), Rule(0.3, "level")], **axes)
+        assert place_of(chart, "level")["align"] == align
+
+
+def test_the_names_of_two_lines_that_cross_do_not_lie_on_one_another():
+    heights = {"a": 0.97, "b": 0.89, "c": 0.81, "d": 0.73}  # all over the upper part of the panel
+    table = pd.concat(
+        [pd.DataFrame({"model": m, "seed": 0, "x": np.arange(101.0), "y": y}) for m, y in heights.items()]
+    )
     axes = {"x": Axis("x", "x"), "y": Axis("y", "y", domain=(0, 1))}
     rules = [Rule(60.0, "upright line", "x"), Rule(0.03, "level line")]
     chart = curves(table, series="model", rules=rules, **axes)
     assert place_of(chart, "upright line")["align"] == "right"  # left of its line, at the bottom
     assert place_of(chart, "level line")["align"] == "right"  # at the right end, beyond that
-    chart = curves(table, series="model", rules=[Rule(40.0, "upright line", "x"), rules[1]], **axes)
+    chart = curves(table, series="model", rules=[Rule(45.0, "upright line", "x"), rules[1]], **axes)
     assert place_of(chart, "upright line")["align"] == "left"
     assert place_of(chart, "level line")["align"] == "left"
 

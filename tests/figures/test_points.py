@@ -66,6 +66,24 @@ def test_an_end_that_nothing_bounds_has_an_arrow_at_the_edge_and_one_that_is_bou
     assert arrows["triangle-up"][["factor", "top"]].to_numpy().tolist() == [[4, 150]]
 
 
+def test_an_interval_that_goes_on_beyond_the_panel_has_an_arrow_there_too():
+    chart = over_factor(made_runs(), x=X, y=Axis("epochs", "epochs", domain=(0, 80)))
+    arrows = {mark["shape"]: len(table) for mark, table in tables(chart) if "triangle" in str(mark.get("shape"))}
+    assert arrows == {"triangle-up": 1, "triangle-down": 0}
+
+
+def test_the_name_of_a_level_line_stands_beside_the_panel_where_no_interval_is():
+    runs = pd.concat([made_runs().assign(layers=n, of=of) for n in range(6) for of in "ab"])
+    chart = over_factor(runs, x=X, y=Y, panel="of", rules=[Rule(40.0, "the threshold")]).to_dict()
+    names = [
+        [layer["mark"] for layer in panel["layer"] if layer["mark"].get("style") == "guide-note"]
+        for panel in chart["hconcat"]
+    ]
+    assert names[0] == []  # said once
+    assert (names[1][0]["x"], names[1][0]["align"]) == ("width", "left")
+    assert 2 * chart["hconcat"][1]["width"] < 640 - 64 - len("the threshold") * 6
+
+
 def test_factors_stand_in_their_own_order_not_that_of_the_table():
     runs = pd.concat([made_runs().assign(layers=n) for n in (8, 2, 10)])
     spec = over_factor(runs, x=X, y=Y).to_dict()
@@ -81,6 +99,8 @@ def test_an_open_end_of_a_forest_row_has_an_arrow_at_the_edge():
     arrows = {mark["shape"]: table for mark, table in tables(chart) if "shape" in mark}
     assert len(arrows["triangle-left"]) == 0
     assert arrows["triangle-right"][["label", "right"]].to_numpy().tolist() == [["b", 4.0]]
+    inwards = {mark["shape"]: mark["xOffset"] for mark, _ in tables(chart) if "shape" in mark}
+    assert inwards["triangle-left"] > 0 > inwards["triangle-right"]  # clear of the names of the rows
 
 
 @pytest.mark.parametrize("series", [None, "kind"])

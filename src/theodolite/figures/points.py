@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import altair as alt
@@ -70,7 +71,8 @@ def over_factor(
     limits = y.limits([*dots["y"], *middles["low"], *middles["high"], *ruled])
     middles["top"], middles["bottom"] = middles["high"].clip(upper=limits[1]), middles["low"].clip(lower=limits[0])
     panels = order(dots["panel"])
-    plot = (width - MARGIN - (len(panels) - 1) * (GAP + MARGIN // 2)) // len(panels)
+    beside = max((round(LETTER * len(rule.label)) + 8 for rule in rules if rule.label), default=0)
+    plot = (width - MARGIN - beside - (len(panels) - 1) * (GAP + MARGIN // 2)) // len(panels)
     charts = [
         _factor_panel(
             dots[dots["panel"] == value],
@@ -79,7 +81,7 @@ def over_factor(
             y,
             limits,
             order(dots["series"]),
-            rules,
+            [rule if value == panels[-1] else replace(rule, label="") for rule in rules],
             number,
             plot,
         ).properties(width=plot, height=height, **({"title": value} if value else {}))
@@ -149,11 +151,12 @@ def _factor_panel(
         .mark_rule(strokeWidth=2)
         .encode(y=_of(at_y, "bottom"), y2="top:Q", color=hue, opacity=clear, **place)
     )
-    arrows = [  # an interval that nothing bounds there goes on
-        alt.Chart(inline(middles[~np.isfinite(middles[end])][["factor", "series", "place", side]]))
+    off = {"bottom": ~(middles["low"] >= limits[0]), "top": ~(middles["high"] <= limits[1])}
+    arrows = [  # an interval that goes on beyond the panel, or that nothing bounds there
+        alt.Chart(inline(middles[off[side]][["factor", "series", "place", side]]))
         .mark_point(size=70, filled=True, shape=f"triangle-{way}", yOffset=inwards)
         .encode(y=_of(at_y, side), color=hue, opacity=clear, **place)
-        for end, side, way, inwards in (("low", "bottom", "down", -4), ("high", "top", "up", 4))
+        for side, way, inwards in (("bottom", "down", -4), ("top", "up", 4))
     ]
     found = middles.assign(low=_text(middles["low"]), high=_text(middles["high"]))
     centres = (
@@ -174,11 +177,8 @@ def _factor_panel(
             **place,
         )
     )
-    shares = {factor: (number + 0.5) / len(factors) for number, factor in enumerate(factors)}
-    taken = [(all_of["factor"].map(shares), y.position(all_of["y"], limits)) for all_of in (dots, middles)]
-    ends = pd.concat([middles[end] for end in ("low", "high")]).clip(*limits)
-    taken.append((pd.concat([middles["factor"]] * 2).map(shares), y.position(ends, limits)))
-    guides = guide_layers([rule for rule in marks if rule.axis == "y"], (limits, limits), (None, at_y), drawn=taken)
+    level = [rule for rule in marks if rule.axis == "y"]
+    guides = guide_layers(level, (limits, limits), (None, at_y), beside=True)
     return alt.layer(*guides, seeds, at_least, bars, *arrows, centres)
 
 
@@ -232,9 +232,9 @@ def forest(
     points = alt.Chart(inline(rows.dropna(subset="x"))).mark_point(size=95, filled=True, opacity=1)
     arrows = [
         alt.Chart(inline(rows[rows[end].isna()]))
-        .mark_point(size=70, filled=True, opacity=1, shape=f"triangle-{side}")
+        .mark_point(size=70, filled=True, opacity=1, shape=f"triangle-{side}", xOffset=inwards)
         .encode(x.encode(alt.X, f"{side}:Q", limits), at_y, color=ink)
-        for end, side in (("low", "left"), ("high", "right"))
+        for end, side, inwards in (("low", "left", 5), ("high", "right", -5))  # clear of the names of the rows
     ]
     guides = guide_layers([rule for rule in rules if rule.axis == "x"], (limits, limits), (at_x, None), above=True)
     names = max(map(len, rows["label"]))

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from theodolite.figures import theme
 
-NARROW = 200  # pixels of a panel on a telephone
+NARROW = 250  # pixels of a panel on a telephone, or in a column of a paper
 LETTER = 6.6  # pixels of one in the page's figures, about
 HIGH = 0.08  # of a panel's height: what a label takes
+STEP = 24  # pixels: the same of a panel of 300
 LOG_LABEL = (  # of a tick on a logarithmic axis: 0.01, 1, 10,000, and 1e−5 where the zeros would have to be counted
     "datum.value < 1e-3 || datum.value >= 1e6 ? replace(replace(format(datum.value, '~e'), '-', '−'), '+', '')"
     " : format(datum.value, ',~g')"
@@ -115,6 +116,7 @@ def rules(
     channels: Sequence[Any],
     *,
     above: bool = False,
+    beside: bool = False,
     drawn: Sequence[tuple[Any, Any]] = (),
 ) -> list[Any]:
     """Lines with labels in the soft ink: across the chart labelled at the right end, upright ones at the top.
@@ -126,13 +128,19 @@ def rules(
         limits: of the x and the y axis.
         channels: the chart's own x and y, whose scales and axes the rules share.
         above: names of upright lines over the panel, where what is drawn reaches its top.
+        beside: names of level lines right of the panel, where what is drawn may be all along them.
         drawn: x and y of points along what is drawn, as shares of the axes from 0 to 1.
     """
     dots = np.hstack([np.empty((2, 0)), *(np.stack(pair).astype(np.float64) for pair in drawn)])
     layers = []
     marks = [rule for rule in marks if limits[rule.axis == "y"][0] <= rule.value <= limits[rule.axis == "y"][1]]
-    for rule in (rule for rule in marks if rule.axis == "y"):
-        dots = _with(dots, (0.0, 1.0), (_share(rule.value, limits[1], channels[1]),) * 2)
+    upright = np.empty((2, 0))
+    for rule in marks:
+        at = _share(rule.value, limits[rule.axis == "y"], channels[rule.axis == "y"])
+        if rule.axis == "y":
+            dots = _with(dots, (0.0, 1.0), (at, at))
+        else:  # names of upright lines keep clear of the others by themselves
+            upright = np.hstack([upright, np.stack([np.full(100, at), np.linspace(0, 1, 100)])])
     for rule in marks:
         channel = channels[rule.axis == "y"].copy()
         channel.shorthand = "v:Q"
@@ -143,22 +151,26 @@ def rules(
             continue
         at = _share(rule.value, limits[rule.axis == "y"], channel)
         long = len(rule.label) * LETTER / NARROW
-        if rule.axis == "y":
+        if rule.axis == "y" and beside:
+            place = {"align": "left", "x": "width", "dx": 5, "baseline": "middle"}
+        elif rule.axis == "y":
             spans, sides = [(1 - long, 1.0), (0.0, long)], [(at, at + HIGH), (at - HIGH, at)]
-            right, over = _freest(dots, spans, sides)
-            dots = _with(dots, spans[not right], sides[not over])
-            place = {"align": "right", "x": "width", "dx": -4} if right else {"align": "left", "x": 0, "dx": 4}
-            place |= {"baseline": "bottom", "dy": -4} if over else {"baseline": "top", "dy": 5}
+            end, side = _freest(np.hstack([dots, upright]), spans, sides)
+            dots = _with(dots, spans[end], sides[side])
+            place = ({"align": "right", "x": "width", "dx": -4}, {"align": "left", "x": 0, "dx": 4})[end]
+            place |= ({"baseline": "bottom", "dy": -4}, {"baseline": "top", "dy": 5})[side]
         else:
             place = {"align": "right" if on_left else "left", "dx": -5 if on_left else 5}
             span = (at - min(long, room), at) if on_left else (at, at + min(long, room))
             high = HIGH * math.ceil(long / room)  # in lines, where there is not room for one
-            _, top = _freest(dots, [span], ends := [(1 - high, 1.0), (0.0, high)])
-            dots = dots if above else _with(dots, span, ends[not top])
+            ends = [(1 - high, 1.0), (0.0, high), *((1 - high - down * HIGH, 1 - down * HIGH) for down in (1, 2, 3))]
             if above:
                 place |= {"baseline": "bottom", "y": 0, "dy": -3}
             else:
-                place |= {"baseline": "top", "y": 2} if top else {"baseline": "bottom", "y": "height", "dy": -3}
+                _, end = _freest(dots, [span], ends)
+                dots = _with(dots, span, ends[end])
+                place |= {"baseline": "bottom", "y": "height", "dy": -3} if end == 1 else {"baseline": "top"}
+                place |= {} if end == 1 else {"y": 2 + STEP * max(end - 1, 0)}
         layers.append(alt.Chart(data).mark_text(style="guide-note", **place).encode(channel, text="label:N"))
     return layers
 
@@ -170,12 +182,12 @@ def _with(dots: NDArray[np.float64], across: tuple[float, float], up: tuple[floa
 
 def _freest(
     dots: NDArray[np.float64], across: Sequence[tuple[float, float]], up: Sequence[tuple[float, float]]
-) -> tuple[bool, bool]:
-    """Whether the first span across, and the first upwards, of the place with least in it; earlier ones come first."""
-    places = {(not i, not k): (x, y) for k, y in enumerate(up) for i, x in enumerate(across)}
+) -> tuple[int, int]:
+    """Which span across, and which upwards, of the place with least in it; earlier ones come first."""
+    places = {(i, k): (x, y) for k, y in enumerate(up) for i, x in enumerate(across)}
     room = {key: (x, y) for key, (x, y) in places.items() if y[0] >= -0.01 and y[1] <= 1.01} or places
 
-    def inside(key: tuple[bool, bool]) -> int:
+    def inside(key: tuple[int, int]) -> int:
         (left, right), (low, high) = room[key]
         return int(((left <= dots[0]) & (dots[0] <= right) & (low <= dots[1]) & (dots[1] <= high)).sum())
 

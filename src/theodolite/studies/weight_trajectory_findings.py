@@ -154,10 +154,10 @@ def _split_figure(split: pd.DataFrame) -> Figure:
             long,
             x=Axis("source", "source of chance"),
             y=Axis("share", "share of the variance"),
-            rules=[Rule(0.0, ""), Rule(LARGE, "large (Cohen 1988)")],
+            rules=[Rule(0.0, ""), Rule(LARGE, "large")],
         ),
-        f"Crossed designs of {len(split)} groups. {MEDIAN} Shares of the mean "
-        "variance of all groups; an estimate may come out below zero.",
+        f"Crossed designs of {len(split)} groups. {MEDIAN} Shares of the mean variance of all groups; an estimate may "
+        f"come out below zero. A share from {LARGE:g} on is large (Cohen 1988).",
         f"Mean share of the initial weights: {split['weights'].mean():.2g}, of the data order: "
         f"{split['order'].mean():.2g}.",
         'the importance of "lucky" initial weight values',
