@@ -189,7 +189,7 @@ def test_a_diverged_seed_is_taken_at_its_worst_and_named(kind, ends):
     assert without.verdict == "holds"
     assert with_one.verdict == "undecided"
     assert with_one.seeds == 8
-    assert "1 of 8 seeds gave no number (a run diverged)" in with_one.note
+    assert "1 of 8 seeds gave no number (a run diverged, or " in with_one.note
     if ends != "finite":
         assert with_one.interval == ends
 

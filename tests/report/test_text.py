@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from theodolite.findings import Table, Verdict
-from theodolite.report import text
+from theodolite.report import RunsSummary, StudyFindings, text
 
 
 def made_verdict(**changes):
@@ -36,6 +36,9 @@ def made_verdict(**changes):
         (-1.5, (None, 2.0), "−1.50 (−∞, 2.00]"),
         (1.0, (1.0, 1.0), "1.00 [1.00, 1.00]"),
         (0.0, (0.0, 0.0), "0 [0, 0]"),
+        (0.99968, (-1.0, 1.0), "1.00 [−1.00, 1.00]"),  # no digit more for what is rounded up
+        (None, (None, None), "–"),
+        (-2.5e-7, (-3e-7, None), "−2.50e−7 [−3.00e−7, ∞)"),
     ],
 )
 def test_an_estimate_stands_before_its_interval(estimate, interval, expected):
@@ -69,8 +72,34 @@ def test_the_ends_of_an_interval_stand_behind_their_estimate_and_in_columns_of_t
     frame = pd.DataFrame({"model": ["A"], "loss": [0.51234], "loss low": [0.4], "loss high": [math.inf]})
     table = Table("t", "T", frame)
     assert text.header(table) == ["model", "loss"]
-    assert text.cells(table) == [["A", "0.512 [0.400, ∞]"]]
+    assert text.cells(table) == [["A", "0.512 [0.400, ∞)"]]
     assert text.csv(table) == b"model,loss,loss low,loss high\nA,0.51234,0.4,inf\n"
+
+
+def test_a_table_shows_open_ends_as_open_and_nothing_but_a_dash_where_nothing_is_known():
+    ends = {"loss": [0.5, math.nan, math.nan], "loss low": [-math.inf, math.nan, 0.0], "loss high": [math.inf] * 3}
+    frame = pd.DataFrame(ends)
+    assert text.cells(Table("t", "T", frame)) == [["0.500 (−∞, ∞)"], ["–"], ["– [0, ∞)"]]
+
+
+def made_study(**runs):
+    summary = RunsSummary(wall_seconds=1.0, failed=0, **runs)
+    return StudyFindings("s", "S", "?", "r", "smoke", {}, (), (), (), summary, "", "")
+
+
+@pytest.mark.parametrize(
+    ("runs", "said"),
+    [
+        ({"done": 1, "seeds": 1, "diverged": 0, "censored": 1}, "1 run with 1 seed took 1.0 s"),
+        ({"done": 1, "seeds": 1, "diverged": 0, "censored": 1}, "1 did not converge within its epochs."),
+        ({"done": 2, "seeds": 2, "diverged": 0, "censored": 2}, "2 did not converge within their epochs."),
+        ({"done": 1, "seeds": 1, "diverged": 0, "censored": 0, "kind": "analyses"}, "1 analysis with 1 seed took"),
+        ({"done": 1, "seeds": 1, "diverged": 0, "censored": 0, "unfinished": 1}, "1 is not finished."),
+        ({"done": 0, "seeds": 0, "diverged": 0, "censored": 0, "unfinished": 1}, "finished yet; 1 is planned."),
+    ],
+)
+def test_one_of_a_kind_is_not_said_in_the_plural(runs, said):
+    assert said in text.took(made_study(**runs))
 
 
 def test_a_threshold_has_the_minus_sign_of_the_estimate_beside_it():
@@ -78,3 +107,4 @@ def test_a_threshold_has_the_minus_sign_of_the_estimate_beside_it():
     assert text.threshold(below) == "−0.9"
     assert "[−0.999, −0.980], all of it below −0.9" in text.words(below)
     assert text.threshold(made_verdict(threshold=(-0.25, 0.25))) == "−0.25 to 0.25"
+    assert text.threshold(made_verdict(threshold=1e-08)) == "1e−8"  # as on the axes of figures

@@ -12,6 +12,7 @@ from scipy.special import stdtrit  # what scipy.stats.t.ppf calls
 from theodolite.claims.evidence import Evidence
 from theodolite.claims.intervals import SCALES, Interval, Kind, interval, shares
 from theodolite.findings import Decision, Verdict
+from theodolite.words import counted, signed
 
 if TYPE_CHECKING:
     from theodolite.store.records import Records
@@ -51,8 +52,8 @@ class Claim:
     def claimed(self) -> str:
         """Side and threshold in words: ``below 0.5``, ``between 0.8 and 1.25``."""
         if isinstance(self.threshold, tuple):
-            return f"between {self.threshold[0]:g} and {self.threshold[1]:g}"
-        return f"{self.side} {self.threshold:g}"
+            return " and ".join([f"between {signed(f'{self.threshold[0]:g}')}", signed(f"{self.threshold[1]:g}")])
+        return f"{self.side} {signed(f'{self.threshold:g}')}"
 
     def decide(self, found: Interval) -> Decision:
         """``holds`` where the interval lies wholly on the claimed side, ``fails`` where wholly on the other.
@@ -213,9 +214,12 @@ def _note(evidence: Evidence, kind: Kind) -> str:
     elif n < FEWEST:
         parts.append(f"Fewer than {FEWEST} seeds decide nothing.")
     if bounded:
-        parts.append(f"{bounded} of {n} seeds known only within bounds (a run did not converge within its epochs).")
+        parts.append(
+            f"{bounded} of {counted(n, 'seed')} known only within bounds (a run did not get there within its epochs)."
+        )
     if unknown:
-        parts.append(f"{unknown} of {n} seeds gave no number (a run diverged); taken at their worst.")
+        why = "a run diverged, or there was nothing to take it from"
+        parts.append(f"{unknown} of {counted(n, 'seed')} gave no number ({why}); taken at their worst.")
     if (
         n
         and not kind.startswith("median")

@@ -11,6 +11,7 @@ from theodolite.claims import Change
 from theodolite.report import markdown, page, text
 from theodolite.report.findings import Comparison
 from theodolite.store import files
+from theodolite.words import counted
 
 HEADER = ("Claim", "A", "B", "Estimate A", "Estimate B", "Change", "By more than chance", "With Holm")
 
@@ -30,10 +31,11 @@ def summary(comparison: Comparison) -> str:
     apart = sum(change.chance == "more than chance" for change in changes)
     sure = sum(change.chance_holm == "more than chance" for change in changes)
     unknown = sum(change.chance == "cannot say" for change in changes)
+    differ = f"{counted(apart, 'estimate')} {'differs' if apart == 1 else 'differ'}"
     return (
-        f"{len(changes)} claims compared; {len(turned(comparison))} verdicts changed. {apart} estimates differ by more "
-        f"than chance at 95 % each ({len(changes) / 20:.1f} would by chance alone), {sure} with Holm's correction over "
-        + (f"all; of {unknown} nothing can be said." if unknown else "all.")
+        f"{counted(len(changes), 'claim')} compared; {counted(len(turned(comparison)), 'verdict')} changed. "
+        f"{differ} by more than chance at 95 % each ({len(changes) / 20:.1f} would by chance alone), "
+        f"{sure} with Holm's correction over " + (f"all; of {unknown} nothing can be said." if unknown else "all.")
     )
 
 
@@ -54,8 +56,8 @@ def row(change: Change) -> list[str]:
         f"{a.study}: {a.id}",
         text.decision(a),
         text.decision(b) + (" (changed)" if change.turned else ""),
-        f"{text.estimate(a)}, {a.seeds} seeds",
-        f"{text.estimate(b)}, {b.seeds} seeds",
+        f"{text.estimate(a)}, {counted(a.seeds, 'seed')}",
+        f"{text.estimate(b)}, {counted(b.seeds, 'seed')}",
         text.change(change),
         change.chance,
         change.chance_holm,

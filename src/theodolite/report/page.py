@@ -15,6 +15,7 @@ from markupsafe import Markup
 from theodolite.figures import theme
 from theodolite.report import markdown, text
 from theodolite.report.findings import StudyFindings
+from theodolite.words import counted
 
 TITLE = "How neural networks learn: a survey"
 
@@ -95,7 +96,7 @@ def environment(template: str) -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    found.filters |= {"md": markdown.escape, "row": text.verdict_row, "tied": text.tied}
+    found.filters |= {"md": markdown.escape, "row": text.verdict_row, "tied": text.tied, "counted": counted}
     return found
 
 

@@ -1,6 +1,7 @@
 """Numbers, intervals and tables as text: the same on the page and in Markdown."""
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 from theodolite.claims import Change
 from theodolite.findings import Table, Verdict
 from theodolite.report.findings import StudyFindings
+from theodolite.words import counted, signed
 
 NONE = "–"
 SYMBOLS = {"holds": "✓", "fails": "✗", "undecided": "?"}
@@ -18,15 +20,15 @@ HEADINGS = {"holds": "What holds", "fails": "What fails", "undecided": "What is 
 def number(value: Any, digits: int = 3) -> str:
     """A number with so many significant digits; whole numbers in full, anything else as it is.
 
-    >>> [number(x) for x in (0.41234, 1234.5, 671, 0.00001234, float("inf"), None, True, "1-15-1")]
-    ['0.412', '1234', '671', '1.23e-05', '∞', '–', 'yes', '1-15-1']
+    >>> [number(x) for x in (0.41234, 0.99968, 1234.5, 671, 0.00001234, float("inf"), None, True, "1-15-1")]
+    ['0.412', '1.00', '1234', '671', '1.23e−5', '∞', '–', 'yes', '1-15-1']
     """
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if value is None or value is pd.NA or value is pd.NaT:
         return NONE
     if isinstance(value, int | np.integer):
-        return f"{int(value)}".replace("-", "−")
+        return signed(f"{int(value)}")
     return _real(float(value), digits) if isinstance(value, float | np.floating) else str(value)
 
 
@@ -35,12 +37,11 @@ def _real(value: float, digits: int) -> str:
         return NONE
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    size = abs(value)
-    if size and not 1e-4 <= size < 1e6:
-        text = f"{size:.{digits - 1}e}"
-    else:
-        text = f"{size:.{max(0, digits - 1 - math.floor(math.log10(size))) if size else 0}f}"
-    return f"−{text}" if value < 0 else text
+    rounded = f"{value:.{digits - 1}e}"  # first, since 0.9997 then has a digit more before its point
+    exponent = int(rounded.partition("e")[2])
+    if not value:
+        return "0"
+    return signed(rounded if not -4 <= exponent < 6 else f"{value:.{max(0, digits - 1 - exponent)}f}")
 
 
 def setting(value: object) -> str:
@@ -70,7 +71,9 @@ def change(found: Change) -> str:
     """How far two estimates lie apart, with the interval of that: ``× 0.500 [0.350, 0.710]`` or ``+0.0200 [...]``."""
     ends = found.change
     written = _with_ends(*map(finite, (ends.estimate, ends.low, ends.high)))
-    return f"× {written}" if found.ratio else written if written.startswith(("−", NONE)) else f"+{written}"
+    if written == NONE:
+        return NONE
+    return f"× {written}" if found.ratio else written if written.startswith(("−", NONE, "0 ")) else f"+{written}"
 
 
 def finite(value: float) -> float | None:
@@ -83,6 +86,13 @@ def _with_ends(middle: float | None, low: float | None, high: float | None) -> s
     if low is not None and high is not None and high > low:
         largest = max(abs(low), abs(high))
         digits = min(8, max(3, 1 + math.ceil(math.log10(largest / (high - low)))))
+    return _interval(middle, low, high, digits)
+
+
+def _interval(middle: float | None, low: float | None, high: float | None, digits: int) -> str:
+    """A number before its interval; an end that nothing bounds is open, and of what is unknown nothing is said."""
+    if middle is None and low is None and high is None:
+        return NONE
     begin = "(−∞" if low is None else f"[{number(low, digits)}"
     end = "∞)" if high is None else f"{number(high, digits)}]"
     return f"{number(middle, digits)} {begin}, {end}"
@@ -96,7 +106,7 @@ def threshold(verdict: Verdict) -> str:
 
 def _limit(value: float) -> str:
     """A threshold in full, with the same minus sign as estimates have."""
-    return setting(value).replace("-", "−")
+    return signed(setting(value))
 
 
 def decision(verdict: Verdict) -> str:
@@ -140,12 +150,14 @@ def _crossed(verdict: Verdict) -> list[float]:
 
 
 def tied(text: str) -> str:
-    """A text whose numbers stay on one line with their per cent signs.
+    """A text whose numbers stay on one line with their per cent signs, and the ends of an interval with each other.
 
-    >>> tied("the middle 80 % of seeds")
-    'the middle 80\\xa0% of seeds'
+    >>> tied("the middle 80 % of seeds"), tied("0.5 [−1.2, 3], once (−∞, ∞)")
+    ('the middle 80\\xa0% of seeds', '0.5 [−1.2,\\xa03], once (−∞,\\xa0∞)')
     """
-    return text.replace(" %", "\N{NO-BREAK SPACE}%")
+    return re.sub(
+        r"([\[(][−\d.e∞]+,) (?=[−\d.e∞]+[\])])", "\\1\N{NO-BREAK SPACE}", text.replace(" %", "\N{NO-BREAK SPACE}%")
+    )
 
 
 def remarks(verdict: Verdict) -> str:
@@ -177,16 +189,18 @@ def took(study: StudyFindings) -> str:
     """How long the runs took and how they ended, in one sentence or a few."""
     runs = study.runs
     if not runs.done + runs.failed:
-        return f"No {'run' if runs.kind == 'runs' else 'analysis'} is finished yet; {runs.unfinished} are planned."
+        planned = f"{runs.unfinished} {'is' if runs.unfinished == 1 else 'are'} planned."
+        return f"No {'run' if runs.kind == 'runs' else 'analysis'} is finished yet; {planned}"
+    done = counted(runs.done, *(("run",) if runs.kind == "runs" else ("analysis", "analyses")))
     parts = [
-        f"{runs.done} {runs.kind} with {runs.seeds} seeds took {duration(runs.wall_seconds)} of one worker's time"
+        f"{done} with {counted(runs.seeds, 'seed')} took {duration(runs.wall_seconds)} of one worker's time"
         + (f" on {runs.device}." if runs.device else ".")
     ]
     outcomes = {
         "diverged": runs.diverged,
-        "did not converge within their epochs": runs.censored,
+        f"did not converge within {'its' if runs.censored == 1 else 'their'} epochs": runs.censored,
         "failed": runs.failed,
-        "are not finished": runs.unfinished,
+        f"{'is' if runs.unfinished == 1 else 'are'} not finished": runs.unfinished,
     }
     parts += [f"{count} {what}." for what, count in outcomes.items() if count]
     if not runs.diverged and not runs.failed:
@@ -242,11 +256,10 @@ def cells(table: Table) -> list[list[str]]:
 
 
 def _column(table: Table, name: str) -> list[str]:
-    values = [number(value, table.digits) for value in table.frame[name]]
     if f"{name} low" not in table.frame:
-        return values
-    low, high = ([number(value, table.digits) for value in table.frame[f"{name} {end}"]] for end in ("low", "high"))
-    return [f"{x} [{a}, {b}]" for x, a, b in zip(values, low, high, strict=True)]
+        return [number(value, table.digits) for value in table.frame[name]]
+    numbers = (table.frame[column].astype("float64") for column in (name, f"{name} low", f"{name} high"))
+    return [_interval(finite(x), finite(a), finite(b), table.digits) for x, a, b in zip(*numbers, strict=True)]
 
 
 def numeric(table: Table) -> list[bool]:

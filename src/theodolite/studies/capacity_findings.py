@@ -14,6 +14,7 @@ from theodolite.figures.curves import BAND, curves
 from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
+from theodolite.words import counted, per_cent
 
 CLEAN, NOISY = "true labels", "noisy labels"
 
@@ -25,7 +26,8 @@ def tables(records: Records) -> list[Table]:
     """What became of each size, for each kind of labels."""
     ends = final_scores(records)
     caption = (
-        f"Means over {ends['seed'].nunique()} seeds at the end of training, losses as geometric means, each with its "
+        f"Means over {counted(ends['seed'].nunique(), 'seed')} at the end of training, losses as geometric means, "
+        "each with its "
         "95 % interval. Training accuracy and loss are those on the labels as given; test labels are always true."
     )
     rows = [_row(keys, group) for keys, group in ends.groupby(["labels", "parameters"], sort=False)]
@@ -79,7 +81,7 @@ def _figure_10(ends: pd.DataFrame, labels: str, quantity: str, settings: Mapping
         f"{'Figure 10: ' if labels == CLEAN else 'With noise: '}{quantity} by size, {_words(labels, settings)}",
         chart,
         f"At the end of training with {_words(labels, settings)}, judged on the test set by true ones. "
-        f"{seeds} seeds. {BAND} {_threshold_words(ends)}",
+        f"{counted(seeds, 'seed')}. {BAND} {_threshold_words(ends)}",
         f"From {medians.index[0]:,} to {medians.index[-1]:,} parameters, training {quantity} goes from "
         f"{first['training']:.2g} to {last['training']:.2g} and test {quantity} from {first['test']:.2g} to "
         f"{last['test']:.2g}, best at {medians.index[best]:,} ({medians['test'].iloc[best]:.2g}); medians over seeds.",
@@ -102,14 +104,16 @@ def _descent_figure(ends: pd.DataFrame, settings: Mapping[str, Any], seeds: int)
         "double-descent",
         "Test error by size, with and without noise in the training labels",
         chart,
-        f"At the end of training, judged by true labels. {seeds} seeds. {BAND} {_threshold_words(noisy)}",
-        f"With noisy labels the median test error goes from {medians.iloc[0]:.1%} at {medians.index[0]:,} parameters "
-        f"to {medians.iloc[-1]:.1%} at {medians.index[-1]:,}, lowest at {medians.idxmin():,} ({medians.min():.1%}).",
+        f"At the end of training, judged by true labels. {counted(seeds, 'seed')}. {BAND} {_threshold_words(noisy)}",
+        f"With noisy labels the median test error goes from {per_cent(medians.iloc[0], 1)} at {medians.index[0]:,} "
+        "parameters "
+        f"to {per_cent(medians.iloc[-1], 1)} at {medians.index[-1]:,}, lowest at {medians.idxmin():,} "
+        f"({per_cent(medians.min(), 1)}).",
     )
 
 
 def _words(labels: object, settings: Mapping[str, Any]) -> str:
-    return f"{settings['noise']:.0%} wrong labels" if labels == NOISY else str(labels)
+    return f"{per_cent(settings['noise'])} wrong labels" if labels == NOISY else str(labels)
 
 
 def interpolation_threshold(ends: pd.DataFrame) -> int | None:

@@ -185,8 +185,8 @@ STUDY = Study(
     claims=CLAIMS,
     seconds={"smoke": 11, "quick": 82, "full": 1200},
     not_shown=(
-        "A plane is two dimensions of tens of thousands: basins that look separate on it may be connected off it, "
-        "and the curve shows that they can be. Maps are of one seed. At equal epochs the small batch takes more "
+        "A plane is two dimensions of very many: basins that look separate on it may be connected off it, which is "
+        "what the curve looks for. Maps are of one seed. At equal epochs the small batch takes more "
         "steps and reaches a lower loss, so its width also tells how long it trained; the row at equal loss is for "
         "that. Width is measured on the training loss and says nothing by itself about test error. That no curve was "
         "found would not show there is none."

@@ -18,6 +18,7 @@ from theodolite.figures.surface import LINES, surfaces
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
 from theodolite.studies.classifiers import CLASSES
+from theodolite.words import counted
 
 SMALL, LARGE, STOPPED = "small batch", "large batch", "small batch, stopped at the large batch's loss"
 
@@ -130,7 +131,7 @@ def figures(records: Records) -> list[Figure]:
                 "How far from a minimum the loss rises",
                 chart,
                 f"Mean training loss over {settings['directions']} filter-normalised random directions walked both "
-                f"ways, less that at the minimum. {seeds} seeds. {BAND}",
+                f"ways, less that at the minimum. {counted(seeds, 'seed')}. {BAND}",
                 "The training loss rises with the distance from each minimum; where the curves cross the dashed line "
                 "is the radius in the table of minima.",
             )
@@ -148,7 +149,8 @@ def figures(records: Records) -> list[Figure]:
                     y=Axis("loss", "training loss (cross entropy)", log=True),
                     series="path",
                 ),
-                f"Training loss on a trained Bézier curve and on the straight line. {curve['seed'].nunique()} seeds. "
+                "Training loss on a trained Bézier curve and on the straight line. "
+                f"{counted(curve['seed'].nunique(), 'seed')}. "
                 f"{BAND}",
                 "Training loss along the curve and along the straight line between the two networks.",
             )
@@ -175,7 +177,7 @@ def _off_plane_figure(path: pd.DataFrame) -> Figure:
             panel="of",
         ),
         "True training loss of each checkpoint, and that of the point of the plane beneath it. "
-        f"{path['seed'].nunique()} seeds. {BAND}",
+        f"{counted(path['seed'].nunique(), 'seed')}. {BAND}",
         "The loss that the plane of the path shows at each checkpoint beside the checkpoint's true loss.",
     )
 
@@ -199,7 +201,7 @@ def _planes(records: Records, surface: pd.DataFrame) -> list[Figure]:
         RANDOM,
         "Around a minimum of small and of large batches",
         "The plane of two filter-normalised random directions; the network lies in the middle.",
-        "Two maps of the training loss around a trained network: a basin with its lowest point in the middle.",
+        "Two maps of the training loss, each with a trained network in its middle.",
         first,
         second,
     )
@@ -207,7 +209,7 @@ def _planes(records: Records, surface: pd.DataFrame) -> list[Figure]:
         PATH,
         "The path of training on its own plane",
         "The plane of the first two principal components of the path; dots are checkpoints, projected.",
-        "Two maps of the training loss with the path of training from a region of high loss to a minimum.",
+        "Two maps of the training loss with the path of training from its first checkpoint to its last.",
         "first component",
         "second component",
         paths=path[path["seed"] == 0] if len(path) else None,
@@ -217,16 +219,16 @@ def _planes(records: Records, surface: pd.DataFrame) -> list[Figure]:
         MINIMA,
         "The plane through three minima",
         "Lengths are distances between weights.",
-        "A map of the training loss with three separate basins, one at each network.",
+        "A map of the training loss in the plane of three trained networks, each of them marked.",
         "distance",
         "distance",
         places=places[places["measured"] == MINIMA] if len(places) else None,
     )
     add(
         CURVE,
-        "A curve of low loss between two minima",
-        "The plane of the trained Bézier curve, which bends around what the straight line crosses.",
-        "A map of the training loss with two networks, the straight line between them and a curve around the ridge.",
+        "A trained curve between two minima",
+        "The plane of the trained Bézier curve and of the straight line between its ends.",
+        "A map of the training loss with two networks, the straight line between them and the trained curve.",
         "distance",
         "distance",
         paths=walk,

@@ -16,6 +16,7 @@ from theodolite.figures.points import scatter
 from theodolite.figures.scales import Axis
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
+from theodolite.words import counted, per_cent
 
 WHOLE, BATCH = "whole training set", "one mini-batch"
 
@@ -32,8 +33,10 @@ def tables(records: Records) -> list[Table]:
             "figure-6-numbers",
             "Gradient norm and loss in numbers",
             pd.DataFrame([_row(str(task), norms) for task, norms in norms_of(records).groupby("task", sort=False)]),
-            f"Over {seeds} seeds, with 95 % intervals. Spearman's correlation of norm and training loss within a "
-            f"run; norm in the last {share:.0%} of the epochs (geometric mean) over the norm before training; at the "
+            f"Over {counted(seeds, 'seed')}, with 95 % intervals. Spearman's correlation of norm and training loss "
+            "within a "
+            f"run; norm in the last {per_cent(share)} of the epochs (geometric mean) over the norm before training; "
+            "at the "
             "end, share of a mini-batch's squared gradient norm that is sampling noise, and not the gradient of the "
             "training loss.",
         )
@@ -67,7 +70,7 @@ def _figures(task: str, norms: pd.DataFrame, settings: Mapping[str, Any]) -> lis
             f"figure-6-{task}",
             f"Figure 6: gradient norm against loss on {task}",
             scatter(long, x=loss, y=norm, series="of", detail=("seed", "epoch")),
-            f"{about}. A point a snapshot, {seeds} seeds; training goes from right to left.",
+            f"{about}. A point a snapshot, {counted(seeds, 'seed')}; training goes from right to left.",
             "Norm of the whole training set's gradient and loss: rank correlation within a run "
             f"{correlation.mean():.2g} on average.",
             "This graph shows a direct relationship between loss and the gradient norm: as the loss decreases, so "
@@ -77,7 +80,7 @@ def _figures(task: str, norms: pd.DataFrame, settings: Mapping[str, Any]) -> lis
             f"norm-over-epochs-{task}",
             f"Gradient norm through training on {task}",
             curves(long, x=Axis("epoch", "epoch"), y=norm, series="of"),
-            f"{about}. {seeds} seeds. {BAND}",
+            f"{about}. {counted(seeds, 'seed')}. {BAND}",
             f"The median norm of the whole training set's gradient goes from {start.median():.2g} before training to "
             f"{end.median():.2g} at the end.",
             "the slope will begin to decrease as it gets closer and closer to the minimum",

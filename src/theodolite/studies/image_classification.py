@@ -25,6 +25,7 @@ from theodolite.studies.image_classification_findings import (
     tables,
 )
 from theodolite.study import RunSpec, Settings, Study
+from theodolite.words import per_cent
 
 NAME = "image-classification"
 Image = tuple[int, int, int]
@@ -133,7 +134,7 @@ CLAIMS = (
         source="report, Figures 3 and 4 top",
         statistic=(
             "epoch of the lowest test loss, median of the six networks; where the test loss does not end "
-            f"{RISE - 1:.0%} above it, later than the last epoch"
+            f"{per_cent(RISE - 1)} above it, later than the last epoch"
         ),
         kind="median",
         side="within",
@@ -198,9 +199,10 @@ STUDY = Study(
     claims=CLAIMS,
     seconds={"smoke": 15, "quick": 235, "full": 10000},
     not_shown=(
-        "At quick a subset: with fewer images networks overfit at another epoch and reach a lower accuracy than on all "
+        "Below the full preset a subset: with fewer images networks overfit at another epoch and reach a lower "
+        "accuracy than on all "
         "50,000, so only full tests the report's own setting; its batch size, learning rate and shapes are not known, "
-        "and all three move the epoch. One learning rate serves all six networks. dnn_2 narrows to 5 units before its "
-        "output, so what sets it apart from dnn_0 is not depth alone."
+        "and all three move the epoch. One learning rate serves all six networks. dnn_2 is narrower before its "
+        "output (5 units on CIFAR-10), so what sets it apart from dnn_0 is not depth alone."
     ),
 )

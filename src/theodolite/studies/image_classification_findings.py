@@ -13,6 +13,7 @@ from theodolite.figures.points import MEDIAN, over_factor
 from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
+from theodolite.words import counted, per_cent
 
 KINDS = {"cnn": "Figure 3", "dnn": "Figure 4"}
 
@@ -86,9 +87,10 @@ def _single_figure(metrics: pd.DataFrame, kind: str, quantity: str, records: Rec
         f"{KINDS[kind].lower().replace(' ', '-')}-single-{quantity}",
         f"{KINDS[kind]} (top {side}): {quantity} of {name}",
         chart,
-        f"{_setting(records)} {metrics['seed'].nunique()} seeds. {BAND}",
-        f"The median test {quantity} of {name} is best after epoch {best!s} ({getattr(test, how)():.2f}) and "
-        f"{test.iloc[-1]:.2f} after epoch {test.index[-1]!s}; the training {quantity} ends at {training.iloc[-1]:.2f}.",
+        f"{_setting(records)} {counted(metrics['seed'].nunique(), 'seed')}. {BAND}",
+        f"The median test {quantity} of {name} is best after epoch {best!s} ({getattr(test, how)():.2f}), "
+        + ("the last" if best == test.index[-1] else f"and {test.iloc[-1]:.2f} after epoch {test.index[-1]!s}")
+        + f"; the training {quantity} ends at {training.iloc[-1]:.2f}.",
         _SAID["single", quantity],
     )
 
@@ -103,7 +105,7 @@ def _all_figure(metrics: pd.DataFrame, kind: str, quantity: str, records: Record
         f"{KINDS[kind].lower().replace(' ', '-')}-all-{quantity}",
         f"{KINDS[kind]} (bottom {side}): {quantity} of all {kind.upper()}s",
         chart,
-        f"{_setting(records)} {metrics['seed'].nunique()} seeds. {BAND}",
+        f"{_setting(records)} {counted(metrics['seed'].nunique(), 'seed')}. {BAND}",
         f"Median training and test {quantity} after the last epoch: {ends}.",
         _SAID["all", quantity],
     )
@@ -121,7 +123,8 @@ def _overfitting_figure(runs: pd.DataFrame, records: Records) -> Figure:
     medians = runs.groupby("model", sort=False)["lowest_epoch"].median()
     said = ", ".join(f"{name} {epoch:g}" for name, epoch in medians.items())
     open_triangles = (
-        f" Open triangles: the test loss had not risen by {RISE - 1:.0%} by the end, so overfitting begins later than "
+        f" Open triangles: the test loss had not risen by {per_cent(RISE - 1)} by the end, so overfitting begins "
+        "later than "
         "shown, if at all."
     )
     return Figure(
@@ -137,7 +140,7 @@ def _overfitting_figure(runs: pd.DataFrame, records: Records) -> Figure:
 def _accuracy_figure(runs: pd.DataFrame, records: Records) -> Figure:
     best = Axis("best_accuracy", "best test accuracy", format=".0%")
     medians = runs.groupby("model", sort=False)["best_accuracy"].median()
-    said = ", ".join(f"{name} {accuracy:.1%}" for name, accuracy in medians.items())
+    said = ", ".join(f"{name} {per_cent(accuracy, 1)}" for name, accuracy in medians.items())
     return Figure(
         "best-accuracy",
         "The best test accuracy of each network",
@@ -168,7 +171,7 @@ def _setting(records: Records) -> str:
 
 def _seeds(records: Records) -> str:
     counts = records.done.groupby("kind", sort=False)["seed"].nunique()
-    return " and ".join(f"{count} seeds of each {str(kind).upper()}" for kind, count in counts.items()) + "."
+    return " and ".join(f"{counted(count, 'seed')} of each {str(kind).upper()}" for kind, count in counts.items()) + "."
 
 
 def results(records: Records) -> pd.DataFrame:

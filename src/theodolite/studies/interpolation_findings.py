@@ -16,6 +16,7 @@ from theodolite.figures.points import forest
 from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
+from theodolite.words import counted
 
 DNN, CONV = "DNN", "CNN"
 
@@ -77,7 +78,9 @@ def figures(records: Records) -> list[Figure]:
     dnn = lines[(lines["model"] == DNN) & (lines["start"] == OWN)]
     seeds = dnn["seed"].nunique()
     tested = lines[(lines["set"] == TEST)].assign(series=lambda t: t["matching"].where(t["start"] == OWN, SHARED))
-    count = ", ".join(f"{part['seed'].nunique()} pairs of {model}s" for model, part in groups(tested, "model"))
+    count = ", ".join(
+        f"{counted(part['seed'].nunique(), 'pair')} of {model}s" for model, part in groups(tested, "model")
+    )
     barriers = pd.DataFrame(
         {"line": line} | row(part[part["set"] == TEST], {"error barrier": ("error_barrier", "mean")})
         for line, part in groups(_named(of_all_seeds(records, "barriers")), "line")
@@ -87,9 +90,9 @@ def figures(records: Records) -> list[Figure]:
             "figure-11",
             "Figure 11: the line between two trained networks",
             _line_chart(dnn[dnn["matching"] == AS_TRAINED], "set", settings),
-            "Accuracy and loss (cross entropy, logarithmic) of networks (1 - alpha) A + alpha B; A trained with "
+            "Accuracy and loss (cross entropy, logarithmic) of networks (1 − alpha) A + alpha B; A trained with "
             f"batch size {first}, B with {second}, {settings['epochs']} epochs each, from initial weights of their "
-            f"own. {seeds} pairs. {BAND}",
+            f"own. {counted(seeds, 'pair')}. {BAND}",
             "Accuracy has a peak and loss a dip at each network, with a valley of low accuracy between the two.",
             "At these alpha values, the model had the highest accuracy and lowest loss. In between these values, "
             "however, the model struggled to make correct predictions.",
@@ -98,7 +101,8 @@ def figures(records: Records) -> list[Figure]:
             "aligned",
             "The same line after matching hidden units",
             _line_chart(tested[tested["model"] == DNN], "series", settings),
-            f"Test set, the same networks (the function of B is unchanged by matching). {seeds} pairs. {BAND}",
+            f"Test set, the same networks (the function of B is unchanged by matching). {counted(seeds, 'pair')}. "
+            f"{BAND}",
             "Accuracy and loss along the line before and after matching the hidden units of the second network to "
             "the first.",
         ),

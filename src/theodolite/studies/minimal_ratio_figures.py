@@ -25,6 +25,7 @@ from theodolite.studies.minimal_ratio_findings import (
     large,
     points,
 )
+from theodolite.words import counted, signed
 
 RATIO = Axis("positive", "minimal ratio (share of positive eigenvalues)")
 FREE, BOUND = "all units free", "dead or tied units"
@@ -74,11 +75,12 @@ def _figure_8(records: Records, task: str, part: pd.DataFrame) -> Figure:
             detail=("index", "live", "seed"),
             size=24,
         ),
-        f"A point is a distinct certified critical point; {part['seed'].nunique()} seeds, each with data of its own, "
+        f"A point is a distinct certified critical point; {counted(part['seed'].nunique(), 'seed')}, each with data "
+        "of its own, "
         f"{int(part['parameters'].iloc[0])} parameters. Colour: how the walk to it started. Points with dead or tied "
         "units are critical points of a narrower network as well.",
-        f"Spearman's correlation of minimal ratio and loss is {correlation.mean():.2f} on average, from "
-        f"{correlation.min():.2f} to {correlation.max():.2f} over seeds.",
+        f"Spearman's correlation of minimal ratio and loss is {signed(f'{correlation.mean():.2f}')} on average, from "
+        f"{signed(f'{correlation.min():.2f}')} to {signed(f'{correlation.max():.2f}')} over seeds.",
         "I should see an inverse correlation between the minimal ratio and the loss of the model.",
     )
 
@@ -125,14 +127,15 @@ def _protocol(records: Records) -> list[Figure]:
     seeds = protocol["seed"].nunique()
     ends = protocol.groupby("phase", sort=False)["epoch"].max()
     last = protocol[protocol["epoch"].isin(ends)].set_index("phase")["gradient_norm"]
-    named = "; ".join(f"{name} {value:.2f}" for name, value in correlations.items())
+    named = "; ".join(f"{name} {signed(f'{value:.2f}')}" for name, value in correlations.items())
     loss = Axis("loss", _loss(DIGITS))
     return [
         Figure(
             "protocol",
             "The report's protocol in the axes of Figure 8",
             scatter(together, x=loss, y=RATIO, series="of", detail=("seed",), size=24),
-            f"On {DIGITS}, {seeds} seeds, one landscape: certified critical points, the last epochs of the report's "
+            f"On {DIGITS}, {counted(seeds, 'seed')}, one landscape: certified critical points, the last epochs of the "
+            "report's "
             "protocol, and weights before any training.",
             f"Mean correlation of minimal ratio and loss within a seed: {named}.",
             "I believe I got an incorrect output for this, but I could not figure out where I went wrong.",
@@ -149,9 +152,12 @@ def _protocol(records: Records) -> list[Figure]:
                 rules=[Rule(1e-9, "certified below")],
                 size=24,
             ),
-            f"The same weights; {seeds} seeds. A critical point has a zero gradient: to rounding, about 1e-15 here.",
+            f"The same weights; {counted(seeds, 'seed')}. A critical point has a zero gradient: to rounding, about "
+            "1e−15 here.",
             "Median gradient norm: "
-            + "; ".join(f"{name} {rows['gradient_norm'].median():.1e}" for name, rows in sets.items())
+            + "; ".join(
+                f"{name} {signed(format(rows['gradient_norm'].median(), '.2g'))}" for name, rows in sets.items()
+            )
             + ".",
             "this brought the grad norm to zero",
         ),
@@ -170,9 +176,11 @@ def _protocol(records: Records) -> list[Figure]:
                 ],
             ),
             f"Of the loss over all samples, on {DIGITS}; between the upright lines training minimises the norm itself. "
-            f"{seeds} seeds. {BAND}",
+            f"{counted(seeds, 'seed')}. {BAND}",
             "Median gradient norm at the end of each phase: "
-            + "; ".join(f"{name} {norm:.1e}" for name, norm in last.groupby("phase", sort=False).median().items())
+            + "; ".join(
+                f"{name} {signed(f'{norm:.2g}')}" for name, norm in last.groupby("phase", sort=False).median().items()
+            )
             + ".",
             "this brought the grad norm to zero",
         ),
@@ -215,7 +223,8 @@ def _dial(records: Records) -> list[Figure]:
                 detail=("index", "seed"),
                 size=24,
             ),
-            f"A certified point on {TARGETS} gives three marks; {last['seed'].nunique()} seeds. With weight decay no "
+            f"A certified point on {TARGETS} gives three marks; {counted(last['seed'].nunique(), 'seed')}. With "
+            "weight decay no "
             "eigenvalue is zero and positive and negative shares mirror each other.",
             "Mean shares: " + ", ".join(f"{last[name].mean():.2f} {name}" for name in SHARES) + ".",
         ),
@@ -266,7 +275,8 @@ def _spectra(records: Records) -> list[Figure]:
                     detail=("index", "seed"),
                     size=24,
                 ),
-                f"Certified points on {TARGETS}, {found['seed'].nunique()} seeds. Prediction after Pennington and "
+                f"Certified points on {TARGETS}, {counted(found['seed'].nunique(), 'seed')}. Prediction after "
+                "Pennington and "
                 "Bahri 2017 from two moments of each point's own matrices.",
                 f"Mean share of negative eigenvalues: measured {found['negative'].mean():.2f}, predicted "
                 f"{found['predicted'].mean():.2f}.",

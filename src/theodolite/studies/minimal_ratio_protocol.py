@@ -19,6 +19,7 @@ from theodolite.studies.minimal_ratio_findings import (
     each_seed,
     points,
 )
+from theodolite.words import per_cent
 
 PHASES = (FIRST, NORM, AGAIN)
 
@@ -49,7 +50,7 @@ def _verdicts(records: Records, table: pd.DataFrame) -> Table:
 
     add(
         "definition: the share of eigenvalues greater than zero",
-        "share of eigenvalues that are zero within rounding, at his weights",
+        "share of eigenvalues that are zero within rounding, at the report's weights",
         zero, "mean", "", "right only with a tolerance: rounding signs these", 0.0,
     )  # fmt: skip
     add(
@@ -57,9 +58,11 @@ def _verdicts(records: Records, table: pd.DataFrame) -> Table:
         "gradient norm after this phase over before",
         norms[NORM] / norms[FIRST], "ratio", "smaller", "larger", 1.0,
     )  # fmt: skip
-    rows[-1]["verdict"] += ", but no weights certified" if not certified else f", and {certified:.1%} certified"
+    rows[-1]["verdict"] += (
+        ", but no weights certified" if not certified else f", and {per_cent(certified, 1)} certified"
+    )
     add(
-        "the 40 epochs of cross entropy after it stay there",
+        f"the {records.plan.settings['after']} epochs of cross entropy after it stay there",
         "gradient norm after them over before",
         norms[AGAIN] / norms[NORM], "ratio", "it falls further: they move on", "it rises: they lead away", 1.0,
     )  # fmt: skip
@@ -94,7 +97,7 @@ def _steps(records: Records, table: pd.DataFrame, found: pd.DataFrame) -> Table:
         "The report's protocol, step by step",
         pd.DataFrame(rows),
         "On three digits. Gradient norm and its quotient by the largest curvature: geometric means over seeds of each "
-        "seed's median, with 95 % intervals; a critical point must stay below 1e-9 and 1e-8. Certified: share of the "
+        "seed's median, with 95 % intervals; a critical point must stay below 1e−9 and 1e−8. Certified: share of the "
         "weights looked at that pass the test. Zero: mean share of eigenvalues within rounding of zero, whose signs "
         "decide nothing; the report counts those above 0. ‖Hg‖ over ‖g‖: the first is what a script reads that looks "
         "at the gradient after the backward pass of half the squared norm. Correlation of minimal ratio and loss "

@@ -164,7 +164,7 @@ STUDY = Study(
     seconds={"smoke": 7, "quick": 50, "full": 39500},
     not_shown=(
         "One network, one optimizer and no regularisation: how fast labels are memorised depends on all three. That a "
-        "network can memorise does not say that it does so where the labels are true. At quick a subset of MNIST is "
-        "memorised, which is easier than the whole."
+        "network can memorise does not say that it does so where the labels are true. Below the full preset a subset "
+        "is memorised, which is easier than the whole."
     ),
 )

@@ -16,6 +16,7 @@ from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
 from theodolite.studies.classifiers import CLASSES
+from theodolite.words import counted, per_cent
 
 MEMORISED = 0.99  # training accuracy from which a network counts as having memorised its labels
 
@@ -31,7 +32,8 @@ def tables(records: Records) -> list[Table]:
     runs = final_scores(records)
     limit = records.plan.settings["epochs"]
     caption = (
-        f"Over {runs['seed'].nunique()} seeds: runs that reach a training accuracy of {MEMORISED:g} within {limit} "
+        f"Over {counted(runs['seed'].nunique(), 'seed')}: runs that reach a training accuracy of {MEMORISED:g} within "
+        f"{limit} "
         "epochs, the median of the first evaluated epoch there, and means at the end of training, each with its 95 % "
         f"interval. A label drawn at random is still the true one with probability {CHANCE:g}."
     )
@@ -64,7 +66,8 @@ def _figure_9(metrics: pd.DataFrame, quantity: str, y: Axis, seeds: int) -> Figu
         f"figure-9-{quantity}",
         f"Figure 9: {quantity} while random labels are learnt",
         chart,
-        f"Training labels drawn at random, test labels true. {seeds} seeds. {BAND} A run that has reached its "
+        f"Training labels drawn at random, test labels true. {counted(seeds, 'seed')}. {BAND} A run that has reached "
+        "its "
         "criterion stays where it is.",
         f"With random training labels, {quantity} ends at {last['training']:.2g} on the training set and "
         f"{last['test']:.2g} on the test set (medians over seeds).",
@@ -74,7 +77,7 @@ def _figure_9(metrics: pd.DataFrame, quantity: str, y: Axis, seeds: int) -> Figu
 
 
 def _dial_figures(metrics: pd.DataFrame, runs: pd.DataFrame, settings: Mapping[str, Any], seeds: int) -> list[Figure]:
-    shares = metrics.assign(labels=metrics["share"].map(lambda share: f"{share:.0%} random"))
+    shares = metrics.assign(labels=metrics["share"].map(lambda share: f"{per_cent(share)} random"))
     learning = curves(
         shares,
         x=Axis("epoch", "epoch"),
@@ -97,14 +100,14 @@ def _dial_figures(metrics: pd.DataFrame, runs: pd.DataFrame, settings: Mapping[s
     )
     ends = over.groupby("percent")[["later", "test_error"]].median()
     least, most = ends.index[0], ends.index[-1]
-    dots, late = f"{seeds} seeds. {MEDIAN}", f" {CENSORED}" if over["censored"].any() else ""
+    dots, late = f"{counted(seeds, 'seed')}. {MEDIAN}", f" {CENSORED}" if over["censored"].any() else ""
     return [
         Figure(
             "dial-learning",
             "Training loss by the share of random labels",
             learning,
-            f"{seeds} seeds. {BAND} A run ends at a training loss of {settings['convergence']:g}; its line goes on "
-            "at its last value.",
+            f"{counted(seeds, 'seed')}. {BAND} A run ends at a training loss of {settings['convergence']:g}, and a "
+            "line where its last seed ends.",
             f"Training loss falls towards {settings['convergence']:g} at every share of random labels shown.",
         ),
         Figure(
@@ -120,8 +123,8 @@ def _dial_figures(metrics: pd.DataFrame, runs: pd.DataFrame, settings: Mapping[s
             "Test error by the share of random labels",
             error,
             f"At the end of training, on true test labels. {dots}",
-            f"Median test error goes from {ends.loc[least, 'test_error']:.0%} with {least} % random labels to "
-            f"{ends.loc[most, 'test_error']:.0%} with {most} %.",
+            f"Median test error goes from {per_cent(ends.loc[least, 'test_error'])} with {least} % random labels to "
+            f"{per_cent(ends.loc[most, 'test_error'])} with {most} %.",
         ),
     ]
 
@@ -145,4 +148,4 @@ def _row(share: float, runs: pd.DataFrame) -> dict[str, object]:
         "test loss": ("test_loss", "mean"),
     }
     memorised = f"{runs['memorised_epoch'].notna().sum()} of {len(runs)}"
-    return {"random labels": f"{share:.0%}", "memorised": memorised} | row(runs, numbers)
+    return {"random labels": per_cent(share), "memorised": memorised} | row(runs, numbers)

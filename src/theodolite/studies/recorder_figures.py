@@ -15,6 +15,7 @@ from theodolite.figures.scales import Axis
 from theodolite.figures.theme import PALETTE
 from theodolite.findings import Figure
 from theodolite.studies.recorded_paths import Paths
+from theodolite.words import counted, per_cent
 
 ABOUT = {  # how a number was found, not what was found
     "check", "converged", "evaluations", "interrupted", "mean_standard_error", "parameters", "products", "radius",
@@ -179,7 +180,9 @@ def path_figures(path: Paths, runs: pd.DataFrame, number: str) -> Iterator[Figur
     """The paths of the weights in their plane, and how far they went; ``runs`` says which training each is."""
     walks = path.walks.merge(runs, on="fingerprint")
     walks, key = _numbered(walks)
-    across, up = (Axis(f"component_{k + 1}", f"PCA {k + 1} ({path.shares[k]:.0%} of the variance)") for k in (0, 1))
+    across, up = (
+        Axis(f"component_{k + 1}", f"PCA {k + 1} ({per_cent(path.shares[k])} of the variance)") for k in (0, 1)
+    )
     count = walks["name"].nunique()
     yield Figure(
         f"weights-plane{number}",
@@ -188,7 +191,7 @@ def path_figures(path: Paths, runs: pd.DataFrame, number: str) -> Iterator[Figur
         f"{count} {'training' if count == 1 else 'trainings'}, {path.parameters:,} weights, a dot a snapshot. "
         f"{MARKS} {key}Both axes have the same scale. A plane can mislead: a random walk in many dimensions has "
         "61 % and 15 % of its variance on its own first two components, and draws as smooth a curve.",
-        f"The plane holds {sum(path.shares):.0%} of the variance of all snapshots.",
+        f"The plane holds {per_cent(sum(path.shares))} of the variance of all snapshots.",
     )
     kinds = {"distance_from_start": "distance from the start", "step_length": "step since the last snapshot"}
     long = walks.melt(["seed", "training", "step"], list(kinds), "line", "value").replace({"line": kinds})
@@ -252,7 +255,7 @@ def _axis(column: str, title: str, values: pd.Series) -> Axis:
 
 def _who(table: pd.DataFrame) -> str:
     seeds = table["seed"].nunique()
-    return f"{seeds} seeds. {BAND}" if seeds > 1 else "One training."
+    return f"{counted(seeds, 'seed')}. {BAND}" if seeds > 1 else "One training."
 
 
 def _left_out(table: pd.DataFrame, shown: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from theodolite.figures.points import MEDIAN, over_factor, scatter
 from theodolite.figures.scales import Axis
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
+from theodolite.words import counted
 
 EPOCHS, STEPS = "equal epochs", "equal steps"
 
@@ -44,7 +45,8 @@ def tables(records: Records) -> list[Table]:
     rows = compared(records)
     seeds, settings = rows["seed"].nunique(), records.plan.settings
     caption = (
-        f"Over {seeds} seeds, each with its 95 % interval: geometric means of the sensitivity (mean over samples of "
+        f"Over {counted(seeds, 'seed')}, each with its 95 % interval: geometric means of the sensitivity (mean over "
+        "samples of "
         "the norm of the derivative of a sample's loss by its input) and of both sharpnesses (Keskar's in per cent at "
         "a box of 0.001; SAM's, the rise of the loss after a step of 0.05 up the gradient), means of the gap "
         f"(training accuracy minus test accuracy). Sharpness is that of the loss on {settings['sharpness_samples']} "
@@ -58,7 +60,8 @@ def tables(records: Records) -> list[Table]:
             "trends",
             "What a doubling of the batch size multiplies each quantity by",
             pd.DataFrame([row for part in trends for row in part]),
-            f"Least squares on both logarithms in each seed; geometric mean over {seeds} seeds with its 95 % interval.",
+            f"Least squares on both logarithms in each seed; geometric mean over {counted(seeds, 'seed')} with its 95 "
+            "% interval.",
         ),
     ]
 
@@ -113,7 +116,7 @@ def _figure_12(rows: pd.DataFrame, part: str, seeds: int) -> Figure:
         f"Figure 12: sensitivity on the {part} set by batch size",
         over_factor(rows, x=SIZE, y=y, panel="comparison"),
         f"Mean over the {part} set of the norm of the derivative of a sample's loss by its input. Equal epochs, as in "
-        f"the report, and the same number of steps for all. {seeds} seeds. {MEDIAN}",
+        f"the report, and the same number of steps for all. {counted(seeds, 'seed')}. {MEDIAN}",
         f"Median sensitivity on the {part} set from batch size {first} to {last}: {seen}.",
         "As batch size increases, the sensitivity of the model decreases." if test else "",
     )
@@ -153,7 +156,7 @@ def _gap_figure(rows: pd.DataFrame, seeds: int) -> Figure:
         "overfitting",
         "Sensitivity and generalisation gap",
         chart,
-        f"A point a network, at equal epochs and at equal steps. {seeds} seeds.",
+        f"A point a network, at equal epochs and at equal steps. {counted(seeds, 'seed')}.",
         "Sensitivity on the test set against the generalisation gap, a point a network, coloured by batch size.",
         "High sensitivity generally corresponds to overfitting.",
     )
@@ -171,7 +174,7 @@ def _sharp(rows: pd.DataFrame, seeds: int) -> Iterator[Figure]:
             f"sharpness-{column}",
             f"{name} by batch size",
             chart,
-            f"Of the training loss: {meaning}. {seeds} seeds. {MEDIAN}",
+            f"Of the training loss: {meaning}. {counted(seeds, 'seed')}. {MEDIAN}",
             f"Median at equal epochs: {ends.iloc[0]:.2g} at batch size {ends.index[0]}, {ends.iloc[-1]:.2g} at "
             f"{ends.index[-1]}.",
         )

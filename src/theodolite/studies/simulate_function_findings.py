@@ -17,6 +17,7 @@ from theodolite.figures.points import over_factor
 from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
+from theodolite.words import counted, signed
 
 BUDGET = 671  # of the sweep over depth
 
@@ -35,7 +36,8 @@ def tables(records: Records) -> list[Table]:
     runs = records.derived(results)
     seeds, share = runs["seed"].nunique(), records.plan.settings["convergence"]
     caption = (
-        f"Over {seeds} seeds: median epochs to convergence (training loss at {share:g} of the target's variance), "
+        f"Over {counted(seeds, 'seed')}: median epochs to convergence (training loss at {share:g} of the target's "
+        "variance), "
         "geometric means of the final training loss and of the root mean square errors inside and outside the domain, "
         "each with its 95 % interval. A run that does not converge within its epochs counts as later than that."
     )
@@ -83,16 +85,19 @@ def _fit_figure(fits: pd.DataFrame, function: str, number: int, settings: Mappin
         reference=fits.drop_duplicates("x")[["x", "target"]].rename(columns={"target": "fit"}),
         reference_label=function,
     )
+    away = (fits["fit"] - fits["target"]).abs().groupby(fits["x"].between(low, high)).median()
     caption = (
         f"{function} and the fits of the three models, trained on the full batch inside the domain "
-        f"[{low:.3g}, {high:.3g}] and drawn half its width beyond. {seeds} seeds. {BAND}"
+        f"[{signed(f'{low:.3g}')}, {signed(f'{high:.3g}')}] and drawn half its width beyond. "
+        f"{counted(seeds, 'seed')}. {BAND}"
     )
     return Figure(
         f"figure-{number}-{_slug(function)}-fit",
         f"Figure {number} (left): fits of {function} inside and outside the domain",
         chart,
         caption,
-        f"The fits follow {function} inside the domain of the training data and leave it outside.",
+        f"Median distance of the fits from {function}: {away[True]:.2g} inside the domain of the training data, "
+        f"{away[False]:.2g} outside.",
         "Each of the 3 models accurately fits the cosine function within the domain of the training data"
         if function == "cos"
         else "",
@@ -116,13 +121,15 @@ def _learning_figure(
         rules=[Rule(line, "convergence")],
         carry=True,
     )
+    last = metrics.sort_values("epoch").groupby(["model", "seed"], sort=False)["train_loss"].last()
+    ends = last.groupby("model", sort=False).median()
     return Figure(
         f"figure-{number}-{_slug(function)}-learning-{_slug(batch)}",
         f"Figure {number} (right): learning {function}, {batch}",
         chart,
         f"Training loss of the three models on {function}, {batch} Adam. The line: the convergence fixed beforehand, "
-        f"{settings['convergence']:g} of the target's variance. {seeds} seeds. {BAND}",
-        f"Training loss of three models on {function} falls over the epochs; which one is lowest is in table 1.",
+        f"{settings['convergence']:g} of the target's variance. {counted(seeds, 'seed')}. {BAND}",
+        "Median training loss at the end: " + "; ".join(f"{m} {loss:.2g}" for m, loss in ends.items()) + ".",
         "Model 2 reaches convergence in less than half the amount of epochs"
         if function == "cos"
         else "the loss value for model 2 plummets while models 1 and 3 take much longer",
@@ -146,7 +153,7 @@ def _depth_figures(records: Records, settings: Mapping[str, Any], seeds: int) ->
         y=Axis("final_loss", "final training loss (mean squared error)", log=True),
         panel="function",
     )
-    dots = f"Every seed a dot ({seeds} seeds), with the median and its 95 % interval."
+    dots = f"Every seed a dot ({counted(seeds, 'seed')}), with the median and its 95 % interval."
     return [
         Figure(
             "depth-epochs",

@@ -19,6 +19,7 @@ from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
 from theodolite.studies.classifiers import CLASSES
+from theodolite.words import counted, per_cent
 
 LAYERS = {"first": "first layer", "all": "whole model"}  # the instrument's name of a layer, and ours
 FIRST = LAYERS["first"]
@@ -36,10 +37,10 @@ def tables(records: Records) -> list[Table]:
             "figure-5-numbers",
             "Paths of training in numbers",
             _path_table(records),
-            f"Means over {groups} groups of trainings, with 95 % intervals. PCA of all trainings of a group "
+            f"Means over {counted(groups, 'group')} of trainings, with 95 % intervals. PCA of all trainings of a group "
             "together, and of each alone, with a null for both: a random walk alone has 6/π² = 0.608 of its "
             "variance on the first component (Antognini and Sohl-Dickstein 2018), and n equally long straight paths "
-            "from one point at right angles to each other have 1/(n - 1) on each of n - 1 components. Variance "
+            "from one point at right angles to each other have 1/(n − 1) on each of n − 1 components. Variance "
             "between trainings at the start over that at the end, along the first component and in full space. "
             "Length of the last step over the first.",
         ),
@@ -50,14 +51,19 @@ def tables(records: Records) -> list[Table]:
             .query("seed == @SHOWN and weights == order")[
                 ["weights", "train_loss", "test_loss", "train_accuracy", "test_accuracy"]
             ]
-            .rename(columns=lambda name: "training" if name == "weights" else name.replace("_", " ")),
+            .rename(
+                columns=lambda name: (
+                    "training" if name == "weights" else name.replace("train_", "training_").replace("_", " ")
+                )
+            ),
             "After the last epoch.",
         ),
         Table(
             "variance",
             "Where the variance of the final result comes from",
             pd.DataFrame([_variance_row(records, column) for column in ("test_loss", "test_accuracy")]),
-            f"A crossed design in each of {groups} groups: {k} initial weights, each trained with the same {k} data "
+            f"A crossed design in each of {counted(groups, 'group')}: {k} initial weights, each trained with the same "
+            f"{k} data "
             "orders. Shares of the variance of one result, from the two-way analysis of variance with random "
             "factors, with 95 % intervals over groups; an estimate may come out below zero.",
         ),
@@ -79,7 +85,7 @@ def figures(records: Records) -> list[Figure]:
 def _plane(walks: pd.DataFrame, shares: pd.DataFrame, layer: str, settings: Mapping[str, Any]) -> Figure:
     shown = walks[(walks["seed"] == SHOWN) & (walks["layer"] == layer)]
     share = shares[(shares["seed"] == SHOWN) & (shares["layer"] == layer)].set_index("component")["together"]
-    across, up = (Axis(f"component_{k}", f"PCA {k} ({share[k]:.0%} of the variance)") for k in (1, 2))
+    across, up = (Axis(f"component_{k}", f"PCA {k} ({per_cent(share[k])} of the variance)") for k in (1, 2))
     chart = paths(shown, x=across, y=up, series="training", step="epoch")
     n = shown["training"].nunique()
     start, end = (shown.loc[shown["epoch"] == at, "component_1"].std() for at in (0, settings["epochs"]))
@@ -89,7 +95,8 @@ def _plane(walks: pd.DataFrame, shares: pd.DataFrame, layer: str, settings: Mapp
         chart,
         f"{n} trainings of one network, {settings['epochs']} epochs, a dot every {settings['every']}. {MARKS} One "
         "group of trainings; both axes have the same scale. A plane can mislead: whatever they learn, "
-        f"{n} straight paths at right angles to each other look like this, with {1 / (n - 1):.0%} of the variance on "
+        f"{n} straight paths at right angles to each other look like this, with {per_cent(1 / (n - 1))} of the "
+        "variance on "
         "each axis, and a single random walk has 61 % and 15 % of its own on its two.",
         f"Standard deviation between the trainings along the first component: {start:.2g} at the start, {end:.2g} at "
         "the end.",
@@ -116,7 +123,7 @@ def _distances(walks: pd.DataFrame, apart: pd.DataFrame) -> Figure:
         "Distances in the full weight space",
         chart,
         "Euclidean distances of first layer and whole model, means over the trainings of a group. "
-        f"{apart['seed'].nunique()} groups. {BAND.replace('seeds', 'groups')}",
+        f"{counted(apart['seed'].nunique(), 'group')}. {BAND.replace('seeds', 'groups')}",
         f"Two trainings are {middle.iloc[0]:.2g} apart in the first layer before training and {middle.iloc[-1]:.2g} "
         "after.",
         "The model parameters change less and less with each epoch",
@@ -139,7 +146,7 @@ def _barriers(lines: pd.DataFrame) -> Figure:
         "barriers",
         "Loss on the straight line between the ends of two trainings",
         chart,
-        f"{unit.nunique()} pairs of trainings, no training in two of them. {BAND.replace('seeds', 'pairs')}",
+        f"{counted(unit.nunique(), 'pair')} of trainings, no training in two of them. {BAND.replace('seeds', 'pairs')}",
         f"The median pair reaches a training loss of {top:.2g} between its ends, against {GUESSING:.2g} for guessing.",
         "converged to their respective local minimums",
     )
@@ -156,7 +163,8 @@ def _split_figure(split: pd.DataFrame) -> Figure:
             y=Axis("share", "share of the variance"),
             rules=[Rule(0.0, ""), Rule(LARGE, "large")],
         ),
-        f"Crossed designs of {len(split)} groups. {MEDIAN} Shares of the mean variance of all groups; an estimate may "
+        f"Crossed designs of {counted(len(split), 'group')}. {MEDIAN.replace('seeds', 'groups')} Shares of the mean "
+        "variance of all groups; an estimate may "
         f"come out below zero. A share from {LARGE:g} on is large (Cohen 1988).",
         f"Mean share of the initial weights: {split['weights'].mean():.2g}, of the data order: "
         f"{split['order'].mean():.2g}.",

@@ -71,9 +71,9 @@
 
   // Sorting: up, down, as it was. Numbers by their value, whatever stands behind them; what is none comes last.
   const number = (text) => {
-    const found = /^(−?)(∞|[\d.]+(?:e[+-]?\d+)?)/.exec(text.trim());
+    const found = /^(−?)(∞|[\d.]+(?:e−?\d+)?)/.exec(text.trim());
     if (!found) return null;
-    return (found[1] ? -1 : 1) * (found[2] === "∞" ? Infinity : Number(found[2]));
+    return (found[1] ? -1 : 1) * (found[2] === "∞" ? Infinity : Number(found[2].replace("−", "-")));
   };
   const words = new Intl.Collator("en", { numeric: true });
   function sortable(table) {
