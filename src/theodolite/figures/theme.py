@@ -157,6 +157,7 @@ def config(*, dark: bool = False) -> dict[str, Any]:
             "labelLimit": 420,
             "columnPadding": 18,
             "offset": 10,
+            "layout": {"top": {"anchor": "start", "direction": "horizontal", "margin": 24}},  # two legends are two
         },
         "title": {"color": c["ink"], "fontSize": 14, "fontWeight": 600, "anchor": "start", "offset": 10},
         "header": {"labelColor": c["ink"], "labelFontSize": 13},
