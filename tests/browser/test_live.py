@@ -79,10 +79,10 @@ def test_the_page_follows_a_survey_from_running_to_done(look, directory):
     with serving(directory) as served:
         with lock.hold(directory):
             page = look(served)
-            page.get_by_text("A survey is running: 5 of 6 runs done, 1 running, 0 failed, 1 left.").wait_for()
+            page.get_by_text("A survey is running: 5 of 6 runs done, 1 running, 0 failed, 0 left.").wait_for()
             picture = page.locator("#live figure svg")
             assert (
-                "Loss of 1 runs of A tiny study so far, between 0.0333 and 2, up to epoch 29"
+                "Loss of 1 run of A tiny study so far, between 0.0333 and 2, up to epoch 29"
                 in picture.get_attribute("aria-label")
             )
             box = picture.locator("path.train").bounding_box()

@@ -144,7 +144,8 @@ def rules(
     for rule in marks:
         channel = channels[rule.axis == "y"].copy()
         channel.shorthand = "v:Q"
-        on_left, room = (False, 1.0) if rule.axis == "y" else _side(rule, marks, limits[0], channel)
+        level = (False, 0.25 if beside else 1.0)  # of the panel's width: a longer name comes in lines on the page
+        on_left, room = level if rule.axis == "y" else _side(rule, marks, limits[0], channel)
         data = inline(pd.DataFrame({"v": [rule.value], "label": [rule.label], "room": [room]}))
         layers.append(alt.Chart(data).mark_rule(style="guide", clip=True, tooltip=None).encode(channel))
         if not rule.label:

@@ -45,7 +45,7 @@
   function row(study) {
     const share = make("progress", "", { value: study.done, max: Math.max(1, study.total) });
     const percent = Math.floor((100 * study.done) / Math.max(1, study.total));
-    share.setAttribute("aria-label", `${study.title}: ${study.done} of ${study.total} runs done`);
+    share.setAttribute("aria-label", `${study.title}: ${study.done} of ${counted(study.total, "run")} done`);
     const counts = [study.done, study.diverged, study.running, study.failed, study.left];
     return make("tr", [
       make("th", [study.title, make("span", ` ${study.preset}`, { class: "soft" })], { scope: "row" }),
@@ -61,7 +61,12 @@
     return [make("h3", `Failed in ${study.title}`), make("ul", items, { class: "errors" })];
   }
 
-  const short = (value) => (Math.abs(value) >= 1e-3 && Math.abs(value) < 1e4 ? Number(value.toPrecision(3)) : value.toExponential(1));
+  const counted = (count, one) => `${count} ${one}${count === 1 ? "" : "s"}`;
+  const plain = (value) => value === 0 || (Math.abs(value) >= 1e-3 && Math.abs(value) < 1e4);
+  const short = (value) => {
+    const written = String(plain(value) ? Number(value.toPrecision(3)) : value.toExponential(1));
+    return written.replace("+", "").replaceAll("-", "−");
+  };
 
   // Loss over epochs of the runs under way: training as a line, test dashed; logarithmic where every loss allows it.
   function curve(study) {
@@ -87,7 +92,7 @@
     const count = study.curves.length + study.more_curves;
     const picture = drawn("svg", {
       viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", style: "width: 100%; max-width: 30rem", fill: "none", stroke: "currentColor", class: "marks",
-      "aria-label": `Loss of ${count} runs of ${study.title} so far, between ${short(low)} and ${short(high)}, up to epoch ${last}`,
+      "aria-label": `Loss of ${counted(count, "run")} of ${study.title} so far, between ${short(low)} and ${short(high)}, up to epoch ${last}`,
     });
     picture.append(drawn("path", { d: `M${LEFT} ${TOP}V${HEIGHT - BOTTOM}H${WIDTH - 4}`, opacity: "0.4" }));
     const label = { fill: "currentColor", stroke: "none", "font-size": "11" };
@@ -106,10 +111,10 @@
       );
       picture.append(group);
     }
-    const more = study.more_curves ? `, ${study.more_curves} more are not drawn` : "";
+    const more = study.more_curves ? `, ${study.more_curves} more ${study.more_curves === 1 ? "is" : "are"} not drawn` : "";
     return [make("figure", [
       make("h3", `${study.title}: runs under way`), picture,
-      make("figcaption", `Loss on the training set (line) and the test set (dashed)${log ? ", logarithmic" : ""}; ${count} runs${more}.`),
+      make("figcaption", `Loss on the training set (line) and the test set (dashed)${log ? ", logarithmic" : ""}; ${counted(count, "run")}${more}.`),
     ])];
   }
 
@@ -136,7 +141,7 @@
   let tag = null;
   function show(state) {
     const sum = (key) => state.studies.reduce((total, study) => total + study[key], 0);
-    const counts = `${sum("done")} of ${sum("total")} runs done, ${sum("running")} running, ${sum("failed")} failed, ${sum("left")} left`;
+    const counts = `${sum("done")} of ${counted(sum("total"), "run")} done, ${sum("running")} running, ${sum("failed")} failed, ${sum("left")} left`;
     news.textContent = `${state.running ? "A survey is running" : "No survey is running"}: ${counts}.`;
     problem.hidden = !state.problem;
     problem.textContent = state.problem;

@@ -203,7 +203,7 @@ class Watch:
             "diverged": diverged,
             "running": len(under_way),
             "failed": failed,
-            "left": total - done - failed,
+            "left": total - done - failed - len(under_way),  # as `theodolite status` counts: the columns add up
             "errors": [{"reason": reason, "runs": names} for reason, names in failures.items()],
             "curves": [dict(zip(("label", "epoch", "train", "test"), curve, strict=True)) for curve in drawn],
             "more_curves": len(under_way) - len(drawn) if drawn else 0,
