@@ -100,11 +100,10 @@ def theodolite(name: str, samples: int, batch: int) -> tuple[float, float]:
     alone = [Replica(weights_seed=0, order_seed=0, learning_rate=1e-3)]
     ends: list[float] = []  # of the training of each epoch, before its evaluation
     told = lambda *_: ends.append(time.process_time())  # noqa: E731
-    if isinstance(model, MLP) and not training.autocast:
+    if isinstance(model, MLP):
         train_replicas(model, data, training, alone, on_epoch=told)
     else:
-        flatten = isinstance(model, MLP)
-        train(build(model, seed=0), data, training, order_seed=0, flatten=flatten, on_epoch=told)
+        train(build(model, seed=0), data, training, order_seed=0, on_epoch=told)
     evaluation = time.process_time() - ends[1]
     return ends[1] - ends[0] - evaluation, evaluation
 

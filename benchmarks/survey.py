@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.data import Dataset as Samples
 
-from theodolite import data, survey, train
+from theodolite import data, machine, survey, train
 from theodolite.data import Dataset
 from theodolite.models import MLP, build
 from theodolite.runs import LARGE, STACK
@@ -110,7 +110,7 @@ def by_us(specs: list[RunSpec], sets: TrainingData) -> Cost:
         def told(epoch: int, samples: int, marks: list[float] = marks) -> None:
             marks.append(time.process_time())
 
-        if isinstance(first.model, MLP) and not (training.autocast or training.augment):
+        if isinstance(first.model, MLP) and not training.augment:
             members = [Replica(s.seeds.weights, s.seeds.order, s.training.learning_rate) for s in specs]
             train.train_replicas(first.model, sets, training, members, on_epoch=told)
         else:
@@ -166,6 +166,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     sides = SIDES[-1:] if given.ours else SIDES
+    if given.ours:  # as a worker does; in one process with the other sides it would help them too
+        machine.keep_memory()
     print(f"PyTorch {torch.__version__}, one thread a side, preset {given.preset}; processor hours of all trainings")
     heads = [*sides, *(("ratio", "ratio") if len(sides) > 1 else ())]
     print(f"{'study':24}{'runs':>6}" + "".join(f"{head:>9}" for head in heads))

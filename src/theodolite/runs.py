@@ -249,8 +249,8 @@ def _size(stack: Sequence[RunSpec], stacks: int, workers: int, device: str) -> i
 
 
 def _stacks(spec: RunSpec) -> bool:
-    """Whether replicas can train it: perceptrons in one precision, on the data as they are."""
-    return isinstance(spec.model, MLP) and not spec.training.autocast and not spec.training.augment
+    """Whether replicas can train it: perceptrons, on the data as they are."""
+    return isinstance(spec.model, MLP) and not spec.training.augment
 
 
 def _cut(stack: Sequence[RunSpec], size: int) -> Iterator[tuple[RunSpec, ...]]:

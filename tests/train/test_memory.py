@@ -25,7 +25,7 @@ FIELDS = {"loss": "cross_entropy", "epochs": 1, "batch_size": 32}
 
 def split(samples: int, architecture: MLP = WIDE) -> StackedSplit:
     data = Split(torch.zeros(samples, architecture.inputs), torch.zeros(samples, dtype=torch.int64))
-    return StackedSplit.of(data, layers(architecture, torch.float32)[0])
+    return StackedSplit.of(data, layers(architecture, torch.float32)[0], torch.float32)
 
 
 def taken(count: int, own_targets: bool = False, **fields: object) -> int:

@@ -41,6 +41,11 @@ def made_data(architecture: MLP, loss: str, *, samples: int = 101, seed: int = 0
     return TrainingData(split(samples), split(43))
 
 
+def kind(dtype: str) -> dict[str, object]:
+    """Fields of a training whose passes are computed in a type."""
+    return {"autocast": True} if dtype == "bfloat16" else {"dtype": dtype}
+
+
 def loss_of(name: str) -> str:
     return "cross_entropy" if name.startswith("classes") else "mse"
 
@@ -76,13 +81,13 @@ def by_the_loop(architecture: MLP, data: TrainingData, training: Training, repli
 
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-9), ("float32", 2e-3)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-9), ("float32", 2e-3), ("bfloat16", 0.05)])
 def test_a_replica_ends_where_the_loop_ends_after_200_steps(name, optimizer, dtype, tolerance):
     architecture, batch = TASKS[name]
     steps = 1 if batch is None else -(-101 // batch)
     training = Training(
         loss=loss_of(name), optimizer=optimizer, momentum=0.9 * (optimizer == "sgd"), weight_decay=1e-3,
-        schedule="cosine", batch_size=batch, epochs=-(-200 // steps), evaluate_every=3, dtype=dtype,
+        schedule="cosine", batch_size=batch, epochs=-(-200 // steps), evaluate_every=3, **kind(dtype),
     )  # fmt: skip
     data = made_data(architecture, training.loss)
     several = replicas(3)
@@ -98,12 +103,12 @@ def test_a_replica_ends_where_the_loop_ends_after_200_steps(name, optimizer, dty
 
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 def test_a_replica_is_the_same_bit_for_bit_in_every_stack(name, optimizer, dtype, monkeypatch):
     monkeypatch.setattr("theodolite.train.replicas.CACHE", 1 << 40)  # one stack, however large
     architecture, batch = TASKS[name]
     training = Training(loss=loss_of(name), optimizer=optimizer, momentum=0.5 * (optimizer == "sgd"),
-                        batch_size=batch, epochs=4, dtype=dtype)  # fmt: skip
+                        batch_size=batch, epochs=4, **kind(dtype))  # fmt: skip
     data = made_data(architecture, training.loss)
     several = replicas(16)
     alone = [train_replicas(architecture, data, training, [replica])[0] for replica in several]
@@ -115,10 +120,11 @@ def test_a_replica_is_the_same_bit_for_bit_in_every_stack(name, optimizer, dtype
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_every_activation_is_the_same_bit_for_bit_in_a_stack(activation, monkeypatch):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_every_activation_is_the_same_bit_for_bit_in_a_stack(activation, dtype, monkeypatch):
     monkeypatch.setattr("theodolite.train.replicas.CACHE", 1 << 40)
     architecture = MLP(inputs=5, hidden=(11, 9), outputs=3, activation=activation)
-    training = Training(loss="cross_entropy", batch_size=30, epochs=5)
+    training = Training(loss="cross_entropy", batch_size=30, epochs=5, **kind(dtype))
     data, several = made_data(architecture, "cross_entropy"), replicas(5)
     together = train_replicas(architecture, data, training, several)
     for replica, outcome in zip(several, together, strict=True):

@@ -11,7 +11,7 @@ from theodolite.train.augment import augmented
 from theodolite.train.data import Split, TrainingData
 from theodolite.train.evaluation import LOSSES, evaluate, outputs_of
 from theodolite.train.fit import check
-from theodolite.train.outcome import DTYPES, OnRows, Outcome, Record, Weights, evaluates, snaps
+from theodolite.train.outcome import DTYPES, OnRows, Outcome, Record, Weights, computed_in, evaluates, snaps
 from theodolite.train.schedule import factor
 
 OnEpoch = Callable[[int, int], None]  # (epoch, samples trained on so far)
@@ -61,8 +61,7 @@ def train(
     layout = torch.channels_last if data.train.inputs.ndim == 4 and not flatten else torch.preserve_format
     model.to(memory_format=layout)  # type: ignore[call-overload]  # missing in PyTorch's annotations
     # Autocast would round the same inputs to the same numbers, batch by batch.
-    rounded = torch.bfloat16 if training.autocast else dtype
-    data = _each(data, lambda inputs: inputs.to(rounded, memory_format=layout))
+    data = _each(data, lambda inputs: inputs.to(computed_in(training), memory_format=layout))
     _check_fit(model, data, training, flatten)
     loss = LOSSES[training.loss]
     optimizer = _optimizer(model.parameters(), training)

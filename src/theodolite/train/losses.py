@@ -12,6 +12,11 @@ def targets_by_feature(targets: Tensor, dtype: torch.dtype) -> Tensor:
     return targets[None].contiguous()
 
 
+def wide(numbers: Tensor) -> Tensor:
+    """In float32 where they are narrower: losses are never rounded to bfloat16."""
+    return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
+
+
 def values(loss: str, outputs: Tensor, targets: Tensor) -> Tensor:
     """Loss of each sample ``(R, batch)``; ``targets`` is ``(R, 1, batch)`` classes or ``(R, outputs, batch)``."""
     if loss == "cross_entropy":
@@ -22,14 +27,18 @@ def values(loss: str, outputs: Tensor, targets: Tensor) -> Tensor:
 def gradient(loss: str, outputs: Tensor, targets: Tensor, weights: Tensor, out: Tensor) -> None:
     """Write the derivative of the mean loss by the outputs, with ``weights`` of :func:`gradient_weights`.
 
-    Cross entropy: softmax(z) minus one at the class, / n. Mean squared error: 2 (z - t) / outputs / n.
+    Cross entropy: softmax(z) minus one at the class, / n. Mean squared error: 2 (z - t) / outputs / n. It is computed
+    in the type of the weights, and rounded to that of ``out`` once.
     """
+    exact = out if out.dtype == weights.dtype else torch.empty_like(out, dtype=weights.dtype)
     if loss == "cross_entropy":
-        torch.softmax(outputs, 1, out=out)
-        out.scatter_add_(1, targets, out.new_full((), -1.0).expand(targets.shape))
+        torch.softmax(outputs, 1, dtype=exact.dtype, out=exact)
+        exact.scatter_add_(1, targets, exact.new_full((), -1.0).expand(targets.shape))
     else:
-        torch.sub(outputs, targets, out=out)
-    out.mul_(weights)
+        torch.sub(outputs, targets, out=exact)
+    exact.mul_(weights)
+    if exact is not out:
+        out.copy_(exact)
 
 
 def gradient_weights(loss: str, outputs: int, samples: int, like: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ def stack_bytes(
     A stack is made, takes a step, is evaluated, and goes on as a copy, as it does when a replica leaves: for all this
     PyTorch runs shapes and types, and no numbers.
     """
-    shape, dtype = layers(architecture, DTYPES[training.dtype]), DTYPES[training.dtype]
+    shape, dtype = layers(architecture, train.inputs.dtype), DTYPES[training.dtype]
     with _Held() as held:
         train, test = (
             replace(split, inputs=split.inputs.to("meta"), targets=split.targets.to("meta")) for split in (train, test)

@@ -19,6 +19,11 @@ Row = tuple[int, int, float, float, float, float]  # epoch, step, train_loss, te
 OnRows = Callable[[Mapping[int, Sequence[Row]]], None]  # by number of the replica: its evaluations so far
 
 
+def computed_in(training: Training) -> torch.dtype:
+    """The type of inputs and both passes; weights, their updates and losses are in the training's own."""
+    return torch.bfloat16 if training.autocast else DTYPES[training.dtype]
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """Mean loss and share of right answers over a whole set, in evaluation mode."""

@@ -84,8 +84,12 @@ class Passes:
         torch.bmm(self.dz[0], inputs, out=gradients[0])
 
 
-def working_set(shape: tuple[Layer, ...], batch: int, dtype: torch.dtype) -> int:
-    """Bytes that one replica touches in a training step: weights, gradient, two moments, activations, batch."""
+def working_set(shape: tuple[Layer, ...], batch: int, dtype: torch.dtype, computed: torch.dtype) -> int:
+    """Bytes that one replica touches in a training step: weights, gradient, two moments, activations, batch.
+
+    Where passes are computed in another type than weights are kept in, weights and gradient are there in both.
+    """
     parameters = sum(layer.rows * layer.columns for layer in shape)
     units = sum(layer.rows + layer.columns for layer in shape)
-    return (4 * parameters + padded(batch, dtype) * units) * dtype.itemsize
+    twice = 0 if computed == dtype else 2 * parameters
+    return 4 * parameters * dtype.itemsize + (twice + padded(batch, computed) * units) * computed.itemsize

@@ -20,7 +20,7 @@ from theodolite.train.data import TrainingData
 from theodolite.train.fit import check
 from theodolite.train.memory import SHARE, replicas_that_fit, stack_bytes
 from theodolite.train.optimizers import StackOptimizer
-from theodolite.train.outcome import DTYPES, OnRows, Outcome, Record, Row, evaluates, snaps
+from theodolite.train.outcome import DTYPES, OnRows, Outcome, Record, Row, computed_in, evaluates, snaps
 from theodolite.train.passes import working_set
 from theodolite.train.schedule import factor
 from theodolite.train.slabs import Slabs, layers
@@ -82,20 +82,21 @@ def train_replicas(
         >>> all(outcome.metrics.train_loss.iloc[-1] < 0.01 for outcome in outcomes)
         True
     """
-    dtype = DTYPES[training.dtype]
+    dtype, computed = DTYPES[training.dtype], computed_in(training)
     data = data.to(device, dtype)
     _check(architecture, data, training, replicas)
-    first, *_ = shape = layers(architecture, dtype)
-    train, test = StackedSplit.of(data.train, first), StackedSplit.of(data.test, first)
+    first, *_ = shape = layers(architecture, computed)
+    train, test = (StackedSplit.of(split, first, computed) for split in (data.train, data.test))
     if train.inputs.is_cpu:
-        most = CACHE // working_set(shape, min(training.batch_size or train.samples, train.samples), dtype)
+        batch = min(training.batch_size or train.samples, train.samples)
+        most = CACHE // working_set(shape, batch, dtype, computed)
     else:
         most = _most(architecture, training, replicas, train, test)
     width = _width(len(replicas), most)
     # Neighbours of equal learning rate share the optimizer's kernel.
     order = sorted(range(len(replicas)), key=lambda number: replicas[number].learning_rate)
     outcomes: dict[int, Outcome] = {}
-    with _one_arithmetic():
+    with _one_arithmetic(computed):
         for start in range(0, len(order), max(1, width)):
             members = order[start : start + width]
 
@@ -124,7 +125,7 @@ def _train_stack(
 ) -> list[Outcome]:
     """Train replicas whose working set fits the cache: the loop's steps, for all that are still here."""
     stack = _new_stack(architecture, training, replicas, train, test)
-    template = build(architecture, seed=0, dtype=train.inputs.dtype)
+    template = build(architecture, seed=0, dtype=DTYPES[training.dtype])
     records = [Record(training) for _ in replicas]
     outcomes: dict[int, Outcome] = {}
     here = list(range(len(replicas)))  # in the order of the stack
@@ -169,8 +170,8 @@ def _most(
 def _new_stack(
     architecture: MLP, training: Training, replicas: Sequence[Replica], train: StackedSplit, test: StackedSplit
 ) -> Stack:
-    dtype, device = train.inputs.dtype, train.inputs.device
-    weights = Slabs.zeros(layers(architecture, dtype), len(replicas), dtype, device)
+    dtype, device = DTYPES[training.dtype], train.inputs.device
+    weights = Slabs.zeros(layers(architecture, train.inputs.dtype), len(replicas), dtype, device)
     for number, replica in enumerate(replicas):
         weights.write(number, build(architecture, seed=replica.weights_seed, dtype=dtype).state_dict())
     optimizer = StackOptimizer(training, weights, [replica.learning_rate for replica in replicas])
@@ -180,15 +181,15 @@ def _new_stack(
 
 
 @contextmanager
-def _one_arithmetic() -> Iterator[None]:
+def _one_arithmetic(computed: torch.dtype) -> Iterator[None]:
     """Keep PyTorch on one way to each number; the caller's settings come back.
 
     More threads would cut elementwise loops where no slab ends. oneDNN would take over some kernels (GELU) only where
-    memory is contiguous, which it is for a single replica and not for several.
+    memory is contiguous, which it is for a single replica and not for several; but only it multiplies in bfloat16.
     """
     threads, onednn = torch.get_num_threads(), torch.backends.mkldnn.enabled
     torch.set_num_threads(1)
-    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
+    torch.backends.mkldnn.enabled = computed == torch.bfloat16  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -198,10 +199,9 @@ def _one_arithmetic() -> Iterator[None]:
 
 def _check(architecture: MLP, data: TrainingData, training: Training, replicas: Sequence[Replica]) -> None:
     """Whether data, loss and architecture fit together."""
-    if training.autocast or training.augment:
+    if training.augment:
         raise SettingError(
-            "expected a training in one precision on the data as they are, got autocast or augment. "
-            "Train such networks one by one with `train`."
+            "expected a training on the data as they are, got augment. Train such networks one by one with `train`."
         )
     own = [replica.train_targets for replica in replicas if replica.train_targets is not None]
     for name, split, several in (("training", data.train, own), ("test", data.test, [])):

@@ -92,6 +92,10 @@ class Slabs:
         """All zero, in the same shape."""
         return Slabs(self.layers, self.replicas, torch.zeros_like(self.buffer))
 
+    def to(self, dtype: torch.dtype) -> "Slabs":
+        """The same in another type; itself in its own."""
+        return self if dtype == self.buffer.dtype else Slabs(self.layers, self.replicas, self.buffer.to(dtype))
+
     def select(self, keep: Sequence[int]) -> "Slabs":
         """A copy with these replicas only."""
         rows = torch.tensor(keep, device=self.buffer.device)

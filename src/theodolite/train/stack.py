@@ -9,7 +9,7 @@ from theodolite.models.description import MLP
 from theodolite.specs import Training
 from theodolite.train.losses import gradient
 from theodolite.train.optimizers import StackOptimizer
-from theodolite.train.outcome import Score, Weights
+from theodolite.train.outcome import Score, Weights, computed_in
 from theodolite.train.passes import Passes
 from theodolite.train.stacked import Batches, StackedSplit, evaluate
 
@@ -29,7 +29,10 @@ class Stack:
         self.architecture, self.training, self.optimizer = architecture, training, optimizer
         self.orders, self.train, self.test = list(orders), train, test
         self.batches = Batches(train, training.batch_size, training.loss, architecture.outputs, self.orders)
-        self.weights, self.gradients = optimizer.weights.matrices, optimizer.gradient.matrices
+        # What passes read and write: the optimizer's own memory, or rounded copies of it.
+        dtype = computed_in(training)
+        self.rounded, self.gradient = optimizer.weights.to(dtype), optimizer.gradient.to(dtype)
+        self.weights, self.gradients = self.rounded.matrices, self.gradient.matrices
         self.passes = self._passes(self.batches.padded, backward=True)
         self.judges = [self._passes(split.chunk, backward=False) for split in (train, test)]
 
@@ -43,7 +46,12 @@ class Stack:
         outputs = self.passes.forward(self.weights, inputs)
         gradient(self.training.loss, outputs, targets, counts, self.passes.output_gradient)
         self.passes.backward(self.weights, inputs, self.gradients)
-        self.optimizer.step(factor)
+        if self.gradient is self.optimizer.gradient:
+            self.optimizer.step(factor)
+        else:
+            self.optimizer.gradient.buffer.copy_(self.gradient.buffer)
+            self.optimizer.step(factor)
+            self.rounded.buffer.copy_(self.optimizer.weights.buffer)
 
     def evaluate(self) -> list[tuple[Score, Score]]:
         """Each replica's scores on the whole training and test set."""
@@ -65,7 +73,7 @@ class Stack:
         return Stack(self.architecture, self.training, self.optimizer.select(keep), orders, train, self.test)
 
     def _passes(self, batch: int, *, backward: bool) -> Passes:
-        weights = self.optimizer.weights
+        weights = self.rounded
         return Passes(
             weights.layers, self.architecture.activation, weights.replicas, batch, weights.buffer, backward=backward
         )

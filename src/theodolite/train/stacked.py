@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from theodolite.train.data import Split
-from theodolite.train.losses import gradient_weights, targets_by_feature, values
+from theodolite.train.losses import gradient_weights, targets_by_feature, values, wide
 from theodolite.train.outcome import Score
 from theodolite.train.passes import Passes
 from theodolite.train.slabs import Layer, padded
@@ -28,11 +28,11 @@ class StackedSplit:
     chunk: int  # rows evaluated at once; divides the rows
 
     @classmethod
-    def of(cls, split: Split, first: Layer) -> Self:
-        """Lay out a set for a network with this first layer."""
+    def of(cls, split: Split, first: Layer, dtype: torch.dtype) -> Self:
+        """Lay out a set for a network with this first layer, its inputs in the type that passes are computed in."""
         chunks = -(-len(split) // CHUNK)
-        chunk = padded(-(-len(split) // chunks), split.inputs.dtype)
-        inputs = split.inputs.new_zeros(chunks * chunk, first.columns)
+        chunk = padded(-(-len(split) // chunks), dtype)
+        inputs = split.inputs.new_zeros(chunks * chunk, first.columns, dtype=dtype)
         inputs[: len(split), : first.inputs] = split.inputs.flatten(1)
         if first.bias:
             inputs[: len(split), first.inputs] = 1
@@ -51,7 +51,7 @@ class StackedSplit:
         return self if len(self.targets) == 1 else replace(self, targets=self.targets[list(keep)])
 
     def _laid_out(self, targets: Tensor) -> Tensor:
-        by_feature = targets_by_feature(targets, self.inputs.dtype).to(self.inputs.device)
+        by_feature = targets_by_feature(targets, self.targets.dtype).to(self.inputs.device)
         result = by_feature.new_zeros(len(by_feature), len(self.inputs))
         result[:, : self.samples] = by_feature
         return result
@@ -70,7 +70,7 @@ class Batches:
         self.size = split.samples if size is None else min(size, split.samples)
         self.padded = len(split.inputs) if self.whole else padded(self.size, split.inputs.dtype)
         self.steps = -(-split.samples // self.size)
-        like = split.inputs.new_zeros(self.padded)
+        like = wide(split.inputs.new_zeros(self.padded))
         last = split.samples - (self.steps - 1) * self.size
         self.weights = [gradient_weights(loss, outputs, count, like) for count in (self.size, last)]
         replicas, columns, features = len(orders), split.inputs.shape[1], split.targets.shape[1]
@@ -109,7 +109,7 @@ def evaluate(split: StackedSplit, weights: list[Tensor], passes: Passes, loss: s
         count = min(split.chunk, split.samples - start)
         inputs = split.inputs[start : start + split.chunk].expand(replicas, -1, -1)
         targets = split.targets[:, :, start : start + split.chunk].expand(replicas, -1, -1)
-        outputs = passes.forward(weights, inputs)
+        outputs = wide(passes.forward(weights, inputs))
         total += values(loss, outputs, targets).to(torch.float64)[:, :count].sum(1)
         if loss == "cross_entropy":
             right += (outputs.argmax(1) == targets[:, 0])[:, :count].sum(1)
