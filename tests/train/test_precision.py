@@ -51,6 +51,27 @@ def test_bfloat16_moves_the_loss_curve_less_than_another_seed_does(network, digi
     assert not np.array_equal(exact, rounded), "both were the same precision"
 
 
+@pytest.mark.parametrize("before", [False, True])
+def test_numbers_too_small_to_be_normal_are_zero_while_training_and_as_they_were_after_it(before):
+    def counts():
+        return float(torch.tensor(torch.finfo(torch.float32).tiny) / 2) > 0
+
+    if not torch.set_flush_denormal(before):
+        pytest.skip("this processor cannot leave them out")
+    line = TrainingData(*(Split(torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64)) for _ in range(2)))
+    training, seen = Training(loss="cross_entropy", epochs=1), []
+    try:
+        train(mlp(inputs=3, outputs=2), line, training, order_seed=0, on_epoch=lambda *_: seen.append(counts()))
+        train_replicas(
+            MLP(inputs=3, outputs=2), line, training, [Replica(weights_seed=0, order_seed=0, learning_rate=0.1)],
+            on_epoch=lambda *_: seen.append(counts()),
+        )  # fmt: skip
+        assert seen == [False, False]
+        assert counts() is not before
+    finally:
+        torch.set_flush_denormal(False)
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 def test_autocast_is_pytorchs_own_step_by_step(network, digits):
     few = TrainingData(Split(digits.train.inputs[:96], digits.train.targets[:96]), digits.test)

@@ -14,7 +14,7 @@ from theodolite.measure.matching import stacked
 from theodolite.measure.objective import Loss, Objective, check_reached, objective
 from theodolite.measure.renewal import on_batch_statistics
 from theodolite.measure.results import Result
-from theodolite.measure.surroundings import untouched
+from theodolite.measure.surroundings import untouched, without_subnormals
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def _train(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(epochs, 1))
     generator = torch.Generator().manual_seed(seed)
     history = []
-    with untouched(), torch.enable_grad():
+    with untouched(), without_subnormals(), torch.enable_grad():
         torch.manual_seed(seed)
         for _ in range(epochs):
             total = 0.0

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import SettingError
+from theodolite.measure.surroundings import without_subnormals
 from theodolite.specs import Training
 from theodolite.train.augment import augmented
 from theodolite.train.data import Split, TrainingData
@@ -17,6 +18,7 @@ from theodolite.train.schedule import factor
 OnEpoch = Callable[[int, int], None]  # (epoch, samples trained on so far)
 
 
+@without_subnormals()
 def train(
     model: nn.Module,
     data: TrainingData,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from theodolite.errors import SettingError
 from theodolite.measure.memory import free
+from theodolite.measure.surroundings import without_subnormals
 from theodolite.models import build
 from theodolite.models.description import MLP
 from theodolite.specs import Training
@@ -96,7 +97,7 @@ def train_replicas(
     # Neighbours of equal learning rate share the optimizer's kernel.
     order = sorted(range(len(replicas)), key=lambda number: replicas[number].learning_rate)
     outcomes: dict[int, Outcome] = {}
-    with _one_arithmetic(computed):
+    with _one_arithmetic(computed), without_subnormals():
         for start in range(0, len(order), max(1, width)):
             members = order[start : start + width]
 
