@@ -11,6 +11,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from theodolite import machine
+
 SECONDS = 5.0  # of the measurement, start of the processes left out
 # What `theodolite doctor --json` gave as speed on the two cores that the studies' seconds were measured on.
 REFERENCE = {"dense": 227.0, "convolution": 32.0}
@@ -33,11 +35,13 @@ def _measure(seconds: float) -> dict[str, float]:
     stack, batch = 16, 128  # replicas that train together, samples
     first, second = (torch.randn(stack, *shape).div(30).requires_grad_() for shape in ((784, 32), (32, 10)))
     inputs, labels = torch.randn(stack, batch, 784), torch.randint(10, (stack * batch,))
-    images, classes = torch.randn(batch, 3, 32, 32), torch.randint(10, (batch,))
+    layout, rounded = torch.channels_last, machine.has_bfloat16()  # as studies train them here
+    images, classes = torch.randn(batch, 3, 32, 32).to(memory_format=layout), torch.randint(10, (batch,))
     network = nn.Sequential(
         nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(),
         nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2048, 10),
     )  # fmt: skip
+    network.to(memory_format=layout)  # type: ignore[call-overload]  # missing in PyTorch's annotations
     dense_update = torch.optim.Adam([first, second])
     convolution_update = torch.optim.Adam(network.parameters())
 
@@ -49,7 +53,9 @@ def _measure(seconds: float) -> dict[str, float]:
 
     def convolution() -> None:
         convolution_update.zero_grad()
-        nn.functional.cross_entropy(network(images), classes).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=rounded):
+            outputs = network(images)
+        nn.functional.cross_entropy(outputs.float(), classes).backward()
         convolution_update.step()
 
     return {"dense": _rate(dense, seconds / 2), "convolution": _rate(convolution, seconds / 2)}
