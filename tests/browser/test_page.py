@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from contextlib import suppress
+from dataclasses import replace
 from itertools import pairwise
 
 import pandas as pd
@@ -16,12 +17,18 @@ from playwright.sync_api import TimeoutError as Late
 
 import made
 from theodolite.figures import render
+from theodolite.figures.points import scatter
+from theodolite.figures.scales import Axis
+from theodolite.findings import Figure
+from theodolite.report.page import html
 
 FIGURES = [(study.name, figure) for study in made.findings(planes=True) for figure in study.figures]
 
 
 def bring_into_view(chart):
-    chart.evaluate("chart => chart.scrollIntoView({ block: 'center' })")  # at once, though the page still grows
+    chart.evaluate(
+        "chart => chart.scrollIntoView({ block: 'center', behavior: 'instant' })"
+    )  # at once, though the page still grows
 
 
 def point_at(page, mark):
@@ -78,6 +85,19 @@ def test_pointing_at_a_mark_shows_its_numbers(visit, report):
     assert re.search(r"series\s+Model \d", text)
     assert re.search(r"median\s+[\d.]", text)
     assert re.search(r"seeds\s+8", text)
+
+
+def test_numbers_beside_a_mark_are_written_as_on_the_axes(visit, tmp_path):
+    points = pd.DataFrame({"size": [38_410.0, 40_000.0], "norm": [1.2e-7, 3.4e9]})
+    chart = scatter(points, x=Axis("size", "size"), y=Axis("norm", "norm", log=True))
+    figures = [Figure("far", "Far apart", chart, "", "")]
+    path = tmp_path / "report.html"
+    path.write_text(html([replace(made.findings()[1], figures=figures)]), encoding="utf-8")
+    page = visit(path).page
+    dots = page.locator(".chart .mark-symbol path")
+    for number, written in enumerate(("1.2e−7", "3.4e9")):
+        point_at(page, dots.nth(number))
+        assert re.search(rf"norm\s+{written}$", page.locator(".tip").inner_text())
 
 
 def test_the_switch_shows_single_seeds_instead_of_the_band(visit, report):

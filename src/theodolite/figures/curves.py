@@ -159,7 +159,7 @@ def _panel(
             fillOpacity=faded(near, 1, 0, alt.FillOpacityValue),
             tooltip=[
                 alt.Tooltip("series:N", title="series"),
-                alt.Tooltip("x:Q", title=frame.x.title, format=",.4~g"),
+                alt.Tooltip("x:Q", title=frame.x.title, format=",.6~g"),
                 alt.Tooltip("y:Q", title="median", format=".3~g"),
                 alt.Tooltip("low:Q", title="10 % of seeds below", format=".3~g"),
                 alt.Tooltip("high:Q", title="10 % of seeds above", format=".3~g"),

@@ -141,6 +141,9 @@ const figures = (() => {
     return (given[name].vconcat ? panels.reduce((sum, height) => sum + height, 0) : Math.max(...panels)) + 90;
   }
 
+  // A number as axes and tables write it: 1.2e−5, and no plus in an exponent.
+  const signed = (text) => text.replace(/^([−\d.,]+e)\+?([-−]?)(\d+)$/, (_, number, sign, power) => number + (sign && "−") + power);
+
   // Text only, whatever a name holds.
   const tip = document.createElement("div");
   tip.className = "tip";
@@ -155,7 +158,7 @@ const figures = (() => {
         const line = document.createElement("div");
         const term = document.createElement("span");
         term.textContent = key;
-        line.append(term, ` ${content}`);
+        line.append(term, ` ${signed(String(content))}`);
         return line;
       }),
     );
