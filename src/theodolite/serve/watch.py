@@ -244,7 +244,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "row": f"{verdict.study}-{verdict.id}",
         "verdict": verdict.verdict,
         "decision": text.decision(verdict),
-        "estimate": text.estimate(verdict),
+        "estimate": text.tied(text.estimate(verdict)),
         "seeds": str(verdict.seeds),
         "holm": verdict.verdict_holm,
     }

@@ -130,8 +130,8 @@ def _cnn_figure(lines: pd.DataFrame, settings: Mapping[str, Any]) -> Figure:
         "aligned-cnn",
         "The line between two convolutional networks",
         _line_chart(lines, "series", settings),
-        f"Test set; BatchNorm statistics renewed on the training set at every alpha. {lines['seed'].nunique()} "
-        f"pairs. {BAND}",
+        "Test set; BatchNorm statistics renewed on the training set at every alpha. "
+        f"{counted(lines['seed'].nunique(), 'pair')}. {BAND}",
         "Accuracy and loss between two convolutional networks before and after matching their channels and units.",
     )
 
