@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pandas as pd
 import pytest
 from axe_playwright_python.base import AXE_FILE_PATH
@@ -17,6 +18,7 @@ from playwright.sync_api import TimeoutError as Late
 
 import made
 from theodolite.figures import render
+from theodolite.figures.curves import curves
 from theodolite.figures.points import scatter
 from theodolite.figures.scales import Axis
 from theodolite.findings import Figure
@@ -85,6 +87,25 @@ def test_pointing_at_a_mark_shows_its_numbers(visit, report):
     assert re.search(r"series\s+Model \d", text)
     assert re.search(r"median\s+[\d.]", text)
     assert re.search(r"seeds\s+8", text)
+
+
+@pytest.mark.parametrize(("theme", "paper"), [("dark", "rgb(21, 24, 29)"), ("light", "rgb(255, 255, 255)")])
+def test_the_first_figure_draws_where_a_theme_was_chosen_before(visit, tmp_path, theme, paper):
+    x = np.arange(50.0)
+    runs = pd.concat(
+        pd.DataFrame({"of": f"the line number {n}, named at its end", "seed": 0, "x": x, "y": n + 0 * x})
+        for n in (1, 2)
+    )
+    chart = curves(runs, x=Axis("x", "x"), y=Axis("y", "y"), series="of")  # fits after its margins were measured
+    path = tmp_path / "report.html"
+    figures = [Figure("long", "Long names", chart, "", "")]
+    path.write_text(html([replace(made.findings()[1], figures=figures)]), encoding="utf-8")
+    other = "light" if theme == "dark" else "dark"
+    page = visit(path, scheme=other, before=f"location.hash = '#{theme}'").page
+    page.locator(".chart svg.marks").wait_for()
+    page.wait_for_timeout(1000)  # for a drawing that was overtaken
+    backs = page.locator(".chart svg.marks").evaluate_all("all => all.map((s) => getComputedStyle(s).backgroundColor)")
+    assert backs == [paper]
 
 
 def test_numbers_beside_a_mark_are_written_as_on_the_axes(visit, tmp_path):

@@ -206,8 +206,11 @@ const figures = (() => {
       const seeds = spec.params?.find((param) => param.name === "seeds");
       if (seeds) seeds.value = chart.dataset.seeds === "true";
       chart.view?.finalize();
-      chart.view = (await embed(inner(chart), spec, dark, width)).view;
-      const taken = Number(chart.querySelector("svg.marks").getAttribute("width"));
+      const place = inner(chart);
+      const { view } = await embed(place, spec, dark, width);
+      if (chart.dataset.look !== look) return view.finalize(); // meanwhile another drawing has begun
+      chart.view = view;
+      const taken = Number(place.querySelector("svg.marks").getAttribute("width"));
       if (taken <= width && taken > width - 24) break;
       margins[`${name} ${width < 520}`] = beside + taken - width;
     }
