@@ -1,8 +1,15 @@
-"""Lanczos' iteration with full reorthogonalisation: one basis for eigenpairs and for spectral densities."""
+"""Lanczos' iteration with partial reorthogonalisation for eigenpairs, and with full for spectral densities.
 
+Source: Simon 1984, "The Lanczos algorithm with partial reorthogonalization".
+"""
+
+import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -10,9 +17,11 @@ from theodolite.measure import memory
 from theodolite.measure.progress import Watch
 
 GONE = {torch.float64: 1e-11, torch.float32: 1e-6}  # of a product, outside the basis: rounding only
+COLUMNS = 2**16  # of rows that are combined at once
 LEFT = 0.1  # of a direction, outside the basis, at least, where its product is known: else that cancels to rounding
 APART = 2**31  # from a seed, of which known directions were drawn, to that of the directions after them
 
+Numbers = npt.NDArray[np.float64]
 Multiply = Callable[[Tensor], Tensor]  # rows (k, P) -> rows (k, P), of a symmetric matrix
 Known = tuple[Tensor, Tensor]  # a random direction (P,), and the product with it, which is known already
 
@@ -21,43 +30,97 @@ Known = tuple[Tensor, Tensor]  # a random direction (P,), and the product with i
 class Basis:
     """Orthonormal rows q_1 … q_m, the projection of the matrix on them, and where it goes next.
 
-    Each product is made orthogonal to all rows, so that eigenvalues do not come up again as ghosts (Paige
-    1972). It costs m P multiplications a step. Rows are as precise as products are: more digits would cost twice the
-    memory, and a tenth of all time, to resolve the products' own rounding. What is computed from them is float64.
+    A product is made orthogonal to the rows that the matrix couples it with: the last two, and those a chain ended in.
+    Rounding then grows along what has converged, until eigenvalues come up again as ghosts (Paige 1972). So inner
+    products of rows are estimated, and where one would exceed ``skew`` that product and the next are made orthogonal
+    to all rows (Simon 1984). A full pass reads the whole basis twice, which late on costs half a product of a small
+    model. What comes after a restart, or in a space that is nearly exhausted, is made orthogonal to all rows always.
+    Rows are as precise as products are: more digits would cost twice the memory, to resolve the products' own
+    rounding. What is computed from them is float64.
     """
 
     multiply: Multiply
     rows: Tensor  # (capacity, P), in the precision of products; the first ``size`` are in use
     images: Tensor | None  # (capacity, P), the products with them; None where memory is short
-    projection: Tensor  # (capacity, capacity) float64, QᵀHQ
+    projection: Tensor  # (capacity + 1, capacity + 1) float64 on the CPU, QᵀHQ, with the following row's coupling
+    overlaps: Numbers  # of the same shape, estimates of QQᵀ
+    skew: float  # what an estimate may be: residuals differ by as much, relative to the largest eigenvalue
     size: int
     following: Tensor  # (P,) the next row, of length one
     image: Tensor | None  # (P,) the product with it, if it is known already
     coupling: float  # length of the last product's part outside the basis: 0 at an invariant subspace
     random: torch.Generator
     fresh: list[Known]  # random directions that were multiplied already, the last to be taken first
+    whole: bool  # products are made orthogonal to all rows at every step
+    ends: list[slice]  # rows that may be coupled with all after them, for their own product led elsewhere
+    scale: float = 0.0  # length of the longest product
+    again: bool = False  # the last product was made orthogonal to all rows, so the next is as well
+
+    @property
+    def rounding(self) -> float:
+        """Of one operation, relative."""
+        return torch.finfo(self.rows.dtype).eps
+
+    @property
+    def _since(self) -> int:
+        """Where the chain began."""
+        return self.ends[-1].stop if self.ends else 0
 
     def grow(self) -> int:
         """Add one row; the products it took: none where the row's is known."""
         j = self.size
         self.rows[j] = self.following
         self.size = j + 1
-        known = self.rows[: self.size]
         taken = int(self.image is None)
         product = self.multiply(self.following[None])[0] if self.image is None else self.image
         self.image = None
         if self.images is not None:
             self.images[j] = product
-        before = float(product.norm())
-        product, parts = _outside(product, known)
-        self.projection[j, : self.size] = self.projection[: self.size, j] = parts.double()
+        product, parts = _beside(product, self.rows[max(self._since, j - 1) : self.size])
+        self.projection[j, j] = parts[-1]
+        for rows in self.ends:
+            product, parts = _beside(product, self.rows[rows])
+            self.projection[j, rows] = self.projection[rows, j] = parts.to(self.projection)
         self.coupling = float(product.norm())
-        if self.coupling <= GONE[product.dtype] * before or self.size == len(product):
+        inside = float(self.projection[j, : self.size].norm())
+        length = math.hypot(inside, self.coupling)
+        self.scale = max(self.scale, length)
+        if self.coupling < self.skew**0.5 * self.scale:  # rounding would grow faster than such rows can tell
+            self.straighten()
+        drift = np.zeros(self.size) if self.whole else self._drift()
+        drifted = self.whole or bool(np.abs(drift).max() > self.skew)
+        if drifted or self.again:
+            product = _outside(product, self.rows[: self.size])
+            self.coupling, drift = float(product.norm()), np.full(self.size, self.rounding)
+        self.again = drifted and not self.again
+        if self.coupling <= GONE[product.dtype] * length or self.size == len(product):
             self.coupling = 0.0
             self.turn()
         else:
             self.following = product / self.coupling
+            self._follow(self.coupling, drift)
         return taken
+
+    def _drift(self) -> Numbers:
+        """Estimates ``(size,)`` of the next row's inner products with all, by Simon's recurrence.
+
+        q_kᵀ (H q_j) = (H q_k)ᵀ q_j, with both products as the projection has them, but for rounding.
+        """
+        own, known = (matrix[: self.size, : self.size] for matrix in (self.projection.numpy(), self.overlaps))
+        rounding = self.rounding * self.scale
+        drift: Numbers = own @ known[-1] - known @ own[-1]
+        drift += np.copysign(rounding, drift)
+        for rows in (slice(-2, None), *self.ends):
+            drift[rows] = rounding  # orthogonal just now
+        drift /= max(self.coupling, sys.float_info.min)
+        return drift
+
+    def _follow(self, coupling: float, overlaps: Numbers | float) -> None:
+        """Note how the row to come is coupled with the last and lies to all."""
+        j = self.size
+        self.projection[j, j - 1 : j] = self.projection[j - 1 : j, j] = coupling
+        self.overlaps[j, :j] = self.overlaps[:j, j] = overlaps
+        self.overlaps[j, j] = 1.0
 
     def turn(self, direction: Tensor | None = None) -> None:
         """Go on in another direction, or a random one, which finds what the first start could not."""
@@ -81,6 +144,10 @@ class Basis:
             if image is not None and self.images is not None:
                 image = (image - parts @ self.images[: self.size]) / length
         self.following, self.image = direction, image
+        if self.size > self._since:
+            joined = self.ends.pop().start if self.ends and self._since == self.size - 1 else self.size - 1
+            self.ends.append(slice(joined, self.size))
+        self._follow(0.0, self.rounding)
 
     def ritz(self) -> tuple[Tensor, Tensor, Tensor]:
         """Ritz values ascending ``(m,)``, their vectors in the basis ``(m, m)`` as columns, and residuals ``(m,)``."""
@@ -102,34 +169,56 @@ class Basis:
 
     def shrink(self, keep: Tensor) -> None:
         """Restart from Ritz vectors, columns of ``keep`` ``(m, r)``: the thick restart of Wu and Simon (2000)."""
-        kept = keep.shape[1]
+        self._combine(keep.mT)
         projection = keep.mT @ self.projection[: self.size, : self.size] @ keep
-        for rows in (self.rows, self.images):
-            if rows is not None:
-                rows[:kept] = keep.mT.to(rows) @ rows[: self.size]
+        self.size = kept = keep.shape[1]
+        self.projection.zero_()
         self.projection[:kept, :kept] = projection
-        self.size = kept
+        self.ends = [slice(0, kept)]
+
+    def straighten(self) -> None:
+        """Make the rows orthogonal to rounding, and from now on every product to all of them.
+
+        With L the Cholesky factor of QQᵀ, L⁻¹Q is orthonormal, and HQᵀ = QᵀT + β q eᵀ makes LᵀTL⁻ᵀ its projection.
+        """
+        if self.whole:
+            return
+        self.whole = True
+        known = self.rows[: self.size]
+        lower = torch.linalg.cholesky((known @ known.mT).to(self.projection))
+        inverse = torch.linalg.solve_triangular(lower, torch.eye(self.size, dtype=lower.dtype), upper=False)
+        self._combine(inverse)
+        projection = lower.mT @ self.projection[: self.size, : self.size] @ inverse.mT
+        self.projection[: self.size, : self.size] = (projection + projection.mT) / 2
+        if self.image is None:
+            rest = _outside(self.following, known)
+            self.following = rest / rest.norm()
+
+    def _combine(self, parts: Tensor) -> None:
+        """Put combinations ``(r, m)`` of rows in their place, some columns at a time: no second basis."""
+        for rows in (self.rows, self.images):
+            for some in rows[: self.size].split(COLUMNS, 1) if rows is not None else ():
+                some[: len(parts)] = parts.to(some) @ some
 
 
-def _outside(product: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """The part of a vector that is orthogonal to rows, and its parts along them.
+def _beside(product: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The part of a vector beside a few rows, and its parts along them."""
+    parts = rows @ product
+    return torch.addmv(product, rows.mT, parts, alpha=-1), parts
 
-    The last two rows carry almost all of a product. With them taken out first, one pass over all rows leaves what is
-    orthogonal to rounding, where two were needed: a pass reads the whole basis twice, which costs as much as a product
-    of a small model.
+
+def _outside(product: Tensor, known: Tensor) -> Tensor:
+    """The part of a vector that is orthogonal to rows.
+
+    Those that carry almost all of a product were taken out before, so one pass over all rows leaves what is orthogonal
+    to rounding, where two were needed: a pass reads the whole basis twice.
     """
-    near = known[-2:]
-    own = near @ product
-    rest = torch.addmv(product, near.mT, own, alpha=-1)
-    parts = torch.zeros(len(known), dtype=product.dtype, device=product.device)
-    parts[-2:] = own
     for _ in range(3):
-        before = float(rest.norm())
-        again = known @ rest
-        rest, parts = torch.addmv(rest, known.mT, again, alpha=-1), parts + again
-        if float(rest.norm()) >= 0.7 * before:  # Daniel and others 1976: no cancellation, so no rounding is left
+        before = float(product.norm())
+        product, _ = _beside(product, known)
+        if float(product.norm()) >= 0.7 * before:  # Daniel and others 1976: no cancellation, so no rounding is left
             break
-    return rest, parts
+    return product
 
 
 def start(
@@ -141,6 +230,7 @@ def start(
     *,
     images: bool,
     fresh: Sequence[Known] = (),
+    skew: float = 0.0,
 ) -> Basis:
     """An empty basis that will begin in a random direction.
 
@@ -152,11 +242,12 @@ def start(
         like: a tensor of the type and on the device that rows will have.
         images: keep products, in as much memory again.
         fresh: random directions that were multiplied already, to be taken before others.
+        skew: inner products of rows that are let be; 0: rows are orthogonal to rounding.
     """
     random = torch.Generator().manual_seed(seed + APART if fresh else seed)
     capacity = min(capacity, size)
     rows = memory.rows(capacity, size, like)
-    projection = like.new_zeros(capacity, capacity, dtype=torch.float64)
+    projection = torch.zeros(capacity + 1, capacity + 1, dtype=torch.float64)
     kept = memory.rows(capacity, size, like) if images else None
     waiting = list(fresh)
     first, image = waiting.pop() if waiting else (_random_row(size, random, like), None)
@@ -166,12 +257,16 @@ def start(
         rows=rows,
         images=kept,
         projection=projection,
+        overlaps=np.eye(capacity + 1),
+        skew=min(skew, torch.finfo(like.dtype).eps ** 0.5),
+        whole=skew == 0,
         size=0,
         following=first / length,
         image=image / length if image is not None else None,
         coupling=0.0,
         random=random,
         fresh=waiting,
+        ends=[],
     )
 
 
@@ -225,8 +320,9 @@ def _tridiagonal(multiply: Multiply, current: Tensor, steps: int, watched: Watch
         watched.advance(probes)
         before = product.norm(dim=1)
         for probe in range(probes):  # one by one: a batched product copies what it multiplies by
-            product[probe], parts = _outside(product[probe], rows[probe, : j + 1])
-            diagonal[probe, j] = parts[-1]
+            known = rows[probe, : j + 1]
+            rest, parts = _beside(product[probe], known[-2:])
+            product[probe], diagonal[probe, j] = _outside(rest, known), parts[-1]
         length = product.norm(dim=1)
         going = length > GONE[product.dtype] * before  # else the space is exhausted: a zero row, which adds nothing
         beside[:, j] = torch.where(going, length, 0.0)
