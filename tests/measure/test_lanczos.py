@@ -128,7 +128,13 @@ def dense(values, dtype, noise=0.0):
 @pytest.mark.parametrize("capacity", [40, 200])
 @pytest.mark.parametrize(
     ("dtype", "tolerance", "noise"),
-    [(torch.float64, 1e-3, 0.0), (torch.float64, 1e-8, 0.0), (torch.float32, 1e-3, 0.0), (torch.float32, 1e-4, 1e-6)],
+    [
+        (torch.float64, 1e-3, 0.0),
+        (torch.float64, 1e-8, 0.0),
+        (torch.float32, 1e-3, 0.0),
+        (torch.float32, 1e-4, 1e-6),
+        (torch.float32, 1e-3, 1e-4),  # far above the type's own rounding, as in a deep model
+    ],
 )
 @pytest.mark.parametrize("spectrum", SPECTRA)
 def test_rows_that_are_nearly_orthogonal_give_the_ends_of_any_spectrum(
@@ -158,7 +164,7 @@ def test_nearly_orthogonal_rows_are_seldom_made_orthogonal_to_all(monkeypatch):
     basis, _, _ = diagonal(outliers, torch.linspace(-0.3, 0.3, 2000), skew=1e-8)
     for _ in range(120):
         basis.grow()
-    assert len(passes) < 40
+    assert len(passes) < 60
     rows = basis.rows[: basis.size]
     assert float((rows @ rows.T - torch.eye(basis.size).double()).abs().max()) < 2e-8
     found = basis.ritz()[0]

@@ -54,6 +54,7 @@ class Basis:
     whole: bool  # products are made orthogonal to all rows at every step
     ends: list[slice]  # rows that may be coupled with all after them, for their own product led elsewhere
     scale: float = 0.0  # length of the longest product
+    noise: float = 0.0  # of products, as far as it was seen
     again: bool = False  # the last product was made orthogonal to all rows, so the next is as well
 
     @property
@@ -77,6 +78,8 @@ class Basis:
         if self.images is not None:
             self.images[j] = product
         product, parts = _beside(product, self.rows[max(self._since, j - 1) : self.size])
+        if len(parts) == 2:  # both are q_jᵀ H q_{j-1}, but for rounding
+            self.noise = max(self.noise, abs(float(parts[0]) - float(self.projection[j, j - 1])))
         self.projection[j, j] = parts[-1]
         for rows in self.ends:
             product, parts = _beside(product, self.rows[rows])
@@ -104,10 +107,11 @@ class Basis:
     def _drift(self) -> Numbers:
         """Estimates ``(size,)`` of the next row's inner products with all, by Simon's recurrence.
 
-        q_kᵀ (H q_j) = (H q_k)ᵀ q_j, with both products as the projection has them, but for rounding.
+        q_kᵀ (H q_j) = (H q_k)ᵀ q_j, with both products as the projection has them, but for rounding. That of a deep
+        model's products may be a thousand times the type's own, so it is taken as large as it was seen to be.
         """
         own, known = (matrix[: self.size, : self.size] for matrix in (self.projection.numpy(), self.overlaps))
-        rounding = self.rounding * self.scale
+        rounding = max(self.rounding * self.scale, self.noise)
         drift: Numbers = own @ known[-1] - known @ own[-1]
         drift += np.copysign(rounding, drift)
         for rows in (slice(-2, None), *self.ends):
