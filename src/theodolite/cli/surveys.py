@@ -115,7 +115,7 @@ def serve(
 
 
 def _survey(names: Sequence[str], options: Options) -> None:
-    from theodolite import survey
+    from theodolite import runs, survey
     from theodolite.store import remote
 
     if options.engine not in ENGINES:
@@ -132,6 +132,8 @@ def _survey(names: Sequence[str], options: Options) -> None:
         console.show(console.table(title, rows, ["study", "runs", "analyses", "left", "seconds", "MB"]))
         return
     command = shlex.join(["theodolite", *sys.argv[1:]])
+    if options.address is None:  # wrong use leaves no folder behind
+        runs.check_device(options.device)
     _fetch(prepared)
     with remote.working(place, console.say) as copy:
         updates = survey.run(
