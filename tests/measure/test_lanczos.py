@@ -79,7 +79,7 @@ def early(outliers, floor, seed):
     basis, _, _ = diagonal(outliers, torch.linspace(-1, 1, 400), seed=seed, capacity=8)
     for step in range(1, 9):
         basis.grow()
-        if ruled_out(basis, 0, torch.tensor([-1.0, floor]).double(), 0, 1):
+        if ruled_out(basis, 0, torch.tensor([-1.0, floor]).double(), 0, 1, 0.0):
             return step
     return None
 
@@ -153,6 +153,17 @@ def test_rows_that_are_nearly_orthogonal_give_the_ends_of_any_spectrum(
     assert float((values.sort().values - wanted).abs().max()) <= 1.1 * max(bound, float(residuals.max()))
     if capacity == 200 or spectrum not in {"all of them multiple", "ever smaller"}:  # which take more than 600 products
         assert (residuals <= bound).all()
+
+
+def test_a_bulk_narrower_than_the_tolerance_ends_the_search_though_it_always_holds_one_more():
+    basis, eigenvalues, taken = diagonal(range(1, 11), torch.linspace(-0.05, 0.05, 3000), skew=1e-3)
+    with watch("eigenvalues", None, False) as watched:
+        values, _, residuals, bound = search(basis, 5, 5, 1e-2, 500, watched)
+    expected = eigenvalues.sort().values
+    assert len(taken) <= 60
+    assert bound > 0.09
+    assert (residuals <= bound).all()
+    assert float((values - torch.cat([expected[:5], expected[-5:]])).abs().max()) <= bound
 
 
 def test_nearly_orthogonal_rows_are_seldom_made_orthogonal_to_all(monkeypatch):
