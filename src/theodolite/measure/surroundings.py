@@ -37,8 +37,8 @@ def without_subnormals() -> Iterator[None]:
     """Numbers below the smallest normal one (1e-38 in float32) count as zero on this thread.
 
     Adam's first moment of a weight whose input is seldom on, as a pixel at the rim of MNIST, loses a tenth a step and
-    is below that after 800; a processor takes a hundred times as long over each such number, half of all training on
-    MNIST (docs/performance.md). No weight could tell: what they move it by is below 1e-29.
+    is below that after 800; a processor takes twenty times as long over each such number, half of all training of
+    large perceptrons on MNIST (docs/performance.md). No weight could tell: what they move it by is below 1e-29.
     """
     before = float(torch.tensor(torch.finfo(torch.float32).tiny) / 2) == 0
     torch.set_flush_denormal(True)

@@ -204,7 +204,7 @@ STUDY = Study(
     tables=tables,
     figures=figures,
     claims=CLAIMS,
-    seconds={"smoke": 4, "quick": 16, "full": 300},
+    seconds={"smoke": 4, "quick": 12, "full": 230},
     not_shown=(
         "That a small norm is a minimum: it is as small near a saddle and on a plateau, and only certified points "
         "(the study of the minimal ratio) tell them apart. One optimizer, one learning rate and one size of batch: "

@@ -197,7 +197,7 @@ STUDY = Study(
     tables=tables,
     figures=figures,
     claims=CLAIMS,
-    seconds={"smoke": 15, "quick": 235, "full": 10000},
+    seconds={"smoke": 15, "quick": 122, "full": 4200},
     not_shown=(
         "Below the full preset a subset: with fewer images networks overfit at another epoch and reach a lower "
         "accuracy than on all "

@@ -253,7 +253,7 @@ STUDY = Study(
     tables=tables,
     figures=figures,
     claims=CLAIMS,
-    seconds={"smoke": 6, "quick": 58, "full": 1200},
+    seconds={"smoke": 6, "quick": 28, "full": 1200},
     not_shown=(
         "Mixing means averaging weights on a straight line: averages of predictions (ensembles), of checkpoints of "
         "one run or of networks fine-tuned from one are other things and often do help. A barrier on the line does "

@@ -178,7 +178,7 @@ STUDY = Study(
     tables=tables,
     figures=minimal_ratio_figures.figures,
     claims=CLAIMS,
-    seconds={"smoke": 10, "quick": 142, "full": 900},
+    seconds={"smoke": 10, "quick": 125, "full": 900},
     not_shown=(
         "Anything about large networks: these have 19 to 51 parameters, and exact certificates end near a thousand. "
         "The points found are no fair sample of all there are: each way to start has its own taste, which is why "

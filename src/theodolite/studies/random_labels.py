@@ -161,7 +161,7 @@ STUDY = Study(
     tables=tables,
     figures=figures,
     claims=CLAIMS,
-    seconds={"smoke": 7, "quick": 50, "full": 39500},
+    seconds={"smoke": 7, "quick": 29, "full": 26000},
     not_shown=(
         "One network, one optimizer and no regularisation: how fast labels are memorised depends on all three. That a "
         "network can memorise does not say that it does so where the labels are true. Below the full preset a subset "

@@ -221,7 +221,7 @@ STUDY = Study(
     tables=tables,
     figures=figures,
     claims=CLAIMS,
-    seconds={"smoke": 5, "quick": 75, "full": 1800},
+    seconds={"smoke": 5, "quick": 30, "full": 1800},
     not_shown=(
         "The learning rate is the same for every batch size, as in the report; one that grows with the batch changes "
         "the trend. At equal steps larger batches see the data more often, so the number of steps is held fixed there "

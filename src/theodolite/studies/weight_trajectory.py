@@ -240,7 +240,7 @@ STUDY = Study(
     claims=CLAIMS,
     analyses=analyses,
     analyse=analyse,
-    seconds={"smoke": 8, "quick": 30, "full": 1300},
+    seconds={"smoke": 8, "quick": 35, "full": 700},
     not_shown=(
         "Whether two ends are different functions: hidden units can be permuted without changing the network, and a "
         "barrier on the straight line may vanish once they are matched (the study of interpolation tests that). "
