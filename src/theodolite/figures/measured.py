@@ -31,7 +31,9 @@ def chart(result: Any) -> Any:
         '#ffffff'
     """
     drawn = CHARTS[type(result).__name__](result)
-    drawn.config = alt.Config.from_dict(config(), validate=False)
+    look = config()
+    del look["legend"]["layout"]  # Vega's own, which Altair takes for a mistake
+    drawn.config = alt.Config.from_dict(look, validate=False)
     return drawn
 
 
