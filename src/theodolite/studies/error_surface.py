@@ -183,7 +183,7 @@ STUDY = Study(
     tables=tables,
     figures=figures,
     claims=CLAIMS,
-    seconds={"smoke": 11, "quick": 51, "full": 1200},
+    seconds={"smoke": 11, "quick": 51, "full": 2560},
     not_shown=(
         "A plane is two dimensions of very many: basins that look separate on it may be connected off it, which is "
         "what the curve looks for. Maps are of one seed. At equal epochs the small batch takes more "
