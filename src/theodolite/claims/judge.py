@@ -52,7 +52,8 @@ class Claim:
     def claimed(self) -> str:
         """Side and threshold in words: ``below 0.5``, ``between 0.8 and 1.25``."""
         if isinstance(self.threshold, tuple):
-            return " and ".join([f"between {signed(f'{self.threshold[0]:g}')}", signed(f"{self.threshold[1]:g}")])
+            low, high = (signed(f"{end:g}") for end in self.threshold)
+            return f"between {low} and {high}"
         return f"{self.side} {signed(f'{self.threshold:g}')}"
 
     def decide(self, found: Interval) -> Decision:

@@ -170,8 +170,8 @@ def rules(
             else:
                 _, end = _freest(dots, [span], ends)
                 dots = _with(dots, span, ends[end])
-                place |= {"baseline": "bottom", "y": "height", "dy": -3} if end == 1 else {"baseline": "top"}
-                place |= {} if end == 1 else {"y": 2 + STEP * max(end - 1, 0)}
+                below = {"baseline": "bottom", "y": "height", "dy": -3}
+                place |= below if end == 1 else {"baseline": "top", "y": 2 + STEP * max(end - 1, 0)}
         layers.append(alt.Chart(data).mark_text(style="guide-note", **place).encode(channel, text="label:N"))
     return layers
 

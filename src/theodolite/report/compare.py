@@ -31,10 +31,10 @@ def summary(comparison: Comparison) -> str:
     apart = sum(change.chance == "more than chance" for change in changes)
     sure = sum(change.chance_holm == "more than chance" for change in changes)
     unknown = sum(change.chance == "cannot say" for change in changes)
-    differ = f"{counted(apart, 'estimate')} {'differs' if apart == 1 else 'differ'}"
     return (
         f"{counted(len(changes), 'claim')} compared; {counted(len(turned(comparison)), 'verdict')} changed. "
-        f"{differ} by more than chance at 95 % each ({len(changes) / 20:.1f} would by chance alone), "
+        f"{counted(apart, 'estimate differs', 'estimates differ')} by more than chance at 95 % each "
+        f"({len(changes) / 20:.1f} would by chance alone), "
         f"{sure} with Holm's correction over " + (f"all; of {unknown} nothing can be said." if unknown else "all.")
     )
 

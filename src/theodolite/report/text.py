@@ -189,20 +189,20 @@ def took(study: StudyFindings) -> str:
     """How long the runs took and how they ended, in one sentence or a few."""
     runs = study.runs
     if not runs.done + runs.failed:
-        planned = f"{runs.unfinished} {'is' if runs.unfinished == 1 else 'are'} planned."
-        return f"No {'run' if runs.kind == 'runs' else 'analysis'} is finished yet; {planned}"
+        planned = counted(runs.unfinished, "is", "are")
+        return f"No {'run' if runs.kind == 'runs' else 'analysis'} is finished yet; {planned} planned."
     done = counted(runs.done, *(("run",) if runs.kind == "runs" else ("analysis", "analyses")))
     parts = [
         f"{done} with {counted(runs.seeds, 'seed')} took {duration(runs.wall_seconds)} of one worker's time"
         + (f" on {runs.device}." if runs.device else ".")
     ]
-    outcomes = {
-        "diverged": runs.diverged,
-        f"did not converge within {'its' if runs.censored == 1 else 'their'} epochs": runs.censored,
-        "failed": runs.failed,
-        f"{'is' if runs.unfinished == 1 else 'are'} not finished": runs.unfinished,
-    }
-    parts += [f"{count} {what}." for what, count in outcomes.items() if count]
+    outcomes = (
+        (runs.diverged, "diverged", "diverged"),
+        (runs.censored, "did not converge within its epochs", "did not converge within their epochs"),
+        (runs.failed, "failed", "failed"),
+        (runs.unfinished, "is not finished", "are not finished"),
+    )
+    parts += [f"{counted(*outcome)}." for outcome in outcomes if outcome[0]]
     if not runs.diverged and not runs.failed:
         parts.append("None diverged or failed.")
     if runs.versions:

@@ -188,7 +188,7 @@ def path_figures(path: Paths, runs: pd.DataFrame, number: str) -> Iterator[Figur
         f"weights-plane{number}",
         "Paths of the weights in the plane of their first two principal components",
         paths(walks, x=across, y=up, series="name", step="step"),
-        f"{count} {'training' if count == 1 else 'trainings'}, {path.parameters:,} weights, a dot a snapshot. "
+        f"{counted(count, 'training')}, {path.parameters:,} weights, a dot a snapshot. "
         f"{MARKS} {key}Both axes have the same scale. A plane can mislead: a random walk in many dimensions has "
         "61 % and 15 % of its variance on its own first two components, and draws as smooth a curve.",
         f"The plane holds {per_cent(sum(path.shares))} of the variance of all snapshots.",

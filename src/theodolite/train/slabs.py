@@ -96,6 +96,11 @@ class Slabs:
         """The same in another type; itself in its own."""
         return self if dtype == self.buffer.dtype else Slabs(self.layers, self.replicas, self.buffer.to(dtype))
 
+    def take(self, other: "Slabs") -> None:
+        """Have the numbers of the same in another type, rounded to this one's; nothing is done for itself."""
+        if other is not self:
+            self.buffer.copy_(other.buffer)
+
     def select(self, keep: Sequence[int]) -> "Slabs":
         """A copy with these replicas only."""
         rows = torch.tensor(keep, device=self.buffer.device)

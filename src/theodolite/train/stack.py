@@ -46,12 +46,9 @@ class Stack:
         outputs = self.passes.forward(self.weights, inputs)
         gradient(self.training.loss, outputs, targets, counts, self.passes.output_gradient)
         self.passes.backward(self.weights, inputs, self.gradients)
-        if self.gradient is self.optimizer.gradient:
-            self.optimizer.step(factor)
-        else:
-            self.optimizer.gradient.buffer.copy_(self.gradient.buffer)
-            self.optimizer.step(factor)
-            self.rounded.buffer.copy_(self.optimizer.weights.buffer)
+        self.optimizer.gradient.take(self.gradient)
+        self.optimizer.step(factor)
+        self.rounded.take(self.optimizer.weights)
 
     def evaluate(self) -> list[tuple[Score, Score]]:
         """Each replica's scores on the whole training and test set."""
