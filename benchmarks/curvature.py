@@ -24,9 +24,9 @@ from torch import nn
 from torch.func import functional_call, hessian
 
 from theodolite.measure import HessianOperator, hessian_density, hessian_eigenvalues, hessian_spectrum
-from theodolite.measure.dense import dense_hessians
-from theodolite.measure.objective import objective
-from theodolite.measure.perceptron import derivatives, perceptron
+from theodolite.measure.critical.mlp_hessian import derivatives, perceptron
+from theodolite.measure.curvature.dense import dense_hessians
+from theodolite.measure.problem.objective import objective
 
 OURS = "theodolite"
 Side = Callable[[], object]

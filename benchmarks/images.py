@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from theodolite import machine
 from theodolite.models import MLP, build
-from theodolite.studies.image_classification import MODELS
+from theodolite.studies.image_classification.study import MODELS
 from theodolite.study import Training
 from theodolite.train import Replica, Split, TrainingData, convolution, evaluation, train, train_replicas
 

@@ -22,7 +22,7 @@ from curvature import cnn
 from peers import Logits, NextToken, batch_norm_cnn
 from theodolite.errors import TooLarge
 from theodolite.measure import hessian_density, hessian_eigenvalues, hessian_spectrum, hessian_trace, minimal_ratio
-from theodolite.measure.memory import in_words, room
+from theodolite.measure.problem.memory import in_words, room
 
 Problem = tuple[nn.Module, Any, tuple[Tensor, Tensor]]
 

@@ -15,7 +15,8 @@ import pandas as pd
 
 from theodolite import machine
 from theodolite.errors import StoreError
-from theodolite.store import files, forms, records, tables, weights
+from theodolite.store import files, records, tables, weights
+from theodolite.store import schema as forms
 
 NASTY = (
     None, True, -1, 0, 1e308, float("nan"), 2**63, 10**400, "", "\0", "../../etc/passwd", "\ud800", "9" * 5000, [], {},

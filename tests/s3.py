@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from theodolite.store.objects import Objects, connect
+from theodolite.store.remote.objects import Objects, connect
 
 KEY, SECRET = "tester", "known-to-the-tests-alone"
 BUCKET = "bucket"

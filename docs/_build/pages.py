@@ -17,7 +17,7 @@ from mkdocs.structure.files import File
 from nbclient import NotebookClient
 
 from theodolite import cli, measure, studies
-from theodolite.measure.facts import COSTS, INSTRUMENTS
+from theodolite.measure.catalogue import COSTS, INSTRUMENTS
 
 CALL = re.compile(r"^\{\{ (\w+) ?(\S*) \}\}$", re.MULTILINE)
 PATHS = ("weights",)  # options that take several

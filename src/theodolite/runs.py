@@ -14,8 +14,9 @@ from theodolite.data import Dataset
 from theodolite.errors import SettingError
 from theodolite.models import MLP
 from theodolite.specs import AnalysisSpec, RunSpec
-from theodolite.store import records, remote, weights
+from theodolite.store import records, weights
 from theodolite.store.live import Live
+from theodolite.store.remote import workspace as remote
 from theodolite.train import Outcome, Replica, TrainingData
 
 STACK = 16  # replicas of one stack: beyond it a replica hardly gets cheaper (benchmarks/replicas.py)

@@ -17,8 +17,8 @@ from theodolite import measure
 from theodolite.checkpoint import code, settings, weights
 from theodolite.data import DataSpec, load
 from theodolite.errors import StoreError
-from theodolite.measure import written
-from theodolite.measure.facts import COSTS, INSTRUMENTS
+from theodolite.measure.catalogue import COSTS, INSTRUMENTS
+from theodolite.measure.results import writer as written
 
 NET = """
 import torch
@@ -427,5 +427,5 @@ def test_the_help_says_that_the_file_is_run(shell):
 
 
 def test_listing_instruments_loads_no_torch():
-    script = "import sys, theodolite.measure.facts, theodolite.cli; sys.exit('torch' in sys.modules)"
+    script = "import sys, theodolite.measure.catalogue, theodolite.cli; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from theodolite import cli, measure
-from theodolite.measure.facts import INSTRUMENTS
+from theodolite.measure.catalogue import INSTRUMENTS
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = {"theodolite": typer.main.get_command(cli.app), **typer.main.get_command(cli.app).commands}

@@ -15,7 +15,7 @@ from commands import start
 from s3 import BUCKET, SECRET, Server, content, server
 from theodolite import execute, survey
 from theodolite.report import text
-from theodolite.store.objects import connect
+from theodolite.store.remote.objects import connect
 from tiny import Here
 
 __all__ = ["server"]

@@ -242,7 +242,7 @@ def test_runs_that_fail_are_listed_with_the_reason_and_the_rest_is_finished(tmp_
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\n"
         "if '--multiprocessing-fork' in sys.orig_argv:  # in the workers only\n"
-        "    from theodolite.studies import simulate_function as study\n"
+        "    from theodolite.studies.simulate_function import study\n"
         "    right = study.measure\n"
         "    def measure(spec, outcome):\n"
         "        if spec.labels['model'] == 'Model 2':\n"

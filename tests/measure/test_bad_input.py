@@ -20,7 +20,7 @@ from theodolite.errors import (
     TheodoliteError,
     UnknownName,
 )
-from theodolite.measure import matching
+from theodolite.measure.problem import state_dicts as matching
 
 LOSS = nn.CrossEntropyLoss()
 

@@ -7,7 +7,7 @@ from sklearn.decomposition import PCA
 from torch import nn
 
 from theodolite.errors import BadModel, SettingError
-from theodolite.measure.directions import path_plane, random_plane, three_point_plane
+from theodolite.measure.planes import path_plane, random_plane, three_point_plane
 from theodolite.measure.surface import surface
 
 

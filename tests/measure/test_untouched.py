@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from theodolite import measure
 from theodolite.errors import SettingError
-from theodolite.measure.results import Result
+from theodolite.measure.results.base import Result
 
 
 class Gated(nn.Module):

@@ -17,7 +17,8 @@ import hostile
 import tiny as survey_of
 from theodolite import machine, survey
 from theodolite.errors import RecordCorrupt, StoreError
-from theodolite.store import files, forms, records, tables, weights
+from theodolite.store import files, records, tables, weights
+from theodolite.store import schema as forms
 
 TESTS = Path(__file__).parents[1]
 

@@ -17,8 +17,11 @@ from commands import called
 from s3 import BUCKET, SECRET, Server, address, content, server
 from theodolite import runs, survey
 from theodolite.errors import RecordCorrupt, StoreError, VersionMismatch
-from theodolite.store import exchange, files, lease, objects, records, remote
-from theodolite.store.objects import connect
+from theodolite.store import files, records
+from theodolite.store.remote import lease, objects
+from theodolite.store.remote import sync as exchange
+from theodolite.store.remote import workspace as remote
+from theodolite.store.remote.objects import connect
 
 __all__ = ["address", "server"]
 

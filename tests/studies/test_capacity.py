@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from theodolite import data
-from theodolite.studies.capacity import PRESETS, STUDY, Capacity
-from theodolite.studies.capacity_findings import CLEAN, NOISY, interpolation_threshold
+from theodolite.studies.capacity.findings import CLEAN, NOISY, interpolation_threshold
+from theodolite.studies.capacity.study import PRESETS, STUDY, Capacity
 
 SIZES = (1, 2, 4, 8, 16, 32)
 

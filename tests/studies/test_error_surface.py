@@ -14,8 +14,7 @@ from theodolite.claims import judge
 from theodolite.runs import Trained
 from theodolite.store import records
 from theodolite.store.records import Plan, Planned
-from theodolite.studies.error_surface import PRESETS, STUDY
-from theodolite.studies.error_surface_findings import (
+from theodolite.studies.error_surface.findings import (
     CURVE,
     LARGE,
     LINE,
@@ -28,6 +27,7 @@ from theodolite.studies.error_surface_findings import (
     WIDTH,
     radius,
 )
+from theodolite.studies.error_surface.study import PRESETS, STUDY
 
 CLAIMS = {claim.id: claim for claim in STUDY.claims}
 TINY = PRESETS["smoke"].model_copy(

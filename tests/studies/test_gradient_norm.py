@@ -11,7 +11,7 @@ from theodolite import data, train
 from theodolite.claims import judge
 from theodolite.store import records
 from theodolite.store.records import Plan, Planned, Records
-from theodolite.studies import gradient_norm as study
+from theodolite.studies.gradient_norm import study
 from theodolite.train import Replica
 
 CLAIMS = {claim.id: claim for claim in study.CLAIMS}

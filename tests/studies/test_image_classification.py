@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from theodolite.models import build
-from theodolite.studies.image_classification import MODELS, PRESETS, STUDY, ImageClassification, expand
+from theodolite.studies.image_classification.study import MODELS, PRESETS, STUDY, ImageClassification, expand
 
 TABLE_2 = {  # the report's, word for word
     "dnn_0": 640_815, "dnn_1": 2_932_360, "dnn_2": 626_085, "cnn_0": 134_249, "cnn_1": 225_738, "cnn_2": 259_234,

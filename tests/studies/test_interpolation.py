@@ -16,9 +16,8 @@ from theodolite.models.description import CNN
 from theodolite.runs import Trained
 from theodolite.store import records
 from theodolite.store.records import Plan, Planned
-from theodolite.studies import interpolation
-from theodolite.studies.interpolation import PRESETS, STUDY
-from theodolite.studies.interpolation_findings import (
+from theodolite.studies.interpolation import study as interpolation
+from theodolite.studies.interpolation.findings import (
     AS_TRAINED,
     BY_ACTIVATIONS,
     BY_WEIGHTS,
@@ -27,6 +26,7 @@ from theodolite.studies.interpolation_findings import (
     TEST,
     TRAIN,
 )
+from theodolite.studies.interpolation.study import PRESETS, STUDY
 from theodolite.survey import prepare
 
 CLAIMS = {claim.id: claim for claim in STUDY.claims}

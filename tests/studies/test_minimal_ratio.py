@@ -11,10 +11,8 @@ from theodolite.claims import judge
 from theodolite.figures.theme import specification
 from theodolite.store import records
 from theodolite.store.records import Plan, Planned
-from theodolite.studies import minimal_ratio_findings as findings
-from theodolite.studies import minimal_ratio_measurements as measurements
-from theodolite.studies.minimal_ratio import NAME, PRESETS, STUDY, analyses
-from theodolite.studies.minimal_ratio_findings import AGAIN, DIGITS, FIRST, LETTER, NORM, POINTS, PROTOCOL, TASKS
+from theodolite.studies.minimal_ratio.findings import AGAIN, DIGITS, FIRST, LETTER, NORM, POINTS, PROTOCOL, TASKS
+from theodolite.studies.minimal_ratio.study import NAME, PRESETS, STUDY, analyses, findings, measurements
 
 CLAIMS = {claim.id: claim for claim in STUDY.claims}
 TINY = PRESETS["smoke"].model_copy(

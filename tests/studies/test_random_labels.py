@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from theodolite import data
-from theodolite.studies.random_labels import PRESETS, STUDY, RandomLabels
+from theodolite.studies.random_labels.study import PRESETS, STUDY, RandomLabels
 
 EPOCHS = np.arange(0, 21, 2)
 

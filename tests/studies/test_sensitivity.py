@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from torch.nn.functional import cross_entropy, one_hot
 
 from theodolite import data, models, train
-from theodolite.studies.sensitivity import PRESETS, STUDY, Sensitivity
-from theodolite.studies.sensitivity_findings import EPOCHS, STEPS, compared
+from theodolite.studies.sensitivity.findings import EPOCHS, STEPS, compared
+from theodolite.studies.sensitivity.study import PRESETS, STUDY, Sensitivity
 from theodolite.study import Training
 
 SIZES = (32, 64, 128)

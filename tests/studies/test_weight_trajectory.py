@@ -13,8 +13,8 @@ from theodolite.claims import judge
 from theodolite.runs import Trained
 from theodolite.store import records
 from theodolite.store.records import Plan, Planned, Records
-from theodolite.studies import weight_trajectory as study
-from theodolite.studies.weight_trajectory_findings import LAYERS
+from theodolite.studies.weight_trajectory import study
+from theodolite.studies.weight_trajectory.findings import LAYERS
 from theodolite.train import Replica
 
 CLAIMS = {claim.id: claim for claim in study.CLAIMS}

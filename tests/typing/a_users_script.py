@@ -15,7 +15,7 @@ from theodolite.measure.hessian_spectrum import Spectrum
 from theodolite.measure.hessian_trace import Trace
 from theodolite.measure.interpolate import Interpolation
 from theodolite.measure.minimal_ratio import MinimalRatio
-from theodolite.measure.results import Result
+from theodolite.measure.results.base import Result
 from theodolite.measure.sensitivity import Sensitivity
 from theodolite.measure.sharpness import Sharpness
 from theodolite.measure.surface import Surface

@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor
 
 from theodolite.errors import BadData, MissingExtra
-from theodolite.measure.batches import Batch
-from theodolite.measure.objective import Loss
+from theodolite.measure.problem.batches import Batch
+from theodolite.measure.problem.objective import Loss
 from theodolite.record import Recorder
 
 try:

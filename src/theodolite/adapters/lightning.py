@@ -6,8 +6,8 @@ from typing import Any
 from torch import nn
 
 from theodolite.errors import MissingExtra
-from theodolite.measure.batches import Data
-from theodolite.measure.objective import Loss
+from theodolite.measure.problem.batches import Data
+from theodolite.measure.problem.objective import Loss
 from theodolite.record import Recorder
 
 try:

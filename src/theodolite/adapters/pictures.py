@@ -12,7 +12,7 @@ import pandas as pd
 
 from theodolite.figures import render
 from theodolite.record import Measurement
-from theodolite.studies import recorder_figures
+from theodolite.recordings import figures as recorder_figures
 
 BINS = 50
 

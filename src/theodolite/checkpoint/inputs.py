@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 from theodolite import data as sets
 from theodolite.checkpoint import code
 from theodolite.errors import BadData, CodeFailed, SettingError, TheodoliteError, UnknownName
-from theodolite.measure.batches import Batch
-from theodolite.measure.objective import Loss
+from theodolite.measure.problem.batches import Batch
+from theodolite.measure.problem.objective import Loss
 from theodolite.train.data import Split, tensors
 
 BATCH = 1000  # samples at once, where data come whole: what one pass over them keeps in memory

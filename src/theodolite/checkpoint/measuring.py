@@ -12,9 +12,9 @@ from torch import nn
 from theodolite import measure as instruments
 from theodolite.checkpoint import code, inputs, settings, weights
 from theodolite.errors import CodeFailed, SettingError, TheodoliteError, UnknownName, UsageError
-from theodolite.measure import written
-from theodolite.measure.facts import INSTRUMENTS, instrument
-from theodolite.measure.results import Result
+from theodolite.measure.catalogue import INSTRUMENTS, instrument
+from theodolite.measure.results import writer as written
+from theodolite.measure.results.base import Result
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 MODES = ("eval", "train")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from theodolite.errors import SettingError, UnknownName
-from theodolite.measure.typed import fits, in_words, parts_of
+from theodolite.measure.problem.typed import in_words, is_instance, parts_of
 
 TYPABLE = (int, float, str, bool)
 
@@ -68,9 +68,9 @@ def _value(key: str, text: str, hint: Any) -> Any:
         value = json.loads(text)
     except ValueError:
         value = text
-    if fits(text, hint) and not fits(value, hint):
+    if is_instance(text, hint) and not is_instance(value, hint):
         value = text  # a name that reads like a number
-    if not fits(value, hint):
+    if not is_instance(value, hint):
         words = in_words(hint, "null")
         raise SettingError(f"expected {key} as {words}, got '{text}'. For example: --set {_example(key, hint)}")
     return value

@@ -12,7 +12,7 @@ from scipy.special import stdtrit  # what scipy.stats.t.ppf calls
 from theodolite.claims.evidence import Evidence
 from theodolite.claims.intervals import SCALES, Interval, Kind, interval, shares
 from theodolite.findings import Decision, Verdict
-from theodolite.words import counted, signed
+from theodolite.wording import counted, signed
 
 if TYPE_CHECKING:
     from theodolite.store.records import Records

@@ -94,7 +94,7 @@ def measure(
 
 def _instruments(name: str | None, as_json: bool, *, asked: bool) -> None:
     """The instruments with their costs, or the options of one."""
-    from theodolite.measure.facts import COSTS, INSTRUMENTS
+    from theodolite.measure.catalogue import COSTS, INSTRUMENTS
 
     if not asked:
         raise UsageError(f"expected an instrument, got none. Name one of: {', '.join(INSTRUMENTS)}.")

@@ -29,7 +29,7 @@ def complete_data(incomplete: str) -> list[str]:
 
 def complete_instrument(incomplete: str) -> list[str]:
     """Names of instruments that begin so."""
-    from theodolite.measure.facts import INSTRUMENTS
+    from theodolite.measure.catalogue import INSTRUMENTS
 
     return [name for name in INSTRUMENTS if name.startswith(incomplete)]
 

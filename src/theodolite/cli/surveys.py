@@ -15,7 +15,7 @@ from theodolite.errors import SettingError, UnknownName, UsageError
 from theodolite.execute import ENGINES
 
 if TYPE_CHECKING:
-    from theodolite.store.remote import Copy
+    from theodolite.store.remote.workspace import Copy
     from theodolite.survey import Prepared
 
 FAILED = 1  # exit code where some runs did
@@ -56,7 +56,7 @@ def report(
     if compare is not None:
         _compare(*compare, out, as_json=as_json)
     elif place is not None:
-        from theodolite.store import remote
+        from theodolite.store.remote import workspace as remote
 
         with remote.reading(place, remote.tables) as copy:
             _report(copy, figure_width, as_json=as_json)
@@ -65,7 +65,7 @@ def report(
 def claims(place: Place, as_json: Json = False) -> None:
     """The verdicts."""
     from theodolite import survey
-    from theodolite.store import remote
+    from theodolite.store.remote import workspace as remote
 
     with remote.reading(place, remote.tables) as copy:
         verdicts = survey.verdicts(copy.directory)
@@ -75,7 +75,7 @@ def claims(place: Place, as_json: Json = False) -> None:
 def status(place: Place, as_json: Json = False) -> None:
     """Runs done, running, failed and left."""
     from theodolite import survey
-    from theodolite.store import remote
+    from theodolite.store.remote import workspace as remote
 
     with remote.reading(place, remote.states) as copy:
         rows = survey.status(copy.directory)
@@ -95,7 +95,7 @@ def serve(
 ) -> None:
     """The report, live while a survey runs, for a browser on this machine."""
     from theodolite import serve as live
-    from theodolite.store import remote
+    from theodolite.store.remote import workspace as remote
 
     if not live.is_local(host):
         if not expose:
@@ -116,7 +116,7 @@ def serve(
 
 def _survey(names: Sequence[str], options: Options) -> None:
     from theodolite import runs, survey
-    from theodolite.store import remote
+    from theodolite.store.remote import workspace as remote
 
     if options.engine not in ENGINES:
         raise UnknownName("engine", options.engine, ENGINES)
@@ -168,8 +168,8 @@ def _fetch(prepared: Sequence["Prepared"]) -> None:
 
 
 def _report(copy: "Copy", figure_width: str | None = None, *, as_json: bool = False) -> None:
-    from theodolite import reporting
     from theodolite.figures import paper
+    from theodolite.survey import report as reporting
 
     width = None if figure_width is None else paper.pixels(figure_width)
     page, found = reporting.build(copy.directory, figure_width=width)
@@ -184,7 +184,7 @@ def _report(copy: "Copy", figure_width: str | None = None, *, as_json: bool = Fa
 def _compare(first: str, second: str, out: Path | None, *, as_json: bool) -> None:
     from theodolite import report, survey
     from theodolite.report import compare
-    from theodolite.store import remote
+    from theodolite.store.remote import workspace as remote
 
     with remote.reading(first, remote.tables) as one, remote.reading(second, remote.tables) as other:
         found = survey.compare(one, other)

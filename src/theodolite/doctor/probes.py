@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.parametrizations import weight_norm
 
-from theodolite.measure.operator import HessianOperator
+from theodolite.measure.curvature.operator import HessianOperator
 
 Loss = Callable[[Tensor], Tensor]  # of the flat parameters
 STEP = 1e-5  # of the central difference: its error is h² and the gradient's rounding over h, both about 1e-10

@@ -10,12 +10,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers, which do not see what __getattr__ finds
-    from theodolite.measure.alignment import align as align
-    from theodolite.measure.critical.find import find_critical_points as find_critical_points
-    from theodolite.measure.curve import connect as connect
-    from theodolite.measure.directions import path_plane as path_plane
-    from theodolite.measure.directions import random_plane as random_plane
-    from theodolite.measure.directions import three_point_plane as three_point_plane
+    from theodolite.measure.align import align as align
+    from theodolite.measure.connect import connect as connect
+    from theodolite.measure.curvature.operator import HessianOperator as HessianOperator
+    from theodolite.measure.find_critical_points import find_critical_points as find_critical_points
     from theodolite.measure.gradient_norm import gradient_norm as gradient_norm
     from theodolite.measure.hessian_density import hessian_density as hessian_density
     from theodolite.measure.hessian_eigenvalues import hessian_eigenvalues as hessian_eigenvalues
@@ -23,8 +21,10 @@ if TYPE_CHECKING:  # for type checkers, which do not see what __getattr__ finds
     from theodolite.measure.hessian_trace import hessian_trace as hessian_trace
     from theodolite.measure.interpolate import interpolate as interpolate
     from theodolite.measure.minimal_ratio import minimal_ratio as minimal_ratio
-    from theodolite.measure.operator import HessianOperator as HessianOperator
-    from theodolite.measure.saved import load as load
+    from theodolite.measure.planes import path_plane as path_plane
+    from theodolite.measure.planes import random_plane as random_plane
+    from theodolite.measure.planes import three_point_plane as three_point_plane
+    from theodolite.measure.results.reader import load as load
     from theodolite.measure.sensitivity import sensitivity as sensitivity
     from theodolite.measure.sharpness import sharpness as sharpness
     from theodolite.measure.surface import surface as surface
@@ -35,24 +35,24 @@ import_module("rich.style")  # draws a number while it is imported; later, that 
 random.setstate(_state)
 
 INDEX = {  # public name -> file
-    "HessianOperator": "operator",
-    "align": "alignment",
-    "connect": "curve",
-    "find_critical_points": "critical.find",
+    "HessianOperator": "curvature.operator",
+    "align": "align",
+    "connect": "connect",
+    "find_critical_points": "find_critical_points",
     "gradient_norm": "gradient_norm",
     "hessian_density": "hessian_density",
     "hessian_eigenvalues": "hessian_eigenvalues",
     "hessian_spectrum": "hessian_spectrum",
     "hessian_trace": "hessian_trace",
     "interpolate": "interpolate",
-    "load": "saved",
+    "load": "results.reader",
     "minimal_ratio": "minimal_ratio",
-    "path_plane": "directions",
-    "random_plane": "directions",
+    "path_plane": "planes",
+    "random_plane": "planes",
     "sensitivity": "sensitivity",
     "sharpness": "sharpness",
     "surface": "surface",
-    "three_point_plane": "directions",
+    "three_point_plane": "planes",
     "trajectory": "trajectory",
 }
 

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from theodolite.measure.arguments import checked
-from theodolite.measure.batches import Batch, Data
-from theodolite.measure.objective import Loss, Objective, check_finite, check_reached, objective
-from theodolite.measure.results import Result
-from theodolite.measure.shards import Shards, is_sharded
-from theodolite.measure.surroundings import untouched
+from theodolite.measure.problem.batches import Batch, Data
+from theodolite.measure.problem.distributed import Shards, is_sharded
+from theodolite.measure.problem.isolation import preserve_rng
+from theodolite.measure.problem.objective import Loss, Objective, check_finite, check_reached, objective
+from theodolite.measure.problem.validation import checked
+from theodolite.measure.results.base import Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,8 @@ def gradient_norm(
         address: of a running Ray cluster; None: the one that this program is on, or one of this machine.
 
     Raises:
-        MeasurementError: model, loss or data cannot be measured; see :func:`~theodolite.measure.objective.objective`.
+        MeasurementError: model, loss or data cannot be measured; see
+        :func:`~theodolite.measure.problem.objective.objective`.
 
     Example:
         >>> model = nn.Linear(2, 1, bias=False).double()
@@ -87,7 +88,7 @@ def loss_and_gradient(whole: Objective, at: Mapping[str, Tensor] | None = None) 
     rest = {name: tensor for name, tensor in fixed.items() if name not in point} if at is not None else {}
     total = 0.0
     sums = {n: torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for n, p in point.items()}
-    with untouched(), torch.enable_grad():
+    with preserve_rng(), torch.enable_grad():
         for batch, share in whole.batches():
             value = whole.batch_loss({**rest, **point}, batch)
             check_reached(value)

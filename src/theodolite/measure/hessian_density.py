@@ -6,15 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import SettingError, TooLarge
-from theodolite.measure.arguments import checked
-from theodolite.measure.batches import Data
-from theodolite.measure.graph import Kind
-from theodolite.measure.lanczos import quadrature
-from theodolite.measure.memory import Memory, halves, in_words
-from theodolite.measure.objective import Loss
-from theodolite.measure.operator import HessianOperator
-from theodolite.measure.progress import watch
-from theodolite.measure.results import Result
+from theodolite.measure.curvature.autograd import Curvature
+from theodolite.measure.curvature.operator import HessianOperator
+from theodolite.measure.linalg.lanczos import quadrature
+from theodolite.measure.problem.batches import Data
+from theodolite.measure.problem.memory import Memory, halves, in_words
+from theodolite.measure.problem.objective import Loss
+from theodolite.measure.problem.progress import watch
+from theodolite.measure.problem.validation import checked
+from theodolite.measure.results.base import Result
 
 BESIDE = 6  # vectors of a probe next to its basis
 
@@ -32,7 +32,7 @@ class Density(Result):
     mean: float  # of the eigenvalues, trace / P, from the nodes
     mean_standard_error: float
     products: int  # products with the matrix it took
-    operator: Kind
+    operator: Curvature
     path: str  # how products were computed
     check: float  # relative difference of a product and finite differences
     interrupted: bool = False  # by the user: fewer probes or steps than asked for
@@ -48,7 +48,7 @@ def hessian_density(
     steps: int = 60,
     points: int = 1000,
     width: float | None = None,
-    operator: Kind = "hessian",
+    operator: Curvature = "hessian",
     parameters: str | None = None,
     seed: int = 0,
     memory: Memory = None,
@@ -88,7 +88,7 @@ def hessian_density(
     Raises:
         SettingError: a number out of its range.
         TooLarge: the vectors of one probe do not fit the memory.
-        MeasurementError: as :class:`~theodolite.measure.operator.HessianOperator`.
+        MeasurementError: as :class:`~theodolite.measure.curvature.operator.HessianOperator`.
 
     Source: Ubaru, Chen and Saad 2017, "Fast estimation of tr(f(A)) via stochastic Lanczos quadrature"; Ghorbani,
     Krishnan and Xiao 2019, "An Investigation into Neural Net Optimization via Hessian Eigenvalue Density".

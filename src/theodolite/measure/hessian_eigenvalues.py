@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import SettingError, TooLarge
-from theodolite.measure.arguments import checked
-from theodolite.measure.batches import Data
-from theodolite.measure.graph import Kind
-from theodolite.measure.lanczos import Basis, start
-from theodolite.measure.memory import Memory, halves, in_words
-from theodolite.measure.objective import Loss
-from theodolite.measure.operator import HessianOperator
-from theodolite.measure.progress import Watch, watch
-from theodolite.measure.results import Result
+from theodolite.measure.curvature.autograd import Curvature
+from theodolite.measure.curvature.operator import HessianOperator
+from theodolite.measure.linalg.lanczos import KrylovBasis, start
+from theodolite.measure.problem.batches import Data
+from theodolite.measure.problem.memory import Memory, halves, in_words
+from theodolite.measure.problem.objective import Loss
+from theodolite.measure.problem.progress import Watch, watch
+from theodolite.measure.problem.validation import checked
+from theodolite.measure.results.base import Result
 
 Which = Literal["largest", "smallest", "both"]
 PROBE = 8  # steps from a fresh start, at most, that look for what the first start missed
@@ -36,7 +36,7 @@ class Eigenpairs(Result):
     converged: Tensor  # (k,) bool, residual within the tolerance
     tolerance: float  # what residuals had to reach, loss per squared parameter
     products: int  # products with the matrix it took, after the operator's check
-    operator: Kind
+    operator: Curvature
     path: str  # how products were computed
     check: float  # relative difference of a product and finite differences
     interrupted: bool = False  # by the user, before all had converged or the products were spent
@@ -50,7 +50,7 @@ def hessian_eigenvalues(
     *,
     k: int = 10,
     which: Which = "largest",
-    operator: Kind = "hessian",
+    operator: Curvature = "hessian",
     tolerance: float = 1e-4,
     max_products: int | None = None,
     parameters: str | None = None,
@@ -95,7 +95,7 @@ def hessian_eigenvalues(
     Raises:
         SettingError: a number out of its range.
         TooLarge: so many vectors do not fit the memory.
-        MeasurementError: as :class:`~theodolite.measure.operator.HessianOperator`.
+        MeasurementError: as :class:`~theodolite.measure.curvature.operator.HessianOperator`.
 
     Source: Lanczos 1950; Simon 1984, "The Lanczos algorithm with partial reorthogonalization"; Wu and Simon 2000,
     "Thick-restart Lanczos method for large symmetric eigenvalue problems".
@@ -152,7 +152,7 @@ def hessian_eigenvalues(
 
 
 def search(
-    basis: Basis, low: int, high: int, relative: float, limit: int, watched: Watch
+    basis: KrylovBasis, low: int, high: int, relative: float, limit: int, watched: Watch
 ) -> tuple[Tensor, Tensor, Tensor, float]:
     """Grow the basis until the pairs at its ends have converged: values, rows of vectors, residuals, their bound."""
     left = limit
@@ -173,7 +173,7 @@ def search(
         basis.turn(misses[residuals.argmax()].to(basis.rows))
 
 
-def _grow(basis: Basis, low: int, high: int, relative: float, limit: int, watched: Watch) -> int:
+def _grow(basis: KrylovBasis, low: int, high: int, relative: float, limit: int, watched: Watch) -> int:
     """Grow until residuals are estimated small and a fresh start finds nothing new; the products it took."""
     products, capacity = 0, len(basis.rows)
     since = None  # size of the basis when the last fresh start was taken, once all had converged
@@ -209,7 +209,7 @@ def _grow(basis: Basis, low: int, high: int, relative: float, limit: int, watche
     return products
 
 
-def _ruled_out(basis: Basis, since: int, values: Tensor, low: int, high: int, bound: float) -> bool:
+def _ruled_out(basis: KrylovBasis, since: int, values: Tensor, low: int, high: int, bound: float) -> bool:
     """Whether a fresh start rules out eigenvalues beyond the ends by more than the bound, but for one chance in 200.
 
     Of Lanczos' steps from a random direction, the polynomial p(x) = ∏ (x - θ_i) / ∏ β_i, with θ the Ritz values and β
@@ -225,7 +225,7 @@ def _ruled_out(basis: Basis, since: int, values: Tensor, low: int, high: int, bo
     return all(bool((away > 0).all()) and float(away.log().sum()) - least >= needed for away in ends)
 
 
-def _nothing_new(basis: Basis, since: int, values: Tensor, low: int, high: int, bound: float) -> bool:
+def _nothing_new(basis: KrylovBasis, since: int, values: Tensor, low: int, high: int, bound: float) -> bool:
     """Whether what a fresh start found lies inside the ends, or beyond them by the bound at most.
 
     An eigenvalue that close may take the place of the last one within the precision that was asked for. In the bulk of
@@ -247,7 +247,7 @@ def _nothing_new(basis: Basis, since: int, values: Tensor, low: int, high: int, 
     return fine
 
 
-def _restart(basis: Basis, low: int, high: int) -> None:
+def _restart(basis: KrylovBasis, low: int, high: int) -> None:
     basis.straighten()
     _, vectors, _ = basis.ritz()
     spare = (len(basis.rows) - low - high) // 3  # Ritz vectors next to the wanted ones speed up what follows

@@ -6,17 +6,17 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import TooLarge
-from theodolite.measure.arguments import checked
-from theodolite.measure.batches import Data
-from theodolite.measure.dense import DenseHessians, dense_hessians
-from theodolite.measure.graph import Kind
-from theodolite.measure.memory import Memory, in_words, room
-from theodolite.measure.objective import Loss, Objective
-from theodolite.measure.operator import HessianOperator
-from theodolite.measure.pieces import in_pieces
-from theodolite.measure.results import Result
-from theodolite.measure.shards import Shards
-from theodolite.measure.surroundings import untouched
+from theodolite.measure.curvature.autograd import Curvature
+from theodolite.measure.curvature.dense import DenseHessians, dense_hessians
+from theodolite.measure.curvature.operator import HessianOperator
+from theodolite.measure.problem.batches import Data
+from theodolite.measure.problem.distributed import Shards
+from theodolite.measure.problem.isolation import preserve_rng
+from theodolite.measure.problem.memory import Memory, in_words, room
+from theodolite.measure.problem.microbatches import in_pieces
+from theodolite.measure.problem.objective import Loss, Objective
+from theodolite.measure.problem.validation import checked
+from theodolite.measure.results.base import Result
 
 COPIES = 10  # P × P float64 matrices at once, at the peak: the Hessian's sum and parts, eigenvectors, LAPACK's own
 TOGETHER = 256  # samples at once, where memory is limited: their part is then small beside the matrices'
@@ -31,7 +31,7 @@ class Spectrum(Result):
     tolerance: float  # |λ| at or below this counts as zero, same unit
     loss: float  # mean over samples
     gradient_norm: float  # far from zero: the weights are no critical point, and signs say little
-    operator: Kind
+    operator: Curvature
     path: str  # how the matrix was computed
     check: float  # relative difference of a product and finite differences
 
@@ -42,7 +42,7 @@ def hessian_spectrum(
     loss: Loss,
     data: Data,
     *,
-    operator: Kind = "hessian",
+    operator: Curvature = "hessian",
     parameters: str | None = None,
     memory: Memory = None,
     engine: str = "local",
@@ -75,7 +75,7 @@ def hessian_spectrum(
 
     Raises:
         TooLarge: ten P × P matrices do not fit.
-        MeasurementError: as :class:`~theodolite.measure.operator.HessianOperator`.
+        MeasurementError: as :class:`~theodolite.measure.curvature.operator.HessianOperator`.
 
     Source: Sagun et al. 2017, "Empirical Analysis of the Hessian of Over-Parametrized Neural Networks".
 
@@ -118,7 +118,7 @@ def exact(objective: Objective, memory: Memory) -> DenseHessians:
     """The exact Hessian at the model's weights, in float64 where model and loss can."""
     whole = objective.to(torch.float64)
     if memory is not None:
-        with untouched():
+        with preserve_rng():
             whole = in_pieces(whole, whole.vector, TOGETHER, apart=False)
     try:
         return dense_hessians(whole, whole.vector[None])

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import SettingError, TooLarge
-from theodolite.measure.arguments import checked
-from theodolite.measure.batches import Data
-from theodolite.measure.graph import Kind
-from theodolite.measure.layer_trace import by_layers
-from theodolite.measure.memory import Memory, halves, in_words
-from theodolite.measure.objective import Loss
-from theodolite.measure.operator import HessianOperator
-from theodolite.measure.progress import Watch, watch
-from theodolite.measure.results import Result
+from theodolite.measure.curvature.autograd import Curvature
+from theodolite.measure.curvature.layer_trace import by_layers
+from theodolite.measure.curvature.operator import HessianOperator
+from theodolite.measure.problem.batches import Data
+from theodolite.measure.problem.memory import Memory, halves, in_words
+from theodolite.measure.problem.objective import Loss
+from theodolite.measure.problem.progress import Watch, watch
+from theodolite.measure.problem.validation import checked
+from theodolite.measure.results.base import Result
 
 Method = Literal["layer by layer", "hutch++", "hutchinson"]
 GROUP = 8  # products between two looks at whether the user wants to stop
@@ -32,7 +32,7 @@ class Trace(Result):
     method: Method
     products: int  # products with the matrix it took
     parameters: int  # P: value / P is the mean eigenvalue
-    operator: Kind
+    operator: Curvature
     path: str  # how products were computed
     check: float  # relative difference of a product and finite differences
     interrupted: bool = False  # by the user: fewer products than asked for
@@ -46,7 +46,7 @@ def hessian_trace(
     *,
     method: Method | None = None,
     products: int = 60,
-    operator: Kind = "hessian",
+    operator: Curvature = "hessian",
     parameters: str | None = None,
     seed: int = 0,
     memory: Memory = None,
@@ -64,7 +64,7 @@ def hessian_trace(
     with g of random signs and Q a basis of H times a third as many random vectors: the few large eigenvalues are
     summed exactly, and only the rest is sampled. Plain chains of layers need no products: their trace is summed layer
     by layer, exactly for linear layers of no more units than ``products``, and else from signs that are drawn for each
-    sample (:mod:`~theodolite.measure.layer_trace`). The standard error is that of the sampled mean.
+    sample (:mod:`~theodolite.measure.curvature.layer_trace`). The standard error is that of the sampled mean.
 
     Args:
         model: any module, measured in the mode it is in; frozen parameters are left out.
@@ -91,7 +91,7 @@ def hessian_trace(
         SettingError: an unknown method, one that this model does not have, or too few products.
         TooLarge: Q does not fit the memory.
         KeyboardInterrupt: before there were two samples.
-        MeasurementError: as :class:`~theodolite.measure.operator.HessianOperator`.
+        MeasurementError: as :class:`~theodolite.measure.curvature.operator.HessianOperator`.
 
     Source: Hutchinson 1990; Meyer et al. 2021, "Hutch++: Optimal Stochastic Trace Estimation", algorithm 1.
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from theodolite.measure.arguments import checked, coordinates
-from theodolite.measure.batches import Data
-from theodolite.measure.evaluate import Basis, Values, evaluate, mix
-from theodolite.measure.matching import stacked
-from theodolite.measure.objective import Loss, Objective, objective
-from theodolite.measure.renewal import renewed
-from theodolite.measure.results import Result
+from theodolite.measure.problem.batch_norm import renewed
+from theodolite.measure.problem.batches import Data
+from theodolite.measure.problem.evaluate import StackedStates, Values, evaluate, mix
+from theodolite.measure.problem.objective import Loss, Objective, objective
+from theodolite.measure.problem.state_dicts import stacked
+from theodolite.measure.problem.validation import checked, coordinates
+from theodolite.measure.results.base import Result
 
 ALPHAS = tuple(i / 20 for i in range(-20, 41))  # -1 to 2, as the report's Figure 11 has it; 0 and 1 are exact
 
@@ -89,7 +89,12 @@ def interpolate(
 
 
 def along(
-    whole: Objective, parameters: Basis, buffers: Basis, weights: Tensor, positions: Tensor, renewal: Objective | None
+    whole: Objective,
+    parameters: StackedStates,
+    buffers: StackedStates,
+    weights: Tensor,
+    positions: Tensor,
+    renewal: Objective | None,
 ) -> Values:
     """Loss and accuracy at combinations of models, ``weights (K, B)``.
 
@@ -107,7 +112,9 @@ def along(
     return Values(torch.cat([p.loss for p in parts]), torch.cat([p.accuracy for p in parts])).checked()
 
 
-def side_by_side(first: Basis, weights: Tensor, second: Basis, others: Tensor) -> tuple[Basis, Tensor]:
+def side_by_side(
+    first: StackedStates, weights: Tensor, second: StackedStates, others: Tensor
+) -> tuple[StackedStates, Tensor]:
     """Two families of tensors, each with its own combinations, as one basis ``(B + C, ...)`` and its weights."""
     if not second:
         return first, weights

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import torch  # noqa: F401 - the docstring's example
 from torch import nn
 
-from theodolite.measure.arguments import checked
-from theodolite.measure.batches import Data
-from theodolite.measure.graph import Kind
+from theodolite.measure.curvature.autograd import Curvature
 from theodolite.measure.hessian_spectrum import hessian_spectrum
-from theodolite.measure.memory import Memory
-from theodolite.measure.objective import Loss
-from theodolite.measure.results import Result
+from theodolite.measure.problem.batches import Data
+from theodolite.measure.problem.memory import Memory
+from theodolite.measure.problem.objective import Loss
+from theodolite.measure.problem.validation import checked
+from theodolite.measure.results.base import Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class MinimalRatio(Result):
     tolerance: float  # loss per squared parameter
     loss: float  # mean over samples
     gradient_norm: float  # at a critical point zero; else the loss is not level and curving up is no minimum
-    operator: Kind
+    operator: Curvature
     path: str  # how the Hessian was computed
     check: float  # relative difference of a product and finite differences
 
@@ -36,7 +36,7 @@ def minimal_ratio(
     loss: Loss,
     data: Data,
     *,
-    operator: Kind = "hessian",
+    operator: Curvature = "hessian",
     parameters: str | None = None,
     memory: Memory = None,
     engine: str = "local",
@@ -65,7 +65,7 @@ def minimal_ratio(
 
     Raises:
         TooLarge: the exact Hessian does not fit.
-        MeasurementError: as :class:`~theodolite.measure.operator.HessianOperator`.
+        MeasurementError: as :class:`~theodolite.measure.curvature.operator.HessianOperator`.
 
     Example:
         >>> model = nn.Linear(2, 1, bias=False).double()

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import BadData, BadLoss
-from theodolite.measure.arguments import checked
-from theodolite.measure.batches import Batch, Data
-from theodolite.measure.objective import Loss, Objective, check_finite, check_reached, objective
-from theodolite.measure.results import Result
-from theodolite.measure.surroundings import untouched
+from theodolite.measure.problem.batches import Batch, Data
+from theodolite.measure.problem.isolation import preserve_rng
+from theodolite.measure.problem.objective import Loss, Objective, check_finite, check_reached, objective
+from theodolite.measure.problem.validation import checked
+from theodolite.measure.results.base import Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def sensitivity(model: nn.Module, loss: Loss, data: Data, *, per_sample: bool = 
     """
     whole = objective(model, loss, data)
     norms, squares = [], 0.0
-    with untouched(), torch.enable_grad():
+    with preserve_rng(), torch.enable_grad():
         for number, (batch, share) in enumerate(whole.batches()):
             size = round(share * whole.samples)
             gradients = _gradients(whole, batch, number)

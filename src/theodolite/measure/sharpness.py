@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import BadLoss, BadModel, SettingError
-from theodolite.measure.arguments import checked
-from theodolite.measure.batches import Data
 from theodolite.measure.gradient_norm import loss_and_gradient
-from theodolite.measure.objective import Loss, Objective, check_finite, objective
-from theodolite.measure.results import Result
-from theodolite.measure.surroundings import untouched
+from theodolite.measure.problem.batches import Data
+from theodolite.measure.problem.isolation import preserve_rng
+from theodolite.measure.problem.objective import Loss, Objective, check_finite, objective
+from theodolite.measure.problem.validation import checked
+from theodolite.measure.results.base import Result
 
 Method = Literal["keskar", "sam"]
 
@@ -121,7 +121,7 @@ def _moved(centre: Tensor, step: Tensor) -> Tensor:
 
 
 def _loss(whole: Objective, parameters: Mapping[str, Tensor]) -> float:
-    with untouched(), torch.no_grad():
+    with preserve_rng(), torch.no_grad():
         return sum(share * float(whole.batch_loss(parameters, batch)) for batch, share in whole.batches())
 
 

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import BadModel
-from theodolite.measure.arguments import checked, coordinates
-from theodolite.measure.batches import Data
-from theodolite.measure.directions import Plane, random_plane
-from theodolite.measure.evaluate import evaluate
-from theodolite.measure.matching import stacked_states, state_of
-from theodolite.measure.objective import Loss, objective
-from theodolite.measure.results import Result
+from theodolite.measure.planes import Plane, random_plane
+from theodolite.measure.problem.batches import Data
+from theodolite.measure.problem.evaluate import evaluate
+from theodolite.measure.problem.objective import Loss, objective
+from theodolite.measure.problem.state_dicts import stacked_states, state_of
+from theodolite.measure.problem.validation import checked, coordinates
+from theodolite.measure.results.base import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,8 +65,8 @@ def surface(
         data: one ``(inputs, targets)`` pair or a re-iterable of such batches.
         directions: None for two filter-normalised random ones (Li et al. 2018) drawn from ``seed``; or flat ones
             ``(2, P)`` over the trainable parameters, through the model; or a plane laid by
-            :func:`~theodolite.measure.directions.path_plane` or
-            :func:`~theodolite.measure.directions.three_point_plane`, which brings its own origin.
+            :func:`~theodolite.measure.planes.path_plane` or
+            :func:`~theodolite.measure.planes.three_point_plane`, which brings its own origin.
         x: ``(X,)`` coordinates; None for 51 over the plane's extent.
         y: ``(Y,)`` likewise.
         seed: of the random directions; the same seed gives the same surface again.

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from theodolite.errors import BadModel, SettingError, UnknownName
-from theodolite.measure.arguments import checked
-from theodolite.measure.results import Result
+from theodolite.measure.problem.validation import checked
+from theodolite.measure.results.base import Result
 
 if TYPE_CHECKING:
     import pandas as pd

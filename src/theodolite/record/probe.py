@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from theodolite.errors import BadData, SettingError
-from theodolite.measure.batches import Batch, Data, pairs
-from theodolite.measure.surroundings import unmoved, untouched
+from theodolite.measure.problem.batches import Batch, Data, pairs
+from theodolite.measure.problem.isolation import preserve_loader_rng, preserve_rng
 
 LIMIT = 2 * 2**30  # bytes of a set that is read into memory
 
@@ -34,7 +34,7 @@ def fixed(data: Data, samples: int | None = None, limit: int = LIMIT) -> Data:
             raise SettingError("expected samples together with a loader, got data in memory. Pass a part of it.")
         return data
     pairs(data)  # which refuses what cannot be read, or once only
-    with unmoved(data), untouched():
+    with preserve_loader_rng(data), preserve_rng():
         read = list(_read(_own(data), samples, limit))
     if not read:
         raise BadData("expected at least one batch to measure on, got none. Pass data that are not empty.")

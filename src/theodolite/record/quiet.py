@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from theodolite.measure.surroundings import untouched
+from theodolite.measure.problem.isolation import preserve_rng
 
 Mode = Literal["evaluation", "training", "as it is"]
 
@@ -38,7 +38,7 @@ def quiet(model: nn.Module, mode: Mode) -> Iterator[None]:
         if mode != "as it is":
             for module, _ in flags:
                 module.training = mode == "training"
-        with untouched(), torch.inference_mode(False), torch.enable_grad():
+        with preserve_rng(), torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
         for module, training in flags:

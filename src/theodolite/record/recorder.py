@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import BadModel, SettingError
-from theodolite.measure.arguments import check_module, checked
-from theodolite.measure.batches import Data
-from theodolite.measure.objective import Loss
-from theodolite.measure.typed import fits
+from theodolite.measure.problem.batches import Data
+from theodolite.measure.problem.objective import Loss
+from theodolite.measure.problem.typed import is_instance
+from theodolite.measure.problem.validation import check_module, checked
 from theodolite.record.flatten import flatten
 from theodolite.record.instruments import WEIGHTS, Instruments, resolve
 from theodolite.record.log import LEDGER, TABLES, Log, Measurement, Sink
@@ -115,7 +115,7 @@ class Recorder:
             raise SettingError(f"expected budget as a share of the training time, 0 < budget ≤ 1, got {budget}.")
         if flush < 0 or (samples is not None and samples < 1):
             raise SettingError(f"expected flush ≥ 0 and samples ≥ 1, got flush={flush}, samples={samples}.")
-        if not fits(labels or {}, Mapping[str, str | int | float]):
+        if not is_instance(labels or {}, Mapping[str, str | int | float]):
             raise SettingError(
                 f"expected labels as {{name: text or number}}, got {labels!r:.80}. Leave out the others."
             )
@@ -157,7 +157,7 @@ class Recorder:
             batch: what to measure on, unless the recorder has its own data.
             number: of this step, where the caller counts; None: one more than the last.
         """
-        if not (number is None or (fits(number, int) and number >= 0)):
+        if not (number is None or (is_instance(number, int) and number >= 0)):
             raise SettingError(f"expected number as that of a step, 0 or more, got {number!r}. Leave it out to count.")
         self._steps = self._steps + 1 if number is None else number
         self._observe(model, loss, batch)

@@ -11,7 +11,7 @@ from theodolite.claims import Change
 from theodolite.report import markdown, page, text
 from theodolite.report.findings import Comparison
 from theodolite.store import files
-from theodolite.words import counted
+from theodolite.wording import counted
 
 HEADER = ("Claim", "A", "B", "Estimate A", "Estimate B", "Change", "By more than chance", "With Holm")
 

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from theodolite.figures import theme
 from theodolite.report import markdown, text
 from theodolite.report.findings import StudyFindings
-from theodolite.words import counted
+from theodolite.wording import counted
 
 TITLE = "How neural networks learn: a survey"
 

@@ -10,7 +10,7 @@ import pandas as pd
 from theodolite.claims import Change
 from theodolite.findings import Table, Verdict
 from theodolite.report.findings import StudyFindings
-from theodolite.words import counted, signed
+from theodolite.wording import counted, signed
 
 NONE = "–"
 SYMBOLS = {"holds": "✓", "fails": "✗", "undecided": "?"}

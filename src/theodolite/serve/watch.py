@@ -140,7 +140,7 @@ class Watch:
         """Look at the folder; what is planned there, each with what is under way, and what of it cannot be read."""
         before, self._held = self._held, lock.is_held(self.directory)
         planned, problem = [], ""
-        for study in studies.readable():
+        for study in survey.readable():
             try:
                 plan = self._plan(study.name)
             except StoreError as error:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from theodolite.errors import RecordCorrupt, StoreError, VersionMismatch
 from theodolite.store import files, lock
-from theodolite.store.forms import LARGEST, as_json, first_line, parsed
+from theodolite.store.schema import LARGEST, as_json, first_line, parsed
 
 FORMAT = 2  # raised when records are laid out in another way (2: status and plan are sealed)
 MARK = "theodolite.json"

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from theodolite.errors import StoreError
 from theodolite.store import files
-from theodolite.store.forms import LARGEST, Fingerprint
+from theodolite.store.schema import LARGEST, Fingerprint
 
 FOLDER = "live"
 EVERY = 2.0  # seconds between two writes, and a person sees no more

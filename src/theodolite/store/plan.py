@@ -7,7 +7,7 @@ from typing import Any
 from theodolite.errors import RecordCorrupt
 from theodolite.specs import AnalysisSpec, RecordingSpec, RunSpec
 from theodolite.store import files
-from theodolite.store.forms import LARGEST, Plan, Planned, first_line
+from theodolite.store.schema import LARGEST, Plan, Planned, first_line
 
 PLAN = "plan.json"
 

@@ -11,7 +11,7 @@ from theodolite.errors import RecordCorrupt
 from theodolite.specs import RecordingSpec, RunSpec
 from theodolite.store import files
 from theodolite.store import tables as parquet
-from theodolite.store.forms import LARGEST, Facts, Spec, Status, as_json, first_line
+from theodolite.store.schema import LARGEST, Facts, Spec, Status, as_json, first_line
 
 STATUS = "status.json"
 REDO = "Run the same command again: that run is redone."

@@ -27,7 +27,6 @@ from theodolite.specs import AnalysisSpec, RunSpec
 from theodolite.store import lock
 from theodolite.store import tables as parquet
 from theodolite.store.folder import check_folder, claim_folder
-from theodolite.store.forms import Plan, Planned, Spec, Status, first_line
 from theodolite.store.plan import PLAN, add_to_plan, read_plan, write_plan
 from theodolite.store.record import (
     REDO,
@@ -47,6 +46,7 @@ from theodolite.store.record import (
     write_part,
     write_start,
 )
+from theodolite.store.schema import Plan, Planned, Spec, Status, first_line
 
 __all__ = [
     "PLAN", "STATUS", "Plan", "Planned", "Records", "Spec", "Status", "add_to_plan", "check_folder", "claim_folder",

@@ -1,39 +1,36 @@
-"""The studies, one short file each; the index is here.
+"""The studies, a folder each; the index is here.
 
-A new study is one new file and one line in ``INDEX``.
+A new study is one new folder and one line in ``INDEX``.
 """
 
 from typing import Any
 
 from theodolite.errors import UnknownName
-from theodolite.studies import (
-    capacity,
-    error_surface,
-    gradient_norm,
-    image_classification,
-    interpolation,
-    minimal_ratio,
-    random_labels,
-    recorder,
-    sensitivity,
-    simulate_function,
-    weight_trajectory,
-)
+from theodolite.studies.capacity.study import STUDY as CAPACITY
+from theodolite.studies.error_surface.study import STUDY as ERROR_SURFACE
+from theodolite.studies.gradient_norm.study import STUDY as GRADIENT_NORM
+from theodolite.studies.image_classification.study import STUDY as IMAGE_CLASSIFICATION
+from theodolite.studies.interpolation.study import STUDY as INTERPOLATION
+from theodolite.studies.minimal_ratio.study import STUDY as MINIMAL_RATIO
+from theodolite.studies.random_labels.study import STUDY as RANDOM_LABELS
+from theodolite.studies.sensitivity.study import STUDY as SENSITIVITY
+from theodolite.studies.simulate_function.study import STUDY as SIMULATE_FUNCTION
+from theodolite.studies.weight_trajectory.study import STUDY as WEIGHT_TRAJECTORY
 from theodolite.study import Study
 
 INDEX: dict[str, Study] = {
     study.name: study
     for study in (
-        simulate_function.STUDY,
-        image_classification.STUDY,
-        weight_trajectory.STUDY,
-        gradient_norm.STUDY,
-        minimal_ratio.STUDY,
-        random_labels.STUDY,
-        capacity.STUDY,
-        interpolation.STUDY,
-        sensitivity.STUDY,
-        error_surface.STUDY,
+        SIMULATE_FUNCTION,
+        IMAGE_CLASSIFICATION,
+        WEIGHT_TRAJECTORY,
+        GRADIENT_NORM,
+        MINIMAL_RATIO,
+        RANDOM_LABELS,
+        CAPACITY,
+        INTERPOLATION,
+        SENSITIVITY,
+        ERROR_SURFACE,
     )
 }
 
@@ -47,11 +44,6 @@ def get(name: str) -> Study:
     if name not in INDEX:
         raise UnknownName("study", name, INDEX)
     return INDEX[name]
-
-
-def readable() -> list[Study]:
-    """All that a results folder may hold: the studies, and recordings of trainings that are no study's."""
-    return [*INDEX.values(), recorder.STUDY]
 
 
 def facts(study: Study) -> dict[str, str]:

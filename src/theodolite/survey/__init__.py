@@ -3,10 +3,10 @@
 from theodolite.survey.comparing import compare
 from theodolite.survey.prepared import PRESETS, Prepared, estimate, prepare, sources
 from theodolite.survey.progress import Progress
-from theodolite.survey.reading import Found, findings, found, status, together, verdicts
+from theodolite.survey.reading import Found, findings, found, readable, status, together, verdicts
 from theodolite.survey.running import run
 
 __all__ = [
-    "PRESETS", "Found", "Prepared", "Progress", "compare", "estimate", "findings", "found", "prepare", "run", "sources",
-    "status", "together", "verdicts",
+    "PRESETS", "Found", "Prepared", "Progress", "compare", "estimate", "findings", "found", "prepare", "readable",
+    "run", "sources", "status", "together", "verdicts",
 ]  # fmt: skip

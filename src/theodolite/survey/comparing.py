@@ -8,7 +8,7 @@ from theodolite.claims import holm
 from theodolite.errors import StoreError
 from theodolite.report import Comparison, Side
 from theodolite.store.records import Records
-from theodolite.store.remote import Copy
+from theodolite.store.remote.workspace import Copy
 from theodolite.study import Study
 from theodolite.survey.reading import judged, read
 

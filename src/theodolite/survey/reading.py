@@ -12,12 +12,18 @@ from theodolite import studies
 from theodolite.claims import Judged, holm, judge
 from theodolite.errors import StoreError
 from theodolite.findings import Verdict
+from theodolite.recordings import findings as recordings
 from theodolite.report import RunsSummary, StudyFindings
 from theodolite.store import lock, records
 from theodolite.store.records import Records
 from theodolite.study import Study
 
 Found = tuple[list[Judged], StudyFindings]  # of one study by itself
+
+
+def readable() -> list[Study]:
+    """All that a results folder may hold: the studies, and recordings of trainings that are no study's."""
+    return [*studies.INDEX.values(), recordings.STUDY]
 
 
 def findings(directory: Path) -> list[StudyFindings]:
@@ -54,7 +60,7 @@ def status(directory: Path) -> list[dict[str, Any]]:
     """For each study planned in a folder: preset, runs and analyses done, diverged, running, failed, left, and why."""
     records.check_folder(directory)
     held = lock.is_held(directory)
-    found = ((study, records.read(directory, study.name)) for study in studies.readable())
+    found = ((study, records.read(directory, study.name)) for study in readable())
     return [_status(study, record, held=held) for study, record in found if record is not None]
 
 
@@ -83,7 +89,7 @@ def read(directory: Path) -> Iterator[tuple[Study, Records]]:
     """Every study of which something is finished, with its records; raises as :func:`findings` does."""
     records.check_folder(directory)
     empty = True
-    for study in studies.readable():
+    for study in readable():
         record = records.read(directory, study.name)
         if record is not None and record.environment():  # something of it is finished
             empty = False

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from theodolite import execute
 from theodolite.specs import AnalysisSpec, RunSpec
-from theodolite.store import files, live, records, remote
-from theodolite.store.remote import Copy
+from theodolite.store import files, live, records
+from theodolite.store.remote import workspace as remote
+from theodolite.store.remote.workspace import Copy
 from theodolite.survey.prepared import Prepared, sources
 from theodolite.survey.progress import Progress, Tally
 
@@ -34,8 +35,8 @@ def run(
     Args:
         prepared: the studies.
         place: the results folder, with ``ray`` one that all nodes share; or what
-            :func:`theodolite.store.remote.working` holds already, for the report to be made before others may write:
-            of an address, every record goes there when it is finished.
+            :func:`theodolite.store.remote.workspace.working` holds already, for the report to be made before others may
+            write: of an address, every record goes there when it is finished.
         workers: jobs at a time; None: one a processor of the machine, or of the cluster.
         device: where to train.
         engine: who carries the jobs; see :func:`theodolite.execute.engine`.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import SettingError
-from theodolite.measure.surroundings import without_subnormals
+from theodolite.measure.problem.isolation import without_subnormals
 from theodolite.specs import Training
 from theodolite.train.augment import augmented
 from theodolite.train.data import Split, TrainingData

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from theodolite.errors import SettingError
-from theodolite.measure.memory import free
-from theodolite.measure.surroundings import without_subnormals
+from theodolite.measure.problem.isolation import without_subnormals
+from theodolite.measure.problem.memory import free
 from theodolite.models import build
 from theodolite.models.description import MLP
 from theodolite.specs import Training

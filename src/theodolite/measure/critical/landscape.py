@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from theodolite.measure.batches import Batch
-from theodolite.measure.dense import dense_hessians
-from theodolite.measure.objective import Objective
-from theodolite.measure.perceptron import Perceptron, derivatives, perceptron
-from theodolite.measure.surroundings import untouched
+from theodolite.measure.critical.mlp_hessian import Perceptron, derivatives, perceptron
+from theodolite.measure.curvature.dense import dense_hessians
+from theodolite.measure.problem.batches import Batch
+from theodolite.measure.problem.isolation import preserve_rng
+from theodolite.measure.problem.objective import Objective
 
 Three = tuple[Tensor, Tensor, Tensor]
 Batches = Sequence[tuple[Batch, float]]
@@ -58,7 +58,7 @@ def landscape(objective: Objective, weight_decay: float) -> Landscape:
     truth = dense_hessians(objective, points)
     net = perceptron(objective)
     if net is not None:
-        with untouched():
+        with preserve_rng():
             batches = tuple(objective.batches())
         if _agrees(net, batches, points, (truth.loss, truth.gradient, truth.hessian)):
             return Landscape(objective, weight_decay, "closed form", net, batches)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from theodolite.measure.critical.structure import Structure
-from theodolite.measure.results import Result
+from theodolite.measure.results.base import Result
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from theodolite.measure.objective import Objective
-from theodolite.measure.surroundings import untouched
+from theodolite.measure.problem.isolation import preserve_rng
+from theodolite.measure.problem.objective import Objective
 
 KINKED = {  # operations whose first or second derivative jumps, as PyTorch names their backward passes
     *("Relu", "LeakyRelu", "PreluKernel", "Rrelu", "RreluWithNoise", "Threshold", "Elu", "Hardtanh", "Hardswish"),
@@ -17,7 +17,7 @@ KINKED = {  # operations whose first or second derivative jumps, as PyTorch name
 
 def kinks(objective: Objective) -> list[str]:
     """Names of the operations on the way from parameters to loss that are not twice differentiable everywhere."""
-    with untouched(), objective.twice_differentiable(), torch.enable_grad():
+    with preserve_rng(), objective.twice_differentiable(), torch.enable_grad():
         vector = objective.vector.requires_grad_()
         batch, _ = next(objective.batches())
         loss: Tensor = objective.batch_loss(objective.unflatten(vector), batch)

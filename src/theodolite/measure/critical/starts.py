@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from theodolite.errors import BadModel, SettingError
+from theodolite.measure.critical.mlp_hessian import Perceptron
 from theodolite.measure.critical.newton import PLAIN, Inside
 from theodolite.measure.critical.points import Start
 from theodolite.measure.critical.symmetry import symmetric_subspaces
-from theodolite.measure.objective import Objective
-from theodolite.measure.perceptron import Perceptron
+from theodolite.measure.problem.objective import Objective
 
 SCALES = 0.5, 1.0, 1.5, 2.5  # of random weights, in units of 1 / sqrt(fan in)
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from theodolite.measure.perceptron import Activation, Perceptron
+from theodolite.measure.critical.mlp_hessian import Perceptron
+from theodolite.measure.curvature.activations import Activation
 
 SAME = 1e-6  # of the largest parameter: differences below are rounding
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from theodolite.errors import BadModel
-from theodolite.measure.perceptron import Activation, Perceptron
+from theodolite.measure.critical.mlp_hessian import Perceptron
+from theodolite.measure.curvature.activations import Activation
 
 DEAD = -1  # in place of a group
 

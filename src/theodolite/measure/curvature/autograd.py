@@ -1,0 +1,105 @@
+"""Products with the Hessian and the generalised Gauss-Newton matrix of one batch, from a graph that is kept."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from theodolite.errors import BadLoss
+from theodolite.measure.problem.batches import Batch
+from theodolite.measure.problem.objective import Objective
+
+Curvature = Literal["hessian", "ggn"]
+Product = Callable[[Tensor], Tensor]  # (P,) -> (P,), or (k, P) -> (k, P)
+
+
+def hessian_product(objective: Objective, point: Tensor, batch: Batch) -> Product:
+    r""":math:`v \mapsto \partial (g^\top v) / \partial\theta` with the gradient g and its graph computed once."""
+    loss = varying(objective.batch_loss(objective.unflatten(point), batch))
+    (gradient,) = torch.autograd.grad(loss, point, create_graph=True, materialize_grads=True)
+    return lambda v: pull_back(gradient, point, v)
+
+
+def ggn_product(objective: Objective, point: Tensor, batch: Batch) -> Product:
+    r""":math:`v \mapsto J^\top H_L J v`, J the outputs' derivative, H_L the loss's Hessian by the outputs.
+
+    J v by two reverse passes: Jᵀ w is linear in w, so its transpose is its derivative (Townsend 2017).
+    """
+    inputs, targets = batch
+    outputs, rebuild = flat(objective.outputs(objective.unflatten(point), inputs))
+    dual = torch.zeros_like(outputs, requires_grad=True)
+    pulled = _grad(outputs, point, dual, create_graph=True)
+    free = outputs.detach().requires_grad_()
+    loss = varying(objective.loss(rebuild(free), targets))
+    (slope,) = torch.autograd.grad(loss, free, create_graph=True, materialize_grads=True)
+    if not slope.requires_grad and _own_loss(rebuild(slope)):
+        raise BadLoss(
+            "expected a loss that is computed from outputs such as logits, got one that the model computes itself: "
+            "between the two lies nothing curved, and the generalised Gauss-Newton matrix is zero. Pass "
+            "loss=lambda outputs, batch: cross_entropy(outputs.logits, batch['labels']), or operator='hessian'."
+        )
+    return lambda v: pull_back(outputs, point, pull_back(slope, free, pull_back(pulled, dual, v)))
+
+
+PRODUCTS: dict[Curvature, Callable[[Objective, Tensor, Batch], Product]] = {
+    "hessian": hessian_product,
+    "ggn": ggn_product,
+}
+
+
+def varying(loss: Tensor) -> Tensor:
+    """The loss, if it depends on what is measured."""
+    if not loss.requires_grad:
+        raise BadLoss(
+            "expected a loss that depends on the parameters measured, got one that no gradient reaches. "
+            "Leave out .detach(), .item() and torch.no_grad() on the way from model to loss."
+        )
+    return loss
+
+
+def _own_loss(slope: Any) -> bool:
+    """Whether the loss is nothing but a scalar among the outputs, by its slope there."""
+    return any(leaf.ndim == 0 and bool(leaf != 0) for leaf in tree_flatten(slope)[0] if isinstance(leaf, Tensor))
+
+
+def flat(tree: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
+    """All real tensors in a structure as one vector, and how to put another such vector into their places."""
+    leaves, structure = tree_flatten(tree)
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    sizes = [leaves[i].numel() for i in places]
+
+    def rebuild(vector: Tensor) -> Any:
+        parts = dict(zip(places, vector.split(sizes), strict=True))
+        return tree_unflatten(
+            [parts[i].view(leaf.shape) if i in parts else leaf for i, leaf in enumerate(leaves)], structure
+        )
+
+    return torch.cat([leaves[i].flatten() for i in places]) if places else torch.zeros(0), rebuild
+
+
+def _grad(outputs: Tensor, inputs: Tensor, v: Tensor, **options: Any) -> Tensor:
+    if not outputs.requires_grad:  # constant in the inputs
+        return torch.zeros(*v.shape[:-1], inputs.numel(), dtype=inputs.dtype, device=inputs.device)
+    return torch.autograd.grad(outputs, inputs, v, materialize_grads=True, **options)[0]
+
+
+def pull_back(outputs: Tensor, inputs: Tensor, v: Tensor) -> Tensor:
+    """Jᵀ v of kept outputs, for one v ``(m,)`` or each row of ``(k, m)``."""
+    return _grad(outputs, inputs, v, retain_graph=True, is_grads_batched=v.ndim == 2)
+
+
+@contextmanager
+def counted(ours: Tensor) -> Iterator[Callable[[], list[int]]]:
+    """Bytes of the storages that graphs made inside keep alive, each once, ``ours`` zero."""
+    storages = {ours.untyped_storage().data_ptr(): 0}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        storages.setdefault(storage.data_ptr(), storage.nbytes())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield lambda: list(storages.values())

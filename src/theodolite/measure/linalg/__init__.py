@@ -1,0 +1,1 @@
+"""Eigenvalues, traces and densities of any symmetric operator; knows no model."""

@@ -1,0 +1,141 @@
+"""The door of every public instrument: an argument of the wrong kind is named here, before anything is computed.
+
+What an argument may be is its annotation; what range it has, each instrument checks itself. A later batch that model
+or loss do not take ends a computation wherever it is by then: the batches are tried once more, one by one, and the
+one at fault is named.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from functools import cache, wraps
+from types import NoneType
+from typing import Any, ParamSpec, TypeVar, get_type_hints
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from theodolite.errors import BadLoss, BadModel, SettingError
+from theodolite.measure.problem.objective import UNFIT, Loss, blame
+from theodolite.measure.problem.typed import in_words, is_instance, is_plain, parts_of
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """The same instrument, which refuses what its annotations do not allow.
+
+    Raises:
+        BadModel: a model is none, a class, or has parameters without numbers.
+        BadLoss: a loss is no function.
+        BadData: model or loss raise an error on some batch.
+        SettingError: anything else of the wrong kind, a number that is not finite, a seed below zero.
+    """
+    signature = inspect.signature(function)
+    hints = cache(lambda: get_type_hints(function))
+
+    @wraps(function)
+    def instrument(*args: P.args, **kwargs: P.kwargs) -> R:
+        bound = signature.bind(*args, **kwargs)
+        given = bound.arguments
+        for name, value in given.items():
+            given[name] = _checked(name, value, hints().get(name), signature.parameters[name].default)
+        try:
+            return function(*bound.args, **bound.kwargs)
+        except torch.OutOfMemoryError:
+            raise
+        except UNFIT as error:
+            model, loss = given.get("model", given.get("model_a")), given.get("loss", _any_loss)
+            for data in (given.get("data"), given.get("renew")):
+                if isinstance(model, nn.Module) and data is not None:
+                    blame(model, loss, data, error)
+            raise
+
+    return instrument
+
+
+def coordinates(name: str, values: Any) -> Tensor:
+    """Places along an axis as ``(K,)`` float64 on the CPU.
+
+    Raises:
+        SettingError: there is none, or one that is not a finite number.
+    """
+    try:
+        axis = torch.as_tensor(values, dtype=torch.float64).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        axis = torch.zeros(0)
+    if axis.ndim != 1 or not len(axis) or not torch.isfinite(axis).all():
+        raise SettingError(f"expected {name} as a non-empty list of finite numbers, got {values}. Try [-1, 0, 1].")
+    return axis
+
+
+def check_module(name: str, value: Any) -> None:
+    """Raise BadModel where a model is none."""
+    if not isinstance(value, nn.Module):
+        kind = type(value).__name__
+        got, hint = kind, "Pass the network itself."
+        if isinstance(value, type) and issubclass(value, nn.Module):
+            got, hint = f"the class {value.__name__}", f"Make one: {value.__name__}(…)."
+        elif isinstance(value, Mapping):
+            got, hint = f"{kind}, maybe a state dict", "Put it into its network: model.load_state_dict(…)."
+        raise BadModel(f"expected {name} as a torch.nn.Module, got {got}. {hint}")
+
+
+def _check_model(name: str, value: Any) -> None:
+    check_module(name, value)
+    for own, tensor in (*value.named_parameters(), *value.named_buffers()):
+        if is_lazy(tensor):
+            raise BadModel(f"expected parameters with a shape, but '{own}' has none yet. Pass a batch through {name}.")
+        if tensor.is_meta:
+            raise BadModel(f"expected parameters with numbers, but '{own}' is on the device 'meta'. Load weights.")
+        if tensor.is_complex() and tensor.requires_grad:
+            raise BadModel(
+                f"expected real parameters, but '{own}' is {tensor.dtype}. Take real and imaginary parts as "
+                "parameters: torch.view_as_real."
+            )
+
+
+def _checked(name: str, value: Any, hint: Any, default: Any) -> Any:
+    """The argument, a number as Python's own."""
+    parts = parts_of(hint)
+    if hint == Loss:
+        _check_loss(value)
+    elif nn.Module in parts:
+        if value is not None or NoneType not in parts:
+            _check_model(name, value)
+    elif is_plain(hint):
+        value = value if is_instance(value, hint) else _plain(value)
+        finite = not isinstance(value, float) or math.isfinite(value)
+        seed = name != "seed" or not isinstance(value, int) or 0 <= value < 2**63
+        if not (is_instance(value, hint) and finite and seed):
+            words = in_words(hint) + (" from 0 on" if name == "seed" else "")
+            advice = "" if default is inspect.Parameter.empty else f" Leave it out for its default, {default!r}."
+            raise SettingError(f"expected {name} as {words}, got {_shown(value)}.{advice}")
+    return value
+
+
+def _check_loss(value: Any) -> None:
+    if not callable(value) or isinstance(value, type):
+        got = f"the class {value.__name__}" if isinstance(value, type) else _shown(value)
+        raise BadLoss(
+            f"expected the loss as a function of (outputs, targets), got {got}. Pass for example nn.CrossEntropyLoss()."
+        )
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's and PyTorch's numbers, arrays and ranges as Python's."""
+    if isinstance(value, (np.ndarray, np.generic)) or (isinstance(value, Tensor) and value.ndim == 0):
+        return value.tolist()
+    return list(value) if isinstance(value, range) else value
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text}" if len(text) <= 60 and "\n" not in text else type(value).__name__
+
+
+def _any_loss(outputs: Any, _: Any) -> Any:
+    return outputs

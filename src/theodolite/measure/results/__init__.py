@@ -1,0 +1,1 @@
+"""What instruments return: printed, as a table, as a chart, and in a file."""

@@ -1,0 +1,1 @@
+"""Tables and figures of the user's own trainings, from what a recorder wrote down. Imports no torch."""

@@ -1,0 +1,1 @@
+"""Figure 10: ten sizes of one network, and double descent."""

@@ -1,0 +1,155 @@
+"""What the records of the sizes say: numbers for the claims, tables and figures.
+
+Beside :mod:`theodolite.studies.capacity.study`, which trains, measures and claims.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from theodolite.claims import row
+from theodolite.claims.rows import Number
+from theodolite.figures.curves import BAND, curves
+from theodolite.figures.scales import Axis, Rule
+from theodolite.findings import Figure, Table
+from theodolite.store.records import Records
+from theodolite.wording import counted, per_cent
+
+CLEAN, NOISY = "true labels", "noisy labels"
+
+
+FITTED = 0.99  # median training accuracy from which a size counts as interpolating its training labels
+
+
+def tables(records: Records) -> list[Table]:
+    """What became of each size, for each kind of labels."""
+    ends = final_scores(records)
+    caption = (
+        f"Means over {counted(ends['seed'].nunique(), 'seed')} at the end of training, losses as geometric means, "
+        "each with its "
+        "95 % interval. Training accuracy and loss are those on the labels as given; test labels are always true."
+    )
+    rows = [_row(keys, group) for keys, group in ends.groupby(["labels", "parameters"], sort=False)]
+    return [Table("sizes", "Size against training and test", pd.DataFrame(rows), caption)]
+
+
+def figures(records: Records) -> list[Figure]:
+    """Figure 10's two panels for each kind of labels, and the test error of both together."""
+    ends = final_scores(records)
+    seeds = ends["seed"].nunique()
+    found = []
+    for labels, part in ends.groupby("labels", sort=False):
+        found += [_figure_10(part, str(labels), quantity, records.plan.settings, seeds) for quantity in _AXES]
+    if ends["labels"].nunique() > 1:
+        found.append(_descent_figure(ends, records.plan.settings, seeds))
+    return found
+
+
+SIZE = Axis("parameters", "parameters", log=True, format="~s")
+
+
+_AXES = {
+    "accuracy": Axis("value", "accuracy", domain=(0, 1.15), format=".0%"),  # room for the threshold's name
+    "loss": Axis("value", "loss (cross entropy, mean over samples)", log=True),
+}
+
+
+_SAID = {
+    "accuracy": (
+        "The training accuracy increases as the number of parameters increases but the testing accuracy actually "
+        "decreases when the number of parameters gets too large."
+    ),
+    "loss": (
+        "The training loss continues to decrease when the number of parameters are increased, but the testing loss "
+        "actually increases after a certain point."
+    ),
+}
+
+
+def _figure_10(ends: pd.DataFrame, labels: str, quantity: str, settings: Mapping[str, Any], seeds: int) -> Figure:
+    columns = {f"train_{quantity}": "training", f"test_{quantity}": "test"}
+    wide = ends.rename(columns=columns)
+    long = wide.melt(["seed", "parameters"], list(columns.values()), "set", "value")
+    chart = curves(long, x=SIZE, y=_AXES[quantity], series="set", rules=_threshold_rules(ends))
+    medians = wide.groupby("parameters")[["training", "test"]].median()
+    best = int((medians["test"] if quantity == "loss" else -medians["test"]).to_numpy().argmin())
+    first, last = medians.iloc[0], medians.iloc[-1]
+    report = _SAID[quantity] if labels == CLEAN else ""
+    return Figure(
+        f"{'figure-10' if labels == CLEAN else 'noise'}-{quantity}",
+        f"{'Figure 10: ' if labels == CLEAN else 'With noise: '}{quantity} by size, {_words(labels, settings)}",
+        chart,
+        f"At the end of training with {_words(labels, settings)}, judged on the test set by true ones. "
+        f"{counted(seeds, 'seed')}. {BAND} {_threshold_words(ends)}",
+        f"From {medians.index[0]:,} to {medians.index[-1]:,} parameters, training {quantity} goes from "
+        f"{first['training']:.2g} to {last['training']:.2g} and test {quantity} from {first['test']:.2g} to "
+        f"{last['test']:.2g}, best at {medians.index[best]:,} ({medians['test'].iloc[best]:.2g}); medians over seeds.",
+        report,
+    )
+
+
+def _descent_figure(ends: pd.DataFrame, settings: Mapping[str, Any], seeds: int) -> Figure:
+    named = ends.assign(labels=ends["labels"].map(lambda labels: _words(labels, settings)))
+    noisy = ends[ends["labels"] == NOISY]
+    chart = curves(
+        named,
+        x=SIZE,
+        y=Axis("test_error", "test error (share of images)", log=True, format=".0%"),
+        series="labels",
+        rules=_threshold_rules(noisy),
+    )
+    medians = noisy.groupby("parameters")["test_error"].median()
+    return Figure(
+        "double-descent",
+        "Test error by size, with and without noise in the training labels",
+        chart,
+        f"At the end of training, judged by true labels. {counted(seeds, 'seed')}. {BAND} {_threshold_words(noisy)}",
+        f"With noisy labels the median test error goes from {per_cent(medians.iloc[0], 1)} at {medians.index[0]:,} "
+        "parameters "
+        f"to {per_cent(medians.iloc[-1], 1)} at {medians.index[-1]:,}, lowest at {medians.idxmin():,} "
+        f"({per_cent(medians.min(), 1)}).",
+    )
+
+
+def _words(labels: object, settings: Mapping[str, Any]) -> str:
+    return f"{per_cent(settings['noise'])} wrong labels" if labels == NOISY else str(labels)
+
+
+def interpolation_threshold(ends: pd.DataFrame) -> int | None:
+    """The fewest parameters whose median training accuracy over seeds is 0.99; None where no size has it."""
+    medians = ends.groupby("parameters")["train_accuracy"].median()
+    fitted = medians.index[medians >= FITTED]
+    return int(fitted.min()) if len(fitted) else None
+
+
+def _threshold_rules(ends: pd.DataFrame) -> list[Rule]:
+    at = interpolation_threshold(ends)
+    return [] if at is None else [Rule(at, "training labels fitted", "x")]
+
+
+def _threshold_words(ends: pd.DataFrame) -> str:
+    if interpolation_threshold(ends) is None:
+        return f"No size reaches a median training accuracy of {FITTED:g}."
+    return f"Upright line: interpolation threshold, the smallest size with a median training accuracy of {FITTED:g}."
+
+
+def final_scores(records: Records) -> pd.DataFrame:
+    """One row a run: its labels and size, its last evaluation."""
+    last = records.table("metrics").groupby("fingerprint").tail(1).set_index("fingerprint")
+    columns = ["train_loss", "test_loss", "train_accuracy", "test_accuracy"]
+    ends = records.done.set_index("fingerprint").join(last[columns])
+    return ends.assign(test_error=1 - ends["test_accuracy"]).reset_index()
+
+
+NUMBERS: dict[str, Number] = {
+    "training accuracy": ("train_accuracy", "mean"),
+    "test accuracy": ("test_accuracy", "mean"),
+    "training loss": ("train_loss", "ratio"),
+    "test loss": ("test_loss", "ratio"),
+}
+
+
+def _row(keys: tuple[Any, ...], runs: pd.DataFrame) -> dict[str, object]:
+    labels, parameters = keys
+    return {"labels": labels, "parameters": parameters, "shape": runs["shape"].iloc[0]} | row(runs, NUMBERS)

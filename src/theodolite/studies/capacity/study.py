@@ -1,0 +1,195 @@
+"""Capacity: perceptrons of a thousand to a million parameters on the same images, with true and with noisy labels.
+
+The report's Figure 10, and beyond it label noise, where the test error can fall a second time past the size from which
+every training label is fitted. The report gives neither sizes nor training; both are chosen here, before any verdict.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Annotated
+
+import pandas as pd
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from theodolite.claims import Claim, Evidence, rank_correlation
+from theodolite.claims.crossfit import hump, past_the_best
+from theodolite.data import DataSpec
+from theodolite.store.records import Records
+from theodolite.studies.capacity.findings import (
+    CLEAN,
+    NOISY,
+    figures,
+    final_scores,
+    tables,
+)
+from theodolite.studies.classifiers import CLASSES, classifier, training_of
+from theodolite.study import RunSpec, Settings, Study
+
+NAME = "capacity"
+MONOTONE = 0.8  # rank correlation with size from which a quantity "increases as the number of parameters increases"
+
+
+class Capacity(Settings):
+    """Dials of the study, at ``quick``."""
+
+    seeds: PositiveInt = 8
+    data: str = "mnist"
+    train: PositiveInt | None = 1000  # few, so that a million parameters lie far past the interpolation threshold
+    test: PositiveInt | None = None  # the whole test set: what differs between large networks is small
+    # One hidden layer, so that size is one dial; 805 to 1,000,120 parameters on MNIST. The steps widen where they cost.
+    hidden: tuple[PositiveInt, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 320, 1258)
+    noise: Annotated[float, Field(ge=0, le=0.9)] = 0.2  # share of wrong labels; 0 leaves the noisy half out
+    # Chosen by the training loss of four sizes on noisy labels, of which 0.001 left up to six times as much.
+    learning_rate: PositiveFloat = 3e-3
+    batch_size: PositiveInt = 100
+    epochs: PositiveInt = 40  # the one criterion for all sizes: so many, while the learning rate goes to zero
+
+    @model_validator(mode="after")
+    def _check(self) -> "Capacity":
+        if len(self.hidden) < 3 or any(a >= b for a, b in pairwise(self.hidden)):
+            raise ValueError("expected at least three hidden widths, each larger than the one before")
+        return self
+
+
+PRESETS = {
+    "smoke": Capacity(seeds=3, data="digits", train=256, hidden=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512), batch_size=32),
+    "quick": Capacity(),
+    # 4,000 images, as Belkin et al. 2019 took of MNIST; all 60,000 would take fifteen times as long.
+    "full": Capacity(seeds=10, train=4000, hidden=(1, 2, 4, 8, 16, 32, 64, 128, 256, 400, 640, 1258), epochs=100),
+}
+
+
+def expand(settings: Capacity) -> Iterator[RunSpec]:
+    """Every size, kind of labels and seed; a seed has the same noise and the same order of samples at every size."""
+    for hidden in settings.hidden:
+        model = classifier(settings.data, (hidden,))
+        for labels in (CLEAN, NOISY) if settings.noise else (CLEAN,):
+            for seed in range(settings.seeds):
+                noisy = labels == NOISY
+                source = DataSpec(
+                    source=settings.data,
+                    train=settings.train,
+                    test=settings.test,
+                    # One label in ten drawn at random is the true one: the share of wrong ones is `noise` on average.
+                    random_labels=settings.noise * CLASSES / (CLASSES - 1) if noisy else 0.0,
+                    label_seed=seed if noisy else 0,
+                )
+                yield training_of(
+                    NAME,
+                    {"hidden": hidden, "labels": labels},
+                    seed,
+                    source,
+                    model,
+                    learning_rate=settings.learning_rate,
+                    schedule="cosine",
+                    batch_size=settings.batch_size,
+                    epochs=settings.epochs,
+                    evaluate_every=settings.epochs,  # its end is what counts; before it would cost as much again
+                )
+
+
+def _part(records: Records, labels: str) -> pd.DataFrame:
+    """The runs that a claim is about; seeds of which a size is missing are left out until it is there."""
+    ends = final_scores(records)
+    part = ends[ends["labels"] == labels]
+    complete = part.groupby("seed")["hidden"].transform("nunique") == len(records.plan.settings["hidden"])
+    return part[complete]
+
+
+def _by_size(records: Records, labels: str, column: str) -> pd.DataFrame:
+    """Sizes by seeds, for the numbers that are picked by the other seeds."""
+    part = _part(records, labels).astype({column: "float64"})
+    return part.pivot(index="parameters", columns="seed", values=column).sort_index()
+
+
+def _accuracy_past_the_best(records: Records) -> Evidence:
+    largest, best = past_the_best(_by_size(records, CLEAN, "test_accuracy"), highest=True)
+    return Evidence.exact(largest - best)
+
+
+def _loss_past_the_best(records: Records) -> Evidence:
+    largest, best = past_the_best(_by_size(records, CLEAN, "test_loss"), highest=False)
+    return Evidence.exact(largest) / Evidence.exact(best)
+
+
+CLAIMS = (
+    Claim(
+        id="train-accuracy-rises",
+        sentence="The training accuracy increases as the number of parameters increases.",
+        source="report, Figure 10 left",
+        statistic="Spearman's correlation of final training accuracy and parameters over the sizes, true labels",
+        kind="correlation",
+        side="above",
+        threshold=MONOTONE,
+        evidence=lambda records: rank_correlation(_part(records, CLEAN), "parameters", "train_accuracy"),
+    ),
+    Claim(
+        id="train-loss-falls",
+        sentence="The training loss continues to decrease when the number of parameters are increased.",
+        source="report, Figure 10 right",
+        statistic="Spearman's correlation of final training loss and parameters over the sizes, true labels",
+        kind="correlation",
+        side="below",
+        threshold=-MONOTONE,
+        evidence=lambda records: rank_correlation(_part(records, CLEAN), "parameters", "train_loss"),
+    ),
+    Claim(
+        id="test-accuracy-falls-past-a-size",
+        sentence="The testing accuracy actually decreases when the number of parameters gets too large.",
+        source="report, Figure 10 left",
+        statistic=(
+            "test accuracy at the largest size minus that at the smaller size which is best for the other seeds, true "
+            "labels"
+        ),
+        kind="mean",
+        side="below",
+        threshold=0.0,
+        evidence=_accuracy_past_the_best,
+    ),
+    Claim(
+        id="test-loss-rises-past-a-size",
+        sentence="The testing loss actually increases after a certain point.",
+        source="report, Figure 10 right",
+        statistic="test loss at the largest size over that at the smaller size which is best for the other seeds, "
+        "true labels",
+        kind="ratio",
+        side="above",
+        threshold=1.0,
+        evidence=_loss_past_the_best,
+    ),
+    Claim(
+        id="second-descent",
+        sentence="With noisy labels the test error rises towards the interpolation threshold and falls again past it.",
+        source="beyond",
+        statistic=(
+            "height of the hump of the test error over size, above the valley before it or the largest size, "
+            "whichever is less; valley and peak where they are in the other seeds; noisy labels"
+        ),
+        kind="mean",
+        side="above",
+        threshold=0.0,
+        evidence=lambda records: Evidence.exact(hump(_by_size(records, NOISY, "test_error"))),
+    ),
+)
+
+
+STUDY = Study(
+    name=NAME,
+    title="Capacity: size against generalisation",
+    question=(
+        "Do larger networks fit the training set better and the test set worse, and what does noise in the labels "
+        "change?"
+    ),
+    source="Figure 10",
+    presets=PRESETS,
+    expand=expand,
+    tables=tables,
+    figures=figures,
+    claims=CLAIMS,
+    seconds={"smoke": 5, "quick": 37, "full": 650},
+    not_shown=(
+        "One hidden layer, one optimizer and the same number of epochs for every size, so a size that trains slowly "
+        "ends less fitted; no regularisation and no early stopping. The threshold belongs to this training and this "
+        "number of images, not to the architecture alone."
+    ),
+)

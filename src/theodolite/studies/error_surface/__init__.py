@@ -1,0 +1,1 @@
+"""Beyond the report: the loss on planes, and along a curve between minima."""

@@ -1,0 +1,194 @@
+"""The error surface around, along and between trained networks: planes, a path, a curve, and how wide minima are.
+
+Beyond the report. Every setting is chosen here, before any run, with its reason beside it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import pandas as pd
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from theodolite.claims import Claim, Evidence
+from theodolite.data import DataSpec
+from theodolite.store.records import Records
+from theodolite.studies.classifiers import classifier, training_of
+from theodolite.studies.error_surface.findings import (
+    CURVE,
+    LARGE,
+    LINE,
+    MINIMA,
+    PATH,
+    RANDOM,
+    SMALL,
+    WIDTH,
+    figures,
+    heights_of,
+    radius,
+    tables,
+)
+from theodolite.study import AnalysisSpec, RunSpec, Seeds, Settings, Study
+
+if TYPE_CHECKING:
+    from theodolite.runs import Trained
+
+NAME = "error-surface"
+SECOND = 10_000  # added to the seeds of the large batch's network, so that the two share nothing but their data
+
+
+class ErrorSurface(Settings):
+    """Dials of the study, at ``quick``."""
+
+    seeds: PositiveInt = 8
+    source: str = "mnist"
+    images: PositiveInt | None = 5120  # all planes show the loss on exactly these; null: the whole training set
+    hidden: tuple[PositiveInt, ...] = (32, 32)
+    batch_sizes: tuple[PositiveInt, PositiveInt] = (
+        32,
+        512,
+    )  # the large one a tenth of the images, as Keskar et al. 2017
+    epochs: PositiveInt = 100  # equal for both, as Keskar et al. and Li et al. have it; 1000 steps of the large batch
+    learning_rate: PositiveFloat = 1e-3  # Adam's default, for both
+    snapshot_every: PositiveInt = 4  # epochs between the points of a path
+    grid: Annotated[int, Field(ge=5)] = 51  # points along each axis of a plane
+    directions: PositiveInt = 10  # random ones, each walked both ways, whose mean loss tells how wide a minimum is
+    reach: PositiveFloat = 1.0  # the farthest they go, in filter norms: as far as the weights are long
+    radii: Annotated[int, Field(ge=2)] = 20  # steps on the way
+    curve_epochs: PositiveInt = 25  # passes over the images in which the curve is trained
+
+
+PRESETS = {
+    "smoke": ErrorSurface(
+        seeds=3, source="digits", images=None, hidden=(16, 16), batch_sizes=(16, 144), epochs=20, snapshot_every=2,
+        grid=21, directions=3, radii=10, curve_epochs=5,
+    ),
+    "quick": ErrorSurface(),
+    "full": ErrorSurface(seeds=10, images=None, hidden=(64, 64), batch_sizes=(32, 6000), directions=20),
+}  # fmt: skip
+
+
+def expand(settings: ErrorSurface) -> Iterator[RunSpec]:
+    """Two networks a seed: small batches and large ones."""
+    for network in (SMALL, LARGE):
+        for seed in range(settings.seeds):
+            yield _spec(settings, network, seed)
+
+
+def analyses(settings: ErrorSurface) -> Iterator[AnalysisSpec]:
+    """Widths, paths and curves of every seed; whole planes of the first seed only, for they are to look at."""
+    wanted = settings.model_dump(include={"grid", "directions", "reach", "radii", "curve_epochs"})
+
+    def analysis(kind: str, of: str, seed: int, *inputs: RunSpec) -> AnalysisSpec:
+        own = {**wanted, "kind": kind, "plane": seed == 0}
+        names = tuple(spec.fingerprint() for spec in inputs)
+        return AnalysisSpec(study=NAME, labels={"measured": kind, "of": of}, seed=seed, inputs=names, settings=own)
+
+    for seed in range(settings.seeds):
+        small, large = (_spec(settings, network, seed) for network in (SMALL, LARGE))
+        if seed == 0:
+            yield analysis(RANDOM, SMALL, seed, small)
+            yield analysis(RANDOM, LARGE, seed, large)
+            if settings.seeds > 1:
+                yield analysis(MINIMA, "three", seed, small, large, _spec(settings, SMALL, 1))
+        yield analysis(PATH, SMALL, seed, small)
+        yield analysis(PATH, LARGE, seed, large)
+        yield analysis(CURVE, "both", seed, small, large)
+        yield analysis(WIDTH, "both", seed, small, large)
+
+
+def analyse(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd.DataFrame]:
+    """One of five measurements, all of the training loss."""
+    from theodolite.studies.error_surface import measurements as error_surface_measurements
+
+    return error_surface_measurements.measured(spec, trained)
+
+
+def _exact(table: pd.DataFrame, column: str) -> Evidence:
+    return Evidence.exact(table.set_index("seed")[column])
+
+
+def _failed(records: Records, kind: str, evidence: Evidence) -> Evidence:
+    """A measurement that failed (a network diverged) keeps its seed, with a number that nobody knows."""
+    lost = records.analyses[(records.analyses["measured"] == kind) & (records.analyses["status"] == "failed")]["seed"]
+    index = evidence.low.index.append(pd.Index(lost, dtype="int64"))
+    return Evidence(evidence.low.reindex(index), evidence.high.reindex(index))
+
+
+def _wider(records: Records) -> Evidence:
+    width = records.analysis("width")
+    if width.empty:
+        return Evidence.exact(pd.Series(dtype="float64"))
+    small, large = (radius(width[width["network"] == network]) for network in (SMALL, LARGE))
+    return _failed(records, WIDTH, small / large)
+
+
+def _lower(records: Records) -> Evidence:
+    heights = dict(heights_of(records.analysis("curve")))
+    if not heights:
+        return Evidence.exact(pd.Series(dtype="float64"))
+    return _failed(records, CURVE, _exact(heights[CURVE], "loss") / _exact(heights[LINE], "loss"))
+
+
+CLAIMS = (
+    Claim(
+        id="small-batch-is-wider",
+        sentence="A minimum found with small batches is wider than one found with large batches.",
+        source="beyond",
+        statistic="radius at which the mean training loss over filter-normalised random directions has risen by a "
+        "tenth of the loss of guessing, small batch over large batch at equal epochs",
+        kind="median_ratio",
+        side="above",
+        threshold=1.0,
+        evidence=_wider,
+    ),
+    Claim(
+        id="curve-connects",
+        sentence="Two minima are connected by a curve on which the loss stays lower than on the straight line.",
+        source="beyond",
+        statistic="highest training loss on the trained Bézier curve over the highest on the straight line",
+        kind="ratio",
+        side="below",
+        threshold=1.0,
+        evidence=_lower,
+    ),
+)
+
+
+def _spec(settings: ErrorSurface, network: str, seed: int) -> RunSpec:
+    number = (SMALL, LARGE).index(network)
+    return training_of(
+        NAME,
+        {"network": network, "batch_size": settings.batch_sizes[number]},
+        seed,
+        DataSpec(source=settings.source, train=settings.images),
+        classifier(settings.source, settings.hidden),
+        learning_rate=settings.learning_rate,
+        batch_size=settings.batch_sizes[number],
+        epochs=settings.epochs,
+        evaluate_every=10,
+        snapshot_every=settings.snapshot_every,
+        seeds=Seeds(weights=seed + SECOND * number, order=seed + SECOND * number),
+    )
+
+
+STUDY = Study(
+    name=NAME,
+    title="The error surface around and between minima",
+    question="How wide are the minima that small and large batches find, and is there a low way from one to the other?",
+    source="beyond the report",
+    presets=PRESETS,
+    expand=expand,
+    analyses=analyses,
+    analyse=analyse,
+    tables=tables,
+    figures=figures,
+    claims=CLAIMS,
+    seconds={"smoke": 11, "quick": 51, "full": 2560},
+    not_shown=(
+        "A plane is two dimensions of very many: basins that look separate on it may be connected off it, which is "
+        "what the curve looks for. Maps are of one seed. At equal epochs the small batch takes more "
+        "steps and reaches a lower loss, so its width also tells how long it trained; the row at equal loss is for "
+        "that. Width is measured on the training loss and says nothing by itself about test error. That no curve was "
+        "found would not show there is none."
+    ),
+)

@@ -1,0 +1,222 @@
+"""What the records of the image classifiers say: numbers for the claims, tables and figures.
+
+Beside :mod:`theodolite.studies.image_classification.study`, which trains, measures and claims.
+"""
+
+import numpy as np
+import pandas as pd
+
+from theodolite.claims import row
+from theodolite.claims.rows import Number
+from theodolite.figures.curves import BAND, curves
+from theodolite.figures.points import MEDIAN, over_factor
+from theodolite.figures.scales import Axis, Rule
+from theodolite.findings import Figure, Table
+from theodolite.store.records import Records
+from theodolite.wording import counted, per_cent
+
+KINDS = {"cnn": "Figure 3", "dnn": "Figure 4"}
+
+
+ABOUT = 15  # "after ~15 epochs"
+
+
+WINDOW = (10.0, 20.0)  # what still counts as about 15
+
+
+RISE = 1.05  # last test loss over the lowest, from which a network has overfitted: twice the error of a mean over 1,000
+
+
+def tables(records: Records) -> list[Table]:
+    """Table 2, and what became of each network."""
+    runs = records.derived(results)
+    rows = [_row(str(name), part) for name, part in runs.groupby("model", sort=False)]
+    caption = (
+        f"{_setting(records)} Means over seeds, epochs as medians, each with its 95 % interval. The best test accuracy "
+        "is the highest over the epochs, so it is a little better than on images seen only once. Rise: last test loss "
+        f"over the lowest; below {RISE:g} a network counts as not having overfitted yet."
+    )
+    return [Table("table-2", "Table 2: the six networks, and what became of them", pd.DataFrame(rows), caption)]
+
+
+def figures(records: Records) -> list[Figure]:
+    """The four panels of Figure 3 and of Figure 4; then when each network overfits, and how good it gets."""
+    metrics, runs = records.table("metrics"), records.derived(results)
+    metrics = metrics[metrics["epoch"] > 0]
+    found = []
+    for kind in KINDS:
+        part = metrics[metrics["kind"] == kind]
+        if len(part):
+            single = part[part["model"] == part["model"].iloc[0]]
+            found += [_single_figure(single, kind, quantity, records) for quantity in _AXES]
+            found += [_all_figure(part, kind, quantity, records) for quantity in _AXES]
+    return [*found, _overfitting_figure(runs, records), _accuracy_figure(runs, records)]
+
+
+_AXES = {
+    "loss": Axis("value", "loss (cross entropy, mean over images)"),
+    "accuracy": Axis("value", "accuracy", format=".0%"),
+}
+
+
+_EPOCH = Axis("epoch", "epoch")
+
+
+_SAID = {
+    ("single", "loss"): (
+        "The training set loss continues to decrease as the model fits the training data with each epoch. However, the "
+        "model begins to overfit the training data after ~15 epochs."
+    ),
+    ("single", "accuracy"): (
+        "The accuracy also increases as more epochs are completed. After ~15 epochs, the testing loss and accuracy are "
+        "increasing and decreasing respectively."
+    ),
+    ("all", "loss"): "For each of the models, the training loss is always lower than the testing loss over time.",
+    ("all", "accuracy"): "For each of the models, the training accuracy is always higher than the testing accuracy.",
+}
+
+
+def _single_figure(metrics: pd.DataFrame, kind: str, quantity: str, records: Records) -> Figure:
+    name, side = metrics["model"].iloc[0], "left" if quantity == "loss" else "right"
+    long = _by_set(metrics, quantity)
+    chart = curves(long, x=_EPOCH, y=_AXES[quantity], series="set", rules=[Rule(ABOUT, "report: overfits after", "x")])
+    test, training = (long[long["set"] == part].groupby("epoch")["value"].median() for part in ("test", "training"))
+    how = "min" if quantity == "loss" else "max"
+    best = getattr(test, f"idx{how}")()
+    return Figure(
+        f"{KINDS[kind].lower().replace(' ', '-')}-single-{quantity}",
+        f"{KINDS[kind]} (top {side}): {quantity} of {name}",
+        chart,
+        f"{_setting(records)} {counted(metrics['seed'].nunique(), 'seed')}. {BAND}",
+        f"The median test {quantity} of {name} is best after epoch {best!s} ({getattr(test, how)():.2f}), "
+        + ("the last" if best == test.index[-1] else f"and {test.iloc[-1]:.2f} after epoch {test.index[-1]!s}")
+        + f"; the training {quantity} ends at {training.iloc[-1]:.2f}.",
+        _SAID["single", quantity],
+    )
+
+
+def _all_figure(metrics: pd.DataFrame, kind: str, quantity: str, records: Records) -> Figure:
+    side = "left" if quantity == "loss" else "right"
+    long = _by_set(metrics, quantity)
+    chart = curves(long, x=_EPOCH, y=_AXES[quantity], series="model", panel="set")
+    last = long[long["epoch"] == long["epoch"].max()].groupby(["model", "set"], sort=False)["value"].median()
+    ends = "; ".join(f"{m} {last[m, 'training']:.2f} and {last[m, 'test']:.2f}" for m in metrics["model"].unique())
+    return Figure(
+        f"{KINDS[kind].lower().replace(' ', '-')}-all-{quantity}",
+        f"{KINDS[kind]} (bottom {side}): {quantity} of all {kind.upper()}s",
+        chart,
+        f"{_setting(records)} {counted(metrics['seed'].nunique(), 'seed')}. {BAND}",
+        f"Median training and test {quantity} after the last epoch: {ends}.",
+        _SAID["all", quantity],
+    )
+
+
+def _overfitting_figure(runs: pd.DataFrame, records: Records) -> Figure:
+    unseen = np.isinf(runs["latest"])
+    chart = over_factor(
+        runs.assign(unseen=unseen),
+        x=Axis("model", "network"),
+        y=Axis("earliest", "epoch of the lowest test loss"),
+        censored="unseen",
+        rules=[Rule(end, f"epoch {end:g}") for end in WINDOW],
+    )
+    medians = runs.groupby("model", sort=False)["lowest_epoch"].median()
+    said = ", ".join(f"{name} {epoch:g}" for name, epoch in medians.items())
+    open_triangles = (
+        f" Open triangles: the test loss had not risen by {per_cent(RISE - 1)} by the end, so overfitting begins "
+        "later than "
+        "shown, if at all."
+    )
+    return Figure(
+        "overfitting",
+        "When each network begins to overfit",
+        chart,
+        f"{_setting(records)} {_seeds(records)} {MEDIAN}{open_triangles if unseen.any() else ''}",
+        f"Median epoch of the lowest test loss: {said}.",
+        "The model begins to overfit the training data, reducing its ability to generalize after ~15 epochs.",
+    )
+
+
+def _accuracy_figure(runs: pd.DataFrame, records: Records) -> Figure:
+    best = Axis("best_accuracy", "best test accuracy", format=".0%")
+    medians = runs.groupby("model", sort=False)["best_accuracy"].median()
+    said = ", ".join(f"{name} {per_cent(accuracy, 1)}" for name, accuracy in medians.items())
+    return Figure(
+        "best-accuracy",
+        "The best test accuracy of each network",
+        over_factor(runs, x=Axis("model", "network"), y=best),
+        f"{_setting(records)} {_seeds(records)} {MEDIAN}",
+        f"Median over seeds of the best test accuracy: {said}.",
+    )
+
+
+def _by_set(metrics: pd.DataFrame, quantity: str) -> pd.DataFrame:
+    """Training and test set below each other."""
+    columns = {f"train_{quantity}": "training", f"test_{quantity}": "test"}
+    kept = ["model", "seed", "epoch"]
+    return metrics.rename(columns=columns).melt(kept, list(columns.values()), "set", "value")
+
+
+def _setting(records: Records) -> str:
+    settings, spec = records.plan.settings, next(iter(records.specs()))
+    kept = f"{settings['train']} training images" if settings["train"] else "the whole training set"
+    source = {"cifar10": "CIFAR-10", "digits": "scikit-learn's digits, with small stand-ins for the networks"}
+    precision = "bfloat16" if spec.training.autocast else spec.training.dtype
+    return (
+        f"{source[settings['data']]}, {kept}, batches of {settings['batch_size']}, Adam at "
+        f"{settings['learning_rate']:g}, {precision}{', with augmentation' if settings['augment'] else ''}. "
+        "Both sets in evaluation mode after each epoch."
+    )
+
+
+def _seeds(records: Records) -> str:
+    counts = records.done.groupby("kind", sort=False)["seed"].nunique()
+    return " and ".join(f"{counted(count, 'seed')} of each {str(kind).upper()}" for kind, count in counts.items()) + "."
+
+
+def results(records: Records) -> pd.DataFrame:
+    """One row a run: its lowest test loss, its best test accuracy, the gaps, and when it began to overfit.
+
+    A diverged run has no numbers. ``earliest`` and ``latest`` bound the epoch after which the test loss only rose:
+    both are that of the lowest test loss, unless it had not risen by RISE at the end: then the last and infinity.
+    """
+    metrics = records.table("metrics")
+    found = {name: _result(part) for name, part in metrics[metrics["epoch"] > 0].groupby("fingerprint", sort=False)}
+    runs = records.done.set_index("fingerprint").join(pd.DataFrame.from_dict(found, orient="index"))
+    numbers = list(next(iter(found.values())))
+    runs.loc[runs["diverged_epoch"].notna(), numbers] = np.nan
+    return runs.reset_index()
+
+
+def _result(metrics: pd.DataFrame) -> dict[str, float]:
+    epochs = metrics.set_index("epoch").fillna({"test_loss": np.inf})
+    lowest, best = (int(str(at)) for at in (epochs["test_loss"].idxmin(), epochs["test_accuracy"].idxmax()))
+    rise = epochs["test_loss"].iloc[-1] / epochs["test_loss"][lowest]
+    overfitted = rise >= RISE
+    return {
+        "lowest_loss": epochs["test_loss"][lowest],
+        "lowest_epoch": lowest,
+        "rise": rise,
+        "earliest": lowest if overfitted else epochs.index[-1],
+        "latest": lowest if overfitted else np.inf,
+        "best_accuracy": epochs["test_accuracy"][best],
+        "best_epoch": best,
+        "train_accuracy": epochs["train_accuracy"].iloc[-1],
+        "loss_gap": (epochs["test_loss"] - epochs["train_loss"]).min(skipna=False),
+        "accuracy_gap": (epochs["train_accuracy"] - epochs["test_accuracy"]).min(skipna=False),
+    }
+
+
+NUMBERS: dict[str, Number] = {
+    "best test accuracy": ("best_accuracy", "mean"),
+    "its epoch": ("best_epoch", "median"),
+    "last training accuracy": ("train_accuracy", "mean"),
+    "lowest test loss": ("lowest_loss", "mean"),
+    "epoch of lowest test loss": ("lowest_epoch", "median"),
+    "rise": ("rise", "ratio"),
+}
+
+
+def _row(name: str, runs: pd.DataFrame) -> dict[str, object]:
+    network = {column: runs[column].iloc[0] for column in ("parameters", "layers", "shape")}
+    return {"network": name, **network, "seeds": len(runs)} | row(runs, NUMBERS)

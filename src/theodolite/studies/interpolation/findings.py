@@ -1,0 +1,236 @@
+"""What the records of the lines between networks say: numbers for the claims, tables and figures.
+
+Beside :mod:`theodolite.studies.interpolation.study`, which trains, measures and claims.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from theodolite.claims import Evidence, row
+from theodolite.claims.rows import Number, groups
+from theodolite.figures.curves import BAND, curves
+from theodolite.figures.points import forest
+from theodolite.figures.scales import Axis, Rule
+from theodolite.findings import Figure, Table
+from theodolite.store.records import Records
+from theodolite.wording import counted
+
+DNN, CONV = "DNN", "CNN"
+
+
+OWN, SHARED = "own initial weights", "shared initial weights"
+
+
+AS_TRAINED, BY_WEIGHTS, BY_ACTIVATIONS = "as trained", "matched by weights", "matched by activations"
+
+
+TRAIN, TEST = "training", "test"
+
+
+RESOLUTION = 0.1  # in alpha: what a figure with 31 values can tell apart; alphas this near to an end count as that end
+STABLE = 0.02  # error barrier below which Frankle et al. 2020 call two networks linearly connected
+
+
+def tables(records: Records) -> list[Table]:
+    """The barriers of every kind of line, and what the networks at the ends are worth."""
+    barriers = _named(of_all_seeds(records, "barriers"))
+    lines = _named(of_all_seeds(records, "line"))
+    if lines.empty:
+        return []
+    found = [_barrier_row(str(line), part, lines[lines["line"] == line]) for line, part in groups(barriers, "line")]
+    trained = lines[lines["matching"] == AS_TRAINED]
+    first, second = records.plan.settings["batch_sizes"]
+    ends = [
+        {"network": f"{model}, batch size {batch}, {start}", **_end_row(part, end)}
+        for (model, start), part in groups(trained, ["model", "start"])
+        for end, batch in ((0.0, first), (1.0, second))
+        if start == OWN or end == 1.0  # with shared initial weights only the second network is another one
+    ]
+    return [
+        Table(
+            "barriers",
+            "What lies between two networks",
+            pd.DataFrame(found),
+            "Means over seeds with their 95 % intervals. Error barrier: the highest share of wrong answers on the line "
+            "between the networks less the mean of the two ends (Frankle et al. 2020); loss barrier: the same with the "
+            "loss. Gain of mixing: highest test accuracy strictly between the networks less that of the better one.",
+        ),
+        Table(
+            "ends",
+            "The networks at the ends, and where each half of the line is best",
+            pd.DataFrame(ends),
+            "Geometric mean of losses and mean of accuracies over seeds with their 95 % intervals. Best alpha: "
+            "median of where the loss is lowest on that network's half of the line (alpha up to 0.5, or from 0.5 on).",
+            digits=4,
+        ),
+    ]
+
+
+def figures(records: Records) -> list[Figure]:
+    """Figure 11, the same after matching, and the barriers."""
+    settings, lines = records.plan.settings, _named(of_all_seeds(records, "line"))
+    if lines.empty:
+        return []
+    first, second = settings["batch_sizes"]
+    dnn = lines[(lines["model"] == DNN) & (lines["start"] == OWN)]
+    seeds = dnn["seed"].nunique()
+    tested = lines[(lines["set"] == TEST)].assign(series=lambda t: t["matching"].where(t["start"] == OWN, SHARED))
+    count = ", ".join(
+        f"{counted(part['seed'].nunique(), 'pair')} of {model}s" for model, part in groups(tested, "model")
+    )
+    barriers = pd.DataFrame(
+        {"line": line} | row(part[part["set"] == TEST], {"error barrier": ("error_barrier", "mean")})
+        for line, part in groups(_named(of_all_seeds(records, "barriers")), "line")
+    )
+    return [
+        Figure(
+            "figure-11",
+            "Figure 11: the line between two trained networks",
+            _line_chart(dnn[dnn["matching"] == AS_TRAINED], "set", settings),
+            "Accuracy and loss (cross entropy, logarithmic) of networks (1 − alpha) A + alpha B; A trained with "
+            f"batch size {first}, B with {second}, {settings['epochs']} epochs each, from initial weights of their "
+            f"own. {counted(seeds, 'pair')}. {BAND}",
+            "Accuracy has a peak and loss a dip at each network, with a valley of low accuracy between the two.",
+            "At these alpha values, the model had the highest accuracy and lowest loss. In between these values, "
+            "however, the model struggled to make correct predictions.",
+        ),
+        Figure(
+            "aligned",
+            "The same line after matching hidden units",
+            _line_chart(tested[tested["model"] == DNN], "series", settings),
+            f"Test set, the same networks (the function of B is unchanged by matching). {counted(seeds, 'pair')}. "
+            f"{BAND}",
+            "Accuracy and loss along the line before and after matching the hidden units of the second network to "
+            "the first.",
+        ),
+        *([_cnn_figure(tested[tested["model"] == CONV], settings)] if settings["cnn_seeds"] else []),
+        Figure(
+            "barriers",
+            "Error barriers on the test set",
+            forest(
+                barriers,
+                x=Axis("error barrier", "error barrier (share of test images)", format=".0%"),
+                label="line",
+                low="error barrier low",
+                high="error barrier high",
+                rules=[Rule(STABLE, "2 %: linearly connected below", "x")],
+            ),
+            f"Mean over seeds with its 95 % interval; {count}. Below 2 % Frankle et al. 2020 call two networks "
+            "connected.",
+            "Error barriers for networks as they were trained and after matching, with the 2 % threshold.",
+        ),
+    ]
+
+
+def _cnn_figure(lines: pd.DataFrame, settings: Mapping[str, Any]) -> Figure:
+    return Figure(
+        "aligned-cnn",
+        "The line between two convolutional networks",
+        _line_chart(lines, "series", settings),
+        "Test set; BatchNorm statistics renewed on the training set at every alpha. "
+        f"{counted(lines['seed'].nunique(), 'pair')}. {BAND}",
+        "Accuracy and loss between two convolutional networks before and after matching their channels and units.",
+    )
+
+
+def _line_chart(lines: pd.DataFrame, series: str, settings: Mapping[str, Any]) -> Any:
+    """Accuracy above loss, on one axis of alpha."""
+    named = [Rule(float(end), f"batch size {size}", "x") for end, size in enumerate(settings["batch_sizes"])]
+    plain = [Rule(rule.value, "", "x") for rule in named]  # the names would lie on the curves that are near 100 %
+    alpha = Axis("alpha", "alpha", domain=(-1.0, 2.0))
+    accuracy = Axis("accuracy", "accuracy", domain=(0.0, 1.02), format=".0%")
+    loss = Axis("loss", "loss (cross entropy)", log=True)
+    parts = [
+        curves(lines, x=alpha, y=y, series=series, rules=rules, part=y.column, height=200)
+        for y, rules in ((accuracy, plain), (loss, named))
+    ]
+    return alt.vconcat(*parts)
+
+
+def _barrier_row(line: str, barriers: pd.DataFrame, points: pd.DataFrame) -> dict[str, object]:
+    numbers: dict[str, Number] = {
+        "error barrier, test": (exact(barriers, "error_barrier", TEST), "mean"),
+        "loss barrier, test": (exact(barriers, "barrier", TEST), "mean"),
+        "loss barrier, training": (exact(barriers, "barrier", TRAIN), "mean"),
+        "gain of mixing": (gain(points), "mean"),
+    }
+    return {"line": line, "seeds": barriers["seed"].nunique()} | row(barriers, numbers)
+
+
+def _end_row(lines: pd.DataFrame, end: float) -> dict[str, object]:
+    found: dict[str, object] = {}
+    at_end = lines[lines["alpha"] == end]
+    for name in (TRAIN, TEST):
+        there = at_end[at_end["set"] == name]
+        found |= row(there, {f"{name} loss": ("loss", "ratio"), f"{name} accuracy": ("accuracy", "mean")})
+        half = half_of(lines[lines["set"] == name], end).dropna(subset="loss")
+        found[f"best alpha, {name}"] = half.loc[half.groupby("seed")["loss"].idxmin(), "alpha"].median()
+    return found
+
+
+def exact(table: pd.DataFrame, column: str, part: str) -> Evidence:
+    """A column on the training or the test set, by seed."""
+    return Evidence.exact(table[table["set"] == part].set_index("seed")[column])
+
+
+def of_all_seeds(records: Records, name: str) -> pd.DataFrame:
+    """A table of the analyses; one that failed (a network diverged) keeps its seed, with a row that has no numbers."""
+    found = records.analysis(name)
+    failed = records.analyses[records.analyses["status"] == "failed"]
+    if found.empty or failed.empty:
+        return found
+    places = found[["matching", "set", *(["alpha"] if name == "line" else [])]].drop_duplicates()
+    keys = failed[["fingerprint", "seed", "model", "start"]].merge(places, how="cross")
+    kept = (keys["start"] == OWN) | (keys["matching"] == AS_TRAINED)
+    return pd.concat([found, keys[kept]], ignore_index=True)
+
+
+def _named(table: pd.DataFrame) -> pd.DataFrame:
+    """With one name for each kind of line: ``DNN, as trained``."""
+    if table.empty:
+        return table
+    kind = table["matching"].where(table["start"] == OWN, SHARED)
+    return table.assign(line=table["model"].astype(str) + ", " + kind)
+
+
+def half_of(lines: pd.DataFrame, end: float) -> pd.DataFrame:
+    """The half of the line that belongs to the network at an end, 0 or 1."""
+    return lines[lines["alpha"] <= 0.5] if end == 0.0 else lines[lines["alpha"] >= 0.5]
+
+
+def gain(lines: pd.DataFrame) -> Evidence:
+    """The best test accuracy strictly between two networks less that of the better one, by seed."""
+    tested = lines[lines["set"] == TEST]
+    between = tested[(tested["alpha"] > 0) & (tested["alpha"] < 1)].groupby("seed")["accuracy"].max()
+    ends = tested[tested["alpha"].isin([0.0, 1.0])].groupby("seed")["accuracy"].max()
+    return Evidence.exact(between - ends)
+
+
+def claimed(records: Records, name: str, matching: str = AS_TRAINED) -> pd.DataFrame:
+    """What the claims are about: two DNNs from initial weights of their own."""
+    table = of_all_seeds(records, name)
+    if table.empty:
+        return pd.DataFrame(
+            columns=["seed", "matching", "set", "alpha", "loss", "accuracy", "barrier", "error_barrier"]
+        )
+    return table[(table["model"] == DNN) & (table["start"] == OWN) & (table["matching"] == matching)]
+
+
+def ends_and_elsewhere(lines: pd.DataFrame, column: str, best: str) -> Iterator[tuple[pd.Series, pd.Series]]:
+    """For both ends and both sets: the value at the end, and the best of its half of the line away from it, by seed."""
+    for _, part in groups(lines, "set"):
+        for end in (0.0, 1.0):
+            half = half_of(part, end)
+            away = half[(half["alpha"] - end).abs() > RESOLUTION * (1 + 1e-6)]
+            at_end = half[half["alpha"] == end].set_index("seed")[column]
+            yield at_end, away.groupby("seed")[column].agg(best).reindex(at_end.index)
+
+
+def least(parts: Sequence[pd.Series]) -> Evidence:
+    """The smallest of several numbers, by seed."""
+    if not parts:
+        return Evidence.exact(pd.Series(dtype="float64"))
+    return Evidence.exact(pd.concat(parts, axis=1).min(axis=1, skipna=False))

@@ -1,0 +1,263 @@
+"""The straight line between two trained networks: loss and accuracy on it, before and after matching hidden units.
+
+The report's Figure 11. It gives batch sizes, epochs and the range of alpha; the rest is chosen here, before any run,
+with the reason beside each setting.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from theodolite.claims import Claim, Evidence
+from theodolite.data import DataSpec
+from theodolite.data.sources import SOURCES
+from theodolite.models.description import CNN
+from theodolite.store.records import Records
+from theodolite.studies.classifiers import CLASSES, classifier, training_of
+from theodolite.studies.interpolation.findings import (
+    AS_TRAINED,
+    BY_ACTIVATIONS,
+    BY_WEIGHTS,
+    CONV,
+    DNN,
+    OWN,
+    SHARED,
+    STABLE,
+    TEST,
+    TRAIN,
+    claimed,
+    ends_and_elsewhere,
+    exact,
+    figures,
+    gain,
+    least,
+    tables,
+)
+from theodolite.study import AnalysisSpec, RunSpec, Seeds, Settings, Study
+
+if TYPE_CHECKING:
+    from theodolite.runs import Trained
+
+NAME = "interpolation"
+SECOND = 10_000  # added to the seeds of the second network, so that the two share nothing but their data
+
+
+class Interpolation(Settings):
+    """Dials of the study, at ``quick``."""
+
+    seeds: PositiveInt = 8  # pairs of networks
+    source: str = "mnist"
+    images: PositiveInt | None = 16_384  # of the training set: sixteen whole batches of 1024; null: all
+    hidden: tuple[PositiveInt, ...] = (
+        64,
+        64,
+    )  # "the same DNN": two hidden layers, so that both must be matched at once
+    batch_sizes: tuple[PositiveInt, PositiveInt] = (32, 1024)  # the report's
+    epochs: PositiveInt = 25  # the report's
+    learning_rate: PositiveFloat = 1e-3  # Adam's default, for both batch sizes: the report names one training
+    alphas: Annotated[int, Field(ge=31)] = 31  # from -1 to 2, evenly spaced; 0 and 1 are among them
+    shared_start: bool = False  # also pairs from the same initial weights: the report does not say which it took
+    cnn_seeds: NonNegativeInt = 0  # pairs of small convolutional networks with BatchNorm
+    cnn_channels: tuple[PositiveInt, ...] = (16, 32)  # two pools, as many as the smallest images allow comfortably
+    cnn_hidden: tuple[PositiveInt, ...] = (64,)
+    cnn_images: PositiveInt | None = 16_384  # renewing statistics reads them once more for every alpha
+
+    @model_validator(mode="after")
+    def _check(self) -> "Interpolation":
+        if self.alphas % 3 != 1:
+            raise ValueError("0 and 1 are among the alphas only if their number is 1 more than a multiple of 3")
+        return self
+
+
+PRESETS = {
+    "smoke": Interpolation(
+        seeds=3, source="digits", images=None, hidden=(32, 32), batch_sizes=(32, 256), shared_start=True,
+        cnn_seeds=1, cnn_channels=(4, 8), cnn_hidden=(), cnn_images=256,
+    ),
+    "quick": Interpolation(),
+    "full": Interpolation(seeds=16, images=None, hidden=(128, 128), alphas=61, shared_start=True, cnn_seeds=5),
+}  # fmt: skip
+
+
+def expand(settings: Interpolation) -> Iterator[RunSpec]:
+    """Two networks a seed, and a third from the initial weights of the first where wanted."""
+    for model, seeds in ((DNN, settings.seeds), (CONV, settings.cnn_seeds)):
+        for start in _starts(settings, model):
+            for number in (0, 1) if start == OWN else (1,):
+                for seed in range(seeds):
+                    yield _spec(settings, model, start, number, seed)
+
+
+def analyses(settings: Interpolation) -> Iterator[AnalysisSpec]:
+    """One a pair of networks: the line between them, on both sets, with and without matching."""
+    for model, seeds in ((DNN, settings.seeds), (CONV, settings.cnn_seeds)):
+        for start in _starts(settings, model):
+            matchings = [AS_TRAINED, BY_WEIGHTS, BY_ACTIVATIONS] if start == OWN else [AS_TRAINED]
+            for seed in range(seeds):
+                pair = _spec(settings, model, OWN, 0, seed), _spec(settings, model, start, 1, seed)
+                yield AnalysisSpec(
+                    study=NAME,
+                    labels={"model": model, "start": start},
+                    seed=seed,
+                    inputs=tuple(spec.fingerprint() for spec in pair),
+                    settings={"alphas": settings.alphas, "matchings": matchings},
+                )
+
+
+def analyse(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd.DataFrame]:
+    """Loss and accuracy on the line, and its barriers; BatchNorm statistics are renewed at every alpha."""
+    from torch.nn.functional import cross_entropy
+
+    from theodolite.measure.align import align
+    from theodolite.measure.interpolate import interpolate
+    from theodolite.train.batches import measured_batches
+
+    first, second = (network.module() for network in trained)
+    model, source = trained[0].spec.model, trained[0].spec.data
+    data = {TRAIN: measured_batches(model, source, "train"), TEST: measured_batches(model, source, "test")}
+    renew = data[TRAIN] if isinstance(model, CNN) else None
+    lines, barriers = [], []
+    for matching in spec.settings["matchings"]:
+        end = second
+        if matching != AS_TRAINED:
+            method: Literal["weights", "activations"] = "weights" if matching == BY_WEIGHTS else "activations"
+            end = align(first, second, method=method, data=data[TRAIN], seed=spec.seed).model
+        for name, batches in data.items():
+            found = interpolate(first, end, cross_entropy, batches, _alphas(spec.settings["alphas"]), renew=renew)
+            place = {"matching": matching, "set": name}
+            columns = {"alpha": found.alphas.numpy(), "loss": found.loss.numpy(), "accuracy": found.accuracy.numpy()}
+            lines.append(pd.DataFrame({**place, **columns}))
+            barriers.append({**place, "barrier": found.barrier, "error_barrier": found.error_barrier})
+    return {"line": pd.concat(lines, ignore_index=True), "barriers": pd.DataFrame(barriers)}
+
+
+def _accuracy_lead(records: Records) -> Evidence:
+    pairs = ends_and_elsewhere(claimed(records, "line"), "accuracy", "max")
+    return least([at_end - elsewhere for at_end, elsewhere in pairs])
+
+
+def _loss_ratio(records: Records) -> Evidence:
+    pairs = ends_and_elsewhere(claimed(records, "line"), "loss", "min")
+    return least([elsewhere / at_end for at_end, elsewhere in pairs])
+
+
+def _barrier(records: Records, column: str, matching: str = AS_TRAINED) -> Evidence:
+    return exact(claimed(records, "barriers", matching), column, TEST)
+
+
+CLAIMS = (
+    Claim(
+        id="ends-are-best-accuracy",
+        sentence="At these alpha values [0 and 1], the model had the highest accuracy.",
+        source="report, Figure 11",
+        statistic="accuracy of a network less the highest on its half of the line more than 0.1 in alpha away from it, "
+        "the least of both networks, training and test set",
+        kind="mean",
+        side="above",
+        threshold=0.0,
+        evidence=_accuracy_lead,
+    ),
+    Claim(
+        id="ends-are-lowest-loss",
+        sentence="At these alpha values [0 and 1], the model had the lowest loss.",
+        source="report, Figure 11",
+        statistic="lowest loss on a network's half of the line more than 0.1 in alpha away from it over the loss of "
+        "the network, the least of both networks, training and test set",
+        kind="ratio",
+        side="above",
+        threshold=1.0,
+        evidence=_loss_ratio,
+    ),
+    Claim(
+        id="barrier",
+        sentence="In between these values, however, the model struggled to make correct predictions.",
+        source="report, Figure 11",
+        statistic="error barrier on the test set: highest share of wrong answers between the networks less the mean "
+        "of the two; Frankle et al. 2020 call networks connected below 0.02",
+        kind="mean",
+        side="above",
+        threshold=STABLE,
+        evidence=lambda records: _barrier(records, "error_barrier"),
+    ),
+    Claim(
+        id="mixing-never-helps",
+        sentence="Combination of various models will not increase the prediction ability of a model.",
+        source="report, Figure 11",
+        statistic="highest test accuracy at an alpha between 0 and 1 less that of the better network",
+        kind="mean",
+        side="below",
+        threshold=0.0,
+        evidence=lambda records: gain(claimed(records, "line")),
+    ),
+    Claim(
+        id="alignment-lowers-barrier",
+        sentence="Matching the hidden units of one network to those of the other lowers the barrier between them.",
+        source="beyond",
+        statistic="loss barrier on the test set after matching by weights over that before",
+        kind="ratio",
+        side="below",
+        threshold=1.0,
+        evidence=lambda records: _barrier(records, "barrier", BY_WEIGHTS) / _barrier(records, "barrier"),
+    ),
+)
+
+
+def _starts(settings: Interpolation, model: str) -> tuple[str, ...]:
+    return (OWN, SHARED) if settings.shared_start and model == DNN else (OWN,)
+
+
+def _alphas(number: int) -> list[float]:
+    """From -1 to 2; 0 and 1 come out exactly."""
+    return [float(alpha) for alpha in (3 * np.arange(number) - (number - 1)) / (number - 1)]
+
+
+def _spec(settings: Interpolation, model: str, start: str, number: int, seed: int) -> RunSpec:
+    own = number == 1 and start == OWN
+    return training_of(
+        NAME,
+        {"model": model, "start": start, "batch_size": settings.batch_sizes[number]},
+        seed,
+        DataSpec(source=settings.source, train=settings.cnn_images if model == CONV else settings.images),
+        _cnn(settings) if model == CONV else classifier(settings.source, settings.hidden),
+        learning_rate=settings.learning_rate,
+        batch_size=settings.batch_sizes[number],
+        epochs=settings.epochs,
+        evaluate_every=5,
+        seeds=Seeds(weights=seed + SECOND * own, order=seed + SECOND * number),
+    )
+
+
+def _cnn(settings: Interpolation) -> CNN:
+    channels, height, width = (int(side) for side in SOURCES[settings.source].inputs.split("x"))
+    return CNN(
+        image=(channels, height, width),
+        channels=settings.cnn_channels,
+        hidden=settings.cnn_hidden,
+        outputs=CLASSES,
+        batch_norm=True,
+    )
+
+
+STUDY = Study(
+    name=NAME,
+    title="The line between two trained networks",
+    question="Is anything on the straight line between two trained networks as good as the networks themselves?",
+    source="Figure 11",
+    presets=PRESETS,
+    expand=expand,
+    analyses=analyses,
+    analyse=analyse,
+    tables=tables,
+    figures=figures,
+    claims=CLAIMS,
+    seconds={"smoke": 6, "quick": 28, "full": 1200},
+    not_shown=(
+        "Mixing means averaging weights on a straight line: averages of predictions (ensembles), of checkpoints of "
+        "one run or of networks fine-tuned from one are other things and often do help. A barrier on the line does "
+        "not mean that no path is low; the error surface study trains one. Matching by weights finds a local "
+        "optimum; a better one may exist. The two batch sizes take different numbers of steps in the same epochs."
+    ),
+)

@@ -1,0 +1,285 @@
+"""Figures of the minimal ratio: Figure 8 for each task, the report's protocol in the same axes, the dial, spectra."""
+
+import numpy as np
+import pandas as pd
+
+from theodolite.claims import rank_correlation
+from theodolite.figures.curves import BAND, curves
+from theodolite.figures.points import MEDIAN, over_factor, scatter
+from theodolite.figures.scales import Axis, Rule
+from theodolite.figures.spectra import spectra
+from theodolite.findings import Figure
+from theodolite.store.records import Records
+from theodolite.studies.minimal_ratio.findings import (
+    AGAIN,
+    CERTIFIED,
+    DIGITS,
+    MATRICES,
+    NORM,
+    PROTOCOL,
+    STARTS,
+    TARGETS,
+    TASKS,
+    WITH_DECAY,
+    by_task,
+    large,
+    points,
+)
+from theodolite.wording import counted, signed
+
+RATIO = Axis("positive", "minimal ratio (share of positive eigenvalues)")
+FREE, BOUND = "all units free", "dead or tied units"
+SHARES = {"positive": "positive", "negative": "negative", "zero": "zero"}
+LINEAR = 0.02  # of the axis of spectra: about the least curvatures
+
+
+def figures(records: Records) -> list[Figure]:
+    """All that the records allow."""
+    found = points(records)
+    if found.empty:
+        return []
+    made = [_figure_8(records, task, part) for task, part in by_task(records, found)]
+    made.append(_by_seed(records))
+    if len(records.analysis(PROTOCOL)) and (found["task"] == DIGITS).any():
+        made += _protocol(records)
+    if len(records.analysis("dial")):
+        made += _dial(records)
+    made += _spectra(records)
+    return made
+
+
+def _loss(task: str) -> str:
+    unit = "cross entropy" if task == DIGITS else "mean squared error"
+    return f"loss ({unit}, weight decay included)"
+
+
+def _slug(task: str) -> str:
+    return task.replace(",", "").replace(" ", "-")
+
+
+def _figure_8(records: Records, task: str, part: pd.DataFrame) -> Figure:
+    rows = part.assign(
+        structure=np.where(part["free"], FREE, BOUND),
+        order=part["start"].map(STARTS.index) + part["free"].astype(float) / 2,
+    ).sort_values(["order", "seed"])
+    correlation = rank_correlation(part, "loss", "positive").low
+    return Figure(
+        f"figure-8-{_slug(task)}",
+        f"Figure 8 at certified critical points: {task}",
+        scatter(
+            rows,
+            x=Axis("loss", _loss(task)),
+            y=RATIO,
+            series="start",
+            marks="structure",
+            detail=("index", "live", "seed"),
+            size=24,
+        ),
+        f"A point is a distinct certified critical point; {counted(part['seed'].nunique(), 'seed')}, each with data "
+        "of its own, "
+        f"{int(part['parameters'].iloc[0])} parameters. Colour: how the walk to it started. Points with dead or tied "
+        "units are critical points of a narrower network as well.",
+        f"Spearman's correlation of minimal ratio and loss is {signed(f'{correlation.mean():.2f}')} on average, from "
+        f"{signed(f'{correlation.min():.2f}')} to {signed(f'{correlation.max():.2f}')} over seeds.",
+        "I should see an inverse correlation between the minimal ratio and the loss of the model.",
+    )
+
+
+def _by_seed(records: Records) -> Figure:
+    rows = []
+    for task, part in by_task(records, points(records, all_starts=True)):
+        for name, some in (("all", part[part["counted"]]), *((s, part[part["start"] == s]) for s in STARTS)):
+            enough = large(some)
+            if len(enough):
+                each = rank_correlation(enough, "loss", "positive").low
+                rows.append(pd.DataFrame({"task": task, "start": name, "seed": each.index, "correlation": each.array}))
+    table = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame({"task": [], "start": [], "correlation": []})
+    table = table.sort_values("start", key=lambda names: names.map(("all", *STARTS).index), kind="stable")
+    top = float(np.nanmax([0.1, *(table["correlation"] + 0.1)]))
+    short = {task: task.removeprefix("random targets, ") for task in TASKS}
+    return Figure(
+        "correlation-by-seed",
+        "Correlation of minimal ratio and loss, seed by seed",
+        over_factor(
+            table.assign(task=table["task"].map(short)),
+            x=Axis("task", "task"),
+            y=Axis("correlation", "Spearman's correlation of minimal ratio and loss", domain=(-1.02, top)),
+            series="start",
+            rules=[Rule(0.0, "none")],
+        ),
+        f"Over the certified points on one seed's data, all together and by the way to start. {MEDIAN} It depends on "
+        "how points are found, so no number here is that of the landscape.",
+        "Correlations of minimal ratio and loss by task and start method, with a line at zero.",
+        "I should see an inverse correlation between the minimal ratio and the loss of the model.",
+    )
+
+
+def _protocol(records: Records) -> list[Figure]:
+    protocol, initial = records.analysis(PROTOCOL), records.analysis("initial")
+    on_landscape = protocol[(protocol["variant"] == WITH_DECAY) & (protocol["phase"] == AGAIN)]
+    sets = {
+        "certified critical points": points(records, DIGITS),
+        f"the report's {on_landscape['epoch'].nunique()} epochs": on_landscape,
+        "initial weights": initial[initial["task"] == DIGITS],
+    }
+    together = pd.concat([rows.assign(of=name) for name, rows in sets.items()], ignore_index=True)
+    correlations = {name: rank_correlation(rows, "loss", "positive").low.mean() for name, rows in sets.items()}
+    seeds = protocol["seed"].nunique()
+    ends = protocol.groupby("phase", sort=False)["epoch"].max()
+    last = protocol[protocol["epoch"].isin(ends)].set_index("phase")["gradient_norm"]
+    named = "; ".join(f"{name} {signed(f'{value:.2f}')}" for name, value in correlations.items())
+    loss = Axis("loss", _loss(DIGITS))
+    return [
+        Figure(
+            "protocol",
+            "The report's protocol in the axes of Figure 8",
+            scatter(together, x=loss, y=RATIO, series="of", detail=("seed",), size=24),
+            f"On {DIGITS}, {counted(seeds, 'seed')}, one landscape: certified critical points, the last epochs of the "
+            "report's "
+            "protocol, and weights before any training.",
+            f"Mean correlation of minimal ratio and loss within a seed: {named}.",
+            "I believe I got an incorrect output for this, but I could not figure out where I went wrong.",
+        ),
+        Figure(
+            "how-critical",
+            "How far each of these is from a zero gradient",
+            scatter(
+                together,
+                x=loss,
+                y=Axis("gradient_norm", "norm of the gradient (loss / weight)", log=True),
+                series="of",
+                detail=("seed",),
+                rules=[Rule(1e-9, "certified below")],
+                size=24,
+            ),
+            f"The same weights; {counted(seeds, 'seed')}. A critical point has a zero gradient: to rounding, about "
+            "1e−15 here.",
+            "Median gradient norm: "
+            + "; ".join(
+                f"{name} {signed(format(rows['gradient_norm'].median(), '.2g'))}" for name, rows in sets.items()
+            )
+            + ".",
+            "this brought the grad norm to zero",
+        ),
+        Figure(
+            "protocol-gradient-norm",
+            "The norm of the gradient through the report's protocol",
+            curves(
+                protocol,
+                x=Axis("epoch", "epoch"),
+                y=Axis("gradient_norm", "norm of the gradient (loss / weight)", log=True),
+                series="variant",
+                rules=[
+                    Rule(float(ends.iloc[0]), "gradient norm as loss", "x"),
+                    Rule(float(ends[NORM]), "", "x"),
+                    Rule(1e-9, "certified below"),
+                ],
+            ),
+            f"Of the loss over all samples, on {DIGITS}; between the upright lines training minimises the norm itself. "
+            f"{counted(seeds, 'seed')}. {BAND}",
+            "Median gradient norm at the end of each phase: "
+            + "; ".join(
+                f"{name} {signed(f'{norm:.2g}')}" for name, norm in last.groupby("phase", sort=False).median().items()
+            )
+            + ".",
+            "this brought the grad norm to zero",
+        ),
+    ]
+
+
+def _dial(records: Records) -> list[Figure]:
+    table = records.analysis("dial")
+    kept = table[table["outcome"] == CERTIFIED]
+    names = {"positive": "positive", "negative": "negative", "zero": "zero", "soft": "within ten times the decay"}
+    mean = kept.groupby(["decay", "seed"])[list(names)].mean().rename(columns=names)
+    long = mean.reset_index().melt(["decay", "seed"], var_name="share of eigenvalues", value_name="share")
+    last = kept[kept["decay"] == kept["decay"].min()]
+    shares = last.melt(["seed", "loss", "index"], list(SHARES), var_name="eigenvalues", value_name="share")
+    decay = f"{last['decay'].iloc[0]:g}"
+    return [
+        Figure(
+            "dial",
+            "What becomes of the signs as the weight decay goes to zero",
+            over_factor(
+                long,
+                x=Axis("decay", "weight decay"),
+                y=Axis("share", "share of eigenvalues, mean over a seed's points", domain=(0.0, 1.0)),
+                series="share of eigenvalues",
+            ),
+            f"Points on {TARGETS} that are still certified, followed from the largest decay down. {MEDIAN}",
+            "; ".join(
+                f"weight decay {value:g}: " + ", ".join(f"{share:.2f} {name}" for name, share in row.items())
+                for value, row in mean[list(SHARES)].groupby("decay").mean().iterrows()
+            ),
+        ),
+        Figure(
+            "three-shares",
+            f"All three shares against the loss at weight decay {decay}",
+            scatter(
+                shares,
+                x=Axis("loss", "loss (mean squared error)"),
+                y=Axis("share", "share of eigenvalues", domain=(-0.02, 1.02)),
+                series="eigenvalues",
+                detail=("index", "seed"),
+                size=24,
+            ),
+            f"A certified point on {TARGETS} gives three marks; {counted(last['seed'].nunique(), 'seed')}. With "
+            "weight decay no "
+            "eigenvalue is zero and positive and negative shares mirror each other.",
+            "Mean shares: " + ", ".join(f"{last[name].mean():.2f} {name}" for name in SHARES) + ".",
+        ),
+    ]
+
+
+def _spectra(records: Records) -> list[Figure]:
+    made, table = [], records.analysis("spectra")
+    for task, part in by_task(records, table):
+        label = part["point"] + ": loss " + part["loss"].map("{:.3f}".format) + ", index " + part["index"].astype(str)
+        made.append(
+            Figure(
+                f"spectra-{_slug(task)}",
+                f"Spectra at three critical points: {task}",
+                spectra(
+                    part.assign(label=label, kind=part["kind"].replace("points", "measured")),
+                    x=Axis("eigenvalue", "eigenvalue of the Hessian (loss / weight²)"),
+                    y=Axis("density", "density"),
+                    panel="label",
+                    series="kind",
+                    linear=LINEAR,
+                ),
+                f"Seed {part['seed'].iloc[0]}, {int(part['parameters'].iloc[0])} eigenvalues each, which ticks mark. "
+                f"Smoothed densities on an axis that is linear within {LINEAR:g} of zero and logarithmic beyond."
+                + (
+                    f" {MATRICES.capitalize()}: matched to the two first moments."
+                    if MATRICES in set(part["kind"])
+                    else ""
+                ),
+                "; ".join(label.drop_duplicates()) + ".",
+            )
+        )
+    found = points(records, TARGETS).dropna(subset="predicted") if len(table) else points(records, TARGETS)
+    if len(found):
+        shares = found[["loss", "seed", "index", "negative", "predicted"]]
+        long = shares.rename(columns={"negative": "measured", "predicted": MATRICES}).melt(
+            ["loss", "seed", "index"], var_name="share", value_name="negative"
+        )
+        made.append(
+            Figure(
+                "random-matrices",
+                "Share of negative eigenvalues, measured and predicted by random matrices",
+                scatter(
+                    long,
+                    x=Axis("loss", _loss(TARGETS)),
+                    y=Axis("negative", "share of negative eigenvalues"),
+                    series="share",
+                    detail=("index", "seed"),
+                    size=24,
+                ),
+                f"Certified points on {TARGETS}, {counted(found['seed'].nunique(), 'seed')}. Prediction after "
+                "Pennington and "
+                "Bahri 2017 from two moments of each point's own matrices.",
+                f"Mean share of negative eigenvalues: measured {found['negative'].mean():.2f}, predicted "
+                f"{found['predicted'].mean():.2f}.",
+            )
+        )
+    return made

@@ -1,0 +1,256 @@
+"""What the records of the minimal ratio say: evidence of the claims, and tables.
+
+Beside :mod:`~theodolite.studies.minimal_ratio.study`, which sets out and claims; imports no torch.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from theodolite.claims import Evidence, Kind, interval, rank_correlation, trends
+from theodolite.claims.trends import Numbers
+from theodolite.findings import Table
+from theodolite.store.records import Records
+
+POINTS, PROTOCOL = "points", "protocol"  # what is measured
+TARGETS, DEEP, DIGITS, COS = "random targets", "random targets, two hidden layers", "three digits", "cos"
+TASKS = (TARGETS, DEEP, DIGITS, COS)
+STARTS = ("random-index-k", "snapshot", "symmetric")
+LETTER, WITH_DECAY = "to the letter", "with weight decay"  # the report's protocol without any, and on our landscape
+FIRST, NORM, AGAIN = "cross entropy", "gradient norm", "cross entropy again"  # its phases
+MATRICES = "random matrices"
+SOFT = 10.0  # times the weight decay: |λ| up to here is called soft, held by little but the decay
+STRATUM = 8  # points that a stratum must have to say anything about order
+CERTIFIED = "certified"
+
+
+def points(records: Records, task: str | None = None, *, all_starts: bool = False) -> pd.DataFrame:
+    """Distinct certified points; ``all_starts``: also those that another way to start reached as well."""
+    found = records.analysis(POINTS)
+    if len(found):
+        found = found[(found["counted"] | all_starts) & ((task is None) | (found["task"] == task))]
+    return found
+
+
+def by_task(records: Records, table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of each task, in one order everywhere."""
+    for task in TASKS:
+        part = table[table["task"] == task] if len(table) else table
+        if len(part):
+            yield task, part
+
+
+def inverse(records: Records) -> Evidence:
+    """Correlation of minimal ratio and loss, the highest of the tasks."""
+    parts = [rank_correlation(part, "loss", "positive").low for _, part in by_task(records, points(records))]
+    return _worst(records, parts, "max")
+
+
+def stratified(records: Records) -> Evidence:
+    """Correlation of index and loss within strata, the lowest of the tasks."""
+    parts = [_within(part) for _, part in by_task(records, points(records, all_starts=True))]
+    return _worst(records, parts, "min")
+
+
+def _within(part: pd.DataFrame) -> pd.Series:
+    """For each seed the mean over strata, weighted by their points; NaN where no stratum has enough of them."""
+    codes = part.groupby(["seed", "start", "live"]).ngroup().to_numpy()
+    found: dict[int, list[tuple[float, int]]] = {seed: [] for seed in sorted(part["seed"].unique())}  # and its points
+    for seeds, loss, index in trends.split(codes, *(part[name].to_numpy() for name in ("seed", "loss", "index"))):
+        if len(loss) >= STRATUM:
+            found[seeds[0]].append((_correlation(loss, index.astype(np.float64)), len(loss)))
+    means = [np.average([r for r, _ in own], weights=[n for _, n in own]) if own else np.nan for own in found.values()]
+    return pd.Series(means, index=list(found), dtype="float64")
+
+
+def _correlation(loss: Numbers, column: Numbers) -> float:
+    """Spearman's; 0 where the column never changes while the loss does: then the loss tells nothing of it."""
+    distinct = [len(np.unique(values[~np.isnan(values)])) for values in (column, loss)]
+    return 0.0 if distinct[0] < 2 <= distinct[1] else trends.spearman(loss, column)
+
+
+def protocol(records: Records) -> Evidence:
+    """Gradient norm over largest curvature in the last phase, the smaller of the two variants."""
+    table = records.analysis(PROTOCOL)
+    parts = []
+    if len(table):
+        late = table[table["phase"] == AGAIN]
+        relative = (late["gradient_norm"] / late["largest"]).groupby([late["variant"], late["seed"]]).median()
+        parts = [relative[variant] for variant in (LETTER, WITH_DECAY)]
+    return _worst(records, parts, "min", PROTOCOL)
+
+
+def _worst(records: Records, parts: list[pd.Series], how: str, kind: str = POINTS) -> Evidence:
+    """One number a seed; a seed that lacks one of them, or whose measurement failed, has none and stays."""
+    if not parts:
+        return Evidence.exact(pd.Series(dtype="float64"))
+    together = pd.concat(parts, axis=1)
+    one = getattr(together, how)(axis=1, skipna=False)
+    measured = records.analyses[records.analyses["measured"] == kind]
+    failed = measured[measured["status"] == "failed"]["seed"].unique()
+    waiting = measured[measured["status"].isin(["missing", "running"])]["seed"].unique()
+    one = one.reindex(one.index.union(failed)).drop(index=[s for s in waiting if s in one.index and s not in failed])
+    return Evidence.exact(one.mask(one.index.isin(failed)).sort_index())
+
+
+def tables(records: Records) -> list[Table]:
+    """Correlations, strata, the dial, random matrices, and what was refused."""
+    makers = (_summary, _strata, _dial, _matrices, _outcomes)
+    return [table for table in (make(records) for make in makers) if len(table.frame)]
+
+
+def _summary(records: Records) -> Table:
+    rows = []
+    for task, part in by_task(records, points(records)):
+        count = part.groupby("seed").size()
+        rows.append(
+            {
+                "task": task,
+                "parameters": int(part["parameters"].iloc[0]),
+                "seeds": len(count),
+                "points a seed": f"{count.min()} to {count.max()}",
+                "index": f"{part['index'].min()} to {part['index'].max()}",
+                "lowest loss": part["loss"].min(),
+                "highest loss": part["loss"].max(),
+                "share free": part["free"].mean(),
+                **columns(rank_correlation(part, "loss", "positive").low, "correlation", "minimal ratio and loss"),
+                **columns(rank_correlation(part, "loss", "index").low, "correlation", "index and loss"),
+                "largest gradient norm": part["gradient_norm"].max(),
+                "largest h": part["kantorovich"].max(),
+            }
+        )
+    return Table(
+        "figure-8-numbers",
+        "Certified critical points, and how their minimal ratio goes with their loss",
+        pd.DataFrame(rows),
+        "Distinct certified points. Free: no hidden unit is dead or tied to another. Spearman's correlation within "
+        "each seed's data, mean over seeds with its 95 % interval. With weight decay no eigenvalue is zero, so the "
+        "shares of positive and negative ones add up to one and the two correlations are one with opposite signs.",
+    )
+
+
+def _strata(records: Records) -> Table:
+    found, rows = points(records, all_starts=True), []
+    for task, part in by_task(records, found):
+        for by, name in (("start", "start"), ("live", "live units")):
+            counted = part if by == "start" else part[part["counted"]]
+            for value, stratum in counted.groupby(by):
+                enough = large(stratum)
+                if enough.empty:
+                    continue
+                each = each_seed(enough, "positive")
+                rows.append(
+                    {
+                        "task": task,
+                        "stratum": f"{name}: {value}",
+                        "seeds": len(each),
+                        "points": len(enough),
+                        **columns(each, "correlation", "minimal ratio and loss"),
+                    }
+                )
+    return Table(
+        "strata",
+        "The same correlation for each way to start, and at each number of live units",
+        pd.DataFrame(rows),
+        f"Only seeds with at least {STRATUM} points in the stratum. A stratum whose minimal ratio never changes counts "
+        "as no correlation. Live units: different hidden units that pass something on, a number for each layer.",
+    )
+
+
+def _dial(records: Records) -> Table:
+    table, rows = records.analysis("dial"), []
+    for decay, part in table.groupby("decay", sort=False) if len(table) else ():
+        kept = part[part["outcome"] == CERTIFIED]
+        shares = part.assign(kept=part["outcome"] == CERTIFIED).groupby("seed")["kept"].sum() / _begun(table)
+        enough = large(kept)
+        mean = kept.groupby("seed")[["positive", "negative", "zero", "soft", "flat", "weights"]].mean()
+        rows.append(
+            {
+                "weight decay": decay,
+                "points": len(kept),
+                **columns(shares, "mean", "still there"),
+                **{name: mean[name].mean() for name in ("positive", "negative", "zero", "soft")},
+                "on a flat surface": (kept["flat"] > 0).mean() if len(kept) else np.nan,
+                "flat directions": kept.loc[kept["flat"] > 0, "flat"].mean(),
+                "norm of the weights": mean["weights"].mean(),
+                **columns(each_seed(enough, "positive"), "correlation", "minimal ratio and loss"),
+                **columns(each_seed(enough, "negative"), "correlation", "negative share and loss"),
+            }
+        )
+    return Table(
+        "dial",
+        "Weight decay as a dial towards zero",
+        pd.DataFrame(rows),
+        f"Points on {TARGETS}, followed as the decay goes down; one that is lost (its walk does not converge, as where "
+        "two points meet and vanish, or its end is not certified) is not looked for again. Still there: share of a "
+        "seed's points that are certified at this decay. Positive, negative and zero: mean shares of eigenvalues. "
+        "Soft: those within ten times the decay, which at decay 0 are those that are zero. At 0 the two "
+        "correlations may differ.",
+    )
+
+
+def _begun(table: pd.DataFrame) -> pd.Series:
+    begun: pd.Series = table[table["decay"] == table["decay"].max()].groupby("seed").size()
+    return begun
+
+
+def each_seed(rows: pd.DataFrame, column: str) -> pd.Series:
+    """For each seed the rank correlation of a column and the loss; 0 where only the loss changes."""
+    return trends.each_seed(rows, "loss", column, _correlation).sort_index()
+
+
+def large(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of seeds that have enough of them to say anything about order."""
+    return rows[rows.groupby("seed")["seed"].transform("size") >= STRATUM]
+
+
+def _matrices(records: Records) -> Table:
+    rows = []
+    for task, part in by_task(
+        records, points(records).dropna(subset="predicted") if len(points(records)) else points(records)
+    ):
+        away = (part["negative"] - part["predicted"]).groupby(part["seed"]).mean()
+        rows.append(
+            {
+                "task": task,
+                "negative share": part["negative"].mean(),
+                "predicted": part["predicted"].mean(),
+                **columns(away, "mean", "difference"),
+                **columns(_together(part), "correlation", "measured and predicted"),
+            }
+        )
+    return Table(
+        "random-matrices",
+        "Share of negative eigenvalues, and what random matrices predict",
+        pd.DataFrame(rows),
+        "Pennington and Bahri 2017: a Wishart and a free Wigner matrix with the first two moments of each point's own "
+        "Gauss-Newton matrix and the rest of its Hessian, moved up by the weight decay. Squared errors only: with "
+        "cross entropy the Gauss-Newton matrix depends on the outputs.",
+    )
+
+
+def _together(part: pd.DataFrame) -> pd.Series:
+    return rank_correlation(part.rename(columns={"predicted": "x"}), "x", "negative").low
+
+
+def _outcomes(records: Records) -> Table:
+    table = records.analysis("outcomes")
+    if len(table):
+        table = table.pivot_table(
+            index=["task", "start"], columns="outcome", values="starts", aggfunc="sum", fill_value=0, sort=False
+        ).reset_index()
+        table["task"] = table["task"].astype(str)  # categories would keep an order of their own
+        table = table.sort_values("task", key=lambda names: names.map(TASKS.index), kind="stable")
+    return Table(
+        "outcomes",
+        "What became of every start",
+        table,
+        "Walks of all seeds. Only certified ends are counted anywhere, copies by permutation or sign of units once.",
+    )
+
+
+def columns(values: pd.Series, kind: Kind, name: str) -> dict[str, Any]:
+    """A number a seed as an estimate with its interval, in columns of a table."""
+    return interval(Evidence.exact(values), kind).columns(name)

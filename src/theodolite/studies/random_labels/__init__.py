@@ -1,0 +1,1 @@
+"""Figure 9: training on labels drawn at random."""

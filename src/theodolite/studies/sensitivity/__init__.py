@@ -1,0 +1,1 @@
+"""Figure 12: how the loss reacts to its input, by batch size."""

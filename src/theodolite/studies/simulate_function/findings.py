@@ -1,0 +1,205 @@
+"""What the records of the function fits say: numbers for the claims, tables and figures.
+
+Beside :mod:`theodolite.studies.simulate_function.study`, which trains, measures and claims.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from theodolite.claims import epochs_to_convergence, row
+from theodolite.claims.rows import Number
+from theodolite.figures.curves import BAND, curves
+from theodolite.figures.points import over_factor
+from theodolite.figures.scales import Axis, Rule
+from theodolite.findings import Figure, Table
+from theodolite.store.records import Records
+from theodolite.wording import counted, signed
+
+BUDGET = 671  # of the sweep over depth
+
+
+SWEPT = " layers"  # how the names of its networks end
+
+
+FULL, MINI = "full batch", "mini-batch"
+
+
+EARLY, LATE = 0.05, 0.9  # shares of the epochs: "at the start" ends at the one, the plateau begins at the other
+
+
+def tables(records: Records) -> list[Table]:
+    """Table 1 with what became of each model, and the sweep where there is one."""
+    runs = records.derived(results)
+    seeds, share = runs["seed"].nunique(), records.plan.settings["convergence"]
+    caption = (
+        f"Over {counted(seeds, 'seed')}: median epochs to convergence (training loss at {share:g} of the target's "
+        "variance), "
+        "geometric means of the final training loss and of the root mean square errors inside and outside the domain, "
+        "each with its 95 % interval. A run that does not converge within its epochs counts as later than that."
+    )
+    rows = pd.DataFrame([_row(keys, group) for keys, group in runs.groupby(["function", "batch", "model"], sort=False)])
+    named = ~rows["model"].str.endswith(SWEPT)
+    found = [Table("table-1", "Table 1: the three models, and what became of them", rows[named], caption)]
+    if not named.all():
+        found.append(Table("depth", f"Depth at a budget of about {BUDGET} parameters", rows[~named], caption))
+    return found
+
+
+def figures(records: Records) -> list[Figure]:
+    """Per function the fits and the learning curves; over depth, epochs and final loss."""
+    settings = records.plan.settings
+    runs = records.done
+    seeds = runs["seed"].nunique()
+    metrics = records.table("metrics")
+    fits = records.table("fit", lambda labels: labels["batch"] == FULL and not labels["model"].endswith(SWEPT))
+    metrics = metrics.loc[_named(metrics), ["function", "batch", "model", "seed", "epoch", "train_loss"]]
+    found = []
+    for number, function in enumerate(settings["functions"], start=1):
+        fit = fits[fits["function"] == function]
+        found.append(_fit_figure(fit, function, number, settings, seeds))
+        for batch, learning in metrics[metrics["function"] == function].groupby("batch", sort=False):
+            line = runs.loc[(runs["function"] == function) & (runs["batch"] == batch), "convergence"].iloc[0]
+            found.append(_learning_figure(learning, function, number, str(batch), line, settings, seeds))
+    if settings["depths"]:
+        found += _depth_figures(records, settings, seeds)
+    return found
+
+
+def _named(table: pd.DataFrame) -> pd.Series:
+    """Which rows are of the report's models, not of the sweep; the sweep's are the most."""
+    return ~table["model"].str.endswith(SWEPT)
+
+
+def _fit_figure(fits: pd.DataFrame, function: str, number: int, settings: Mapping[str, Any], seeds: int) -> Figure:
+    low, high = settings["domain"]
+    chart = curves(
+        fits,
+        x=Axis("x", "x"),
+        y=Axis("fit", f"{function}(x) and fits"),
+        series="model",
+        rules=[Rule(low, "domain", "x"), Rule(high, "domain", "x")],
+        reference=fits.drop_duplicates("x")[["x", "target"]].rename(columns={"target": "fit"}),
+        reference_label=function,
+    )
+    away = (fits["fit"] - fits["target"]).abs().groupby(fits["x"].between(low, high)).median()
+    caption = (
+        f"{function} and the fits of the three models, trained on the full batch inside the domain "
+        f"[{signed(f'{low:.3g}')}, {signed(f'{high:.3g}')}] and drawn half its width beyond. "
+        f"{counted(seeds, 'seed')}. {BAND}"
+    )
+    return Figure(
+        f"figure-{number}-{_slug(function)}-fit",
+        f"Figure {number} (left): fits of {function} inside and outside the domain",
+        chart,
+        caption,
+        f"Median distance of the fits from {function}: {away[True]:.2g} inside the domain of the training data, "
+        f"{away[False]:.2g} outside.",
+        "Each of the 3 models accurately fits the cosine function within the domain of the training data"
+        if function == "cos"
+        else "",
+    )
+
+
+def _learning_figure(
+    metrics: pd.DataFrame,
+    function: str,
+    number: int,
+    batch: str,
+    line: float,
+    settings: Mapping[str, Any],
+    seeds: int,
+) -> Figure:
+    chart = curves(
+        metrics[metrics["epoch"] > 0],
+        x=Axis("epoch", "epoch", log=True),
+        y=Axis("train_loss", "training loss (mean squared error)", log=True),
+        series="model",
+        rules=[Rule(line, "convergence")],
+        carry=True,
+    )
+    last = metrics.sort_values("epoch").groupby(["model", "seed"], sort=False)["train_loss"].last()
+    ends = last.groupby("model", sort=False).median()
+    return Figure(
+        f"figure-{number}-{_slug(function)}-learning-{_slug(batch)}",
+        f"Figure {number} (right): learning {function}, {batch}",
+        chart,
+        f"Training loss of the three models on {function}, {batch} Adam. The line: the convergence fixed beforehand, "
+        f"{settings['convergence']:g} of the target's variance. {counted(seeds, 'seed')}. {BAND}",
+        "Median training loss at the end: " + "; ".join(f"{m} {loss:.2g}" for m, loss in ends.items()) + ".",
+        "Model 2 reaches convergence in less than half the amount of epochs"
+        if function == "cos"
+        else "the loss value for model 2 plummets while models 1 and 3 take much longer",
+    )
+
+
+def _depth_figures(records: Records, settings: Mapping[str, Any], seeds: int) -> list[Figure]:
+    runs = records.derived(results)
+    runs = runs[runs["model"].str.endswith(SWEPT)]
+    runs = runs.assign(censored=runs["converged_epoch"].isna(), later=runs["converged_epoch"].fillna(runs["epochs"]))
+    epochs = over_factor(
+        runs,
+        x=Axis("layers", "layers that hold weights"),
+        y=Axis("later", "epochs to convergence", log=True),
+        panel="function",
+        censored="censored",
+    )
+    loss = over_factor(
+        runs,
+        x=Axis("layers", "layers that hold weights"),
+        y=Axis("final_loss", "final training loss (mean squared error)", log=True),
+        panel="function",
+    )
+    dots = f"Every seed a dot ({counted(seeds, 'seed')}), with the median and its 95 % interval."
+    return [
+        Figure(
+            "depth-epochs",
+            f"Epochs to convergence by depth, at about {BUDGET} parameters",
+            epochs,
+            f"{dots} Open triangles: not converged within {settings['epochs']} epochs.",
+            "Epochs to convergence for networks of two to eight layers with the same number of parameters.",
+        ),
+        Figure(
+            "depth-loss",
+            f"Final training loss by depth, at about {BUDGET} parameters",
+            loss,
+            dots,
+            "Final training loss for networks of two to eight layers with the same number of parameters.",
+        ),
+    ]
+
+
+def results(records: Records) -> pd.DataFrame:
+    """One row a run: labels, size, epochs to convergence, loss early and late, errors inside and outside."""
+    metrics = records.table("metrics")
+    last = metrics.groupby("fingerprint")["epoch"].transform("max")
+    early = metrics[metrics["epoch"] <= EARLY * last].groupby("fingerprint")["train_loss"].last()
+    late = metrics[metrics["epoch"] >= LATE * last]
+    final = np.exp(np.log(late["train_loss"]).groupby(late["fingerprint"]).mean(skipna=False))
+    errors = records.table("errors").set_index("fingerprint")[["inside", "outside", "r2_inside"]]
+    runs = records.done.set_index("fingerprint").join(errors)
+    return runs.assign(
+        early_loss=early, final_loss=final, outside_over_inside=runs["outside"] / runs["inside"]
+    ).reset_index()
+
+
+def _row(keys: tuple[Any, ...], runs: pd.DataFrame) -> dict[str, object]:
+    function, batch, model = keys
+    place = {"function": function, "batch": batch, "model": model}
+    place |= {name: runs[name].iloc[0] for name in ("parameters", "layers", "shape")}
+    numbers: dict[str, Number] = {
+        "epochs to convergence": (epochs_to_convergence(runs), "median"),
+        "final training loss": ("final_loss", "ratio"),
+        "error inside": ("inside", "ratio"),
+        "error outside": ("outside", "ratio"),
+    }
+    converged = f"{runs['converged_epoch'].notna().sum()} of {len(runs)}"
+    return place | {"converged": converged} | row(runs, numbers)
+
+
+def _slug(text: str) -> str:
+    """For a file name: letters and digits, the rest as dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

@@ -1,0 +1,278 @@
+"""Deep against shallow at equal size: three networks of 671, 675 and 740 parameters learn cos and exp.
+
+The report's Figures 1 and 2 and Table 1. It gives parameter counts, layers and functions; the rest is chosen here,
+before any run, with the reason beside each setting.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from theodolite import data
+from theodolite.claims import Claim, Evidence, epochs_to_convergence
+from theodolite.data import DataSpec
+from theodolite.models.budget import architectures
+from theodolite.models.description import MLP, Activation
+from theodolite.store.records import Records
+from theodolite.studies.simulate_function.findings import (
+    BUDGET,
+    FULL,
+    MINI,
+    SWEPT,
+    figures,
+    results,
+    tables,
+)
+from theodolite.study import RunSpec, Seeds, Settings, Study, Training
+
+if TYPE_CHECKING:
+    from theodolite.train import Outcome
+
+NAME = "simulate-function"
+MODELS = {  # exactly the report's counts and layers (Table 1); the most balanced shapes that have them
+    "Model 1": (15, 19, 16),  # 671
+    "Model 2": (13, 12, 12, 12, 12),  # 675
+    "Model 3": (19, 17, 19),  # 740
+}
+GRID = 192  # points inside the domain at which a fit is judged and drawn, and as many outside
+
+
+class SimulateFunction(Settings):
+    """Dials of the study, at ``quick``."""
+
+    seeds: PositiveInt = 16
+    functions: tuple[str, ...] = ("cos", "exp")  # the report's; also sinc, sign and any expression of x
+    domain: tuple[float, float] = (-math.pi, math.pi)  # one whole period of cos, the same for every function
+    points: Annotated[int, Field(ge=8)] = 512  # training points, evenly spaced
+    activation: Activation = "relu"  # what a course's script uses unless told otherwise
+    learning_rate: PositiveFloat = 1e-3  # Adam's default
+    epochs: PositiveInt = 4000  # full batch: one step each
+    batch_size: PositiveInt | None = 64  # the same with mini-batches; null leaves them out
+    batch_epochs: PositiveInt = 500  # with mini-batches: eight steps each, so as many steps as above
+    evaluate_every: PositiveInt = 10  # full batch; mini-batches in proportion
+    convergence: Annotated[float, Field(gt=0, lt=1)] = 1e-3  # training loss as a share of the target's variance
+    stop_at_convergence: bool = False  # off: `deeper-ends-lower` is about what comes after
+    depths: tuple[PositiveInt, ...] = ()  # layers of the sweep at one budget, such as [2, 3, 4, 5, 6, 7, 8]
+
+    @model_validator(mode="after")
+    def _check(self) -> "SimulateFunction":
+        if self.domain[0] >= self.domain[1]:
+            raise ValueError("the domain's first end must lie below its second")
+        return self
+
+
+PRESETS = {
+    "smoke": SimulateFunction(seeds=3, points=128, epochs=400, batch_epochs=50),
+    "quick": SimulateFunction(),
+    "full": SimulateFunction(seeds=32, epochs=20_000, batch_epochs=2_500, depths=(2, 3, 4, 5, 6, 7, 8)),
+}
+
+
+def expand(settings: SimulateFunction) -> Iterator[RunSpec]:
+    """Every function, batch, model and seed; then the sweep over depth, full batch only."""
+    models = {name: _mlp(hidden, settings) for name, hidden in MODELS.items()}
+    sweep = {f"{layers}{SWEPT}": _at_budget(layers, settings) for layers in settings.depths}
+    designs = [(FULL, models), *([(MINI, models)] if settings.batch_size else []), (FULL, sweep)]
+    for function in settings.functions:
+        for batch, networks in designs:
+            for name, model in networks.items():
+                for seed in range(settings.seeds):
+                    yield _spec(settings, function, name, model, batch, seed)
+
+
+def measure(spec: RunSpec, outcome: "Outcome") -> Mapping[str, pd.DataFrame]:
+    """The fit on a grid inside and outside the domain, and its errors at points that were not trained on."""
+    low, high = spec.data.domain
+    step = (high - low) / GRID
+    x = (
+        low - (high - low) / 2 + step * (np.arange(2 * GRID, dtype=np.float64) + 0.5)
+    )  # midpoints: none of them is a training point
+    within = (x > low) & (x < high)
+    y = data.evaluate(spec.data.source, x)
+    fit = outcome.predict(x[:, None])[:, 0]
+    wrong = (fit - y) ** 2
+    errors = {
+        "inside": float(np.sqrt(wrong[within].mean())),
+        "outside": float(np.sqrt(wrong[~within].mean())),
+        "r2_inside": float(1 - wrong[within].mean() / y[within].var()),
+    }
+    return {"fit": pd.DataFrame({"x": x, "target": y, "fit": fit}), "errors": pd.DataFrame([errors])}
+
+
+def _rows(records: Records, function: str, model: str) -> pd.DataFrame:
+    """The runs that the claims are about: full batch, where an epoch is a step and no noise hides the network."""
+    runs = records.derived(results)
+    return runs[(runs["function"] == function) & (runs["model"] == model) & (runs["batch"] == FULL)]
+
+
+def _worst(records: Records, column: str, how: str) -> Evidence:
+    parts = [_rows(records, "cos", model).set_index("seed")[column] for model in MODELS]
+    return Evidence.exact(getattr(pd.concat(parts, axis=1), how)(axis=1, skipna=False))
+
+
+def _epochs(records: Records, function: str, model: str) -> Evidence:
+    return epochs_to_convergence(_rows(records, function, model))
+
+
+def _deep_over_shallow(records: Records, column: str) -> Evidence:
+    """Model 2 over the geometric mean of models 1 and 3, on exp, where the report sees it most clearly."""
+    one, two, three = (Evidence.exact(_rows(records, "exp", model).set_index("seed")[column]) for model in MODELS)
+    return two / _geometric_mean(one, three)
+
+
+def _geometric_mean(*parts: Evidence) -> Evidence:
+    """Seed by seed, of positive numbers, bound by bound."""
+    low, high = (pd.concat([getattr(p, end) for p in parts], axis=1, join="inner") for end in ("low", "high"))
+    n = len(parts)
+    return Evidence(low.prod(axis=1, skipna=False) ** (1 / n), high.prod(axis=1, skipna=False) ** (1 / n))
+
+
+def _exponential_over_cosine(records: Records) -> Evidence:
+    exponential, cosine = (_geometric_mean(*(_epochs(records, f, m) for m in MODELS)) for f in ("exp", "cos"))
+    return exponential / cosine
+
+
+CLAIMS = (
+    Claim(
+        id="fits-inside",
+        sentence="Each of the 3 models accurately fits the cosine function within the domain of the training data.",
+        source="report, Figure 1 left",
+        statistic="R² on cos inside the domain at points not trained on, the worst of the three models",
+        kind="mean",
+        side="above",
+        threshold=0.99,
+        evidence=lambda records: _worst(records, "r2_inside", "min"),
+    ),
+    Claim(
+        id="fails-outside",
+        sentence="Outside of the training data domain the prediction of these models is limited.",
+        source="report, Figure 1 left",
+        statistic="root mean square error on cos outside the domain over that inside, the best of the three models",
+        kind="ratio",
+        side="above",
+        threshold=10.0,
+        evidence=lambda records: _worst(records, "outside_over_inside", "min"),
+    ),
+    Claim(
+        id="same-depth-alike",
+        sentence="Models 1 and 3 reach the predefined convergence at the same number of epochs.",
+        source="report, Figure 1 right",
+        statistic="epochs to convergence on cos, model 1 over model 3",
+        kind="median_ratio",
+        side="within",
+        threshold=(1 / 1.25, 1.25),
+        evidence=lambda records: _epochs(records, "cos", "Model 1") / _epochs(records, "cos", "Model 3"),
+    ),
+    Claim(
+        id="deeper-twice-as-fast",
+        sentence="Model 2 reaches convergence in less than half the amount of epochs.",
+        source="report, Figure 1 right",
+        statistic="epochs to convergence on cos, model 2 over the geometric mean of models 1 and 3",
+        kind="median_ratio",
+        side="below",
+        threshold=0.5,
+        evidence=lambda records: (
+            _epochs(records, "cos", "Model 2")
+            / _geometric_mean(_epochs(records, "cos", "Model 1"), _epochs(records, "cos", "Model 3"))
+        ),
+    ),
+    Claim(
+        id="deeper-starts-slower",
+        sentence="Models with higher numbers of hidden layers are more difficult to train at the start.",
+        source="report, Figure 2 right",
+        statistic="training loss on exp after 5 % of the epochs, model 2 over the geometric mean of models 1 and 3",
+        kind="ratio",
+        side="above",
+        threshold=1.0,
+        evidence=lambda records: _deep_over_shallow(records, "early_loss"),
+    ),
+    Claim(
+        id="deeper-ends-lower",
+        sentence="They tend to plateau at lower loss values, eventually overtaking those with less hidden layers.",
+        source="report, Figure 2 right",
+        statistic="training loss on exp in the last 10 % of epochs, model 2 over the geometric mean of models 1 and 3",
+        kind="ratio",
+        side="below",
+        threshold=1.0,
+        evidence=lambda records: _deep_over_shallow(records, "final_loss"),
+    ),
+    Claim(
+        id="exponential-is-harder",
+        sentence="The exponential function was much more difficult for the models to learn.",
+        source="report, Figure 2",
+        statistic="epochs to the same share of the target's variance, exp over cos, geometric mean of the three models",
+        kind="median_ratio",
+        side="above",
+        threshold=1.0,
+        evidence=_exponential_over_cosine,
+    ),
+)
+
+
+def _spec(settings: SimulateFunction, function: str, name: str, model: MLP, batch: str, seed: int) -> RunSpec:
+    full = batch == FULL
+    epochs = settings.epochs if full else settings.batch_epochs
+    source = DataSpec(
+        source=f"function:{function}", train=settings.points, test=settings.points, domain=settings.domain
+    )
+    return RunSpec(
+        study=NAME,
+        labels={"function": function, "model": name, "batch": batch},
+        seed=seed,
+        data=source,
+        model=model,
+        training=Training(
+            loss="mse",
+            optimizer="adam",
+            learning_rate=settings.learning_rate,
+            batch_size=None if full else settings.batch_size,
+            epochs=epochs,
+            evaluate_every=max(1, settings.evaluate_every * epochs // settings.epochs),
+            convergence=_convergence(source, settings.convergence),
+            stop_at_convergence=settings.stop_at_convergence,
+        ),
+        seeds=Seeds(weights=seed, order=seed),
+    )
+
+
+def _convergence(source: DataSpec, share: float) -> float:
+    """The training loss that counts as converged: a share of the target's variance on the training points."""
+    return share * float(data.load(source).train_targets.var())
+
+
+def _mlp(hidden: tuple[int, ...], settings: SimulateFunction) -> MLP:
+    return MLP(inputs=1, hidden=hidden, outputs=1, activation=settings.activation)
+
+
+def _at_budget(layers: int, settings: SimulateFunction) -> MLP:
+    """The most balanced network with this many layers whose count is nearest to the budget, within 2 %."""
+    found = architectures(BUDGET, layers, tolerance=BUDGET // 50, limit=200)
+    best = min(found, key=lambda model: abs(model.parameters - BUDGET))
+    return _mlp(best.hidden, settings)
+
+
+STUDY = Study(
+    name=NAME,
+    title="Deep against shallow: fitting a function",
+    question=(
+        "Do deeper networks of equal size learn a function faster and better, and what do they know outside the domain "
+        "they were trained on?"
+    ),
+    source="Figures 1 and 2, Table 1",
+    presets=PRESETS,
+    expand=expand,
+    measure=measure,
+    tables=tables,
+    figures=figures,
+    claims=CLAIMS,
+    seconds={"smoke": 5, "quick": 31, "full": 1700},
+    not_shown=(
+        "One activation, one optimizer and one learning rate for all models: a rate tuned for each depth could change "
+        "the order. The three models differ slightly in size. The report does not give its domain, convergence or "
+        "learning rate, so its numbers of epochs cannot be compared with these, only its statements."
+    ),
+)

@@ -1,0 +1,1 @@
+"""Figure 5: the paths of eight trainings through weight space."""

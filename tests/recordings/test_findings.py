@@ -1,0 +1,221 @@
+"""Tables and figures of recordings: which there are, and the numbers in them, against those that were put in."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import theodolite as th
+from theodolite import report, survey
+from theodolite.figures.theme import specification
+from theodolite.record import RecorderWarning
+from theodolite.recordings import findings as recorder
+from theodolite.recordings import paths as recorded_paths
+from theodolite.store import records
+
+LOSS = nn.MSELoss()
+
+
+def step(recorder_, model, number):
+    recorder_.step(model, LOSS, (torch.eye(2), torch.ones(2, 1)), number=number)
+
+
+def record(out, made, steps=(1, 2, 4), **options):
+    """One recording whose instruments return what ``made`` maps (step) to."""
+    at = {"step": 0}
+    functions = {name: lambda model, loss, data, f=f: f(at["step"]) for name, f in made.items()}
+    with th.Recorder(functions, every=1, out=out, **options) as found:
+        for number in steps:
+            at["step"] = number
+            step(found, nn.Linear(2, 1), number)
+    return found
+
+
+def drawn(figure):
+    """The rows of the lines that a figure draws."""
+    frames = [pd.read_csv(io.StringIO(text)) for text in specification(figure.chart)["datasets"].values()]
+    return next(frame for frame in frames if {"series", "x", "y", "low", "high", "seeds"} <= set(frame.columns))
+
+
+def scales(figure):
+    """The kind of scale of each axis of a figure with one panel."""
+    encoding = next(part["encoding"] for part in specification(figure.chart)["layer"] if part["mark"]["type"] == "line")
+    return {axis: encoding[axis]["scale"].get("type", "linear") for axis in ("x", "y")}
+
+
+def found(out):
+    return {figure.name: figure for figure in survey.findings(out)[0].figures}
+
+
+def test_seeds_make_a_band_around_their_median(tmp_path):
+    for seed in range(3):
+        record(tmp_path / "own", {"height": lambda at, seed=seed: float(at + 10 * seed)}, seed=seed)
+    line = drawn(found(tmp_path / "own")["height"]).set_index("x")
+    assert line["y"].to_dict() == {1: 11.0, 2: 12.0, 4: 14.0}
+    assert line.loc[1, "low"] == pytest.approx(3.0)  # 10 % between 1, 11 and 21
+    assert set(line["seeds"]) == {3}
+
+
+def test_labels_make_lines_of_their_own(tmp_path):
+    for name, height in (("SGD", 1.0), ("Adam", 2.0)):
+        record(tmp_path / "own", {"height": lambda at, h=height: h * at}, labels={"optimizer": name})
+    line = drawn(found(tmp_path / "own")["height"])
+    last = line[line["x"] == 4].set_index("series")["y"]
+    assert last.to_dict() == {"optimizer SGD": 4.0, "optimizer Adam": 8.0}
+
+
+@pytest.mark.parametrize(
+    ("height", "steps", "expected"),
+    [
+        (float, range(1, 11), {"x": "linear", "y": "linear"}),
+        (lambda at: 10.0**-at, range(1, 11), {"x": "linear", "y": "log"}),
+        (lambda at: 10.0**-at - 1e-3, range(1, 11), {"x": "linear", "y": "linear"}),  # goes below zero
+        (lambda at: 1.0, [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000], {"x": "log", "y": "linear"}),
+    ],
+)
+def test_an_axis_is_logarithmic_where_its_numbers_span_much(tmp_path, height, steps, expected):
+    record(tmp_path / "own", {"height": height}, steps=steps)
+    assert scales(found(tmp_path / "own")["height"]) == expected
+
+
+def test_short_vectors_are_drawn_entry_by_entry_the_largest_first(tmp_path):
+    record(tmp_path / "own", {"top": lambda at: {"eigenvalues": [1.0 * at, 5.0 * at, 3.0 * at]}})
+    line = drawn(found(tmp_path / "own")["top-eigenvalues-lines"])
+    assert line[line["x"] == 2].set_index("series")["y"].to_dict() == {"largest": 10.0, "2nd": 6.0, "3rd": 2.0}
+
+
+def test_long_vectors_are_drawn_by_their_quantiles(tmp_path):
+    record(tmp_path / "own", {"all": lambda at: {"eigenvalues": np.arange(101.0) * at}})
+    line = drawn(found(tmp_path / "own")["all-eigenvalues-lines"])
+    expected = {"largest": 200.0, "90 % below": 180.0, "median": 100.0, "10 % below": 20.0, "smallest": 0.0}
+    assert line[line["x"] == 2].set_index("series")["y"].to_dict() == expected
+
+
+def test_densities_of_several_steps_share_one_grid(tmp_path):
+    def bell(at):
+        grid = np.linspace(-1.0, 1.0 + at, 500)
+        return {"grid": grid, "density": np.exp(-(((grid - at / 2) / 0.3) ** 2))}
+
+    record(tmp_path / "own", {"spectrum": bell})
+    line = drawn(found(tmp_path / "own")["spectrum-density"])
+    peaks = line.loc[line.groupby("series")["y"].idxmax()].set_index("series")["x"]
+    assert peaks.to_dict() == pytest.approx({"step 1": 0.5, "step 2": 1.0, "step 4": 2.0}, abs=0.03)
+
+
+def test_parts_of_a_model_are_drawn_apart(tmp_path):
+    record(tmp_path / "own", {"slope": lambda at: {"norms": {"0.weight": 1.0 * at, "0.bias": 2.0 * at}}})
+    line = drawn(found(tmp_path / "own")["slope-norms-lines"])
+    assert line[line["x"] == 4].set_index("series")["y"].to_dict() == {"0.weight": 4.0, "0.bias": 8.0}
+
+
+def walk(out, seed, dtype=torch.float32):
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)).to(dtype)
+    generator = torch.Generator().manual_seed(seed)
+    with th.Recorder(weights="*", every=1, out=out, seed=seed) as recorder_:
+        for _ in range(8):
+            with torch.no_grad():
+                for p in model.parameters():
+                    p.add_(torch.randn(p.shape, generator=generator, dtype=dtype))
+            recorder_.step(model, LOSS)
+    return list(recorder_.snapshots().values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_plane_of_the_weights_is_that_of_the_instrument(tmp_path, dtype):
+    states = [walk(tmp_path / "own", seed, dtype) for seed in range(3)]
+    expected = th.measure.trajectory(states)
+    path = recorded_paths.read(records.read(tmp_path / "own", "recorder"))[0]
+    assert path.parameters == expected.parameters == 23
+    assert path.shares == pytest.approx(expected.explained_variance.tolist(), rel=1e-6)
+    own = path.walks[["component_1", "component_2"]].to_numpy().reshape(3, 8, 2)
+    signs = np.sign((own * expected.coordinates).sum((0, 1)))
+    np.testing.assert_allclose(own * signs, expected.coordinates, atol=1e-4)
+    np.testing.assert_allclose(
+        path.walks["distance_from_start"].to_numpy().reshape(3, 8), expected.distance_from_start, rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        path.walks["step_length"].to_numpy().reshape(3, 8)[:, 1:], expected.step_lengths, rtol=1e-5
+    )
+
+
+def test_many_snapshots_are_thinned_and_keep_their_ends(tmp_path, monkeypatch):
+    walk(tmp_path / "own", 0)
+    monkeypatch.setattr(recorded_paths, "MOST", 4)
+    path = recorded_paths.read(records.read(tmp_path / "own", "recorder"))[0]
+    assert path.walks["step"].tolist() == [1, 3, 6, 8]
+
+
+def test_networks_of_different_shapes_get_planes_of_their_own(tmp_path):
+    walk(tmp_path / "own", 0)
+    other = nn.Linear(2, 1)
+    with th.Recorder(weights="*", every=1, out=tmp_path / "own") as recorder_:
+        for _ in range(3):
+            with torch.no_grad():
+                other.weight.add_(1.0)
+            recorder_.step(other, LOSS)
+    names = [name for name in found(tmp_path / "own") if name.startswith("weights-plane")]
+    assert names == ["weights-plane-1", "weights-plane-2"]
+
+
+def test_weights_that_never_moved_draw_no_path(tmp_path):
+    still = nn.Linear(2, 1)
+    with th.Recorder(weights="*", every=1, out=tmp_path / "own") as recorder_:
+        for _ in range(3):
+            recorder_.step(still, LOSS)
+    assert found(tmp_path / "own") == {}
+
+
+def test_tables_hold_what_was_recorded_what_it_took_and_what_failed(tmp_path):
+    def sometimes(at):
+        if at == 2:
+            raise RuntimeError("no luck")
+        return {"value": 3.0 * at, "products": 7, "interrupted": False}
+
+    with pytest.warns(RecorderWarning, match="no luck"):
+        record(tmp_path / "own", {"height": sometimes})
+    tables = {table.name: table.frame for table in survey.findings(tmp_path / "own")[0].tables}
+    assert tables["recorded"].to_dict("records") == [
+        {
+            "instrument": "height", "quantity": "value", "seeds": 1, "measured": 2,
+            "first": 3.0, "last": 12.0, "lowest": 3.0, "highest": 12.0,
+        }
+    ]  # fmt: skip
+    costs = tables["costs"].iloc[0]
+    assert costs[["asked", "measured", "left out", "failed"]].tolist() == [3, 2, 0, 1]
+    assert tables["failures"].to_dict("records") == [
+        {"instrument": "height", "error": "RuntimeError", "times": 1, "first at step": 2, "message": "no luck"}
+    ]
+
+
+def test_a_folder_may_hold_recordings_alone_and_its_report_claims_nothing(tmp_path):
+    record(tmp_path / "own", {"height": float})
+    assert survey.verdicts(tmp_path / "own") == []
+    page = report.build(tmp_path / "own", survey.findings(tmp_path / "own"))
+    text = page.read_text()
+    assert "<h1>Your own trainings</h1>" in text
+    assert "Verdicts</h2>" not in text
+    assert (tmp_path / "own" / "recorder" / "figures" / "height.png").stat().st_size > 1_000
+
+
+def test_nothing_but_failures_still_makes_a_report(tmp_path):
+    with pytest.warns(RecorderWarning):
+        record(tmp_path / "own", {"bad": lambda at: 1 / 0})
+    tables = [table.name for table in survey.findings(tmp_path / "own")[0].tables]
+    assert tables == ["costs", "failures"]
+
+
+def test_a_name_of_the_users_own_becomes_a_file_name_that_harms_nobody(tmp_path):
+    record(tmp_path / "own", {"../Höhe (m) | <b>": float})
+    figure = survey.findings(tmp_path / "own")[0].figures[0]
+    assert figure.name == "höhe--m-----b"
+    report.build(tmp_path / "own", survey.findings(tmp_path / "own"))
+
+
+def test_the_study_of_recordings_is_not_one_that_can_be_run():
+    from theodolite import studies
+
+    assert recorder.NAME not in studies.INDEX
+    assert recorder.STUDY in survey.readable()
