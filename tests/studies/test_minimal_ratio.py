@@ -11,8 +11,9 @@ from theodolite.claims import judge
 from theodolite.figures.theme import specification
 from theodolite.store import records
 from theodolite.store.records import Plan, Planned
+from theodolite.studies.minimal_ratio import findings, measurements
 from theodolite.studies.minimal_ratio.findings import AGAIN, DIGITS, FIRST, LETTER, NORM, POINTS, PROTOCOL, TASKS
-from theodolite.studies.minimal_ratio.study import NAME, PRESETS, STUDY, analyses, findings, measurements
+from theodolite.studies.minimal_ratio.study import NAME, PRESETS, STUDY, analyses
 
 CLAIMS = {claim.id: claim for claim in STUDY.claims}
 TINY = PRESETS["smoke"].model_copy(

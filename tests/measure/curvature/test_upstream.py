@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Using backward:UserWarning"),  # PyHessian's
 ]
 
-PAGE = Path(__file__).parents[2] / "docs" / "correctness.md"
+PAGE = Path(__file__).parents[3] / "docs" / "correctness.md"
 SPEC = importlib.util.spec_from_file_location("correctness", PAGE.parents[1] / "benchmarks" / "correctness.py")
 correctness = importlib.util.module_from_spec(SPEC)  # what the page's table comes from
 SPEC.loader.exec_module(correctness)

@@ -5,10 +5,8 @@ import sys
 import pytest
 import torch
 
-from theodolite.measure import (
-    hessian_eigenvalues,  # noqa: F401 - loads the module of the same name
-    lanczos,
-)
+from theodolite.measure import hessian_eigenvalues  # noqa: F401 - loads the module of the same name
+from theodolite.measure.linalg import lanczos
 from theodolite.measure.linalg.lanczos import start
 from theodolite.measure.problem.progress import watch
 
