@@ -6,7 +6,7 @@ survey's: the user's own, watched by a recorder.
 
 import hashlib
 import json
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -23,6 +23,13 @@ from theodolite.data.spec import DataSpec
 from theodolite.models.description import Architecture
 
 FORMAT = 1  # enters every fingerprint: raised when the meaning of a spec or of its numbers changes
+
+# Columns that records have beside the factors of a design, so that no factor may be called by one of these names.
+COLUMNS = (
+    "fingerprint", "seed", "status", "error", "wall_seconds", "converged_epoch", "diverged_epoch", "epochs",
+    "convergence", "parameters", "layers", "shape", "epoch", "step",
+)  # fmt: skip
+ADDED = {"added": True}  # ``json_schema_extra`` of a field younger than format 1: at its default it enters no name
 
 
 class Frozen(BaseModel):
@@ -54,6 +61,10 @@ class Training(Frozen):
     def _check(self) -> "Training":
         if self.autocast and self.dtype != "float32":
             raise ValueError("expected dtype float32 with autocast; PyTorch casts no other to bfloat16")
+        if self.momentum and self.optimizer != "sgd":  # it would change the name of a run and no number
+            raise ValueError("expected momentum 0 with adam, which has moments of its own; leave it out, or take sgd")
+        if self.stop_at_convergence and self.convergence is None:
+            raise ValueError("expected a convergence to stop at, got none; give one, or leave stop_at_convergence out")
         return self
 
 
@@ -62,6 +73,19 @@ class Seeds(Frozen):
 
     weights: NonNegativeInt
     order: NonNegativeInt
+
+
+def canonical(model: BaseModel) -> dict[str, Any]:
+    """The fields of a model as JSON has them, without those that were added since format 1 and are at their default."""
+    content: dict[str, Any] = model.model_dump(mode="json")
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        extra = field.json_schema_extra
+        if isinstance(extra, dict) and extra.get("added") and value == field.get_default(call_default_factory=True):
+            del content[name]
+        elif isinstance(value, BaseModel):
+            content[name] = canonical(value)
+    return content
 
 
 class _Spec(Frozen):
@@ -73,13 +97,21 @@ class _Spec(Frozen):
     labels: dict[str, str | int | float]  # factors of the design, as columns: {"model": "Model 1", "function": "cos"}
     seed: NonNegativeInt  # the unit of evidence it belongs to
 
+    @model_validator(mode="after")
+    def _check_labels(self) -> Self:
+        for name in self.labels:
+            if name in COLUMNS:
+                raise ValueError(f"expected labels of other names than the columns of records, got '{name}'; rename it")
+        return self
+
     def fingerprint(self) -> str:
         """Its name: the first 16 hexadecimal digits of the SHA-256 of its canonical JSON.
 
-        Every field enters, with :data:`FORMAT`; keys sorted, no white space, floats in the shortest form that
-        reads back as the same number, so it is the same in every process and every Python.
+        Every field of format 1 enters, with :data:`FORMAT`, and a field added since where it is not at its default,
+        so that a spec keeps its name when specs grow. Keys are sorted, without white space, floats in the shortest form
+        that reads back as the same number, so it is the same in every process and every Python.
         """
-        content = {"format": FORMAT, **self.model_dump(mode="json")}
+        content = {"format": FORMAT, **canonical(self)}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -14,7 +14,7 @@ from torch import nn
 
 import theodolite as th
 from theodolite import report, survey
-from theodolite.errors import StoreError
+from theodolite.errors import SettingError, StoreError
 from theodolite.record import RecorderWarning, read_snapshots
 from theodolite.store import files, records
 
@@ -186,3 +186,9 @@ def test_writing_is_put_off_where_it_takes_too_long(tmp_path):
     rows = records.read(tmp_path / "own", "recorder").table("costs")
     assert 0 < len(rows) < len(recorder.table("costs"))  # every reading of this clock takes a second
     recorder.close()
+
+
+@pytest.mark.parametrize("name", ["seed", "step", "instrument", "value", "parameters"])
+def test_labels_that_are_columns_of_recordings_are_refused(name, tmp_path):
+    with pytest.raises(SettingError, match=f"got '{name}'"):
+        th.Recorder("gradient_norm", out=tmp_path, labels={name: 3})

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from theodolite.data.spec import DataSpec
-from theodolite.errors import RecordCorrupt, StoreError, VersionMismatch
+from theodolite.errors import RecordCorrupt, SettingError, StoreError, VersionMismatch
 from theodolite.models.description import MLP
 from theodolite.store import files, records
 from theodolite.store.records import Plan, Planned
@@ -169,4 +169,12 @@ def test_a_table_named_csv_is_written_as_csv_with_every_digit(directory):
     pd.testing.assert_frame_equal(found, numbers, check_exact=True)
     assert records.finished(directory, spec)
     path.write_text("unit\n0\n")
+    assert not records.finished(directory, spec)
+
+
+@pytest.mark.parametrize("column", ["seed", "fingerprint", "model"])
+def test_a_table_with_a_column_of_its_run_is_refused_before_anything_is_written(directory, column):
+    spec = made_spec()
+    with pytest.raises(SettingError, match=f"got '{column}'"):
+        write(directory, spec, tables={"metrics": pd.DataFrame({column: [0]})})
     assert not records.finished(directory, spec)

@@ -5,10 +5,12 @@ import subprocess
 import sys
 
 import pytest
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from theodolite.data.spec import DataSpec
 from theodolite.models.description import CNN, MLP
+from theodolite.specs import ADDED
+from theodolite.studies import INDEX
 from theodolite.study import RunSpec, Seeds, Training
 
 SPEC = RunSpec(
@@ -78,3 +80,58 @@ def test_a_spec_is_frozen_and_refuses_what_it_does_not_know():
         Training(loss="mse", epochs=1, learning_rat=0.1)
     with pytest.raises(ValidationError):
         Training(loss="mse", epochs=-1)
+
+
+class Wider(Training):
+    """The same settings, and one that a later version has."""
+
+    warm_up: int = Field(default=0, json_schema_extra=ADDED)
+
+
+def test_a_field_added_at_its_default_leaves_every_name_as_it_was():
+    given = {"loss": "mse", "epochs": 10, "learning_rate": 1e-3}
+    before, after, used = (
+        RunSpec.model_construct(**{**SPEC.__dict__, "training": training})
+        for training in (Training(**given), Wider(**given), Wider(**given, warm_up=3))
+    )
+    assert after.fingerprint() == before.fingerprint() != used.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("study", "first"),  # names that results folders hold since format 1
+    [
+        ("simulate-function", "8bb481dc9fb6fc86"),
+        ("image-classification", "49bf401f89a9b890"),
+        ("weight-trajectory", "b1bc31f72832baa1"),
+        ("gradient-norm", "b1d84aff4686aed3"),
+        ("minimal-ratio", "d4b6b9d3fe2fabf5"),
+        ("random-labels", "6c395bf07cb4398a"),
+        ("capacity", "651da26d9710d594"),
+        ("interpolation", "4fc6c2c09397b1af"),
+        ("sensitivity", "c1b81dfff1555f25"),
+        ("error-surface", "e5510f9a32eedb72"),
+    ],
+)
+def test_runs_of_the_studies_keep_their_names(study, first):
+    settings = INDEX[study].presets["smoke"]
+    specs = [*INDEX[study].expand(settings), *INDEX[study].analyses(settings)]
+    assert specs[0].fingerprint() == first
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Training(loss="mse", epochs=1, momentum=0.9), "momentum 0 with adam"),
+        (lambda: Training(loss="mse", epochs=1, stop_at_convergence=True), "a convergence to stop at"),
+        (lambda: DataSpec(source="digits", label_seed=7), "label_seed 0 where no label is random"),
+    ],
+)
+def test_settings_that_change_no_number_cannot_make_another_name(make, said):
+    with pytest.raises(ValidationError, match=said):
+        make()
+
+
+@pytest.mark.parametrize("name", ["seed", "epoch", "parameters", "fingerprint", "status"])
+def test_labels_that_are_columns_of_records_are_refused(name):
+    with pytest.raises(ValidationError, match=f"got '{name}'"):
+        RunSpec.model_validate({**SPEC.model_dump(), "labels": {name: 3}})

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 
 class DataSpec(BaseModel):
@@ -14,14 +14,16 @@ class DataSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str  # function:cos, function:sin(3*x)/x, digits, mnist1d, mnist, cifar10, hub:OWNER/NAME, dir:FOLDER
-    train: PositiveInt | None = (
-        None  # samples kept of the training set (functions: points drawn); None: all (functions: 512)
-    )
+    train: PositiveInt | None = None  # training samples kept (functions: points drawn); None: all (functions: 512)
     test: PositiveInt | None = None  # the same for the test set (functions: points outside the domain)
     seed: NonNegativeInt = 0  # draws the subset
     label_seed: NonNegativeInt = 0  # draws which labels are random, and what they become
-    random_labels: float = Field(
-        default=0.0, ge=0.0, le=1.0
-    )  # share of training labels drawn uniformly; test labels stay true
+    random_labels: float = Field(default=0.0, ge=0.0, le=1.0)  # share of training labels drawn; test labels stay true
     domain: tuple[float, float] = (-1.0, 1.0)  # functions only: training inputs lie in it, evenly spaced
     scale: Literal["standard", "unit"] = "standard"  # images: per-channel mean 0 and deviation 1, or pixel / 255
+
+    @model_validator(mode="after")
+    def _check(self) -> "DataSpec":
+        if self.label_seed and not self.random_labels:  # it would change the name of a run and no number
+            raise ValueError("expected label_seed 0 where no label is random; leave it out, or give random_labels")
+        return self

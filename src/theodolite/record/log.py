@@ -5,8 +5,8 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from itertools import count
+from dataclasses import asdict, dataclass, fields
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,10 +14,10 @@ import pandas as pd
 from torch import Tensor
 
 from theodolite import machine
-from theodolite.errors import StoreError
+from theodolite.errors import SettingError, StoreError
 from theodolite.record.flatten import Numbers, Vectors
 from theodolite.record.schedule import Ledger
-from theodolite.specs import RecordingSpec
+from theodolite.specs import COLUMNS, RecordingSpec
 from theodolite.store import files, lock, records, weights
 from theodolite.store.tables import CELLS
 
@@ -31,6 +31,8 @@ TABLES = {  # columns of each table of a recording
 }
 MOST = CELLS // len(TABLES["vectors"])  # entries of all vectors of a recording
 LEDGER = "ledger"  # a row an instrument: how often it was asked, did and failed
+# Columns of a recording's tables and of its page, which no label may be called by.
+RESERVED = {*COLUMNS, *chain.from_iterable(TABLES.values()), *(field.name for field in fields(Ledger)), "training"}
 SNAPSHOT = "snapshot-{:010d}.safetensors"  # by step
 
 
@@ -62,6 +64,12 @@ class Log:
     """Rows of all tables, snapshots, and the folder they are written to, if any."""
 
     def __init__(self, directory: Path | None, seed: int | None, labels: Mapping[str, str | int | float]) -> None:
+        taken = sorted({*labels} & RESERVED)
+        if taken:
+            raise SettingError(
+                f"expected labels of other names than the columns of recordings, got '{taken[0]}'. "
+                f"Call it, for example, 'my_{taken[0]}'."
+            )
         self.directory = directory
         self.seed, self.labels = seed, dict(labels)
         self.spec: RecordingSpec | None = None

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
-from theodolite.errors import RecordCorrupt
+from theodolite.errors import RecordCorrupt, SettingError
 from theodolite.specs import RecordingSpec, RunSpec
 from theodolite.store import files
 from theodolite.store import tables as parquet
@@ -70,6 +70,9 @@ def _write_content(
     content = dict(blobs)
     content["spec.json"] = as_json({"spec": spec.model_dump(mode="json"), "seed": spec.seed, **environment})
     for name, table in tables.items():
+        taken = sorted({*map(str, table.columns)} & {*spec.labels, "fingerprint", "seed"})
+        if taken and not name.endswith(".csv"):  # read back, both would be columns of one table
+            raise SettingError(f"expected table '{name}' without the columns of its run, got '{taken[0]}'. Rename it.")
         if name.endswith(".csv"):
             content[name] = table.to_csv(index=False, lineterminator="\n").encode()
             continue
