@@ -308,7 +308,7 @@ def test_onlookers_see_a_survey_under_way_and_that_one_was_interrupted(address, 
         records.write_start(copy.directory, spec)
         remote.send(address, records.folder_of(copy.directory, spec))
         wait_until(lambda: counts(status(address)) == (0, 1, 5))
-        with remote.following(address) as shown:
+        with remote.refreshing(address) as shown:
             wait_until(lambda: counts(survey.status(shown.directory)[0]) == (0, 1, 5))
             for _ in updates:
                 pass
