@@ -48,8 +48,7 @@ class Lease:
     def __init__(self, objects: Objects, machine: str) -> None:
         self.lost = ""  # why it is no longer ours
         self._address = objects.address
-        conditional = heeds_conditions(objects)
-        self._protocol: _Protocol = _Lock(objects, machine) if conditional else _Listing(objects, machine)
+        self._protocol: _Protocol = _Lock(objects, machine) if heeds_conditions(objects) else _Listing(objects, machine)
         self._stop, self._turn = threading.Event(), threading.Lock()
 
     def take(self, said: Said) -> None:
