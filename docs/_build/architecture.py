@@ -14,14 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "theodolite"
 PACKAGE = "theodolite"
-WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN, SIDE = (
-    112,
-    34,
-    40,
-    44,
-    16,
-    60,
-)  # pixels; the last: beside the widest layer, for lines
+WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 112, 34, 40, 44, 16  # pixels
+SIDE = 130  # on both sides, for lines
 
 STYLE = """
 .room rect { fill: #eef3fb; stroke: #5b7db1; } .room text { fill: #1b2a41; font: 13px system-ui, sans-serif; }
