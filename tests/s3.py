@@ -1,8 +1,10 @@
 """A real server of S3's protocol on this machine alone, which can be stopped, started and made to refuse."""
 
+import hashlib
 import itertools
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -14,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -109,6 +112,85 @@ class Busy(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - likewise
         pass
+
+
+class Heeding(BaseHTTPRequestHandler):
+    """As much of S3's protocol as a lock needs, in memory, with conditions heeded. Asks for no credentials."""
+
+    protocol_version = "HTTP/1.1"
+    objects: dict[str, bytes]
+    lock = threading.Lock()
+
+    def do_GET(self) -> None:
+        path, _, query = self.path.partition("?")
+        if "list-type=2" in query:
+            prefix = unquote(dict(part.partition("=")[::2] for part in query.split("&")).get("prefix", ""))
+            keys = [key.removeprefix(f"/{BUCKET}/") for key in sorted(self.objects)]
+            rows = "".join(
+                f"<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>"
+                f"<Size>{len(self.objects[f'/{BUCKET}/{key}'])}</Size></Contents>"
+                for key in keys
+                if key.startswith(prefix)
+            )
+            self._answer(200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{rows}</ListBucketResult>".encode())
+        elif path in self.objects:
+            self._answer(200, self.objects[path])
+        else:
+            self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+
+    def do_PUT(self) -> None:
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        none, match = self.headers.get("If-None-Match"), self.headers.get("If-Match")
+        with self.lock:
+            before = self.objects.get(self.path)
+            if (none == "*" and before is not None) or (match and (before is None or match != etag(before))):
+                self._answer(412, b"<Error><Code>PreconditionFailed</Code></Error>")
+                return
+            self.objects[self.path] = content
+        self._answer(200, b"", content)
+
+    def do_POST(self) -> None:
+        """Deletes in bulk, as obstore asks for them."""
+        for key in re.findall(r"<Key>(.*?)</Key>", self.rfile.read(int(self.headers["Content-Length"])).decode()):
+            self.objects.pop(f"/{BUCKET}/{key}", None)
+        self._answer(200, b"<DeleteResult></DeleteResult>")
+
+    def do_DELETE(self) -> None:
+        self.objects.pop(self.path, None)
+        self._answer(204, b"")
+
+    def _answer(self, status: int, body: bytes, content: bytes | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+        self.send_header("ETag", etag(body if content is None else content))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - likewise
+        pass
+
+
+def etag(content: bytes) -> str:
+    return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+
+
+@pytest.fixture
+def conditional_address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """At a server that heeds conditions."""
+    handler = type("Handler", (Heeding,), {"objects": {}})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as heeding:
+        thread = threading.Thread(target=heeding.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{heeding.server_port}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        heeding.daemon_threads = True
+        heeding.block_on_close = False  # the client keeps its connections
+        yield f"s3://{BUCKET}/heeding{next(NUMBERS)}"
+        heeding.shutdown()
+        thread.join()
 
 
 @pytest.fixture(scope="module")

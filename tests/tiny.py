@@ -99,7 +99,7 @@ class Here:
         pass
 
     def run(self, work: Work, jobs: list[object], **_: object) -> Iterator[Event]:
-        for number, job in sorted(enumerate(jobs), key=lambda pair: isinstance(pair[1], runs.Analysis)):
+        for number, job in sorted(enumerate(jobs), key=lambda pair: isinstance(pair[1], runs.AnalysisJob)):
             yield Event("started", number)
             yield Event("done", number, work(job, lambda value: None))
 

@@ -6,6 +6,7 @@ A line ``{{ NAME argument }}`` in a page is replaced by what the function of tha
 import base64
 import inspect
 import re
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +19,9 @@ from nbclient import NotebookClient
 
 from theodolite import cli, measure, studies
 from theodolite.measure.catalogue import COSTS, INSTRUMENTS
+
+sys.path.insert(0, str(Path(__file__).parent))  # hooks are loaded as files, without their folder
+import architecture as pictures
 
 CALL = re.compile(r"^\{\{ (\w+) ?(\S*) \}\}$", re.MULTILINE)
 PATHS = ("weights",)  # options that take several
@@ -113,6 +117,11 @@ def command_line() -> str:
     for name, command in sorted(program.commands.items()):
         parts.append(f"## theodolite {name}\n\n{_prose(command.help)}\n\n{_parameters(command)}")
     return "\n\n".join(parts)
+
+
+def architecture(package: str) -> str:
+    """A picture of the rooms of the package, or of ``measure``, and of their imports."""
+    return f"<figure markdown=0>{pictures.svg(pictures.PICTURES[package]())}</figure>"
 
 
 def executed(path: Path) -> nbformat.NotebookNode:

@@ -44,7 +44,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingJob:
     """A job: runs that one worker trains at once, as replicas of one stack."""
 
     directory: Path  # the results folder
@@ -66,7 +66,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Analysis:
+class AnalysisJob:
     """A job: one measurement of several runs, or of none."""
 
     directory: Path
@@ -111,7 +111,7 @@ def plan(
     device: str,
     workers: int,
     address: str | None = None,
-) -> list[Training]:
+) -> list[TrainingJob]:
     """Jobs for the runs that are not finished yet.
 
     How runs are grouped changes no number: a replica's result does not depend on its stack.
@@ -120,9 +120,9 @@ def plan(
     for spec in specs:
         if not records.finished(directory, spec):
             stacks.setdefault(spec.stack_key(), []).append(spec)
-    facts = machine.describe()
+    described = machine.describe()
     return [
-        Training(directory, part, measure, device, facts, address)
+        TrainingJob(directory, part, measure, device, described, address)
         for stack in stacks.values()
         for part in _cut(stack, _size(stack, len(stacks), workers, device))
     ]
@@ -135,25 +135,25 @@ def plan_analyses(
     *,
     device: str,
     address: str | None = None,
-) -> list[Analysis]:
+) -> list[AnalysisJob]:
     """Jobs for the analyses that are not finished yet."""
-    facts = machine.describe()
+    described = machine.describe()
     left = [spec for spec in specs if not records.finished(directory, spec)]
-    return [Analysis(directory, (spec,), analyse, device, facts, address) for spec in left]
+    return [AnalysisJob(directory, (spec,), analyse, device, described, address) for spec in left]
 
 
-def halves(job: Training | Analysis) -> Sequence[Training | Analysis]:
+def split_job(job: TrainingJob | AnalysisJob) -> Sequence[TrainingJob | AnalysisJob]:
     """Two smaller jobs for the same runs, for a machine on which one was too large; the job itself if it is one run.
 
     It changes no number: a replica's result does not depend on its stack.
     """
-    if isinstance(job, Analysis) or len(job.specs) < 2:
+    if isinstance(job, AnalysisJob) or len(job.specs) < 2:
         return [job]
     middle = len(job.specs) // 2
     return [replace(job, specs=job.specs[:middle]), replace(job, specs=job.specs[middle:])]
 
 
-def execute(job: Training | Analysis, emit: Emit) -> list[tuple[str, str]]:
+def execute(job: TrainingJob | AnalysisJob, emit: Emit) -> list[tuple[str, str]]:
     """Do a job in a worker: train and measure its runs, or make its analysis, and write the records.
 
     Returns:
@@ -165,18 +165,18 @@ def execute(job: Training | Analysis, emit: Emit) -> list[tuple[str, str]]:
     torch.set_num_threads(1)  # for small networks two processes with one thread beat one with two
     machine.keep_memory()
     machine.forget_peak_memory()
-    with remote.near(job.directory, job.address) as directory:
+    with remote.local_folder(job.directory, job.address) as directory:
         return _execute(replace(job, directory=directory), emit)
 
 
-def _execute(job: Training | Analysis, emit: Emit) -> list[tuple[str, str]]:
+def _execute(job: TrainingJob | AnalysisJob, emit: Emit) -> list[tuple[str, str]]:
     for spec in job.specs:
         records.write_start(job.directory, spec)
-        remote.send(job.address, records.folder_of(job.directory, spec))
+        remote.upload(job.address, records.folder_of(job.directory, spec))
     started = time.perf_counter()
     shown = Live(job.directory, job.specs[0].study, [spec.fingerprint() for spec in job.specs])
     try:
-        if isinstance(job, Analysis):
+        if isinstance(job, AnalysisJob):
             return [_analyse(job, started)]
         outcomes = _train(job, emit, shown)
     except torch.OutOfMemoryError as error:  # known to the engines, which know no torch, as Python's own
@@ -187,7 +187,7 @@ def _execute(job: Training | Analysis, emit: Emit) -> list[tuple[str, str]]:
     return [_record(job, spec, outcome, share) for spec, outcome in zip(job.specs, outcomes, strict=True)]
 
 
-def _record(job: Training, spec: RunSpec, outcome: Outcome, trained: float) -> tuple[str, str]:
+def _record(job: TrainingJob, spec: RunSpec, outcome: Outcome, trained: float) -> tuple[str, str]:
     started = time.perf_counter()
     tables = {"metrics": outcome.metrics, **job.measure(spec, outcome)}
     blobs = {"weights.safetensors": weights.to_bytes(outcome.weights)}
@@ -202,18 +202,18 @@ def _record(job: Training, spec: RunSpec, outcome: Outcome, trained: float) -> t
         converged_epoch=outcome.converged_epoch,
         diverged_epoch=outcome.diverged_epoch,
     )
-    remote.send(job.address, records.folder_of(job.directory, spec))
+    remote.upload(job.address, records.folder_of(job.directory, spec))
     return spec.fingerprint(), "done" if outcome.diverged_epoch is None else "diverged"
 
 
-def _analyse(job: Analysis, started: float) -> tuple[str, str]:
+def _analyse(job: AnalysisJob, started: float) -> tuple[str, str]:
     spec = job.specs[0]
     folders = [job.directory / spec.study / RunSpec.FOLDER / name for name in spec.inputs]
-    remote.bring(job.address, folders, remote.everything)
+    remote.download(job.address, folders, remote.everything)
     inputs = [_trained(folder) for folder in folders]
     tables = job.analyse(spec, inputs)
     records.write(job.directory, spec, tables=tables, environment=_environment(job, time.perf_counter() - started))
-    remote.send(job.address, records.folder_of(job.directory, spec))
+    remote.upload(job.address, records.folder_of(job.directory, spec))
     return spec.fingerprint(), "done"
 
 
@@ -228,7 +228,7 @@ def _trained(folder: Path) -> Trained:
     )
 
 
-def _environment(job: Training | Analysis, seconds: float) -> dict[str, Any]:
+def _environment(job: TrainingJob | AnalysisJob, seconds: float) -> dict[str, Any]:
     return {
         **job.machine,
         "device": job.device,
@@ -259,7 +259,7 @@ def _cut(stack: Sequence[RunSpec], size: int) -> Iterator[tuple[RunSpec, ...]]:
         yield tuple(stack[start : start + size])
 
 
-def _train(job: Training, emit: Emit, shown: Live) -> list[Outcome]:
+def _train(job: TrainingJob, emit: Emit, shown: Live) -> list[Outcome]:
     """As replicas what they can train, always, and all else in the loop: a spec has one way to its numbers."""
     model, training = job.specs[0].model, job.specs[0].training
     loaded = {given: data.load(given) for given in {spec.data for spec in job.specs}}
@@ -275,7 +275,7 @@ def _train(job: Training, emit: Emit, shown: Live) -> list[Outcome]:
     return train.train_replicas(model, shared, training, replicas, device=job.device, on_epoch=told, on_rows=shown)
 
 
-def _train_one(job: Training, number: int, dataset: Dataset, emit: Emit, shown: Live) -> Outcome:
+def _train_one(job: TrainingJob, number: int, dataset: Dataset, emit: Emit, shown: Live) -> Outcome:
     spec = job.specs[number]
     module = models.build(spec.model, seed=spec.seeds.weights, dtype=getattr(torch, spec.training.dtype))
 
@@ -289,7 +289,7 @@ def _train_one(job: Training, number: int, dataset: Dataset, emit: Emit, shown: 
     )  # fmt: skip
 
 
-def _tensors(dataset: Dataset, job: Training) -> TrainingData:
+def _tensors(dataset: Dataset, job: TrainingJob) -> TrainingData:
     return train.tensors(dataset, dtype=getattr(torch, job.specs[0].training.dtype), device=job.device)
 
 

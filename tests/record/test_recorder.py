@@ -316,7 +316,7 @@ def test_a_step_without_data_is_refused_at_once():
 
 
 def test_vectors_beyond_what_can_be_read_back_are_left_out_and_said(monkeypatch):
-    monkeypatch.setattr(log, "MOST", 50)
+    monkeypatch.setattr(log, "MAX_VECTOR_ENTRIES", 50)
     recorder = th.Recorder({"long": lambda model, loss, data: torch.arange(20.0)}, every=1, out=None)
     with pytest.warns(RecorderWarning, match="vectors of at most 50 entries"):
         train(recorder, network(), batch())

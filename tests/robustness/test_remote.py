@@ -289,7 +289,7 @@ def test_a_survey_that_was_taken_over_stops_and_says_so(address, monkeypatch):
     monkeypatch.setattr(lease, "BEAT", 0.05)
 
     def come(copy: remote.Copy) -> None:
-        claim = lease.Claim(state="holding", beat=1, machine="another")
+        claim = lease.SignOfLife(state="holding", beat=1, machine="another")
         connect(address).put(f"{lease.FOLDER}another.json", claim.model_dump_json().encode())
         wait_until(lambda: bool(copy.held.lost))
 
@@ -306,15 +306,15 @@ def test_onlookers_see_a_survey_under_way_and_that_one_was_interrupted(address, 
         updates = survey.run(survey.prepare(["tiny"], "smoke"), copy, workers=1)
         next(updates)
         records.write_start(copy.directory, spec)
-        remote.send(address, records.folder_of(copy.directory, spec))
+        remote.upload(address, records.folder_of(copy.directory, spec))
         wait_until(lambda: counts(status(address)) == (0, 1, 5))
-        with remote.following(address) as shown:
+        with remote.refreshing(address) as shown:
             wait_until(lambda: counts(survey.status(shown.directory)[0]) == (0, 1, 5))
             for _ in updates:
                 pass
             wait_until(lambda: counts(survey.status(shown.directory)[0]) == (6, 0, 0))
         records.write_start(copy.directory, spec)
-        remote.send(address, records.folder_of(copy.directory, spec))
+        remote.upload(address, records.folder_of(copy.directory, spec))
         copy.held._stop.set()  # killed: no more signs of life
         wait_until(lambda: counts(status(address)) == (5, 0, 1))
 

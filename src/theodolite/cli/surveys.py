@@ -109,7 +109,7 @@ def serve(
         typer.echo(f"Live at {address}  (Ctrl-C ends it)")
         sys.stdout.flush()
 
-    with remote.following(place) as copy:
+    with remote.refreshing(place) as copy:
         live.serve(copy.directory, host=host, port=port, said=said)
     console.say("Stopped.")
 

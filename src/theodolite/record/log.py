@@ -29,7 +29,7 @@ TABLES = {  # columns of each table of a recording
     "costs": [*WHEN, "seconds", "training_seconds"],  # what it took; of training, without any measuring, until then
     "failures": [*WHEN, "error", "message"],
 }
-MOST = CELLS // len(TABLES["vectors"])  # entries of all vectors of a recording
+MAX_VECTOR_ENTRIES = CELLS // len(TABLES["vectors"])  # entries of all vectors of a recording
 LEDGER = "ledger"  # a row an instrument: how often it was asked, did and failed
 # Columns of a recording's tables and of its page, which no label may be called by.
 RESERVED = {*COLUMNS, *chain.from_iterable(TABLES.values()), *(field.name for field in fields(Ledger)), "training"}
@@ -119,10 +119,10 @@ class Log:
             StoreError: with its vectors the record would be larger than one that can be read back.
         """
         self._entries += sum(map(len, measurement.vectors.values()))
-        if self._entries > MOST:
+        if self._entries > MAX_VECTOR_ENTRIES:
             raise StoreError(
-                f"expected vectors of at most {MOST} entries in one recording, got more. Measure less often, or give "
-                "the instrument options by which it returns less."
+                f"expected vectors of at most {MAX_VECTOR_ENTRIES} entries in one recording, got more. "
+                "Measure less often, or give the instrument options by which it returns less."
             )
         when = (measurement.step, measurement.epoch, measurement.instrument)
         for quantity, value in measurement.numbers.items():

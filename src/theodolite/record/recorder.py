@@ -23,8 +23,8 @@ from theodolite.measure.problem.validation import check_module, checked
 from theodolite.record.flatten import flatten
 from theodolite.record.instruments import WEIGHTS, Instruments, resolve
 from theodolite.record.log import LEDGER, TABLES, Log, Measurement, Sink
+from theodolite.record.model_state import Mode, device_of, measuring, synchronize, unwrap
 from theodolite.record.probe import fixed
-from theodolite.record.quiet import Mode, device_of, quiet, settle, unwrap
 from theodolite.record.schedule import Every, Ledger, Schedule, parse
 
 FLUSH_SHARE = 0.01  # of the time, at most, for writing
@@ -270,13 +270,13 @@ class Recorder:
 
     def _take(self, due: Sequence[str], model: nn.Module, loss: Loss, data: Data | None) -> None:
         device = device_of(model)
-        settle(device)
+        synchronize(device)
         before = self._clock()
         trained = self._trained(before)
         for name in due:
             started = self._clock()
             failed = not self._measure(name, model, loss, data, started, trained)
-            settle(device)
+            synchronize(device)
             marks = self._schedules[name](self._steps, self._epochs)
             self._log.ledgers[name] = self._log.ledgers[name].take(marks, self._clock() - started, failed=failed)
         self._facts()
@@ -309,7 +309,7 @@ class Recorder:
     def _one(self, name: str, model: nn.Module, loss: Loss, data: Data | None) -> Any:
         if name == WEIGHTS:
             return self._log.keep(self._steps, _parameters(model, self._weights or "*"))
-        with quiet(model, self._mode):
+        with measuring(model, self._mode):
             result = self._instruments[name](model, loss, data)
         if getattr(
             result, "interrupted", False

@@ -11,7 +11,7 @@ from theodolite.errors import RecordCorrupt, SettingError
 from theodolite.specs import RecordingSpec, RunSpec
 from theodolite.store import files
 from theodolite.store import tables as parquet
-from theodolite.store.schema import LARGEST, Facts, Spec, Status, as_json, first_line
+from theodolite.store.schema import LARGEST, RecordMetadata, Spec, Status, as_json, first_line
 
 STATUS = "status.json"
 REDO = "Run the same command again: that run is redone."
@@ -156,22 +156,22 @@ def read_checked(path: Path, status: Status | None) -> bytes:
 
 def read_spec(folder: Path) -> RunSpec:
     """What was run, from its record's folder."""
-    return spec_in(folder, read_facts(folder, read_status(folder)))
+    return spec_in(folder, read_metadata(folder, read_status(folder)))
 
 
-def read_facts(folder: Path, status: Status | None) -> Facts:
+def read_metadata(folder: Path, status: Status | None) -> RecordMetadata:
     """The spec and what is recorded beside it; raises as :func:`read_file`."""
     path = folder / "spec.json"
     try:
-        return Facts.model_validate_json(read_checked(path, status))
+        return RecordMetadata.model_validate_json(read_checked(path, status))
     except ValidationError as error:
         raise RecordCorrupt(f"{path} is not what a survey writes ({_first_fault(error)}). {REDO}") from None
 
 
-def spec_in(folder: Path, facts: Facts) -> RunSpec:
+def spec_in(folder: Path, metadata: RecordMetadata) -> RunSpec:
     """What was run, from what the record in this folder holds beside it."""
     try:
-        return RunSpec.model_validate(facts.spec)
+        return RunSpec.model_validate(metadata.spec)
     except ValidationError as error:
         path = folder / "spec.json"
         raise RecordCorrupt(f"{path} holds no spec of a run ({_first_fault(error)}). {REDO}") from None

@@ -36,8 +36,8 @@ from theodolite.store.record import (
     holds,
     parse_status,
     read_checked,
-    read_facts,
     read_file,
+    read_metadata,
     read_spec,
     read_status,
     spec_in,
@@ -124,7 +124,7 @@ class Records:
                 folder = self._folder(kind, item.fingerprint)
                 status = self._status(folder)
                 if status is not None and status.readable:
-                    return read_facts(folder, status).model_dump()
+                    return read_metadata(folder, status).model_dump()
         return {}
 
     def readable(self) -> Iterable[tuple[Planned, Path]]:
@@ -191,13 +191,13 @@ class Records:
             return {**row, "status": "missing"}
         if status.state != "done":
             return {**row, "status": status.state, "error": status.error}
-        facts = read_facts(folder, status)
-        row |= {"status": "done", "wall_seconds": facts.wall_seconds}
+        metadata = read_metadata(folder, status)
+        row |= {"status": "done", "wall_seconds": metadata.wall_seconds}
         if folder.parent.name == AnalysisSpec.FOLDER:
             return row
-        if "training" not in facts.spec:  # a recording: what it watched is described by its facts alone
-            return {**row, "parameters": facts.parameters}
-        spec = spec_in(folder, facts)
+        if "training" not in metadata.spec:  # a recording: what it watched is described by its metadata alone
+            return {**row, "parameters": metadata.parameters}
+        spec = spec_in(folder, metadata)
         return {
             **row,
             "converged_epoch": status.converged_epoch,

@@ -43,7 +43,7 @@ class _Sealed(_Frozen):
         return files.checksum(self.model_dump_json(exclude={"seal"}, exclude_defaults=True).encode())
 
 
-class Facts(BaseModel):
+class RecordMetadata(BaseModel):
     """What ``spec.json`` holds beside the spec, as far as a report needs it."""
 
     model_config = ConfigDict(frozen=True, extra="allow")

@@ -27,7 +27,7 @@ class Progress:
 class Tally:
     """Counts of each study, brought up to date event by event: what an event costs does not grow with the survey."""
 
-    def __init__(self, prepared: Sequence[Prepared], jobs: Sequence["runs.Training | runs.Analysis"]) -> None:
+    def __init__(self, prepared: Sequence[Prepared], jobs: Sequence["runs.TrainingJob | runs.AnalysisJob"]) -> None:
         self.jobs = list(jobs)
         self.part = [0.0] * len(jobs)  # share of each job done
         self.samples = [0] * len(jobs)  # trained on

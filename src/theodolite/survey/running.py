@@ -62,7 +62,7 @@ def run(
         for item in prepared:
             records.write_plan(directory, item.plan(command))
         copy.send_plans()
-        jobs: list[runs.Training | runs.Analysis] = []
+        jobs: list[runs.TrainingJob | runs.AnalysisJob] = []
         for item in prepared:
             study, many = item.study, carrier.workers
             jobs += runs.plan(directory, item.runs, study.measure, device=device, workers=many, address=home)
@@ -72,7 +72,7 @@ def run(
         tally = Tally(prepared, jobs)
         yield tally.progress()
         carrier.equip(directory if home is None else None, sources(prepared))
-        for event in carrier.run(runs.execute, jobs, after=_order(jobs), split=runs.halves):
+        for event in carrier.run(runs.execute, jobs, after=_order(jobs), split=runs.split_job):
             copy.check()
             if event.kind == "failed":
                 _record_failure(tally.jobs[event.job].specs, event.value, copy)
@@ -80,10 +80,10 @@ def run(
             yield tally.progress()
         folders = [records.folder_of(directory, spec) for item in prepared for spec in item.runs]
         folders += [records.folder_of(directory, spec) for item in prepared for spec in item.analyses]
-        remote.bring(home, folders, remote.tables)  # what other machines made, for tables and claims
+        remote.download(home, folders, remote.tables)  # what other machines made, for tables and claims
 
 
-def _order(jobs: Sequence["runs.Training | runs.Analysis"]) -> dict[int, set[int]]:
+def _order(jobs: Sequence["runs.TrainingJob | runs.AnalysisJob"]) -> dict[int, set[int]]:
     """For each analysis the jobs that train what it reads."""
     trains = {spec.fingerprint(): n for n, job in enumerate(jobs) for spec in job.specs if isinstance(spec, RunSpec)}
     return {
@@ -97,4 +97,4 @@ def _order(jobs: Sequence["runs.Training | runs.Analysis"]) -> dict[int, set[int
 def _record_failure(specs: Iterable[RunSpec | AnalysisSpec], reason: str, copy: Copy) -> None:
     for spec in specs:
         records.write_failure(copy.directory, spec, reason)
-        remote.send(copy.address, records.folder_of(copy.directory, spec))
+        remote.upload(copy.address, records.folder_of(copy.directory, spec))

@@ -7,11 +7,11 @@ in no message: an address that holds any is refused.
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 from urllib.parse import urlsplit
 
 from theodolite.errors import MissingExtra, StoreError, UsageError
@@ -46,6 +46,29 @@ class Objects(Protocol):
 
     def delete(self, key: str) -> None:
         """Take it away, if it is there."""
+        ...
+
+
+Version = dict[str, str]  # what an object store says of one state of an object, and of no other
+
+
+@runtime_checkable
+class ConditionalObjects(Objects, Protocol):
+    """Objects whose store has a conditional put. That its server heeds the condition remains to be seen."""
+
+    def get_version(self, key: str) -> tuple[bytes, Version] | None:
+        """Its content, and the version that this is; None where there is none."""
+        ...
+
+    def put_if(self, key: str, content: bytes, version: Version | None) -> Version | None:
+        """Write it in one step, where it is still at this version (None: where there is none).
+
+        Returns:
+            The new version; None where it is at another one by now, and nothing was written.
+
+        Raises:
+            NotImplementedError: the server refuses conditions.
+        """
         ...
 
 
@@ -130,6 +153,7 @@ class _Native:
     def __init__(self, address: str) -> None:
         try:
             import obstore
+            import obstore.exceptions
             from obstore.store import from_url
         except ImportError:
             raise MissingExtra("obstore", "remote", f"the address {address}") from None
@@ -167,6 +191,31 @@ class _Native:
     def put(self, key: str, content: bytes) -> None:
         with _said(f"{self.address}/{key}", "written"):
             self._obstore.put(self._store, key, content)
+
+    def get_version(self, key: str) -> tuple[bytes, Version] | None:
+        with _said(f"{self.address}/{key}", "read"):
+            try:
+                found = self._obstore.get(self._store, key)
+                return bytes(found.bytes()), _version(found.meta)
+            except FileNotFoundError as error:
+                if "NoSuchBucket" in str(error):
+                    raise
+                return None
+
+    def put_if(self, key: str, content: bytes, version: Version | None) -> Version | None:
+        errors = self._obstore.exceptions
+        refused = ""
+        with _said(f"{self.address}/{key}", "written"):
+            try:
+                mode = "create" if version is None else version
+                return _version(self._obstore.put(self._store, key, content, mode=mode))
+            except (errors.AlreadyExistsError, errors.PreconditionError):
+                return None
+            except (errors.NotSupportedError, errors.GenericError) as error:
+                refused = str(error)
+                if isinstance(error, errors.GenericError) and "501 Not Implemented" not in refused:
+                    raise
+        raise NotImplementedError(refused)
 
     def delete(self, key: str) -> None:
         with _said(f"{self.address}/{key}", "deleted"):
@@ -224,6 +273,10 @@ class _Foreign:
                 self._files.rm_file(f"{self._root}/{key}")
             except FileNotFoundError:
                 return
+
+
+def _version(said: Mapping[str, Any]) -> Version:
+    return {name: said[name] for name in ("e_tag", "version") if said.get(name)}
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from enum import Enum, auto
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +28,35 @@ HEAD = re.compile(rf"{re.escape(MARK)}|{NAME}/{re.escape(PLAN)}")
 Wanted = Callable[[str], bool]  # which files of a record, by name
 
 
+class Side(Enum):
+    """Where a record is as it should be everywhere."""
+
+    LOCAL = auto()
+    REMOTE = auto()
+    NEITHER = auto()
+
+
+def winner(local: Status | None, remote: Status | None, *, survey: bool) -> Side:
+    """Which side of a record counts, read from the top.
+
+    =========== =========== ============ ===========
+    local       remote      in a survey  in a reader
+    =========== =========== ============ ===========
+    done        not done    local        remote
+    done        none        local        neither
+    anything    none        neither      neither
+    anything    anything    remote       remote
+    =========== =========== ============ ===========
+    """
+    if survey and _is_done(local) and not _is_done(remote):
+        return Side.LOCAL
+    return Side.NEITHER if remote is None else Side.REMOTE
+
+
+def _is_done(status: Status | None) -> bool:
+    return status is not None and status.state == "done"
+
+
 def everything(name: str) -> bool:
     """All files of a record, as a survey needs them."""
     return True
@@ -42,8 +72,8 @@ def states(name: str) -> bool:
     return name in (STATUS, "spec.json")
 
 
-def send(address: str | None, folder: Path) -> None:
-    """Bring a record up, its status last; for two minutes again and again where the address does not answer.
+def upload(address: str | None, folder: Path) -> None:
+    """Upload a record, its status last; for two minutes again and again where the address does not answer.
 
     Args:
         address: of the results; None where the folder itself is the place, and nothing is to be done.
@@ -57,12 +87,12 @@ def send(address: str | None, folder: Path) -> None:
         return
     found, directory = Patient(connect(address)), folder.parents[2]
     key = key_of(directory, folder)
-    put(found, directory, [f"{key}/{name}" for name in status.files])
-    put(found, directory, [f"{key}/{STATUS}"])  # by now all that it names is there
+    upload_files(found, directory, [f"{key}/{name}" for name in status.files])
+    upload_files(found, directory, [f"{key}/{STATUS}"])  # by now all that it names is there
 
 
-def bring(address: str | None, folders: Iterable[Path], wanted: Wanted) -> None:
-    """Bring records down that are not finished on this machine; as patient as :func:`send`.
+def download(address: str | None, folders: Iterable[Path], wanted: Wanted) -> None:
+    """Download records that are not finished on this machine; as patient as :func:`upload`.
 
     Args:
         address: as there.
@@ -75,14 +105,13 @@ def bring(address: str | None, folders: Iterable[Path], wanted: Wanted) -> None:
 
     def one(folder: Path) -> None:
         directory = folder.parents[2]
-        _meet_record(found, directory, key_of(directory, folder), {STATUS: 0}, wanted, survey=False)
+        _merge_record(found, directory, key_of(directory, folder), {STATUS: 0}, wanted, survey=False)
 
-    states = ((folder, read_status(folder)) for folder in folders)
-    _at_once(partial(one, folder) for folder, state in states if state is None or state.state != "done")
+    _in_parallel(partial(one, folder) for folder in folders if not _is_done(read_status(folder)))
 
 
-def meet(found: Objects, directory: Path, wanted: Wanted, *, survey: bool) -> None:
-    """Make a folder the copy of an address.
+def merge(found: Objects, directory: Path, wanted: Wanted, *, survey: bool) -> None:
+    """Merge an address into a folder, so that this is its copy.
 
     Args:
         found: the address.
@@ -96,41 +125,42 @@ def meet(found: Objects, directory: Path, wanted: Wanted, *, survey: bool) -> No
     """
     listed = found.list()
     if MARK in listed:
-        _get(found, directory, MARK)
+        _download_file(found, directory, MARK)
         check_folder(directory)
     elif not survey:
         return
     for key in filter(HEAD.fullmatch, listed):
-        _get(found, directory, key)
+        _download_file(found, directory, key)
     there = _records(listed)
     here = {key_of(directory, path.parent) for path in directory.glob(f"*/*/*/{STATUS}")}
-    _at_once(
-        partial(_meet_record, found, directory, key, there.get(key, {}), wanted, survey=survey)
+    _in_parallel(
+        partial(_merge_record, found, directory, key, there.get(key, {}), wanted, survey=survey)
         for key in sorted(here | there.keys())
     )
 
 
-def _meet_record(
+def _merge_record(
     found: Objects, directory: Path, key: str, listed: Mapping[str, int], wanted: Wanted, *, survey: bool
 ) -> None:
-    """Make one record the same on both sides: what is finished wins; of two that are, the one at the address."""
+    """Make one record the same on both sides: as it is on the side that :func:`winner` names."""
     folder, sealed = directory / key, f"{key}/{STATUS}"
-    here, content = read_status(folder), found.get(sealed) if STATUS in listed else None
-    there = parse_status(content, folder) if content is not None else None
-    if survey and here is not None and here.state == "done" and (there is None or there.state != "done"):
-        send(found.address, folder)
+    local, content = read_status(folder), found.get(sealed) if STATUS in listed else None
+    remote = parse_status(content, folder) if content is not None else None
+    side = winner(local, remote, survey=survey)
+    if side is Side.LOCAL:
+        upload(found.address, folder)
         return
-    if here != there or there is None:
+    if local != remote or side is Side.NEITHER:
         (folder / STATUS).unlink(missing_ok=True)  # no status says of files what is not so
-    if there is None or content is None:
+    if remote is None or content is None:
         return
-    for name in there.files or listed if there.readable else ():  # it may be newer than the listing
-        if name != STATUS and wanted(name) and not _whole(folder / name, there):
-            _get(found, directory, f"{key}/{name}")
-    _keep(directory / sealed, content)
+    for name in remote.files or listed if remote.readable else ():  # it may be newer than the listing
+        if name != STATUS and wanted(name) and not _whole(folder / name, remote):
+            _download_file(found, directory, f"{key}/{name}")
+    _write_if_changed(directory / sealed, content)
     if survey:
-        whole = [name for name in there.files if _whole(folder / name, there)]
-        put(found, directory, [f"{key}/{n}" for n in whole if listed.get(n) != (folder / n).stat().st_size])
+        whole = [name for name in remote.files if _whole(folder / name, remote)]
+        upload_files(found, directory, [f"{key}/{n}" for n in whole if listed.get(n) != (folder / n).stat().st_size])
 
 
 def _records(listed: Mapping[str, int]) -> dict[str, dict[str, int]]:
@@ -149,13 +179,13 @@ def _whole(path: Path, status: Status) -> bool:
         return False
 
 
-def _get(found: Objects, directory: Path, key: str) -> None:
+def _download_file(found: Objects, directory: Path, key: str) -> None:
     content = found.get(key)
     if content is not None:
-        _keep(directory / key, content)
+        _write_if_changed(directory / key, content)
 
 
-def _keep(path: Path, content: bytes) -> None:
+def _write_if_changed(path: Path, content: bytes) -> None:
     """Write it, unless it is there: onlookers read what changed."""
     with suppress(OSError):
         if files.read(path) == content:
@@ -163,14 +193,14 @@ def _keep(path: Path, content: bytes) -> None:
     files.write(path, content)
 
 
-def _at_once(actions: Iterable[Callable[[], None]]) -> None:
+def _in_parallel(actions: Iterable[Callable[[], None]]) -> None:
     with ThreadPoolExecutor(TRANSFERS) as threads:
         for job in [threads.submit(action) for action in actions]:
             job.result()
 
 
-def put(found: Objects, directory: Path, keys: Iterable[str]) -> None:
-    """Bring files up.
+def upload_files(found: Objects, directory: Path, keys: Iterable[str]) -> None:
+    """Upload files.
 
     Raises:
         StoreError: one cannot be read, or the address does not answer.

@@ -23,11 +23,22 @@ from theodolite.store.folder import MARK, claim_folder
 from theodolite.store.plan import PLAN
 from theodolite.store.remote import lease
 from theodolite.store.remote.objects import Objects, Patient, connect, is_address
-from theodolite.store.remote.sync import NAME, Wanted, bring, everything, key_of, meet, put, send, states, tables
+from theodolite.store.remote.sync import (
+    NAME,
+    Wanted,
+    download,
+    everything,
+    key_of,
+    merge,
+    states,
+    tables,
+    upload,
+    upload_files,
+)
 
 __all__ = [
-    "FRESH", "PAGES", "Copy", "bring", "everything", "following", "near", "reading", "send", "states", "tables",
-    "working",
+    "FRESH", "PAGES", "Copy", "download", "everything", "local_folder", "reading", "refreshing", "states", "tables",
+    "upload", "working",
 ]  # fmt: skip
 
 FRESH = 10.0  # seconds between two looks of a page at an address
@@ -62,11 +73,13 @@ class Copy:
 
     def _send(self, paths: Iterable[Path]) -> None:
         if self.address is not None:
-            put(Patient(connect(self.address)), self.directory, [key_of(self.directory, path) for path in paths])
+            upload_files(
+                Patient(connect(self.address)), self.directory, [key_of(self.directory, path) for path in paths]
+            )
 
 
 @contextmanager
-def near(directory: Path, address: str | None) -> Iterator[Path]:
+def local_folder(directory: Path, address: str | None) -> Iterator[Path]:
     """The folder; or, on a machine that does not see it, one for this job alone, whose records go to the address."""
     if address is None or directory.is_dir():
         yield directory
@@ -101,13 +114,13 @@ def working(place: str | Path, said: Callable[[str], None] = lambda words: None)
     with _named(found.address, directory, home), _alone(home):
         _claim(found)
         with lease.hold(found, _machine(home), said) as held:
-            meet(found, directory, everything, survey=True)
+            merge(found, directory, everything, survey=True)
             with _held(directory):
                 copy = Copy(directory, found.address, held)
                 copy.send_plans()
                 yield copy
             held.check()
-            meet(Patient(found), directory, states, survey=True)  # nothing is dropped that is not there
+            merge(Patient(found), directory, states, survey=True)  # nothing is dropped that is not there
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -136,11 +149,11 @@ def reading(place: str | Path, wanted: Wanted) -> Iterator[Copy]:
 
 
 @contextmanager
-def following(place: str | Path) -> Iterator[Copy]:
+def refreshing(place: str | Path) -> Iterator[Copy]:
     """As :func:`reading` of all tables, and brought up to date every ten seconds while the block runs."""
     with _brought(place, tables) as (copy, alive):
         stop = threading.Event()
-        thread = threading.Thread(target=_follow, args=(copy, stop, alive), daemon=True)
+        thread = threading.Thread(target=_refresh, args=(copy, stop, alive), daemon=True)
         if copy.address is not None:
             thread.start()
         try:
@@ -160,11 +173,11 @@ def _brought(place: str | Path, wanted: Wanted) -> Iterator[tuple[Copy, bool]]:
     found = connect(str(place))
     with tempfile.TemporaryDirectory(prefix="theodolite-") as own, _named(found.address, Path(own)):
         since, before = time.monotonic(), lease.beats(found)
-        meet(found, Path(own), wanted, survey=False)
+        merge(found, Path(own), wanted, survey=False)
         yield Copy(Path(own), found.address), lease.lives(found, before, since)
 
 
-def _follow(copy: Copy, stop: threading.Event, alive: bool) -> None:
+def _refresh(copy: Copy, stop: threading.Event, alive: bool) -> None:
     found = connect(copy.place)
     before = {} if alive else lease.beats(found)
     with ExitStack() as held:
@@ -179,7 +192,7 @@ def _follow(copy: Copy, stop: threading.Event, alive: bool) -> None:
                 now = lease.beats(found)
                 alive = any(beat != before.get(name) for name, beat in now.items())
                 before = now
-                meet(found, copy.directory, tables, survey=False)
+                merge(found, copy.directory, tables, survey=False)
 
 
 def _claim(found: Objects) -> None:

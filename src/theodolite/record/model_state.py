@@ -27,7 +27,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def quiet(model: nn.Module, mode: Mode) -> Iterator[None]:
+def measuring(model: nn.Module, mode: Mode) -> Iterator[None]:
     """Measure within: every module in ``mode``, gradients on whatever the caller has switched off.
 
     Flags are set one by one and not by ``model.eval()``, which a user's model may have made do more. Afterwards each
@@ -45,7 +45,7 @@ def quiet(model: nn.Module, mode: Mode) -> Iterator[None]:
             module.training = training
 
 
-def settle(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Wait for what training has queued on an accelerator, so that its time is not taken for ours."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
