@@ -1,6 +1,8 @@
 """Docstrings made ready for the site: their equations and cross references, and the comments beside fields."""
 
+import inspect
 import re
+from importlib import import_module
 from pathlib import Path
 from textwrap import dedent, indent
 from typing import Any
@@ -16,12 +18,31 @@ class Docstrings(griffe.Extension):
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Rewrite what is there; give a field that has none the comment that stands beside it."""
+        if isinstance(obj, griffe.Function) and any("with_options" in str(each.value) for each in obj.decorators):
+            _spell_out(obj)
         if obj.docstring:
             obj.docstring.value = rewritten(obj.docstring.value)
         elif obj.is_attribute and obj.lineno and isinstance(obj.filepath, Path):
             comment = _comment(obj.filepath, obj.lineno, obj.endlineno or obj.lineno)
             if comment:
                 obj.docstring = griffe.Docstring(comment, parent=obj)
+
+
+def _spell_out(function: griffe.Function) -> None:
+    """In place of ``**options``, the options that a decorator adds, which reading the file alone does not show."""
+    real = getattr(import_module(function.module.path), function.name)
+    function.docstring = griffe.Docstring(inspect.getdoc(real) or "", parent=function)
+    function.parameters._params = [each for each in function.parameters if each.name != "options"]
+    for each in inspect.signature(real).parameters.values():
+        if each.name not in function.parameters:
+            function.parameters.add(
+                griffe.Parameter(
+                    each.name,
+                    kind=griffe.ParameterKind.keyword_only,
+                    annotation=inspect.formatannotation(each.annotation),
+                    default=repr(each.default),
+                )
+            )
 
 
 def rewritten(text: str) -> str:

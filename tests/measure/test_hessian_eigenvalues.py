@@ -77,10 +77,10 @@ def test_the_same_seed_gives_the_same_numbers():
 def test_results_print_and_become_tables():
     found = hessian_eigenvalues(*least_squares(1.0, 2.0, 3.0), k=2)
     assert "layer by layer" in str(found)
-    assert "check" in str(found)
+    assert "check_error" in str(found)
     frame = found.to_frame()
     assert len(frame) == 2
-    assert {"eigenvalues", "residuals", "converged", "path", "check"} <= set(frame)
+    assert {"eigenvalues", "residuals", "converged", "backend", "check_error"} <= set(frame)
 
 
 def test_bad_settings_are_refused():

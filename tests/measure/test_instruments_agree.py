@@ -53,8 +53,8 @@ def test_instruments_agree_with_the_dense_matrix(layer, loss, operator):
     for result in results:
         assert result.path
         assert result.check < 1e-4
-        assert "path" in repr(result)
-        assert "check" in repr(result)
+        assert "backend" in repr(result)
+        assert "check_error" in repr(result)
 
 
 @pytest.mark.parametrize(("layer", "loss"), SMOOTH)

@@ -1,6 +1,7 @@
 """All eigenvalues of the Hessian of a small model, exactly."""
 
 from dataclasses import dataclass
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,9 @@ from torch import Tensor, nn
 from theodolite.errors import TooLarge
 from theodolite.measure.curvature.autograd import Curvature
 from theodolite.measure.curvature.dense import DenseHessians, dense_hessians
+from theodolite.measure.curvature.old_names import OldNames
 from theodolite.measure.curvature.operator import HessianOperator
+from theodolite.measure.curvature.options import CurvatureOptions, with_options
 from theodolite.measure.problem.batches import Data
 from theodolite.measure.problem.distributed import Shards
 from theodolite.measure.problem.isolation import preserve_rng
@@ -23,7 +26,7 @@ TOGETHER = 256  # samples at once, where memory is limited: their part is then s
 
 
 @dataclass(frozen=True, slots=True)
-class Spectrum(Result):
+class Spectrum(OldNames, Result):
     """Every eigenvalue, each with how far from exact it is."""
 
     eigenvalues: Tensor  # (P,) float64, ascending, loss per squared parameter
@@ -32,22 +35,17 @@ class Spectrum(Result):
     loss: float  # mean over samples
     gradient_norm: float  # far from zero: the weights are no critical point, and signs say little
     operator: Curvature
-    path: str  # how the matrix was computed
-    check: float  # relative difference of a product and finite differences
+    backend: str  # how the matrix was computed; ``path`` is its old name
+    check_error: float  # relative difference of a product and finite differences; ``check`` is its old name
 
 
 @checked
+@with_options(CurvatureOptions)
 def hessian_spectrum(
     model: nn.Module,
     loss: Loss,
     data: Data,
-    *,
-    operator: Curvature = "hessian",
-    parameters: str | None = None,
-    memory: Memory = None,
-    engine: str = "local",
-    workers: int | None = None,
-    address: str | None = None,
+    **options: Unpack[CurvatureOptions],
 ) -> Spectrum:
     r"""Compute all eigenvalues of the exact Hessian.
 
@@ -65,13 +63,6 @@ def hessian_spectrum(
         model: any module, measured in the mode it is in; frozen parameters are left out.
         loss: maps (outputs, targets) to a scalar mean over samples.
         data: one ``(inputs, targets)`` pair or a re-iterable of such batches.
-        operator: ``"hessian"`` or ``"ggn"``.
-        parameters: a pattern such as ``"0.*"`` that restricts the matrix to a part of the model.
-        memory: what may be taken, as ``"2GB"`` or a number of bytes; None: half of what is free.
-        engine: ``"local"``; or ``"ray"``: products are summed over shards of the data on a Ray cluster, with the same
-            numbers to rounding. 2 P numbers a product are sent to and from each shard.
-        workers: shards; None: one a processor of the cluster (one a GPU on ``cuda``).
-        address: of a running Ray cluster; None: the one that this program is on, or one of this machine.
 
     Raises:
         TooLarge: ten P × P matrices do not fit.
@@ -85,19 +76,17 @@ def hessian_spectrum(
         >>> hessian_spectrum(model, nn.MSELoss(), data).eigenvalues.tolist()  # L = (w₁² + 4 w₂²) / 2
         [1.0, 4.0]
     """
-    size = sum(p.numel() for p in model.parameters() if p.requires_grad) if parameters is None else 0
+    memory = options.get("memory")
+    size = sum(p.numel() for p in model.parameters() if p.requires_grad) if options.get("parameters") is None else 0
     _fits(size, memory)  # before anything is computed
-    with HessianOperator(
-        model, loss, data, operator=operator, parameters=parameters, memory=memory,
-        engine=engine, workers=workers, address=address,
-    ) as H:  # fmt: skip
+    with HessianOperator(model, loss, data, **options) as H:
         size = H.shape[0]
         _fits(size, memory)
         dense = exact(H.objective, memory) if H.shards is None else _summed(H.shards, memory)
-        matrix, asymmetry, path = dense.hessian[0], float(dense.asymmetry), dense.path
-        if operator == "ggn":
+        matrix, asymmetry, backend = dense.hessian[0], float(dense.asymmetry), dense.path
+        if H.kind == "ggn":
             rows = H.rows(torch.eye(size, dtype=H.dtype, device=H.device))
-            matrix, asymmetry, path = (rows + rows.mT) / 2, float((rows - rows.mT).abs().max()), H.path
+            matrix, asymmetry, backend = (rows + rows.mT) / 2, float((rows - rows.mT).abs().max()), H.path
     epsilon = torch.finfo(matrix.dtype).eps
     matrix = matrix.double()
     values, vectors = torch.linalg.eigh(matrix)
@@ -108,9 +97,9 @@ def hessian_spectrum(
         tolerance=size * epsilon * float(values.abs().max()) + size**0.5 * entries,
         loss=float(dense.loss),
         gradient_norm=float(dense.gradient.norm()),
-        operator=operator,
-        path=path,
-        check=H.check,
+        operator=H.kind,
+        backend=backend,
+        check_error=H.check,
     )
 
 

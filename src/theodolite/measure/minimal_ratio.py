@@ -1,21 +1,23 @@
 """Share of directions in which the loss curves up."""
 
 from dataclasses import dataclass
+from typing import Unpack
 
 import torch  # noqa: F401 - the docstring's example
 from torch import nn
 
 from theodolite.measure.curvature.autograd import Curvature
+from theodolite.measure.curvature.old_names import OldNames
+from theodolite.measure.curvature.options import CurvatureOptions, with_options
 from theodolite.measure.hessian_spectrum import hessian_spectrum
 from theodolite.measure.problem.batches import Data
-from theodolite.measure.problem.memory import Memory
 from theodolite.measure.problem.objective import Loss
 from theodolite.measure.problem.validation import checked
 from theodolite.measure.results.base import Result
 
 
 @dataclass(frozen=True, slots=True)
-class MinimalRatio(Result):
+class MinimalRatio(OldNames, Result):
     """Signs of the Hessian's eigenvalues, counted."""
 
     value: float  # share of eigenvalues above the tolerance, 0 … 1
@@ -26,22 +28,17 @@ class MinimalRatio(Result):
     loss: float  # mean over samples
     gradient_norm: float  # at a critical point zero; else the loss is not level and curving up is no minimum
     operator: Curvature
-    path: str  # how the Hessian was computed
-    check: float  # relative difference of a product and finite differences
+    backend: str  # how the Hessian was computed; ``path`` is its old name
+    check_error: float  # relative difference of a product and finite differences; ``check`` is its old name
 
 
 @checked
+@with_options(CurvatureOptions)
 def minimal_ratio(
     model: nn.Module,
     loss: Loss,
     data: Data,
-    *,
-    operator: Curvature = "hessian",
-    parameters: str | None = None,
-    memory: Memory = None,
-    engine: str = "local",
-    workers: int | None = None,
-    address: str | None = None,
+    **options: Unpack[CurvatureOptions],
 ) -> MinimalRatio:
     r"""Count the signs of all eigenvalues of the exact Hessian.
 
@@ -55,13 +52,6 @@ def minimal_ratio(
         model: any module, measured in the mode it is in; frozen parameters are left out.
         loss: maps (outputs, targets) to a scalar mean over samples.
         data: one ``(inputs, targets)`` pair or a re-iterable of such batches: all the loss is measured on.
-        operator: ``"hessian"`` or ``"ggn"``.
-        parameters: a pattern such as ``"0.*"`` that restricts the matrix to a part of the model.
-        memory: what may be taken, as ``"2GB"`` or a number of bytes; None: half of what is free.
-        engine: ``"local"``; or ``"ray"``: products are summed over shards of the data on a Ray cluster, with the same
-            numbers to rounding. 2 P numbers a product are sent to and from each shard.
-        workers: shards; None: one a processor of the cluster (one a GPU on ``cuda``).
-        address: of a running Ray cluster; None: the one that this program is on, or one of this machine.
 
     Raises:
         TooLarge: the exact Hessian does not fit.
@@ -74,10 +64,7 @@ def minimal_ratio(
         >>> ratio.value, ratio.positive, ratio.negative, ratio.zero
         (0.5, 1, 0, 1)
     """
-    spectrum = hessian_spectrum(
-        model, loss, data, operator=operator, parameters=parameters, memory=memory,
-        engine=engine, workers=workers, address=address,
-    )  # fmt: skip
+    spectrum = hessian_spectrum(model, loss, data, **options)
     positive = int((spectrum.eigenvalues > spectrum.tolerance).sum())
     negative = int((spectrum.eigenvalues < -spectrum.tolerance).sum())
     total = len(spectrum.eigenvalues)
@@ -89,7 +76,7 @@ def minimal_ratio(
         tolerance=spectrum.tolerance,
         loss=spectrum.loss,
         gradient_norm=spectrum.gradient_norm,
-        operator=operator,
-        path=spectrum.path,
-        check=spectrum.check,
+        operator=spectrum.operator,
+        backend=spectrum.backend,
+        check_error=spectrum.check_error,
     )

@@ -18,8 +18,8 @@ from theodolite.recordings.paths import Paths
 from theodolite.wording import counted, per_cent
 
 ABOUT = {  # how a number was found, not what was found
-    "check", "converged", "evaluations", "interrupted", "mean_standard_error", "parameters", "products", "radius",
-    "residuals", "samples", "standard_error", "tolerance", "width",
+    "check", "check_error", "converged", "evaluations", "interrupted", "mean_standard_error", "parameters", "products",
+    "radius", "residuals", "samples", "standard_error", "tolerance", "width",
 }  # fmt: skip
 WORDS = {
     "loss": "loss on the measured data",

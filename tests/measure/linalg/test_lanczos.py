@@ -1,17 +1,19 @@
 """The iteration itself, on diagonal matrices whose eigenvalues are known."""
 
-import sys
-
 import pytest
 import torch
 
-from theodolite.measure import hessian_eigenvalues  # noqa: F401 - loads the module of the same name
 from theodolite.measure.linalg import lanczos
-from theodolite.measure.linalg.lanczos import start
-from theodolite.measure.problem.progress import watch
+from theodolite.measure.linalg.eigensolver import Search, ruled_out
+from theodolite.measure.linalg.lanczos import krylov_basis
+from theodolite.measure.linalg.operator import Silent
 
-ruled_out = sys.modules["theodolite.measure.hessian_eigenvalues"]._ruled_out
-search = sys.modules["theodolite.measure.hessian_eigenvalues"].search
+
+class Matrix:
+    """A symmetric operator made of a function, which knows no model."""
+
+    def __init__(self, size, dtype, rows):
+        self.size, self.dtype, self.device, self.rows = size, dtype, torch.device("cpu"), rows
 
 
 def diagonal(outliers, bulk, dtype=torch.float64, **options):
@@ -23,8 +25,9 @@ def diagonal(outliers, bulk, dtype=torch.float64, **options):
         taken.append(len(rows))
         return rows * values
 
-    options = {"capacity": 150, "seed": 0, "images": True} | options
-    return start(multiply, len(values), like=torch.empty(0, dtype=dtype), **options), values, taken
+    options = {"capacity": 150, "keep_products": True} | options
+    random = torch.Generator().manual_seed(options.pop("seed", 0))
+    return krylov_basis(Matrix(len(values), dtype, multiply), random=random, **options), values, taken
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -42,18 +45,20 @@ def test_no_eigenvalue_comes_up_again_however_long_it_goes_on(dtype):
     assert found[-11] < 0.31
 
 
-@pytest.mark.parametrize("images", [True, False])
-def test_products_known_beforehand_are_taken_and_right(images):
+@pytest.mark.parametrize("keep_products", [True, False])
+def test_products_known_beforehand_are_taken_and_right(keep_products):
     values = diagonal([5.0, 4.0], torch.linspace(-1, 1, 300))[1]
     pair = torch.randn(2, len(values), generator=torch.Generator().manual_seed(1)).double()
     basis, _, taken = diagonal(
-        [5.0, 4.0], torch.linspace(-1, 1, 300), images=images, fresh=[(v, v * values) for v in pair]
+        [5.0, 4.0], torch.linspace(-1, 1, 300), keep_products=keep_products, starts=[(v, v * values) for v in pair]
     )
     for step in range(20):
         if step == 12:
-            basis.turn()
+            basis.restart()
         basis.grow()
-    assert sum(taken) == (18 if images else 19)  # without images the product with what is left of a direction is new
+    assert sum(taken) == (
+        18 if keep_products else 19
+    )  # without kept products the product with what is left of a direction is new
     rows = basis.rows[:20]
     assert torch.allclose(rows @ rows.T, torch.eye(20).double(), atol=1e-8)
     assert torch.allclose((rows * values) @ rows.T, basis.projection[:20, :20], atol=1e-8)
@@ -62,11 +67,11 @@ def test_products_known_beforehand_are_taken_and_right(images):
 
 def test_a_direction_that_the_basis_holds_already_is_passed_over():
     """Of its known product nothing is left but rounding."""
-    basis, values, taken = diagonal([3.0, 2.0, 1.0], torch.zeros(0), fresh=[])
+    basis, values, taken = diagonal([3.0, 2.0, 1.0], torch.zeros(0), starts=[])
     for _ in range(2):
         basis.grow()
-    basis.fresh.append((basis.rows[0].clone(), basis.rows[0] * values))
-    basis.turn()
+    basis.starts.append((basis.rows[0].clone(), basis.rows[0] * values))
+    basis.restart()
     basis.grow()
     assert taken == [1, 1, 1]
     assert torch.allclose(basis.ritz()[0], torch.tensor([1.0, 2.0, 3.0]).double())
@@ -140,10 +145,13 @@ def test_rows_that_are_nearly_orthogonal_give_the_ends_of_any_spectrum(
 ):
     multiply, expected = dense(SPECTRA[spectrum], dtype, noise)
     low, high = ends
-    like = torch.empty(0, dtype=dtype)
-    basis = start(multiply, 400, capacity, 0, like, images=True, skew=0.1 * tolerance)  # as hessian_eigenvalues does
-    with watch("eigenvalues", None, False) as watched:
-        values, _, residuals, bound = search(basis, low, high, tolerance, 600, watched)
+    random = torch.Generator().manual_seed(0)
+    matrix = Matrix(400, dtype, multiply)
+    basis = krylov_basis(
+        matrix, capacity, random, keep_products=True, max_overlap=0.1 * tolerance
+    )  # as eigenvalues does
+    found = Search(basis, low, high, tolerance, 600, Silent()).run()
+    values, residuals, bound = found.eigenvalues, found.residuals, found.tolerance
     rows = basis.rows[: basis.size].double()
     overlap = float((rows @ rows.mT - torch.eye(basis.size).double()).abs().max())
     assert overlap <= max(0.5 * tolerance, 1e-5 if dtype == torch.float32 else 1e-7)
@@ -154,9 +162,9 @@ def test_rows_that_are_nearly_orthogonal_give_the_ends_of_any_spectrum(
 
 
 def test_a_bulk_narrower_than_the_tolerance_ends_the_search_though_it_always_holds_one_more():
-    basis, eigenvalues, taken = diagonal(range(1, 11), torch.linspace(-0.05, 0.05, 3000), skew=1e-3)
-    with watch("eigenvalues", None, False) as watched:
-        values, _, residuals, bound = search(basis, 5, 5, 1e-2, 500, watched)
+    basis, eigenvalues, taken = diagonal(range(1, 11), torch.linspace(-0.05, 0.05, 3000), max_overlap=1e-3)
+    found = Search(basis, 5, 5, 1e-2, 500, Silent()).run()
+    values, residuals, bound = found.eigenvalues, found.residuals, found.tolerance
     expected = eigenvalues.sort().values
     assert len(taken) <= 60
     assert bound > 0.09
@@ -167,10 +175,12 @@ def test_a_bulk_narrower_than_the_tolerance_ends_the_search_though_it_always_hol
 def test_nearly_orthogonal_rows_are_seldom_made_orthogonal_to_all(monkeypatch):
     """Though without that eigenvalues would come up again: there are several of each after 120 steps."""
     passes = []
-    whole = lanczos._outside
-    monkeypatch.setattr(lanczos, "_outside", lambda product, known: passes.append(len(known)) or whole(product, known))
+    whole = lanczos.orthogonal_part
+    monkeypatch.setattr(
+        lanczos, "orthogonal_part", lambda product, known: passes.append(len(known)) or whole(product, known)
+    )
     outliers = [float(i) for i in range(1, 11)]
-    basis, _, _ = diagonal(outliers, torch.linspace(-0.3, 0.3, 2000), skew=1e-8)
+    basis, _, _ = diagonal(outliers, torch.linspace(-0.3, 0.3, 2000), max_overlap=1e-8)
     for _ in range(120):
         basis.grow()
     assert len(passes) < 60
@@ -181,21 +191,21 @@ def test_nearly_orthogonal_rows_are_seldom_made_orthogonal_to_all(monkeypatch):
     assert found[-11] < 0.31
 
 
-@pytest.mark.parametrize("images", [True, False])
-def test_straightened_rows_are_orthogonal_and_span_what_they_did(images):
-    basis, values, _ = diagonal([3.0, 2.0], torch.linspace(-1, 1, 300), images=images, skew=1e-8)
+@pytest.mark.parametrize("keep_products", [True, False])
+def test_reorthogonalized_rows_are_orthogonal_and_span_what_they_did(keep_products):
+    basis, values, _ = diagonal([3.0, 2.0], torch.linspace(-1, 1, 300), keep_products=keep_products, max_overlap=1e-8)
     for step in range(60):
         if step == 40:
-            basis.turn()
+            basis.restart()
         basis.grow()
     before = basis.ritz()[0]
-    basis.straighten()
+    basis.reorthogonalize()
     rows = basis.rows[:60]
     assert float((rows @ rows.T - torch.eye(60).double()).abs().max()) < 1e-14
     assert torch.allclose((rows * values) @ rows.T, basis.projection[:60, :60], atol=1e-8)
     assert torch.allclose(basis.ritz()[0], before, atol=1e-8)
-    if images:
-        assert torch.allclose(basis.images[:60], rows * values, atol=1e-12)
+    if keep_products:
+        assert torch.allclose(basis.products[:60], rows * values, atol=1e-12)
     for _ in range(20):
         basis.grow()
     rows = basis.rows[:80]

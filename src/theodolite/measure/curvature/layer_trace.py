@@ -31,12 +31,14 @@ from torch import Tensor
 from theodolite.measure.curvature.operator import HessianOperator
 from theodolite.measure.curvature.sequential.layers import Link
 from theodolite.measure.curvature.sequential.product import Chain
-from theodolite.measure.problem.progress import Watch
+from theodolite.measure.linalg.operator import Progress
 
 ROOM = 2**26  # bytes of one draw's signs: filters for each sample, which layers of many weights have no room for
 
 
-def by_layers(H: HessianOperator, draws: int, random: torch.Generator, watched: Watch) -> tuple[float, Tensor] | None:
+def by_layers(
+    H: HessianOperator, draws: int, random: torch.Generator, progress: Progress
+) -> tuple[float, Tensor] | None:
     """The part of the trace that is exact, and of the rest ``(draws,)`` independent estimates; fewer if interrupted.
 
     None where the operator is no chain, samples meet in the loss, or a layer has too many weights.
@@ -55,9 +57,9 @@ def by_layers(H: HessianOperator, draws: int, random: torch.Generator, watched: 
                     samples[here] += share * _sampled(chain, at, here.stop - done, H.together, random)
                 elif each.axes() and not done:
                     exact += share * _every(chain, at, H.together)
-        watched.advance(here.stop - done)
+        progress.advance(here.stop - done)
         done = here.stop
-        if watched.interrupted or not samples.any():
+        if progress.interrupted or not samples.any():
             break
     return exact, samples[:done] if samples.any() else samples[:0]
 

@@ -1,19 +1,15 @@
 """How much memory an instrument may take: ``memory="2GB"``, in one place."""
 
-import mmap
 import re
-from contextlib import suppress
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from theodolite.errors import SettingError
+from theodolite.measure.linalg.allocation import UNITS
+from theodolite.measure.linalg.allocation import in_words as in_words
 
-HUGE = 2**21  # bytes of a large page
 SHARE = 0.5  # of what is free, where nothing else is said
-UNITS: dict[str, int] = {"": 1, "B": 1} | {
-    f"{letter}{i}B": base ** (power + 1) for power, letter in enumerate("kMGT") for i, base in (("", 1000), ("i", 1024))
-}
 
 Memory = int | str | None
 
@@ -62,31 +58,3 @@ def free(device: torch.device) -> float:
             return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
         return 2.0**32
-
-
-def rows(count: int, size: int, like: Tensor) -> Tensor:
-    """An empty tensor ``(count, size)`` that costs memory only as it is written to.
-
-    On Linux in pages of 2 MB, where the system has them: the first write to each page of 4 kB takes a microsecond or
-    two, which for a basis of 80 vectors is as much as three products of a small model.
-    """
-    length = count * size * like.element_size()
-    if like.device.type == "cpu" and hasattr(mmap, "MADV_HUGEPAGE") and length >= HUGE:
-        space = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        with suppress(OSError):  # a kernel without them
-            space.madvise(mmap.MADV_HUGEPAGE)
-        return torch.frombuffer(space, dtype=like.dtype).view(count, size)
-    return like.new_empty(count, size)
-
-
-def in_words(count: float) -> str:
-    """A number of bytes for people, in the units :func:`room` reads.
-
-    Example:
-        >>> in_words(1_500_000_000), in_words(12_000)
-        ('1.5GB', '12kB')
-    """
-    for unit in ("TB", "GB", "MB", "kB"):
-        if count >= UNITS[unit]:
-            return f"{count / UNITS[unit]:.3g}{unit}"
-    return f"{count:.0f}B"

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 PATIENCE = 1.0  # seconds before a bar appears: what is quicker needs none
 
 
-class Watch:
+class ProgressBar:
     """Counts products. ``interrupted`` says that the user wants what there is by now."""
 
     def __init__(self, title: str, total: int | None, show: bool | None) -> None:
@@ -52,7 +52,7 @@ class Watch:
 
 
 @contextmanager
-def watch(title: str, total: int | None, show: bool | None) -> Iterator[Watch]:
+def watch(title: str, total: int | None, show: bool | None) -> Iterator[ProgressBar]:
     """Show products as they are done, and turn the first Ctrl-C into ``interrupted``; a second one ends the program.
 
     The loop inside looks at ``interrupted`` between two steps, so that what it hands back is whole. Only the first
@@ -63,7 +63,7 @@ def watch(title: str, total: int | None, show: bool | None) -> Iterator[Watch]:
         total: products it will take; None: not known.
         show: a bar, or none; None: on a terminal, after a second.
     """
-    watched = Watch(title, total, show)
+    watched = ProgressBar(title, total, show)
     ours = (
         threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -1,0 +1,152 @@
+"""The trace of a symmetric operator, estimated from random signs.
+
+Source: Hutchinson 1990; Meyer et al. 2021, "Hutch++: Optimal Stochastic Trace Estimation", algorithm 1.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from theodolite.errors import SettingError, TooLarge
+from theodolite.measure.linalg.allocation import in_words
+from theodolite.measure.linalg.operator import Progress, Silent, SymmetricOperator
+
+Method = Literal["hutch++", "hutchinson"]
+LOOK_PRODUCTS = 8  # between two looks at whether the user wants to stop
+FLAT_SHARE = 0.5  # of a row of A times signs, outside all others: beyond, Hutchinson is as sure with as many products
+COPIES = 5  # of as many vectors as go together: signs, products, Q, A times Q, and what QR takes
+
+
+@dataclass(frozen=True, slots=True)
+class TraceEstimate:
+    """A trace: a part known exactly, and samples of the rest."""
+
+    method: Method
+    exact: float
+    samples: Tensor  # (n,) float64, each of the rest's mean; none where nothing was left to chance
+
+    @property
+    def value(self) -> float:
+        """The exact part and the mean of the samples."""
+        return self.exact + (float(self.samples.mean()) if len(self.samples) else 0.0)
+
+    @property
+    def standard_error(self) -> float:
+        """Of the sampled mean."""
+        return float(self.samples.std() / len(self.samples) ** 0.5) if len(self.samples) else 0.0
+
+
+def trace(
+    A: SymmetricOperator,
+    *,
+    method: Method | None = None,
+    products: int = 60,
+    random: torch.Generator,
+    memory: float = math.inf,
+    progress: Progress | None = None,
+) -> TraceEstimate:
+    """Estimate the trace.
+
+    Args:
+        A: the matrix.
+        method: ``"hutch++"`` or ``"hutchinson"``; None: the one that will be surer by what the first third shows.
+        products: how many to spend, at least 6. The trace is exact where a third of them is P or more.
+        random: draws signs.
+        memory: bytes for vectors.
+        progress: is told of products, and may end the estimate.
+
+    Raises:
+        SettingError: too few products.
+        TooLarge: the vectors do not fit the memory.
+        KeyboardInterrupt: before there were two samples.
+    """
+    check_products(products)
+    numbers = A.size * (products // 3 if method != "hutchinson" else LOOK_PRODUCTS)
+    if 8 * COPIES * numbers > memory:
+        raise TooLarge(
+            f"expected memory for the vectors, {in_words(8 * COPIES * numbers)}, got {in_words(memory)}, the other "
+            "half being for graphs. Pass more memory, or method='hutchinson', which keeps none."
+        )
+    return TraceEstimate(*_estimate(A, method, products, random, progress or Silent()))
+
+
+def check_products(products: int) -> None:
+    """Raise SettingError where they are too few."""
+    if products < 6:
+        raise SettingError(f"expected at least 6 products, got {products}. Leave it out for 60.")
+
+
+def _estimate(
+    A: SymmetricOperator, method: Method | None, products: int, random: torch.Generator, progress: Progress
+) -> tuple[Method, float, Tensor]:
+    """How it was estimated, the part known exactly, and samples of the rest; the surer of the two if not told which."""
+    if method == "hutchinson":
+        return "hutchinson", 0.0, _sample(A, products, random, progress)
+    size, count = A.size, products // 3
+    if count >= size:
+        return "hutch++", float(_multiply(A, torch.eye(size).to(A.device, torch.float64), progress).trace()), _none(A)
+    signs = _signs(count, size, random, A)
+    sketch = _multiply(A, signs, progress)
+    plain = (signs[: len(sketch)] * sketch).sum(1)  # Hutchinson's samples, should the rest not come
+    if method is None and not progress.interrupted and _share_outside_others(sketch) > FLAT_SHARE:
+        return "hutchinson", 0.0, torch.cat([plain, _sample(A, products - count, random, progress)])
+    if len(sketch) == count:
+        Q = torch.linalg.qr(sketch.mT).Q.mT
+        AQ = _multiply(A, Q, progress)
+        if len(AQ) == count and not progress.interrupted:
+            samples = _sample(A, count, random, progress, without=Q)
+            if len(samples) > 1:
+                return "hutch++", float((Q * AQ).sum()), samples
+    if len(plain) < 2:
+        raise KeyboardInterrupt
+    return "hutchinson", 0.0, plain
+
+
+def _share_outside_others(sketch: Tensor) -> float:
+    """How much of a row lies outside the span of all others, as a share of its square; the mean over rows.
+
+    The square of that part is one over the row's entry on the diagonal of the inverse of their Gram matrix.
+    """
+    R = torch.linalg.qr(sketch.mT, mode="r").R
+    if not bool((R.diagonal().abs() > torch.finfo(torch.float32).eps * R.abs().max()).all()):
+        return 0.0  # they span everything there is
+    inverse = torch.linalg.solve_triangular(R, torch.eye(len(R)).to(R), upper=True)
+    return float((1 / inverse.square().sum(1)).sum() / sketch.square().sum())
+
+
+def _sample(
+    A: SymmetricOperator, count: int, random: torch.Generator, progress: Progress, without: Tensor | None = None
+) -> Tensor:
+    """gᵀ A g for so many g of random signs, or of what of them lies outside the rows of ``without``."""
+    samples = _none(A)
+    for at in range(0, count, LOOK_PRODUCTS):
+        g = _signs(min(LOOK_PRODUCTS, count - at), A.size, random, A)
+        if without is not None:
+            g = g - (g @ without.mT) @ without
+        samples = torch.cat([samples, (g * _multiply(A, g, progress)).sum(1)])
+        if progress.interrupted:
+            break
+    return samples
+
+
+def _multiply(A: SymmetricOperator, rows: Tensor, progress: Progress) -> Tensor:
+    """A times the rows, group by group; only the first of them where it was interrupted."""
+    found = []
+    for part in rows.split(LOOK_PRODUCTS):
+        found.append(A.rows(part.to(A.dtype)).double())
+        progress.advance(len(part))
+        if progress.interrupted:
+            break
+    return torch.cat(found)
+
+
+def _none(A: SymmetricOperator) -> Tensor:
+    return torch.empty(0, dtype=torch.float64, device=A.device)
+
+
+def _signs(count: int, size: int, random: torch.Generator, A: SymmetricOperator) -> Tensor:
+    signs: Tensor = 2.0 * torch.randint(0, 2, (count, size), generator=random).to(A.device, torch.float64) - 1
+    return signs
