@@ -11,6 +11,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 from rich.text import Text
 
+from theodolite import wording
+
 if TYPE_CHECKING:
     from theodolite import survey
     from theodolite.claims import Change
@@ -21,6 +23,10 @@ err = Console(stderr=True)
 
 MARKS = {"holds": ("✔ holds", "green"), "fails": ("✘ fails", "red"), "undecided": ("? undecided", "yellow")}
 _CHANCE = {"more than chance": ("yes", "bold"), "within chance": ("no", ""), "cannot say": ("cannot say", "dim")}
+_PROBES = {
+    "right": ("✔", "green"), "wrong": ("✘", "bold red"), "crashes": ("crashes", "bold red"),
+    "raises": ("raises", "yellow"),
+}  # fmt: skip
 PLAIN_SECONDS = 5.0  # between two lines of progress away from a terminal
 
 
@@ -51,13 +57,17 @@ def table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str])
     return view
 
 
-def studies(facts: Sequence[Mapping[str, str]]) -> Table:
+def studies(facts: Sequence[Mapping[str, Any]]) -> Table:
     """The index of studies: what each shows, and the time it takes at each preset."""
     view = _grid("Studies: what each shows, and the time it takes on two cores", ["study", "shows"])
     for preset in ("smoke", "quick", "full"):
         view.add_column(preset, justify="right", no_wrap=True)
     for study in facts:
-        times = (study[p].partition(", ")[2].replace("about", "~") or "–" for p in ("smoke", "quick", "full"))
+        seconds = study["seconds"]
+        times = (
+            wording.taken(seconds[preset], estimated=preset == "full", about="~ ") if preset in seconds else "–"
+            for preset in ("smoke", "quick", "full")
+        )
         view.add_row(study["study"], Text(study["title"]).append(f" ({study['report']})", "dim"), *times)
     return view
 
@@ -92,19 +102,20 @@ def ways(rows: Sequence[Mapping[str, Any]]) -> Table:
         title_justify="left", caption_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False,
         padding=0,
     )  # fmt: skip
-    columns = [column for column in rows[0] if column != "path"]
+    columns = ["layer", *rows[0]["outcomes"]]
     for column in columns:
         view.add_column(column, no_wrap=True)
     for row in rows:
-        words = [str(row[column]) for column in columns]
-        words[-1] = f"right {row['path']}" if words[-1] == "right" else words[-1]
-        view.add_row(*(Text(w.replace("right", "✔").replace("wrong", "✘"), _colour(w)) for w in words))
+        cells = [Text(*_PROBES[row["outcomes"][column]]).append(_beside(row, column)) for column in columns[1:]]
+        view.add_row(row["layer"], *cells)
     return view
 
 
-def _colour(word: str) -> str:
-    colours = {"right": "green", "wrong": "bold red", "crashes": "bold red", "raises": "yellow"}
-    return colours.get(word.split(" ")[0], "")
+def _beside(row: Mapping[str, Any], column: str) -> str:
+    """How far wrong a way is, and how ours went where it is right."""
+    if row["outcomes"][column] == "wrong":
+        return f" {row['errors'][column]:.0%}"
+    return f" {row['path']}" if column == "theodolite" and row["outcomes"][column] == "right" else ""
 
 
 def verdicts(found: Sequence["Verdict"]) -> Table:

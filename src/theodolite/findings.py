@@ -22,6 +22,7 @@ class Verdict(BaseModel):
     sentence: str  # the report's words, or ours where the study goes beyond it
     source: str  # where they stand: "report, Figure 1", or "beyond"
     statistic: str  # in words: "R² inside the domain, the worst of three models"
+    claimed: str = ""  # side and threshold in words: "below 0.5"; empty in files that have them in ``statistic``
     estimate: float | None
     interval: tuple[float | None, float | None]
     level: float  # 0.95

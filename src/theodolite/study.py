@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from pydantic import PositiveInt
 
@@ -19,6 +19,10 @@ class Settings(Frozen):
 
     seeds: PositiveInt
 
+    def settled(self) -> Self:
+        """With what is left to the machine ("auto") settled on this one; ``expand`` is given nothing else to ask."""
+        return self
+
 
 def nothing(spec: RunSpec, outcome: Any) -> Mapping[str, Any]:
     """What a study measures of one network unless it says so: nothing beyond the metrics of the training."""
@@ -34,7 +38,7 @@ class Study:
     question: str  # one or two sentences, for the page
     source: str  # what of the report it redoes: "Figures 1 and 2, Table 1"
     presets: Mapping[str, Settings]  # smoke, quick, full
-    expand: Callable[[Any], Iterable[RunSpec]]  # Settings -> runs
+    expand: Callable[[Any], Iterable[RunSpec]]  # settled Settings -> runs; asks nothing of the machine
     tables: Callable[[Records], Sequence[Table]]
     figures: Callable[[Records], Sequence[Figure]]
     claims: Sequence[Claim]

@@ -27,3 +27,12 @@ def per_cent(share: float, digits: int = 0) -> str:
     ('5 %', '12.3 %')
     """
     return f"{100 * share:.{digits}f} %"
+
+
+def taken(seconds: float, *, estimated: bool, about: str) -> str:
+    """How long a preset takes: seconds where they were measured, minutes where they are estimated.
+
+    >>> taken(12.4, estimated=False, about="~ "), taken(4200, estimated=True, about="~ ")
+    ('12 s', '~ 70 min')
+    """
+    return f"{about}{seconds / 60:.0f} min" if estimated else f"{seconds:.0f} s"

@@ -21,7 +21,8 @@ TESTS = Path(__file__).parent.parent
 HOSTILE = """<script>alert("1")</script> | </script>\u2028 <img src=x onerror=alert(2)>"""
 
 FIELDS = {  # public, as other programs read them
-    *("study", "id", "sentence", "source", "statistic", "estimate", "interval", "level", "threshold"),
+    *("study", "id", "sentence", "source", "statistic", "claimed", "estimate", "interval", "level"),
+    *("threshold",),
     *("seeds", "verdict", "verdict_holm", "needed_seeds", "preset", "note"),
 }
 

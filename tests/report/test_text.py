@@ -108,3 +108,15 @@ def test_a_threshold_has_the_minus_sign_of_the_estimate_beside_it():
     assert "[−0.999, −0.980], all of it below −0.9" in text.words(below)
     assert text.threshold(made_verdict(threshold=(-0.25, 0.25))) == "−0.25 to 0.25"
     assert text.threshold(made_verdict(threshold=1e-08)) == "1e−8"  # as on the axes of figures
+
+
+def test_what_is_claimed_is_a_field_of_its_own_and_stands_behind_the_statistic_where_it_is_shown():
+    given = made_verdict(statistic="ratio; claimed: nothing", claimed="below 0.5", estimate=None, interval=(None, None))
+    assert text.words(given) == "ratio; claimed: nothing: no number yet; claimed below 0.5."
+    assert text.statistic(made_verdict(statistic="ratio", claimed="below 0.5")) == "ratio; claimed: below 0.5"
+
+
+def test_a_verdict_without_that_field_is_still_read():
+    old = made_verdict(statistic="ratio; claimed: below 0.5").model_dump(mode="json")
+    del old["claimed"]
+    assert text.statistic(Verdict.model_validate(old)) == "ratio; claimed: below 0.5"

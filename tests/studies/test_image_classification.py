@@ -67,7 +67,7 @@ def test_every_preset_has_the_seeds_that_its_claims_need(preset, dnns, cnns):
 ])  # fmt: skip
 def test_the_spec_says_which_precision_is_used(has, asked, used, monkeypatch):
     monkeypatch.setattr("theodolite.machine.has_bfloat16", lambda: has)
-    assert {spec.training.autocast for spec in expand(settings(precision=asked))} == {used}
+    assert {spec.training.autocast for spec in expand(settings(precision=asked).settled())} == {used}
 
 
 def test_fewer_seeds_than_convolutional_networks_have_are_fewer_for_all():

@@ -5,7 +5,7 @@ How a claim is tested: docs/decisions/0010-intervals.md, with the coverage that 
 
 from theodolite.claims.compare import Change, compare
 from theodolite.claims.evidence import Evidence, epochs_to_convergence
-from theodolite.claims.intervals import Interval, Kind, interval
+from theodolite.claims.intervals import Interval, Statistic, interval
 from theodolite.claims.judge import Claim, Judged, Side, holm, judge
 from theodolite.claims.rows import row
 from theodolite.claims.trends import factor_per_doubling, rank_correlation
@@ -16,8 +16,8 @@ __all__ = [
     "Evidence",
     "Interval",
     "Judged",
-    "Kind",
     "Side",
+    "Statistic",
     "compare",
     "epochs_to_convergence",
     "factor_per_doubling",

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from theodolite.claims.evidence import Evidence
-from theodolite.claims.intervals import SCALES, Interval, Kind, interval
+from theodolite.claims.intervals import SCALES, Interval, Statistic, interval
 from theodolite.claims.judge import FEWEST, LEVEL, smallest_p, survivors
 from theodolite.findings import Verdict
 
@@ -33,7 +33,7 @@ class Change:
         return self.a.verdict != self.b.verdict
 
 
-def change(a: Evidence, b: Evidence, kind: Kind, level: float = LEVEL) -> Interval:
+def change(a: Evidence, b: Evidence, kind: Statistic, level: float = LEVEL) -> Interval:
     r"""How far the statistic of B lies from that of A, with an interval made of both their intervals.
 
     .. math:: L = \hat b - \hat a - \sqrt{(\hat b - b_L)^2 + (a_U - \hat a)^2},\qquad
@@ -74,12 +74,12 @@ def change(a: Evidence, b: Evidence, kind: Kind, level: float = LEVEL) -> Interv
     return Interval(*(float(scale.back(end)) for end in (y - x, low, high)))
 
 
-def is_ratio(kind: Kind) -> bool:
+def is_ratio(kind: Statistic) -> bool:
     """Whether a change of this kind is a ratio."""
     return kind in ("ratio", "median_ratio")
 
 
-def compare(pairs: Sequence[tuple[Verdict, Verdict, Evidence, Evidence, Kind]]) -> list[Change]:
+def compare(pairs: Sequence[tuple[Verdict, Verdict, Evidence, Evidence, Statistic]]) -> list[Change]:
     """Claims that two surveys share: verdicts beside each other, and whether the estimates differ by more than chance.
 
     Args:
@@ -99,7 +99,7 @@ def compare(pairs: Sequence[tuple[Verdict, Verdict, Evidence, Evidence, Kind]]) 
     ]
 
 
-def _change(a: Verdict, b: Verdict, first: Evidence, second: Evidence, kind: Kind) -> Change:
+def _change(a: Verdict, b: Verdict, first: Evidence, second: Evidence, kind: Statistic) -> Change:
     nothing = 1.0 if is_ratio(kind) else 0.0
 
     def apart(level: float) -> bool:

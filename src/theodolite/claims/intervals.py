@@ -16,7 +16,8 @@ from scipy.special import betaincinv, stdtrit  # not scipy.stats: half a second 
 
 from theodolite.claims.evidence import Evidence
 
-Kind = Literal["mean", "ratio", "correlation", "share", "median", "median_ratio"]
+Statistic = Literal["mean", "ratio", "correlation", "share", "median", "median_ratio"]
+MEDIANS: tuple[Statistic, ...] = ("median", "median_ratio")
 Array = NDArray[np.float64]
 
 
@@ -64,7 +65,7 @@ _PLAIN = Scale(_same, _same, (-math.inf, math.inf))
 _LOG = Scale(_log, _exp, (0.0, math.inf))
 # Not Fisher's z: it is infinite at a correlation of exactly 1, which a rank correlation over few values often has.
 _ARCSINE = Scale(np.arcsin, np.sin, (-1.0, 1.0))
-SCALES: dict[Kind, Scale] = {
+SCALES: dict[Statistic, Scale] = {
     "mean": _PLAIN,
     "ratio": _LOG,
     "correlation": _ARCSINE,
@@ -74,7 +75,7 @@ SCALES: dict[Kind, Scale] = {
 }
 
 
-def interval(evidence: Evidence, kind: Kind, level: float = 0.95) -> Interval:
+def interval(evidence: Evidence, kind: Statistic, level: float = 0.95) -> Interval:
     """Estimate a statistic over seeds, with the interval that covers it in ``level`` of all surveys.
 
     =============================== =====================================================================
@@ -122,24 +123,24 @@ def interval(evidence: Evidence, kind: Kind, level: float = 0.95) -> Interval:
     return Interval(*(float(scale.back(x)) for x in (estimate, below, above)))
 
 
-def _check(low: Array, high: Array, kind: Kind) -> None:
+def _check(low: Array, high: Array, kind: Statistic) -> None:
     least, most = SCALES[kind].range
     if (low < least).any() or (high > most).any() or (kind == "share" and not np.isin((low, high), (0, 1)).all()):
         allowed = "0 or 1" if kind == "share" else f"between {least} and {most}"
         raise ValueError(f"expected numbers {allowed} for a {kind}, got {low.min()} to {high.max()}. Use another kind.")
 
 
-def _estimate(values: Array, kind: Kind) -> float:
-    if kind.startswith("median"):
+def _estimate(values: Array, kind: Statistic) -> float:
+    if kind in MEDIANS:
         middle = np.sort(values)[[(len(values) - 1) // 2, len(values) // 2]]
         return float(middle[0] if middle[0] == middle[1] else middle.sum() / 2)  # never inf - inf
     return float(values.mean()) if np.isfinite(values).all() else math.nan
 
 
-def _ends(low: Array, high: Array, kind: Kind, level: float) -> tuple[float, float]:
+def _ends(low: Array, high: Array, kind: Statistic, level: float) -> tuple[float, float]:
     known = bool(np.array_equal(low, high) and np.isfinite(low).all())
     even = known and bool((low == low[0]).all())
-    ends = order_statistics if even or (kind.startswith("median") and (len(low) >= 6 or not known)) else student
+    ends = order_statistics if even or (kind in MEDIANS and (len(low) >= 6 or not known)) else student
     below = ends(low, level)
     above = below if known else ends(high, level)
     return below[0], above[1]

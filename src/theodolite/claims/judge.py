@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.special import stdtrit  # what scipy.stats.t.ppf calls
 
 from theodolite.claims.evidence import Evidence
-from theodolite.claims.intervals import SCALES, Interval, Kind, interval, shares
+from theodolite.claims.intervals import MEDIANS, SCALES, Interval, Statistic, interval, shares
 from theodolite.findings import Decision, Verdict
 from theodolite.wording import counted, signed
 
@@ -39,7 +39,7 @@ class Claim:
     sentence: str  # the report's words, or ours where the study goes beyond it
     source: str  # "report, Figure 1 right", or "beyond"
     statistic: str  # in words, with its unit
-    kind: Kind
+    kind: Statistic
     side: Side  # where the claim says that the statistic lies; "within": between the two thresholds
     threshold: float | tuple[float, float]  # a pair for "within": the margin
     evidence: Callable[["Records"], Evidence]
@@ -96,7 +96,8 @@ def judge(claim: Claim, records: "Records", *, study: str, preset: str) -> Judge
         id=claim.id,
         sentence=claim.sentence,
         source=claim.source,
-        statistic=f"{claim.statistic}; claimed: {claim.claimed}",
+        statistic=claim.statistic,
+        claimed=claim.claimed,
         estimate=_finite(found.estimate),
         interval=(_finite(found.low), _finite(found.high)),
         level=LEVEL,
@@ -205,7 +206,7 @@ def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _note(evidence: Evidence, kind: Kind) -> str:
+def _note(evidence: Evidence, kind: Statistic) -> str:
     n = len(evidence.low)
     unknown = int(evidence.low.isna().sum())
     bounded = int((evidence.low < evidence.high).sum())
@@ -221,12 +222,6 @@ def _note(evidence: Evidence, kind: Kind) -> str:
     if unknown:
         why = "a run diverged, or there was nothing to take it from"
         parts.append(f"{unknown} of {counted(n, 'seed')} gave no number ({why}); taken at their worst.")
-    if (
-        n
-        and not kind.startswith("median")
-        and kind != "share"
-        and unknown + bounded == 0
-        and evidence.low.nunique() == 1
-    ):
+    if n and kind not in MEDIANS and kind != "share" and unknown + bounded == 0 and evidence.low.nunique() == 1:
         parts.append("All seeds gave the same number: interval from order statistics.")
     return " ".join(filter(None, parts))

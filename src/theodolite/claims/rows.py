@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 
 from theodolite.claims.evidence import Evidence
-from theodolite.claims.intervals import Kind, interval
+from theodolite.claims.intervals import Statistic, interval
 
-Number = tuple[str | pd.Series | Evidence, Kind]  # a column of the runs, or what has been made of them, by seed
+Number = tuple[str | pd.Series | Evidence, Statistic]  # a column of the runs, or what has been made of them, by seed
 
 
 def row(runs: pd.DataFrame, numbers: Mapping[str, Number]) -> dict[str, Any]:

@@ -144,6 +144,7 @@ def _survey(names: Sequence[str], options: Options) -> None:
             engine=options.engine,
             address=options.address,
             command=command,
+            say=console.say,
         )
         try:
             failed = console.watch(updates)

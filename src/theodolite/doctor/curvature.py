@@ -4,10 +4,11 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from theodolite.errors import CheckFailed
 
+Outcome = Literal["right", "wrong", "raises", "crashes"]
 RIGHT = 1e-6  # finite differences agree to about 1e-8; a wrong way is off by per cents
 TIMEOUT = 120.0  # seconds for one process: PyTorch takes most of them to load
 
@@ -35,20 +36,28 @@ def curvature() -> list[dict[str, Any]]:
         first = started + 1
     rows: dict[str, dict[str, Any]] = {}
     for number, (row, way) in enumerate(CELLS):
-        rows.setdefault(row, {"layer": row})[way] = say(found[number])
+        cells = rows.setdefault(row, {"layer": row, "outcomes": {}, "errors": {}})
+        cells[way] = say(found[number])
+        cells["outcomes"][way] = outcome(found[number])
+        cells["errors"][way] = found[number].get("error")
         if way == OURS:
             rows[row]["path"] = found[number].get("path", "")
     return list(rows.values())
 
 
-def say(result: Mapping[str, Any]) -> str:
-    """A cell in a word or two."""
+def outcome(result: Mapping[str, Any]) -> Outcome:
+    """What became of a probe."""
     if "crash" in result:
         return "crashes"
     if "says" in result:
         return "raises"
-    error = float(result["error"])
-    return "right" if error < RIGHT else f"wrong {error:.0%}"
+    return "right" if float(result["error"]) < RIGHT else "wrong"
+
+
+def say(result: Mapping[str, Any]) -> str:
+    """A cell in a word or two."""
+    found = outcome(result)
+    return f"wrong {float(result['error']):.0%}" if found == "wrong" else found
 
 
 def _run(first: int) -> tuple[list[dict[str, Any]], int]:

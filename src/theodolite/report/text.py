@@ -73,7 +73,9 @@ def change(found: Change) -> str:
     written = _with_ends(*map(finite, (ends.estimate, ends.low, ends.high)))
     if written == NONE:
         return NONE
-    return f"× {written}" if found.ratio else written if written.startswith(("−", NONE, "0 ")) else f"+{written}"
+    if found.ratio:
+        return f"× {written}"
+    return f"+{written}" if math.isfinite(ends.estimate) and ends.estimate > 0 else written
 
 
 def finite(value: float) -> float | None:
@@ -114,18 +116,22 @@ def decision(verdict: Verdict) -> str:
     return f"{SYMBOLS[verdict.verdict]} {verdict.verdict}"
 
 
+def statistic(verdict: Verdict) -> str:
+    """What was tested, with what is claimed of it."""
+    return "; claimed: ".join(filter(None, (verdict.statistic, verdict.claimed)))
+
+
 def words(verdict: Verdict) -> str:
     """What was found, for people in a hurry: the estimate, its interval, and on which side of the threshold it lies.
 
     "epochs to convergence, 6 layers / 4 layers: 0.412 [0.336, 0.491], all of it below 0.5, as claimed."
     """
-    statistic, _, claimed = verdict.statistic.partition("; claimed: ")
     if verdict.estimate is None and verdict.interval == (None, None):
-        return f"{statistic}: no number yet; claimed {claimed or threshold(verdict)}."
+        return f"{verdict.statistic}: no number yet; claimed {verdict.claimed or threshold(verdict)}."
     ends = {"holds": ", as claimed", "fails": ", against the claim", "undecided": ""}
-    parts = [f"{statistic}: {estimate(verdict)}, {_place(verdict)}{ends[verdict.verdict]}."]
+    parts = [f"{verdict.statistic}: {estimate(verdict)}, {_place(verdict)}{ends[verdict.verdict]}."]
     if verdict.verdict == "undecided":
-        parts += [f"Claimed {claimed}." if claimed else "", verdict.note]
+        parts += [f"Claimed {verdict.claimed}." if verdict.claimed else "", verdict.note]
         parts.append(f"About {verdict.needed_seeds} seeds would decide it." if verdict.needed_seeds else "")
     return " ".join(filter(None, parts))
 
@@ -232,7 +238,7 @@ def verdict_row(verdict: Verdict) -> list[str]:
         f"{verdict.study}: {verdict.id}",
         verdict.sentence,
         verdict.source,
-        verdict.statistic,
+        statistic(verdict),
         threshold(verdict),
         estimate(verdict),
         str(verdict.seeds),

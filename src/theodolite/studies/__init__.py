@@ -5,6 +5,7 @@ A new study is one new folder and one line in ``INDEX``.
 
 from typing import Any
 
+from theodolite import wording
 from theodolite.errors import UnknownName
 from theodolite.studies.capacity.study import STUDY as CAPACITY
 from theodolite.studies.error_surface.study import STUDY as ERROR_SURFACE
@@ -46,10 +47,10 @@ def get(name: str) -> Study:
     return INDEX[name]
 
 
-def facts(study: Study) -> dict[str, str]:
-    """One line about a study: what it shows, and what it costs at each preset."""
-    runs = {name: _cost(study, name) for name in study.presets}
-    return {"study": study.name, "report": study.source, "title": study.title, "question": study.question, **runs}
+def facts(study: Study) -> dict[str, Any]:
+    """One line about a study: what it shows, and what it costs at each preset, in words and in seconds."""
+    about = {"study": study.name, "report": study.source, "title": study.title, "question": study.question}
+    return {**about, **{name: _cost(study, name) for name in study.presets}, "seconds": dict(study.seconds)}
 
 
 def _cost(study: Study, preset: str) -> str:
@@ -58,8 +59,7 @@ def _cost(study: Study, preset: str) -> str:
     runs = f"{trainings} runs" if trainings else f"{analyses} analyses"
     if preset not in study.seconds:
         return runs
-    seconds = study.seconds[preset]  # full is estimated, not measured
-    return f"{runs}, about {seconds / 60:.0f} min" if preset == "full" else f"{runs}, {seconds:.0f} s"
+    return f"{runs}, {wording.taken(study.seconds[preset], estimated=preset == 'full', about='about ')}"
 
 
 def details(study: Study) -> dict[str, Any]:

@@ -1,15 +1,15 @@
 """From names and settings to studies ready to run, and what they would take."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import ValidationError
 
 from theodolite import studies
-from theodolite.errors import SettingError, UnknownName
+from theodolite.errors import RecordCorrupt, SettingError, UnknownName
 from theodolite.specs import AnalysisSpec, RunSpec
 from theodolite.store import records
 from theodolite.store.records import Plan, Planned
@@ -24,9 +24,15 @@ class Prepared:
 
     study: Study
     preset: str
-    settings: Settings
+    asked: Settings  # what may still be left to the machine
+    settings: Settings  # settled: nothing of it is
     runs: tuple[RunSpec, ...]
     analyses: tuple[AnalysisSpec, ...]
+
+    @classmethod
+    def of(cls, study: Study, preset: str, asked: Settings, settings: Settings) -> Self:
+        """With the runs and analyses of the settled settings."""
+        return cls(study, preset, asked, settings, tuple(study.expand(settings)), tuple(study.analyses(settings)))
 
     def plan(self, command: str) -> Plan:
         """What is recorded of it before it runs, with the command that makes it again."""
@@ -63,11 +69,46 @@ def prepare(
         changes = {name: {"seeds": seeds, **change} for name, change in changes.items()}
     prepared = []
     for study in chosen:
-        settings = _settle(study, preset, changes[study.name])
-        prepared.append(
-            Prepared(study, preset, settings, tuple(study.expand(settings)), tuple(study.analyses(settings)))
-        )
+        asked = _settings(study, preset, changes[study.name])
+        prepared.append(Prepared.of(study, preset, asked, asked.settled()))
     return prepared
+
+
+def as_planned(
+    prepared: Sequence[Prepared], directory: Path, say: Callable[[str], None] = lambda text: None
+) -> list[Prepared]:
+    """The same studies as this folder has planned them before: what was left to the machine stays as it was settled.
+
+    Another processor then finds the same runs. What the user has said himself is not touched.
+
+    Args:
+        prepared: of :func:`prepare`, settled on this machine.
+        directory: the results folder; nothing need be there.
+        say: gets a line where this machine would have chosen otherwise.
+    """
+    return [_as_planned(item, directory, say) for item in prepared]
+
+
+def _as_planned(item: Prepared, directory: Path, say: Callable[[str], None]) -> Prepared:
+    if item.asked == item.settings:
+        return item
+    try:
+        plan = records.read_plan(directory, item.study.name)
+    except RecordCorrupt:  # running the study again is what mends it
+        return item
+    asked, here = (settings.model_dump(mode="json") for settings in (item.asked, item.settings))
+    before = plan.settings if plan else {}
+    # A plan that leaves it to the machine itself settles nothing.
+    kept = {
+        name: before[name]
+        for name in here
+        if here[name] != asked[name] and before.get(name, asked[name]) not in (asked[name], here[name])
+    }
+    if not kept:
+        return item
+    said = ", ".join(f"{name}={value} (this machine would take {here[name]})" for name, value in kept.items())
+    say(f"{item.study.name}: goes on with {said}, as planned in this folder. To change it, set it with --set.")
+    return Prepared.of(item.study, item.preset, item.asked, _validated(item.study, {**here, **kept}))
 
 
 def sources(prepared: Sequence[Prepared]) -> list[str]:
@@ -83,6 +124,8 @@ def estimate(prepared: Sequence[Prepared], directory: Path, *, workers: int) -> 
     """
     from theodolite import runs
 
+    prepared = as_planned(prepared, directory)
+
     def cost(trainings: Iterable[RunSpec], analyses: Iterable[AnalysisSpec]) -> float:
         return sum(map(runs.training_cost, trainings)) + sum(runs.ANALYSIS_COST for _ in analyses)
 
@@ -91,7 +134,7 @@ def estimate(prepared: Sequence[Prepared], directory: Path, *, workers: int) -> 
         left = [spec for spec in item.runs if not records.finished(directory, spec)]
         waiting = [spec for spec in item.analyses if not records.finished(directory, spec)]
         timed = item.preset if item.preset in item.study.seconds else "quick"
-        whole = item.study.presets[timed]
+        whole = item.study.presets[timed].settled()
         share = cost(left, waiting) / cost(item.study.expand(whole), item.study.analyses(whole))
         rows.append(
             {
@@ -134,10 +177,14 @@ def _value(text: str) -> Any:
         return text
 
 
-def _settle(study: Study, preset: str, change: Mapping[str, Any]) -> Settings:
-    base = study.presets[preset]
+def _settings(study: Study, preset: str, change: Mapping[str, Any]) -> Settings:
+    return _validated(study, {**study.presets[preset].model_dump(), **change})
+
+
+def _validated(study: Study, settings: Mapping[str, Any]) -> Settings:
+    """Settings of a study from their names and values."""
     try:
-        return type(base).model_validate({**base.model_dump(), **change})
+        return type(study.presets["quick"]).model_validate(settings)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"])) or "settings"

@@ -1,6 +1,6 @@
 """From studies ready to run to records: every run that is not finished yet, as jobs of an engine."""
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from theodolite.specs import AnalysisSpec, RunSpec
 from theodolite.store import files, live, records
 from theodolite.store.remote import workspace as remote
 from theodolite.store.remote.workspace import Copy
-from theodolite.survey.prepared import Prepared, sources
+from theodolite.survey.prepared import Prepared, as_planned, sources
 from theodolite.survey.progress import Progress, Tally
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def run(
     engine: str = "local",
     address: str | None = None,
     command: str = "",
+    say: Callable[[str], None] = lambda text: None,
 ) -> Generator[list[Progress]]:
     """Train and record every run that is not finished yet; tell how far each study is, a few times a second.
 
@@ -42,6 +43,7 @@ def run(
         engine: who carries the jobs; see :func:`theodolite.execute.engine`.
         address: of a running Ray cluster.
         command: that makes this survey again, for the record.
+        say: gets a line where an earlier plan of the folder settles what this machine would have settled otherwise.
 
     Raises:
         SettingError: this machine has no such device.
@@ -59,6 +61,7 @@ def run(
         directory, home = copy.directory, copy.address
         files.sweep(directory)
         live.clear(directory)
+        prepared = as_planned(prepared, directory, say)
         for item in prepared:
             records.write_plan(directory, item.plan(command))
         copy.send_plans()

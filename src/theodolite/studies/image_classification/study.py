@@ -5,7 +5,7 @@ epochs: they are chosen here, before any run, with the reason beside each settin
 """
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, Self
 
 import pandas as pd
 from pydantic import PositiveFloat, PositiveInt
@@ -66,6 +66,12 @@ class ImageClassification(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     augment: bool = False  # random crops and mirror images; the report has none
 
+    def settled(self) -> Self:
+        """With the precision that this processor is fast in."""
+        if self.precision != "auto":
+            return self
+        return self.model_copy(update={"precision": "bfloat16" if machine.has_bfloat16() else "float32"})
+
 
 PRESETS = {
     "smoke": ImageClassification(seeds=3, data="digits", train=256, test=128),
@@ -76,8 +82,10 @@ PRESETS = {
 
 
 def expand(settings: ImageClassification) -> Iterator[RunSpec]:
-    """Every network and seed; a seed gives the same order of images to every network."""
-    automatic = settings.precision == "auto" and machine.has_bfloat16()
+    """Every network and seed; a seed gives the same order of images to every network.
+
+    A precision that is not settled counts as float32.
+    """
     data = DataSpec(source=settings.data, train=settings.train, test=settings.test)
     for name, model in (MODELS if settings.data == "cifar10" else STAND_INS).items():
         seeds = min(settings.seeds, settings.cnn_seeds) if isinstance(model, CNN) else settings.seeds
@@ -91,7 +99,7 @@ def expand(settings: ImageClassification) -> Iterator[RunSpec]:
                 learning_rate=settings.learning_rate,
                 batch_size=settings.batch_size,
                 epochs=settings.epochs,
-                autocast=automatic or settings.precision == "bfloat16",
+                autocast=settings.precision == "bfloat16",
                 augment=settings.augment,
             )
 

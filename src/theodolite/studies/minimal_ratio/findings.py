@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from theodolite.claims import Evidence, Kind, interval, rank_correlation, trends
+from theodolite.claims import Evidence, Statistic, interval, rank_correlation, trends
 from theodolite.claims.trends import Numbers
 from theodolite.findings import Table
 from theodolite.store.records import Records
@@ -251,6 +251,6 @@ def _outcomes(records: Records) -> Table:
     )
 
 
-def columns(values: pd.Series, kind: Kind, name: str) -> dict[str, Any]:
+def columns(values: pd.Series, kind: Statistic, name: str) -> dict[str, Any]:
     """A number a seed as an estimate with its interval, in columns of a table."""
     return interval(Evidence.exact(values), kind).columns(name)

@@ -22,6 +22,7 @@ from theodolite.wording import counted, signed
 BUDGET = 671  # of the sweep over depth
 
 
+NAMED = ("Model 1", "Model 2", "Model 3")  # the report's; every other network is one of the sweep
 SWEPT = " layers"  # how the names of its networks end
 
 
@@ -42,7 +43,7 @@ def tables(records: Records) -> list[Table]:
         "each with its 95 % interval. A run that does not converge within its epochs counts as later than that."
     )
     rows = pd.DataFrame([_row(keys, group) for keys, group in runs.groupby(["function", "batch", "model"], sort=False)])
-    named = ~rows["model"].str.endswith(SWEPT)
+    named = rows["model"].isin(NAMED)
     found = [Table("table-1", "Table 1: the three models, and what became of them", rows[named], caption)]
     if not named.all():
         found.append(Table("depth", f"Depth at a budget of about {BUDGET} parameters", rows[~named], caption))
@@ -55,7 +56,7 @@ def figures(records: Records) -> list[Figure]:
     runs = records.done
     seeds = runs["seed"].nunique()
     metrics = records.table("metrics")
-    fits = records.table("fit", lambda labels: labels["batch"] == FULL and not labels["model"].endswith(SWEPT))
+    fits = records.table("fit", lambda labels: labels["batch"] == FULL and labels["model"] in NAMED)
     metrics = metrics.loc[_named(metrics), ["function", "batch", "model", "seed", "epoch", "train_loss"]]
     found = []
     for number, function in enumerate(settings["functions"], start=1):
@@ -71,7 +72,7 @@ def figures(records: Records) -> list[Figure]:
 
 def _named(table: pd.DataFrame) -> pd.Series:
     """Which rows are of the report's models, not of the sweep; the sweep's are the most."""
-    return ~table["model"].str.endswith(SWEPT)
+    return table["model"].isin(NAMED)
 
 
 def _fit_figure(fits: pd.DataFrame, function: str, number: int, settings: Mapping[str, Any], seeds: int) -> Figure:
@@ -138,7 +139,7 @@ def _learning_figure(
 
 def _depth_figures(records: Records, settings: Mapping[str, Any], seeds: int) -> list[Figure]:
     runs = records.derived(results)
-    runs = runs[runs["model"].str.endswith(SWEPT)]
+    runs = runs[~runs["model"].isin(NAMED)]
     runs = runs.assign(censored=runs["converged_epoch"].isna(), later=runs["converged_epoch"].fillna(runs["epochs"]))
     epochs = over_factor(
         runs,
