@@ -79,8 +79,8 @@ class Linear(LayerRule):
                 total.view(-1, W.shape[1]).addmm_(tangent.flatten(0, 1), self.weight.mT)
             return total.view(-1, *W.shape[:2])
         if tangent is not None:
-            total = (tangent.flatten(0, 1) @ self.weight.mT).unflatten(0, tangent.shape[:2])
-            return total if b is None else total.add_(b)
+            moved: Tensor = (tangent.flatten(0, 1) @ self.weight.mT).unflatten(0, tangent.shape[:2])
+            return moved if b is None else moved.add_(b)
         return None if b is None else b.expand(len(self.input), *b.shape)
 
     def vjp_tangent(self, tangent: Tensor, delta_tangent: Tensor, direction: ByParameter, *, exact: bool) -> Tensor:
