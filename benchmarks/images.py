@@ -1,7 +1,7 @@
 """Epochs of an image classifier: the script a course hands out against the loop of Theodolite, one thread each.
 
     python benchmarks/images.py                    the script against the loop, on CIFAR-10's size
-    python benchmarks/images.py --parts            what layout, precision, fused steps and chunk size bring, one by one
+    python benchmarks/images.py --parts            what layout, precision and chunk size bring, one by one
 
 Both sides train an epoch and then evaluate the training and the test set, on the same images and networks: the script's
 as everyone writes them, activation before pool. Each side has a process of its own, ours set up as a survey's workers
@@ -27,7 +27,7 @@ from theodolite import machine
 from theodolite.models import MLP, build
 from theodolite.studies.image_classification.study import MODELS
 from theodolite.study import Training
-from theodolite.train import Replica, Split, TrainingData, convolution, evaluation, train, train_replicas
+from theodolite.train import Replica, Split, TrainingData, evaluation, train, train_replicas
 
 MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 TRAIN, TEST = 50_000, 10_000  # what the table is about; a share of it is timed
@@ -212,20 +212,16 @@ def parts(names: list[str], samples: int, batch: int, repeats: int) -> None:
         inputs = images.inputs.contiguous(memory_format=torch.channels_last)
         model = build(MODELS[name], seed=0).to(memory_format=torch.channels_last)
         best = settings(batch, precision(), 1)
-        for _, (steps, many), chunk in product(range(repeats), STEPS.items(), CHUNKS):
-            evaluation.IMAGES = evaluation.FUSED = chunk
-            evaluation.fits = (lambda *_: False) if many is None else convolution.fits
-            convolution.MANY = many
+        for _, chunk in product(range(repeats), CHUNKS):
+            evaluation.EVAL_IMAGES = chunk
             took = seconds(lambda m=model, x=inputs, k=best: evaluation.evaluate(m, Split(x, images.targets), k))
-            evaluated.setdefault(f"{steps}, {precision()}, {chunk} at once", []).append(samples / took)
+            evaluated.setdefault(f"{precision()}, {chunk} at once", []).append(samples / took)
         for work, speeds in (("trains", trained), ("evaluates", evaluated)):
             for part, found in speeds.items():
                 print(f"{name} {work:10} {part:40} {max(found):8,.0f}", flush=True)
 
 
 FORMATS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
-# How many channels take the way of fewer multiplications; None: no step is fused.
-STEPS = {"layer by layer": None, "convolution and pool": 1 << 30, "and fewer products": convolution.MANY}
 CHUNKS = (32, 64, 128, 1024)
 
 

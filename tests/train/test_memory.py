@@ -15,8 +15,8 @@ from theodolite.execute import local
 from theodolite.models import MLP
 from theodolite.study import RunSpec, Seeds, Training
 from theodolite.train import Split, replicas
+from theodolite.train.aligned import layers
 from theodolite.train.memory import replicas_that_fit, stack_bytes
-from theodolite.train.slabs import layers
 from theodolite.train.stacked import StackedSplit
 
 WIDE = MLP(inputs=100, hidden=(300, 200), outputs=10)
@@ -56,7 +56,7 @@ from theodolite.machine import peak_memory
 from theodolite.models import MLP
 from theodolite.study import Training
 from theodolite.train import Replica, Split, TrainingData, replicas
-replicas.CACHE = 2**40  # one stack
+replicas.CACHE_BYTES = 2**40  # one stack
 model, count = MLP(inputs=100, hidden=(300, 200), outputs=10), int(sys.argv[1])
 data = TrainingData(*(Split(torch.randn(n, 100), torch.arange(n) % 10) for n in (1000, 500)))
 training = Training(loss="cross_entropy", epochs=2, batch_size=32)

@@ -8,10 +8,10 @@ from torch.func import functional_call
 
 from theodolite.models import MLP, build
 from theodolite.study import Training
+from theodolite.train.aligned import ALIGNMENT_BYTES, AlignedStack, layers
 from theodolite.train.losses import gradient, gradient_weights, values
 from theodolite.train.optimizers import StackOptimizer
 from theodolite.train.passes import Passes
-from theodolite.train.slabs import SLAB, Slabs, layers
 
 ACTIVATIONS = ["relu", "tanh", "gelu", "silu", "sigmoid", "softplus", "identity"]
 REPLICAS, SAMPLES = 3, 21
@@ -21,7 +21,7 @@ def by_hand(architecture: MLP, loss: str):
     """Outputs and gradients of three replicas with inputs of their own, as state dicts."""
     draw = torch.Generator().manual_seed(0)
     dtype = torch.float64
-    weights = Slabs.zeros(layers(architecture, dtype), REPLICAS, dtype, "cpu")
+    weights = AlignedStack.zeros(layers(architecture, dtype), REPLICAS, dtype, "cpu")
     models = [build(architecture, seed=seed, dtype=dtype) for seed in range(REPLICAS)]
     for replica, model in enumerate(models):
         weights.write(replica, model.state_dict())
@@ -90,11 +90,11 @@ def test_the_gradient_of_the_padding_is_zero(loss):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("widths", [(1, 15, 19, 16, 1), (784, 32, 32, 10), (64, 7), (3, 100, 3)])
-def test_every_matrix_of_every_replica_fills_whole_slabs(widths, dtype):
+def test_every_matrix_of_every_replica_fills_whole_alignment_units(widths, dtype):
     architecture = MLP(inputs=widths[0], hidden=widths[1:-1], outputs=widths[-1])
-    slabs = Slabs.zeros(layers(architecture, dtype), 3, dtype, "cpu")
-    for matrix, layer in zip(slabs.matrices, slabs.layers, strict=True):
-        assert all(part.data_ptr() % SLAB == slabs.buffer.data_ptr() % SLAB for part in matrix)
+    stack = AlignedStack.zeros(layers(architecture, dtype), 3, dtype, "cpu")
+    for matrix, layer in zip(stack.matrices, stack.layers, strict=True):
+        assert all(part.data_ptr() % ALIGNMENT_BYTES == stack.buffer.data_ptr() % ALIGNMENT_BYTES for part in matrix)
         assert layer.rows >= layer.outputs
         assert layer.columns >= layer.inputs + 1
 
@@ -103,10 +103,10 @@ def test_every_matrix_of_every_replica_fills_whole_slabs(widths, dtype):
 def test_weights_come_back_as_they_were_written(bias):
     architecture = MLP(inputs=3, hidden=(7, 5), outputs=4, bias=bias)
     states = [build(architecture, seed=seed).state_dict() for seed in range(4)]
-    slabs = Slabs.zeros(layers(architecture, torch.float32), 4, torch.float32, "cpu")
+    stack = AlignedStack.zeros(layers(architecture, torch.float32), 4, torch.float32, "cpu")
     for replica, state in enumerate(states):
-        slabs.write(replica, state)
-    kept = slabs.select([3, 1])
+        stack.write(replica, state)
+    kept = stack.select([3, 1])
     for replica, state in zip((0, 1), (states[3], states[1]), strict=True):
         back = kept.read(replica)
         assert back.keys() == state.keys()
@@ -118,7 +118,7 @@ def test_weights_come_back_as_they_were_written(bias):
 def test_the_optimizer_of_a_stack_is_torchs_for_each_replica(optimizer, momentum, decay):
     architecture, rates, dtype = MLP(inputs=3, hidden=(5,), outputs=2), [0.01, 0.01, 0.3], torch.float64
     training = Training(loss="mse", optimizer=optimizer, momentum=momentum, weight_decay=decay, epochs=1)
-    weights = Slabs.zeros(layers(architecture, dtype), 3, dtype, "cpu")
+    weights = AlignedStack.zeros(layers(architecture, dtype), 3, dtype, "cpu")
     models = [build(architecture, seed=seed, dtype=dtype) for seed in range(3)]
     for replica, model in enumerate(models):
         weights.write(replica, model.state_dict())

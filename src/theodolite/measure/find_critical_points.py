@@ -7,32 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import BadLoss, NotDifferentiable, SettingError, TooLarge
-from theodolite.measure.critical.certify import certify
 from theodolite.measure.critical.landscape import Landscape, landscape
-from theodolite.measure.critical.newton import PLAIN, Inside, far, walk
-from theodolite.measure.critical.points import CriticalPoint, CriticalPoints
+from theodolite.measure.critical.points import CriticalPoints
+from theodolite.measure.critical.search import search
 from theodolite.measure.critical.smooth import kinks
-from theodolite.measure.critical.starts import (
-    Recorded,
-    Starts,
-    drawn_indices,
-    indices,
-    joined,
-    no_index,
-    random_starts,
-    recorded_starts,
-    symmetric_starts,
-)
-from theodolite.measure.critical.structure import Structure, structures
+from theodolite.measure.critical.starts import Recorded, random_starts, recorded_starts, symmetric_starts
 from theodolite.measure.problem.batches import Data
 from theodolite.measure.problem.objective import Loss, Objective, objective
 from theodolite.measure.problem.validation import checked
 
 LARGEST = 2000  # parameters: a step takes a second there, and its time grows with the cube
-TOGETHER = 2**23  # numbers in one of the half dozen stacks of matrices that walk together: 64 MiB each
-FIRST = 60  # steps before the index is frozen at the number of negative eigenvalues that a walk then sees
-STEPS = {"snapshot": 210, "random-index-k": 150, "symmetric": 150}  # benchmarks/critical_points.py
-STEPS_A_PARAMETER = 3  # or so many steps, if that is more: docs/critical-points.md has the yields
 
 
 @checked
@@ -113,77 +97,8 @@ def find_critical_points(
     if symmetric:
         sets.append(symmetric_starts(surface.objective, surface.net, symmetric, generator))
     _check_varies(surface, sets[0].vectors)
-    together = max(1, TOGETHER // surface.size**2)
-    imposed = torch.cat([_imposed(surface, group, index, together, generator) for group in sets])
-    every = joined(sets)
-    points: list[CriticalPoint] = []
-    for at in range(0, len(imposed), together):
-        part = slice(at, at + together)
-        points += _walk_and_certify(surface, every.part(part), imposed[part], steps, seed)
+    points = search(surface, sets, index, steps=steps, generator=generator, seed=seed)
     return CriticalPoints(tuple(points), weight_decay, surface.path)
-
-
-def _walk_and_certify(
-    surface: Landscape, group: Starts, imposed: Tensor, steps: int | None, seed: int
-) -> list[CriticalPoint]:
-    most = [max(STEPS[kind], STEPS_A_PARAMETER * surface.size) if steps is None else steps for kind in group.kinds]
-    allowed = torch.tensor(most, device=imposed.device)
-    first = walk(surface, group.vectors, imposed, allowed.clamp(max=FIRST), inside=group.inside)
-    ends, taken, index = first.vectors, first.steps, imposed.clone()
-    left = (~first.arrived & (allowed > FIRST)).nonzero()[:, 0]
-    if len(left):
-        own = None if group.inside is None else group.inside.of(left)
-        index[left] = _negative(surface, ends[left], own)
-        second = walk(surface, ends[left], index[left], allowed[left] - FIRST, inside=own)
-        ends[left], taken[left] = second.vectors, taken[left] + second.steps
-    found = certify(surface, ends, seed=seed)
-    units: list[Structure | None] = [None] * len(ends) if surface.net is None else [*structures(surface.net, ends)]
-    away = (ends.norm(dim=1) >= far(group.vectors)).tolist()
-    return [
-        CriticalPoint(
-            parameters=ends[i],
-            loss=float(found.loss[i]),
-            gradient_norm=float(found.gradient_norm[i]),
-            certified=not reason,
-            reason="ran away" if reason and away[i] else reason,
-            index=int(found.index[i]),
-            flat=int(found.flat[i]),
-            eigenvalues=found.eigenvalues[i],
-            tolerance=float(found.tolerance[i]),
-            kantorovich=float(found.kantorovich[i]),
-            radius=float(found.radius[i]),
-            inertia=tuple(found.inertia[i].tolist()),
-            start=group.kinds[i],
-            aimed=None if index[i] == PLAIN else int(index[i]),
-            steps=int(taken[i]),
-            structure=units[i],
-        )
-        for i, reason in enumerate(found.reason)
-    ]
-
-
-def _imposed(
-    surface: Landscape,
-    group: Starts,
-    index: int | Sequence[int] | Tensor | None,
-    together: int,
-    generator: torch.Generator,
-) -> Tensor:
-    if group.kinds[0] == "snapshot" or index is not None:
-        return indices(index, no_index(group.vectors), surface.size)
-    parts = [group.part(slice(at, at + together)) for at in range(0, len(group.vectors), together)]
-    return drawn_indices(torch.cat([_negative(surface, part.vectors, part.inside) for part in parts]), generator)
-
-
-def _negative(surface: Landscape, vectors: Tensor, inside: Inside | None) -> Tensor:
-    """Negative eigenvalues of the Hessian ``(S,)``, in the subspaces if there are any."""
-    _, gradient, hessian = surface(vectors)
-    hessian = hessian.nan_to_num()
-    if inside is not None:
-        _, hessian = inside.confine(gradient, hessian)  # directions out are not negative
-    eigenvalues = torch.linalg.eigvalsh(hessian)
-    negative: Tensor = eigenvalues < -1e-12 * eigenvalues.abs().amax(1, keepdim=True)
-    return negative.sum(1)
 
 
 def _check(whole: Objective, weight_decay: float, steps: int | None, symmetric: int, force: bool) -> None:

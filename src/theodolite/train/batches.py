@@ -10,11 +10,11 @@ from theodolite.data import DataSpec
 from theodolite.models.description import MLP, Architecture
 from theodolite.train.data import tensors
 
-SIZE = 1024  # samples a batch: within 10 % of the fastest for every instrument, and memory stays bounded
+BATCH_SAMPLES = 1024  # samples a batch: within 10 % of the fastest for every instrument, and memory stays bounded
 
 
 def measured_batches(
-    model: Architecture, spec: DataSpec, part: Literal["train", "test"] = "train", *, size: int = SIZE
+    model: Architecture, spec: DataSpec, part: Literal["train", "test"] = "train", *, size: int = BATCH_SAMPLES
 ) -> list[tuple[Tensor, Tensor]]:
     """Batches ``(inputs, targets)`` of a spec's training or test set, in the order of the data.
 

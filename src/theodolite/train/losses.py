@@ -12,7 +12,7 @@ def targets_by_feature(targets: Tensor, dtype: torch.dtype) -> Tensor:
     return targets[None].contiguous()
 
 
-def wide(numbers: Tensor) -> Tensor:
+def at_least_float32(numbers: Tensor) -> Tensor:
     """In float32 where they are narrower: losses are never rounded to bfloat16."""
     return numbers.to(torch.promote_types(numbers.dtype, torch.float32))
 

@@ -13,9 +13,9 @@ from torch.utils._pytree import tree_leaves
 
 from theodolite.models.description import MLP
 from theodolite.specs import Training
+from theodolite.train.aligned import AlignedStack, layers
 from theodolite.train.optimizers import StackOptimizer
 from theodolite.train.outcome import DTYPES
-from theodolite.train.slabs import Slabs, layers
 from theodolite.train.stack import Stack
 from theodolite.train.stacked import StackedSplit
 
@@ -53,7 +53,7 @@ def stack_bytes(
         )
         shared = held.now
         rows = train.targets.new_zeros(replicas, *train.targets.shape[1:]) if own_targets else train.targets
-        optimizer = StackOptimizer(training, Slabs.zeros(shape, replicas, dtype, "meta"), [1.0] * replicas)
+        optimizer = StackOptimizer(training, AlignedStack.zeros(shape, replicas, dtype, "meta"), [1.0] * replicas)
         orders = [torch.Generator().manual_seed(0) for _ in range(replicas)]
         stack = Stack(architecture, training, optimizer, orders, replace(train, targets=rows), test)
         stack.step(*next(stack.batches.epoch()), 1.0)

@@ -9,7 +9,7 @@ from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from theodolite.specs import Training
-from theodolite.train.slabs import Slabs
+from theodolite.train.aligned import AlignedStack
 
 
 class StackOptimizer:
@@ -21,9 +21,9 @@ class StackOptimizer:
     def __init__(
         self,
         training: Training,
-        weights: Slabs,
+        weights: AlignedStack,
         learning_rates: Sequence[float],
-        moments: Sequence[Slabs] | None = None,
+        moments: Sequence[AlignedStack] | None = None,
         steps: int = 0,
     ) -> None:
         count = {"adam": 2, "sgd": 1 if training.momentum else 0}[training.optimizer]
@@ -35,7 +35,7 @@ class StackOptimizer:
         first = 0
         for learning_rate, members in groupby(self.learning_rates):
             last = first + len(list(members))
-            parts = [_part(slabs, first, last) for slabs in (weights, self.gradient, *self.moments)]
+            parts = [_part(stack, first, last) for stack in (weights, self.gradient, *self.moments)]
             counters = [torch.tensor(float(steps), device=weights.buffer.device) for _ in parts[0]]
             self._groups.append((learning_rate, parts, counters))
             first = last
@@ -69,8 +69,8 @@ class StackOptimizer:
         )
 
 
-def _part(slabs: Slabs, first: int, last: int) -> list[Tensor]:
+def _part(stack: AlignedStack, first: int, last: int) -> list[Tensor]:
     """Flat views of some replicas: the whole buffer for all of them, else one a layer."""
-    if (first, last) == (0, slabs.replicas):
-        return [slabs.buffer]
-    return [matrix[first:last].view(-1) for matrix in slabs.matrices]
+    if (first, last) == (0, stack.replicas):
+        return [stack.buffer]
+    return [matrix[first:last].view(-1) for matrix in stack.matrices]

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from theodolite.models.description import Activation
 from theodolite.train.activations import KERNELS
-from theodolite.train.slabs import Layer, padded
+from theodolite.train.aligned import Layer, padded
 
 
 class Passes:
     """Memory for the passes of R replicas over batches of up to ``batch`` samples, and the passes.
 
-    All slabs hold ``batch`` rounded up to whole slab units; what the padding holds is finite, and its gradient is zero
-    because the loss gives it weight zero.
+    All matrices hold ``batch`` rounded up to whole alignment units; what the padding holds is finite, and its gradient
+    is zero because the loss gives it weight zero.
     """
 
     def __init__(

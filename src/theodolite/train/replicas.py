@@ -17,6 +17,7 @@ from theodolite.measure.problem.memory import free
 from theodolite.models import build
 from theodolite.models.description import MLP
 from theodolite.specs import Training
+from theodolite.train.aligned import AlignedStack, layers
 from theodolite.train.data import TrainingData
 from theodolite.train.fit import check
 from theodolite.train.memory import SHARE, replicas_that_fit, stack_bytes
@@ -24,12 +25,11 @@ from theodolite.train.optimizers import StackOptimizer
 from theodolite.train.outcome import DTYPES, OnRows, Outcome, Record, Row, computed_in, evaluates, snaps
 from theodolite.train.passes import working_set
 from theodolite.train.schedule import factor
-from theodolite.train.slabs import Slabs, layers
 from theodolite.train.stack import Stack
 from theodolite.train.stacked import StackedSplit
 
 OnEpoch = Callable[[int, int], None]
-CACHE = 4 << 20  # bytes a stack may touch in a step: beyond it a CPU waits for memory (benchmarks/replicas.py)
+CACHE_BYTES = 4 << 20  # a stack may touch in a step: beyond it a CPU waits for memory (benchmarks/replicas.py)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,7 +90,7 @@ def train_replicas(
     train, test = (StackedSplit.of(split, first, computed) for split in (data.train, data.test))
     if train.inputs.is_cpu:
         batch = min(training.batch_size or train.samples, train.samples)
-        most = CACHE // working_set(shape, batch, dtype, computed)
+        most = CACHE_BYTES // working_set(shape, batch, dtype, computed)
     else:
         most = _most(architecture, training, replicas, train, test)
     width = _width(len(replicas), most)
@@ -172,7 +172,7 @@ def _new_stack(
     architecture: MLP, training: Training, replicas: Sequence[Replica], train: StackedSplit, test: StackedSplit
 ) -> Stack:
     dtype, device = DTYPES[training.dtype], train.inputs.device
-    weights = Slabs.zeros(layers(architecture, train.inputs.dtype), len(replicas), dtype, device)
+    weights = AlignedStack.zeros(layers(architecture, train.inputs.dtype), len(replicas), dtype, device)
     for number, replica in enumerate(replicas):
         weights.write(number, build(architecture, seed=replica.weights_seed, dtype=dtype).state_dict())
     optimizer = StackOptimizer(training, weights, [replica.learning_rate for replica in replicas])
@@ -185,8 +185,9 @@ def _new_stack(
 def _one_arithmetic(computed: torch.dtype) -> Iterator[None]:
     """Keep PyTorch on one way to each number; the caller's settings come back.
 
-    More threads would cut elementwise loops where no slab ends. oneDNN would take over some kernels (GELU) only where
-    memory is contiguous, which it is for a single replica and not for several; but only it multiplies in bfloat16.
+    More threads would cut elementwise loops where no replica ends. oneDNN would take over some kernels (GELU) only
+    where memory is contiguous, which it is for a single replica and not for several; but it alone multiplies in
+    bfloat16.
     """
     threads, onednn = torch.get_num_threads(), torch.backends.mkldnn.enabled
     torch.set_num_threads(1)

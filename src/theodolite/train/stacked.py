@@ -7,15 +7,13 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from theodolite.train.aligned import Layer, padded
 from theodolite.train.data import Split
-from theodolite.train.losses import gradient_weights, targets_by_feature, values, wide
+from theodolite.train.losses import at_least_float32, gradient_weights, targets_by_feature, values
 from theodolite.train.outcome import Score
 from theodolite.train.passes import Passes
-from theodolite.train.slabs import Layer, padded
 
-CHUNK = (
-    1024  # samples evaluated at once, at most: memory stays bounded, and a chunk is still in the cache for each layer
-)
+EVAL_SAMPLES = 1024  # evaluated at once, at most: memory stays bounded, and they are in the cache for each layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ class StackedSplit:
     @classmethod
     def of(cls, split: Split, first: Layer, dtype: torch.dtype) -> Self:
         """Lay out a set for a network with this first layer, its inputs in the type that passes are computed in."""
-        chunks = -(-len(split) // CHUNK)
+        chunks = -(-len(split) // EVAL_SAMPLES)
         chunk = padded(-(-len(split) // chunks), dtype)
         inputs = split.inputs.new_zeros(chunks * chunk, first.columns, dtype=dtype)
         inputs[: len(split), : first.inputs] = split.inputs.flatten(1)
@@ -70,7 +68,7 @@ class Batches:
         self.size = split.samples if size is None else min(size, split.samples)
         self.padded = len(split.inputs) if self.whole else padded(self.size, split.inputs.dtype)
         self.steps = -(-split.samples // self.size)
-        like = wide(split.inputs.new_zeros(self.padded))
+        like = at_least_float32(split.inputs.new_zeros(self.padded))
         last = split.samples - (self.steps - 1) * self.size
         self.weights = [gradient_weights(loss, outputs, count, like) for count in (self.size, last)]
         replicas, columns, features = len(orders), split.inputs.shape[1], split.targets.shape[1]
@@ -109,7 +107,7 @@ def evaluate(split: StackedSplit, weights: list[Tensor], passes: Passes, loss: s
         count = min(split.chunk, split.samples - start)
         inputs = split.inputs[start : start + split.chunk].expand(replicas, -1, -1)
         targets = split.targets[:, :, start : start + split.chunk].expand(replicas, -1, -1)
-        outputs = wide(passes.forward(weights, inputs))
+        outputs = at_least_float32(passes.forward(weights, inputs))
         total += values(loss, outputs, targets).to(torch.float64)[:, :count].sum(1)
         if loss == "cross_entropy":
             right += (outputs.argmax(1) == targets[:, 0])[:, :count].sum(1)

@@ -12,10 +12,10 @@ from theodolite.measure.problem.batches import Batch
 from theodolite.measure.problem.isolation import preserve_rng
 from theodolite.measure.problem.objective import Objective
 
-Three = tuple[Tensor, Tensor, Tensor]
+SecondOrder = tuple[Tensor, Tensor, Tensor]  # loss (S,), gradient (S, P), Hessian (S, P, P)
 Batches = Sequence[tuple[Batch, float]]
 
-CHUNK = 2**19  # numbers in the largest intermediate tensor of one chunk: four times as many cost twice the time
+CHUNK_ENTRIES = 2**19  # numbers in the largest intermediate tensor of one chunk: four times as many cost twice the time
 AGREEMENT = 1e-9  # relative: rounding stays far below, a wrong formula far above
 
 
@@ -34,14 +34,14 @@ class Landscape:
         """P, the number of parameters."""
         return self.objective.size
 
-    def __call__(self, vectors: Tensor) -> Three:
+    def __call__(self, vectors: Tensor) -> SecondOrder:
         """Loss ``(S,)``, gradient ``(S, P)`` and Hessian ``(S, P, P)`` at vectors ``(S, P)``."""
         loss, gradient, hessian = self._of_data(vectors)
         loss = loss + 0.5 * self.weight_decay * (vectors * vectors).sum(1)
         hessian.diagonal(dim1=1, dim2=2).add_(self.weight_decay)
         return loss, gradient + self.weight_decay * vectors, hessian
 
-    def _of_data(self, vectors: Tensor) -> Three:
+    def _of_data(self, vectors: Tensor) -> SecondOrder:
         if self.net is None:
             found = dense_hessians(self.objective, vectors)
             return found.loss, found.gradient, found.hessian
@@ -65,7 +65,7 @@ def landscape(objective: Objective, weight_decay: float) -> Landscape:
     return Landscape(objective, weight_decay, truth.path)
 
 
-def _agrees(net: Perceptron, batches: Batches, points: Tensor, truth: Three) -> bool:
+def _agrees(net: Perceptron, batches: Batches, points: Tensor, truth: SecondOrder) -> bool:
     try:
         own = _closed_form(net, batches, points)
     except (RuntimeError, TypeError, ValueError, AttributeError):  # inputs or a loss that the closed form does not know
@@ -73,17 +73,17 @@ def _agrees(net: Perceptron, batches: Batches, points: Tensor, truth: Three) -> 
     return all(bool((a - b).abs().max() <= AGREEMENT * b.abs().max()) for a, b in zip(own, truth, strict=True))
 
 
-def _closed_form(net: Perceptron, batches: Batches, vectors: Tensor) -> Three:
+def _closed_form(net: Perceptron, batches: Batches, vectors: Tensor) -> SecondOrder:
     samples = max(len(inputs) for (inputs, _), _ in batches)
     numbers = samples * (max(net.widths) + 1) ** 2 + vectors.shape[1] ** 2
-    parts = vectors.chunk(max(1, -(-len(vectors) * numbers // CHUNK)))
+    parts = vectors.chunk(max(1, -(-len(vectors) * numbers // CHUNK_ENTRIES)))
     if len(parts) == 1:
         return _over_batches(net, batches, vectors)
     loss, gradient, hessian = zip(*(_over_batches(net, batches, part) for part in parts), strict=True)
     return torch.cat(loss), torch.cat(gradient), torch.cat(hessian)
 
 
-def _over_batches(net: Perceptron, batches: Batches, vectors: Tensor) -> Three:
+def _over_batches(net: Perceptron, batches: Batches, vectors: Tensor) -> SecondOrder:
     (first, share), *others = batches
     total = derivatives(net, vectors, first)
     if not others:

@@ -205,30 +205,53 @@ def _layout(widths: tuple[int, ...], bias: bool, device: torch.device) -> tuple[
 
     Entries ``(P²,)`` of the Hessian lie in the pieces that :func:`derivatives` computes, one behind the other.
     """
+    places = _places(widths, bias)
+    order = places.argsort()
+    blocks = [
+        own.view(o, i + bias)
+        for own, (i, o) in zip(
+            order.split([(i + bias) * o for i, o in pairwise(widths)]), pairwise(widths), strict=True
+        )
+    ]
+    return places.to(device), order.to(device), _entries(blocks).flatten().to(device)
+
+
+def _places(widths: tuple[int, ...], bias: bool) -> Tensor:
+    """For each entry of the flat vector (a layer's weights, then its biases) its place among the blocks' ``(P,)``."""
     parts, start = [], 0
     for i, o in pairwise(widths):
         own = torch.arange(start, start + o * (i + bias)).view(o, i + bias)
         parts += [own[:, :i].flatten(), own[:, i:].flatten()]
         start += own.numel()
-    places = torch.cat(parts)
-    order = places.argsort()
-    rows = [
-        part.view(o, -1)
-        for part, o in zip(order.split([(i + bias) * o for i, o in pairwise(widths)]), widths[1:], strict=True)
-    ]
-    entries, at = torch.empty(start, start, dtype=torch.int64), 0
-    for l, above in enumerate(rows):  # noqa: E741 - the equation's letter
-        (R, J), (pairs, features) = above.shape, map(_triangle, above.shape)
-        width = J * (J + 1) // 2
-        entries[above[:, :, None, None], above] = at + width * pairs[:, None, :, None] + features[:, None]
-        at += width * R * (R + 1) // 2
-        for below in rows[l + 1 :]:
-            K, Q = below.shape
-            block = at + torch.arange(K * R * J * Q).view(K, R, J, Q)
-            entries[above[:, :, None, None], below] = block.permute(1, 2, 0, 3)
-            entries[below[:, :, None, None], above] = block.permute(0, 3, 1, 2)
-            at += block.numel()
-    return places.to(device), order.to(device), entries.flatten().to(device)
+    return torch.cat(parts)
+
+
+def _entries(blocks: list[Tensor]) -> Tensor:
+    """For each two parameters the place of their second derivative among the pieces, ``(P, P)``.
+
+    Args:
+        blocks: of each layer where its entries ``(units, features)`` lie in the flat vector.
+    """
+    size = sum(block.numel() for block in blocks)
+    entries, start = torch.empty(size, size, dtype=torch.int64), 0
+    for number, lower in enumerate(blocks):
+        own = _own_places(*lower.shape)  # as _own_block has them
+        entries[lower[:, :, None, None], lower] = start + own
+        start += int(own.max()) + 1
+        for upper in blocks[number + 1 :]:
+            (R, J), (K, Q) = lower.shape, upper.shape
+            across = start + torch.arange(K * R * J * Q).view(K, R, J, Q)  # as _block has them: (k, i, j, q)
+            entries[lower[:, :, None, None], upper] = across.permute(1, 2, 0, 3)
+            entries[upper[:, :, None, None], lower] = across.permute(0, 3, 1, 2)
+            start += across.numel()
+    return entries
+
+
+def _own_places(units: int, features: int) -> Tensor:
+    """For entries (i, j) and (k, q) of one layer the place of their second derivative, ``(i, j, k, q)``."""
+    of_units, of_features = _triangle(units), _triangle(features)
+    width = features * (features + 1) // 2
+    return width * of_units[:, None, :, None] + of_features[:, None]
 
 
 def _triangle(size: int) -> Tensor:

@@ -15,8 +15,8 @@ weights. The quadratic form is the second derivative of the loss along a path wh
 .. math:: \dot a^\top B\, \dot a = \dot z^\top (\nabla_z^2 L)\, \dot z
           + \sum_{a = \phi(u)} \sum \frac{\partial L}{\partial a}\, \phi''(u)\, \dot u^2
 
-over the pointwise layers that follow: rates go forwards once, nothing goes backwards. Without the sum it is that of the
-generalised Gauss-Newton matrix.
+over the pointwise layers that follow: tangents go forwards once, nothing goes backwards. Without the sum it is
+that of the generalised Gauss-Newton matrix.
 
 Samples must not meet in the loss, which is seen on its Hessian by the outputs, and not in the layers, of which a
 :class:`~theodolite.measure.curvature.sequential.product.Chain` has none where they do.
@@ -29,11 +29,11 @@ import torch
 from torch import Tensor
 
 from theodolite.measure.curvature.operator import HessianOperator
-from theodolite.measure.curvature.sequential.layers import Link
+from theodolite.measure.curvature.sequential.layers import LayerRule
 from theodolite.measure.curvature.sequential.product import Chain
 from theodolite.measure.linalg.operator import Progress
 
-ROOM = 2**26  # bytes of one draw's signs: filters for each sample, which layers of many weights have no room for
+SIGN_BYTES = 2**26  # of one draw's signs: filters for each sample, which layers of many weights have no room for
 
 
 def by_layers(
@@ -52,10 +52,10 @@ def by_layers(
         for chain, share in H.of_batches():
             if not isinstance(chain, Chain) or (not done and not _suits(chain, draws)):
                 return None
-            for at, each in enumerate(chain.links):
-                if each.axes() > draws:
+            for at, each in enumerate(chain.layers):
+                if each.output_directions() > draws:
                     samples[here] += share * _sampled(chain, at, here.stop - done, H.together, random)
-                elif each.axes() and not done:
+                elif each.output_directions() and not done:
                     exact += share * _every(chain, at, H.together)
         progress.advance(here.stop - done)
         done = here.stop
@@ -65,21 +65,22 @@ def by_layers(
 
 
 def _suits(chain: Chain, draws: int) -> bool:
-    largest = max((each.axes() for each in chain.links if each.axes() > draws), default=0)
-    return largest * len(chain.loss.delta) * chain.loss.delta.element_size() <= ROOM and chain.loss.apart
+    largest = max((each.output_directions() for each in chain.layers if each.output_directions() > draws), default=0)
+    delta = chain.loss.delta
+    return chain.loss.samples_independent and largest * len(delta) * delta.element_size() <= SIGN_BYTES
 
 
 def _every(chain: Chain, at: int, together: int) -> float:
     """The trace of one layer's block."""
-    axes = torch.eye(chain.links[at].axes()).to(chain.loss.delta)
-    return sum(float(_second_derivative(chain, at, some[None]).sum()) for some in axes.split(together))
+    directions = torch.eye(chain.layers[at].output_directions()).to(chain.loss.delta)
+    return sum(float(_second_derivative(chain, at, some[None]).sum()) for some in directions.split(together))
 
 
 def _sampled(chain: Chain, at: int, draws: int, together: int, random: torch.Generator) -> Tensor:
     """Estimates ``(draws,)`` of the same."""
     found = []
     for begin in range(0, draws, together):
-        size = len(chain.loss.delta), min(together, draws - begin), chain.links[at].axes()
+        size = len(chain.loss.delta), min(together, draws - begin), chain.layers[at].output_directions()
         signs = torch.randint(0, 2, size, generator=random, dtype=torch.int8).to(chain.loss.delta).mul_(2).sub_(1)
         found.append(_second_derivative(chain, at, signs))
     return torch.cat(found)
@@ -88,16 +89,16 @@ def _sampled(chain: Chain, at: int, draws: int, together: int, random: torch.Gen
 @torch.no_grad()
 def _second_derivative(chain: Chain, at: int, signs: Tensor) -> Tensor:
     """Of the loss ``(k,)``, float64, along straight paths of the outputs of the layer ``at``."""
-    rate = chain.links[at].spread(signs)
-    curved = torch.zeros(rate.shape[1], dtype=torch.float64, device=rate.device)
-    for each in chain.links[at + 1 :]:
+    tangent = chain.layers[at].output_tangent(signs)
+    curved = torch.zeros(tangent.shape[1], dtype=torch.float64, device=tangent.device)
+    for layer in chain.layers[at + 1 :]:
         if chain.exact:
-            curved += each.curved(rate)
-        rate = _pushed(each, rate)
-    return curved + (rate * chain.loss.rows(rate)).transpose(0, 1).flatten(1).sum(1).double()
+            curved += layer.second_derivative(tangent)
+        tangent = _jvp(layer, tangent)
+    return curved + (tangent * chain.loss.rows(tangent)).transpose(0, 1).flatten(1).sum(1).double()
 
 
-def _pushed(each: Link, rate: Tensor) -> Tensor:
-    pushed = each.push(rate, {})
-    assert pushed is not None  # noqa: S101 - a rate goes in
-    return pushed
+def _jvp(layer: LayerRule, tangent: Tensor) -> Tensor:
+    moved = layer.jvp(tangent, {})
+    assert moved is not None  # noqa: S101 - a tangent goes in
+    return moved

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from theodolite.measure.curvature.sequential.output_hessian import BLOCK, loss_hessian
+from theodolite.measure.curvature.sequential.output_hessian import BLOCK_OUTPUTS, loss_hessian
 
 CLASSES = torch.tensor([0, 2, 1, 1, 0])
 SOME_LEFT_OUT = torch.tensor([0, -100, 1, 1, 0])
@@ -22,13 +22,17 @@ CASES = {
     "cross entropy with a target left out": (nn.CrossEntropyLoss(), (5, 3), SOME_LEFT_OUT),
     "cross entropy with smoothed labels": (nn.CrossEntropyLoss(label_smoothing=0.1), (5, 3), CLASSES),
     "cross entropy with shares": (nn.CrossEntropyLoss(), (5, 3), NUMBERS.softmax(1)),
-    "cross entropy of many classes": (nn.CrossEntropyLoss(), (5, BLOCK + 4), CLASSES),
+    "cross entropy of many classes": (nn.CrossEntropyLoss(), (5, BLOCK_OUTPUTS + 4), CLASSES),
     "cross entropy of pixels": (nn.CrossEntropyLoss(), (5, 3, 2), torch.stack([CLASSES, CLASSES.flip(0)], 1)),
     "squared error": (nn.MSELoss(), (5, 3), NUMBERS),
     "squared error of narrower targets": (nn.MSELoss(), (5, 3), NUMBERS.float()),
     "summed squared error": (nn.MSELoss(reduction="sum"), (5, 3), NUMBERS),
     "Huber's": (nn.HuberLoss(), (5, 3), NUMBERS),
-    "one over many outputs": (nn.SmoothL1Loss(), (5, BLOCK + 4), torch.zeros(5, BLOCK + 4, dtype=torch.float64)),
+    "one over many outputs": (
+        nn.SmoothL1Loss(),
+        (5, BLOCK_OUTPUTS + 4),
+        torch.zeros(5, BLOCK_OUTPUTS + 4, dtype=torch.float64),
+    ),
     "one where samples meet": (meeting, (5, 3), NUMBERS),
 }
 
@@ -66,8 +70,8 @@ def test_one_rate_with_samples_side_by_side_gives_the_same(case):
     torch.testing.assert_close(found.column(rate.mT.contiguous()), (exact @ rate.flatten()).view(z.shape).mT)
 
 
-def test_samples_are_apart_where_the_matrix_has_a_block_for_each(case):
+def test_samples_are_independent_where_the_matrix_has_a_block_for_each(case):
     _, z, _, found, exact = case
     n, outputs = len(z), z[0].numel()
     between = exact.view(n, outputs, n, outputs).abs().amax((1, 3)).fill_diagonal_(0)
-    assert found.apart == (not between.any())
+    assert found.samples_independent == (not between.any())

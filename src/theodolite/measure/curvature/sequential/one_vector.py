@@ -15,7 +15,7 @@ from itertools import dropwhile
 import torch
 from torch import Tensor
 
-from theodolite.measure.curvature.sequential.layers import Affine, Change, Link, Pointwise
+from theodolite.measure.curvature.sequential.layers import ByParameter, LayerRule, Linear, Pointwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,86 +36,88 @@ _Layer = _Linear | _Slopes
 
 
 @dataclass(frozen=True, slots=True)
-class Single:
+class OneVectorProduct:
     """The product of one direction with the curvature of one batch."""
 
     layers: list[_Layer]  # from the first that is measured on
     exact: bool  # the Hessian; else Gauss-Newton
 
-    def __call__(self, change: Change, product: Change, bend: Callable[[Tensor], Tensor]) -> None:
+    def __call__(self, direction: ByParameter, product: ByParameter, loss_hessian: Callable[[Tensor], Tensor]) -> None:
         """Write a product.
 
         Args:
-            change: the direction, by parameter, in its own shape.
+            direction: by parameter, in its own shape.
             product: places for what comes out, alike.
-            bend: the loss's Hessian by the outputs, of their rate ``(outputs, n)``; what it gives is written to.
+            loss_hessian: by the outputs, times their tangent ``(outputs, n)``; what it gives is written to.
         """
-        rates: list[Tensor | None] = [None]  # of what each layer gets
+        tangents: list[Tensor | None] = [None]  # of what each layer gets
         for each in self.layers:
-            rates.append(_push(each, rates[-1], change))
-        last = rates.pop()
+            tangents.append(_jvp(each, tangents[-1], direction))
+        last = tangents.pop()
         assert last is not None  # noqa: S101 - something is measured
-        out = bend(last)
-        for each, rate in zip(self.layers[::-1], rates[::-1], strict=True):
+        delta_tangent = loss_hessian(last)
+        for each, tangent in zip(self.layers[::-1], tangents[::-1], strict=True):
             if isinstance(each, _Linear):
-                self._weigh(each, rate, out, product)
-            if rate is None:
+                self._weight_tangent(each, tangent, delta_tangent, product)
+            if tangent is None:
                 break  # nothing measured comes before
-            out = self._pull(each, rate, out, change)
+            delta_tangent = self._vjp_tangent(each, tangent, delta_tangent, direction)
 
-    def _weigh(self, each: _Linear, rate: Tensor | None, out: Tensor, product: Change) -> None:
+    def _weight_tangent(
+        self, each: _Linear, tangent: Tensor | None, delta_tangent: Tensor, product: ByParameter
+    ) -> None:
         weight, bias = each.names
         if weight:
-            own = torch.mm(out, each.input.mT, out=product[weight])
-            if self.exact and rate is not None:
-                own.addmm_(each.delta, rate.mT)
+            own = torch.mm(delta_tangent, each.input.mT, out=product[weight])
+            if self.exact and tangent is not None:
+                own.addmm_(each.delta, tangent.mT)
         if bias:
-            torch.sum(out, 1, out=product[bias])
+            torch.sum(delta_tangent, 1, out=product[bias])
 
-    def _pull(self, each: _Layer, rate: Tensor, out: Tensor, change: Change) -> Tensor:
+    def _vjp_tangent(self, each: _Layer, tangent: Tensor, delta_tangent: Tensor, direction: ByParameter) -> Tensor:
         if isinstance(each, _Slopes):
-            below = out.mul_(each.slope)
-            return below.addcmul_(each.bend, rate) if self.exact and each.bend is not None else below
-        below = each.weight.mT @ out
+            below = delta_tangent.mul_(each.slope)
+            return below.addcmul_(each.bend, tangent) if self.exact and each.bend is not None else below
+        below = each.weight.mT @ delta_tangent
         name = each.names[0]
-        return below.addmm_(change[name].mT, each.delta) if self.exact and name else below
+        return below.addmm_(direction[name].mT, each.delta) if self.exact and name else below
 
     @property
     def bytes(self) -> int:
-        """What it keeps that the links do not."""
+        """What it keeps that the layers' rules do not."""
         first = self.layers[0].input if isinstance(self.layers[0], _Linear) else None
         return sum(t.nbytes for each in self.layers for t in _kept(each) if t is not first)
 
 
-def _push(each: _Layer, rate: Tensor | None, change: Change) -> Tensor | None:
+def _jvp(each: _Layer, tangent: Tensor | None, direction: ByParameter) -> Tensor | None:
     if isinstance(each, _Slopes):
-        if rate is None:
+        if tangent is None:
             return None
-        return rate * each.slope if each.bend is not None else rate.mul_(each.slope)  # a bend asks for it again
-    W, b = (change[name] if name else None for name in each.names)
+        return tangent * each.slope if each.bend is not None else tangent.mul_(each.slope)  # a bend asks for it again
+    W, b = (direction[name] if name else None for name in each.names)
     total = None
     if W is not None:
         total = W @ each.input if b is None else torch.addmm(b[:, None], W, each.input)
     elif b is not None:
         total = b[:, None].repeat(1, each.input.shape[1])
-    if rate is None:
+    if tangent is None:
         return total
-    return each.weight @ rate if total is None else total.addmm_(each.weight, rate)
+    return each.weight @ tangent if total is None else total.addmm_(each.weight, tangent)
 
 
-def single(links: Sequence[Link], *, exact: bool) -> Single | None:
-    """What takes one direction through the links, if all that do anything are linear or pointwise layers."""
+def one_vector_product(rules: Sequence[LayerRule], *, exact: bool) -> OneVectorProduct | None:
+    """What takes one direction through the layers, if all that do anything are linear or pointwise layers."""
     layers: list[_Layer] = []
-    for each in dropwhile(lambda each: each.axes() == 0, links):
-        if isinstance(each, Affine) and not each.options:
+    for each in dropwhile(lambda each: each.output_directions() == 0, rules):
+        if isinstance(each, Linear):
             features = each.input.mT.contiguous() if layers else each.input.mT  # the data are not copied
             layers.append(_Linear(each.names, each.weight, features, each.delta.mT.contiguous()))
         elif isinstance(each, Pointwise):
             bend = each.bend.mT.contiguous() if each.bend is not None else None
             layers.append(_Slopes(each.slope.mT.contiguous(), bend))
-        elif not each.idle:
+        elif not each.is_identity:
             return None
-    return Single(layers, exact) if layers else None
+    return OneVectorProduct(layers, exact) if layers else None
 
 
 def _kept(each: _Layer) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""The Hessian of one batch's loss by the model's outputs, as what one multiplies rates of the outputs by."""
+"""The Hessian of one batch's loss by the model's outputs, as what one multiplies tangents of the outputs by."""
 
 import warnings
 from collections.abc import Callable
@@ -11,8 +11,8 @@ from torch import Tensor
 from theodolite.measure.curvature.autograd import pull_back, varying
 from theodolite.measure.curvature.losses import Curve, written
 
-BLOCK = 16  # outputs, at most, for which each sample's block is kept
-FEW = 2  # directions for which samples side by side take less than half of what a small matrix product each does
+BLOCK_OUTPUTS = 16  # at most, for which each sample's block is kept
+FEW_DIRECTIONS = 2  # for which samples side by side take less than half of what a small matrix product each does
 
 Multiply = Callable[[Tensor], Tensor]
 
@@ -22,60 +22,60 @@ class LossHessian:
     """Second derivatives of the loss of n samples by their outputs z."""
 
     delta: Tensor  # ∂L/∂z, in the shape of z
-    apart: bool  # whether each sample has a block of its own
-    rows: Multiply  # rates (n, k, ...) of z to (n, k, ...)
-    column: Multiply  # one rate of z (n, outputs), with samples side by side: (outputs, n) to (outputs, n)
+    samples_independent: bool  # whether each sample has a block of its own
+    rows: Multiply  # tangents (n, k, ...) of z to (n, k, ...)
+    column: Multiply  # one tangent of z (n, outputs), with samples side by side: (outputs, n) to (outputs, n)
     bytes: int  # kept
 
 
 def loss_hessian(loss: Callable[[Any, Any], Tensor], z: Tensor, targets: Any) -> LossHessian:
-    """Written out for the two common losses; else sample by sample where samples are apart, or by the loss's graph."""
-    known = written(loss, z.mT.contiguous()[None], targets) if z.ndim == 2 else None
-    if known is not None:
-        curve = known.curve
+    """In closed form for the two common losses; else sample by sample where these are independent, or by the graph."""
+    closed_form = written(loss, z.mT.contiguous()[None], targets) if z.ndim == 2 else None
+    if closed_form is not None:
+        curve = closed_form.curve
         return LossHessian(
-            known.delta[0].mT.to(z.dtype).contiguous(), True, lambda rate: _across(curve, rate),
-            lambda rate: curve(rate[None, :, None])[0, :, 0], 3 * z.nbytes,
+            closed_form.delta[0].mT.to(z.dtype).contiguous(), True, lambda tangent: _across(curve, tangent),
+            lambda tangent: curve(tangent[None, :, None])[0, :, 0], 3 * z.nbytes,
         )  # fmt: skip
     free = z.flatten().requires_grad_()
     value = varying(loss(free.view(z.shape), targets))
     (slope,) = torch.autograd.grad(value, free, create_graph=True, materialize_grads=True)
-    apart, delta = _apart(slope, free, z.shape), slope.detach().view(z.shape)
-    blocks = _blocks(slope, free, z.shape) if apart and z.ndim == 2 and z.shape[1] <= BLOCK else None
+    independent, delta = _independent(slope, free, z.shape), slope.detach().view(z.shape)
+    blocks = _blocks(slope, free, z.shape) if independent and z.ndim == 2 and z.shape[1] <= BLOCK_OUTPUTS else None
     if blocks is not None:
         columns = blocks.permute(1, 2, 0).contiguous()
         return LossHessian(
-            delta, apart, lambda rate: _by_blocks(blocks, columns, rate),
-            lambda rate: (columns * rate[:, None]).sum(0), 4 * z.nbytes + 2 * blocks.nbytes,
+            delta, independent, lambda tangent: _by_blocks(blocks, columns, tangent),
+            lambda tangent: (columns * tangent[:, None]).sum(0), 4 * z.nbytes + 2 * blocks.nbytes,
         )  # fmt: skip
 
-    def rows(rate: Tensor) -> Tensor:
-        flat = rate.transpose(0, 1).flatten(1)
+    def rows(tangent: Tensor) -> Tensor:
+        flat = tangent.transpose(0, 1).flatten(1)
         bent = pull_back(slope, free, flat if len(flat) > 1 else flat[0])
         return bent.view(-1, *z.shape).transpose(0, 1)
 
-    return LossHessian(delta, apart, rows, lambda rate: rows(rate.mT[:, None])[:, 0].mT, 4 * z.nbytes)
+    return LossHessian(delta, independent, rows, lambda tangent: rows(tangent.mT[:, None])[:, 0].mT, 4 * z.nbytes)
 
 
-def _across(curve: Curve, rate: Tensor) -> Tensor:
-    return curve(rate.permute(2, 1, 0)[None])[0].permute(2, 1, 0)
+def _across(curve: Curve, tangent: Tensor) -> Tensor:
+    return curve(tangent.permute(2, 1, 0)[None])[0].permute(2, 1, 0)
 
 
-def _by_blocks(blocks: Tensor, columns: Tensor, rate: Tensor) -> Tensor:
-    """Blocks ``(n, outputs, outputs)``, and these with samples side by side, times rates ``(n, k, outputs)``."""
-    if rate.shape[1] > FEW:
-        return rate @ blocks
-    across = rate.permute(1, 2, 0).contiguous()[:, :, None]
+def _by_blocks(blocks: Tensor, columns: Tensor, tangent: Tensor) -> Tensor:
+    """Blocks ``(n, outputs, outputs)``, and these with samples side by side, times tangents ``(n, k, outputs)``."""
+    if tangent.shape[1] > FEW_DIRECTIONS:
+        return tangent @ blocks
+    across = tangent.permute(1, 2, 0).contiguous()[:, :, None]
     return (columns * across).sum(1).permute(2, 0, 1)
 
 
-def _apart(slope: Tensor, outputs: Tensor, shape: torch.Size) -> bool:
-    """Whether the Hessian leaves all samples alone but those that a rate is of."""
+def _independent(slope: Tensor, outputs: Tensor, shape: torch.Size) -> bool:
+    """Whether the Hessian leaves all samples alone but those that a tangent is of."""
     random = torch.Generator().manual_seed(0)
     moved = torch.randint(0, 2, shape[:1], generator=random).bool().to(outputs.device)
-    rate = torch.randn(shape, generator=random).to(outputs)
-    rate[~moved] = 0
-    return not pull_back(slope, outputs, rate.flatten()).view(shape)[~moved].any()
+    tangent = torch.randn(shape, generator=random).to(outputs)
+    tangent[~moved] = 0
+    return not pull_back(slope, outputs, tangent.flatten()).view(shape)[~moved].any()
 
 
 def _blocks(slope: Tensor, outputs: Tensor, shape: torch.Size) -> Tensor | None:

@@ -1,8 +1,8 @@
 r"""Products with the curvature of a plain chain of layers, by Pearlmutter's operator written out layer by layer.
 
-Along a direction v in weight space every quantity q of a forward and backward pass has a rate
+Along a direction v in weight space every quantity q of a forward and backward pass has a tangent
 :math:`\dot q = \frac{d}{dt} q(\theta + t v)`. For layers :math:`z = f(a; \theta)` with :math:`\delta = \partial L /
-\partial z`, rates run forwards and then backwards,
+\partial z`, tangents run forwards and then backwards,
 
 .. math:: \dot z = J_a \dot a + J_\theta v, \qquad
           \dot\delta_a = J_a^\top \dot\delta + \dot J_a^\top \delta, \qquad
@@ -28,9 +28,10 @@ from torch import Tensor, nn
 
 from theodolite.errors import BadData
 from theodolite.measure.curvature.autograd import Curvature
-from theodolite.measure.curvature.sequential.layers import Change, Link, known, link, pooled
-from theodolite.measure.curvature.sequential.one_vector import Single, single
+from theodolite.measure.curvature.sequential.layers import ByParameter, LayerRule
+from theodolite.measure.curvature.sequential.one_vector import OneVectorProduct, one_vector_product
 from theodolite.measure.curvature.sequential.output_hessian import LossHessian, loss_hessian
+from theodolite.measure.curvature.sequential.rules import has_rule, layer_rule, pool_first
 from theodolite.measure.problem.batches import Batch
 from theodolite.measure.problem.objective import Objective
 from theodolite.measure.problem.sequential import chain
@@ -40,8 +41,8 @@ from theodolite.measure.problem.sequential import chain
 class Chain:
     """The product with the curvature of one batch."""
 
-    links: list[Link]
-    single: Single | None  # the same for one direction, where there is a faster way
+    layers: list[LayerRule]
+    one_vector: OneVectorProduct | None  # the same for one direction, where there is a faster way
     loss: LossHessian  # by the outputs
     objective: Objective
     exact: bool  # the Hessian; else Gauss-Newton
@@ -56,83 +57,101 @@ class Chain:
                 "Pass a copy of them."
             )
         with torch.no_grad():
-            if vectors.ndim == 1 and self.single is not None:
+            if vectors.ndim == 1 and self.one_vector is not None:
                 found = vectors.new_empty(vectors.shape)
-                change, product = self.objective.unflatten(vectors), self.objective.unflatten(found)
-                self.single(change, product, self.loss.column)
+                direction, product = self.objective.unflatten(vectors), self.objective.unflatten(found)
+                self.one_vector(direction, product, self.loss.column)
                 return found
             block = vectors if vectors.ndim == 2 else vectors[None]
             found = block.new_empty(block.shape)
-            self._multiply(self._shaped(block), self._shaped(found))
+            self._multiply(self._by_parameter(block), self._by_parameter(found))
         return found if vectors.ndim == 2 else found[0]
 
-    def _shaped(self, block: Tensor) -> Change:
+    def _by_parameter(self, block: Tensor) -> ByParameter:
         """Views of rows ``(k, P)`` by parameter."""
         shapes, k = self.objective.shapes, len(block)
         parts = block.split([shape.numel() for shape in shapes], 1)
         return {n: part.view(k, *s) for n, part, s in zip(self.objective.names, parts, shapes, strict=True)}
 
-    def _multiply(self, change: Change, product: Change) -> None:
-        rates: list[Any] = [None]
-        for each in self.links:
-            rates.append(each.push(rates[-1], change))
-        out = self.loss.rows(rates.pop())
-        for each, rate in zip(self.links[::-1], rates[::-1], strict=True):
-            each.weigh(rate, out, product, exact=self.exact)
-            if rate is None:
+    def _multiply(self, direction: ByParameter, product: ByParameter) -> None:
+        tangents: list[Any] = [None]  # of what each layer gets
+        for layer in self.layers:
+            tangents.append(layer.jvp(tangents[-1], direction))
+        delta_tangent = self.loss.rows(tangents.pop())
+        for layer, tangent in zip(self.layers[::-1], tangents[::-1], strict=True):
+            layer.weight_tangent(tangent, delta_tangent, product, exact=self.exact)
+            if tangent is None:
                 break  # nothing measured comes before
-            out = each.pull(rate, out, change, exact=self.exact)
+            delta_tangent = layer.vjp_tangent(tangent, delta_tangent, direction, exact=self.exact)
 
     @property
     def bytes(self) -> int:
         """What it keeps of its samples."""
         n = len(self.loss.delta)
-        kept = {id(t): t.nbytes for each in self.links for t in _tensors(each) if len(t) == n}
-        return sum(kept.values()) + self.loss.bytes + (self.single.bytes if self.single is not None else 0)
+        kept = {id(t): t.nbytes for layer in self.layers for t in _tensors(layer) if len(t) == n}
+        return sum(kept.values()) + self.loss.bytes + (self.one_vector.bytes if self.one_vector is not None else 0)
 
 
-def _tensors(each: Link) -> list[Tensor]:
-    values = [getattr(each, field.name) for field in fields(each)]  # type: ignore[arg-type]
+def _tensors(layer: LayerRule) -> list[Tensor]:
+    values = [getattr(layer, field.name) for field in fields(layer)]  # type: ignore[arg-type]
     return [value for value in values if isinstance(value, Tensor)]
 
 
 def chained(objective: Objective) -> list[tuple[str, nn.Module]] | None:
-    """The model's layers if it is a plain chain of those that have their passes here, or None."""
-    links = chain(objective.model)
-    if links is None or not all(known(module) for _, module in links):
+    """The model's layers if it is a plain chain of those that have a rule, or None."""
+    modules = chain(objective.model)
+    if modules is None or not all(has_rule(module) for _, module in modules):
         return None
-    parameters = [id(p) for _, module in links for p in module.parameters()]
-    return links if len(set(parameters)) == len(parameters) else None  # tied weights, or a layer used twice
+    parameters = [id(p) for _, module in modules for p in module.parameters()]
+    return modules if len(set(parameters)) == len(parameters) else None  # tied weights, or a layer used twice
 
 
 def chain_product(
-    objective: Objective, links: list[tuple[str, nn.Module]], kind: Curvature, point: Tensor, batch: Batch
+    objective: Objective, modules: list[tuple[str, nn.Module]], kind: Curvature, point: Tensor, batch: Batch
 ) -> Chain:
     """Run the chain forwards and backwards once, and keep what products need.
 
     Raises:
-        RuntimeError: a layer gets a shape that its passes here do not know.
+        RuntimeError: a layer gets a shape that its rule does not know.
     """
     inputs, targets = batch
     own: dict[str, Tensor] = dict(objective.model.named_parameters()) | dict(objective.model.named_buffers())
     cast = objective.dtype or point.dtype
     own = {name: t.detach().to(cast, copy=True) if t.is_floating_point() else t for name, t in own.items()}
     own |= objective.unflatten(point)
-    found: list[tuple[Link, Tensor]] = []  # and what it gets
-    with torch.no_grad():
-        z = inputs
-        for name, module in links:
-            a, (z, each) = z, link(name, module, z, own, frozenset(objective.names))
-            both = pooled(found[-1][0], each) if found else None
-            found[-1:] = zip(both, (a, z), strict=True) if both else [*found[-1:], (each, a)]
-    ends = loss_hessian(objective.loss, z, targets)
-    delta = ends.delta
-    with torch.no_grad():
-        for at in range(len(found) - 1, -1, -1):
-            each, a = found[at]
-            each.settle(delta)
-            if at:  # what the data get is asked for by nobody
-                delta = each.pull(a[:, None], delta[:, None], {}, exact=False)[:, 0]
-    alone = [each for each, _ in found]
+    layers, received, z = _forward(modules, inputs, own, frozenset(objective.names))
+    loss = loss_hessian(objective.loss, z, targets)
+    _backward(layers, received, loss.delta)
     exact = kind == "hessian"
-    return Chain(alone, single(alone, exact=exact), ends, objective, exact, inputs, inputs._version)
+    one_vector = one_vector_product(layers, exact=exact)
+    return Chain(layers, one_vector, loss, objective, exact, inputs, inputs._version)
+
+
+@torch.no_grad()
+def _forward(
+    modules: list[tuple[str, nn.Module]], inputs: Tensor, own: dict[str, Tensor], measured: frozenset[str]
+) -> tuple[list[LayerRule], list[Tensor], Tensor]:
+    """The layers, what each gets, and the outputs."""
+    layers: list[LayerRule] = []
+    received: list[Tensor] = []
+    z = inputs
+    for name, module in modules:
+        a = z
+        z, layer = layer_rule(name, module, a, own, measured)
+        swapped = pool_first(layers[-1], layer) if layers else None
+        if swapped is None:
+            layers.append(layer)
+            received.append(a)
+        else:
+            layers[-1:], received[-1:] = swapped, [a, z]  # whose shapes are those that the two now get
+    return layers, received, z
+
+
+@torch.no_grad()
+def _backward(layers: list[LayerRule], received: list[Tensor], delta: Tensor) -> None:
+    """Have each layer keep δ, from that of the outputs."""
+    for at in range(len(layers) - 1, -1, -1):
+        layers[at].keep_delta(delta)
+        if at:  # what the data get is asked for by nobody
+            below = layers[at].vjp_tangent(received[at][:, None], delta[:, None], {}, exact=False)
+            delta = below[:, 0]

@@ -1,7 +1,7 @@
 """Matrices of many replicas in one buffer, laid out so that no replica's numbers depend on the others.
 
 A matrix product on a CPU rounds differently when its operands lie differently against the vector registers, and an
-elementwise kernel when an element falls into the remainder of its loop. So every matrix of every replica, a *slab*,
+elementwise kernel when an element falls into the remainder of its loop. So every matrix of every replica
 fills a multiple of 128 bytes: then each replica sees the same alignment and no remainder in any stack, alone or with
 others, and its results are the same bit for bit (tests/train/test_replicas.py).
 """
@@ -17,16 +17,16 @@ from torch import Tensor
 from theodolite.models.description import MLP
 from theodolite.train.outcome import Weights
 
-SLAB = 128  # bytes: two AVX-512 registers, which is the stride of PyTorch's vectorised loops
+ALIGNMENT_BYTES = 128  # bytes: two AVX-512 registers, which is the stride of PyTorch's vectorised loops
 
 
 def lanes(dtype: torch.dtype) -> int:
-    """Numbers of a type in one slab unit."""
-    return SLAB // dtype.itemsize
+    """Numbers of a type in one alignment unit."""
+    return ALIGNMENT_BYTES // dtype.itemsize
 
 
 def padded(size: int, dtype: torch.dtype) -> int:
-    """The next multiple of a slab unit."""
+    """The next multiple of an alignment unit."""
     return -(-size // lanes(dtype)) * lanes(dtype)
 
 
@@ -45,7 +45,7 @@ class Layer:
 
 
 def layers(architecture: MLP, dtype: torch.dtype) -> tuple[Layer, ...]:
-    """The layers, each padded by the fewest numbers that fill whole slab units.
+    """The layers, each padded by the fewest numbers that fill whole alignment units.
 
     Example:
         >>> [(layer.rows, layer.columns) for layer in layers(MLP(inputs=1, hidden=(15, 19), outputs=1), torch.float32)]
@@ -66,7 +66,7 @@ def layers(architecture: MLP, dtype: torch.dtype) -> tuple[Layer, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Slabs:
+class AlignedStack:
     """One matrix a layer and replica, all in one buffer: the weights, their gradient, or an optimizer's moments."""
 
     layers: tuple[Layer, ...]
@@ -88,24 +88,24 @@ class Slabs:
             part.view(self.replicas, layer.rows, layer.columns) for part, layer in zip(parts, self.layers, strict=True)
         ]
 
-    def zeros_like(self) -> "Slabs":
+    def zeros_like(self) -> "AlignedStack":
         """All zero, in the same shape."""
-        return Slabs(self.layers, self.replicas, torch.zeros_like(self.buffer))
+        return AlignedStack(self.layers, self.replicas, torch.zeros_like(self.buffer))
 
-    def to(self, dtype: torch.dtype) -> "Slabs":
+    def to(self, dtype: torch.dtype) -> "AlignedStack":
         """The same in another type; itself in its own."""
-        return self if dtype == self.buffer.dtype else Slabs(self.layers, self.replicas, self.buffer.to(dtype))
+        return self if dtype == self.buffer.dtype else AlignedStack(self.layers, self.replicas, self.buffer.to(dtype))
 
-    def take(self, other: "Slabs") -> None:
+    def take(self, other: "AlignedStack") -> None:
         """Have the numbers of the same in another type, rounded to this one's; nothing is done for itself."""
         if other is not self:
             self.buffer.copy_(other.buffer)
 
-    def select(self, keep: Sequence[int]) -> "Slabs":
+    def select(self, keep: Sequence[int]) -> "AlignedStack":
         """A copy with these replicas only."""
         rows = torch.tensor(keep, device=self.buffer.device)
         chosen = torch.cat([matrix.index_select(0, rows).flatten() for matrix in self.matrices])
-        return Slabs(self.layers, len(keep), chosen)
+        return AlignedStack(self.layers, len(keep), chosen)
 
     def write(self, replica: int, weights: Weights) -> None:
         """Take the weights of a ``nn.Sequential`` of linear layers with an activation after each but the last."""
