@@ -22,6 +22,12 @@ from theodolite.measure.problem.validation import checked
 from theodolite.measure.results.base import Result
 from theodolite.measure.results.writer import FORMAT, MARK, ROOT, digest
 
+MOVED = {  # a class as files of format 1 name it -> where it lies
+    "alignment.Alignment": "align.Alignment",
+    "curve.Curve": "connect.Curve",
+}
+RENAMED = {"path": "backend", "check": "check_error"}  # a field as older files name it -> its name, where it has one
+
 
 @checked
 def load(path: Path | str, *, model: nn.Module | None = None) -> Result:
@@ -100,6 +106,7 @@ def _decode(tree: Any, tensors: Mapping[str, Tensor], model: nn.Module | None) -
 def _made(kind: type, own: Mapping[str, Any]) -> Any:
     hints = get_type_hints(kind)
     wanted = {f.name: hints[f.name] for f in fields(kind)}
+    own = {name if name in wanted else RENAMED.get(name, name): value for name, value in own.items()}
     if set(own) != set(wanted):
         raise ValueError(f"{kind.__name__} has the fields {', '.join(wanted)}, not {', '.join(own)}")
     wrong = [name for name, value in own.items() if not is_instance(value, wanted[name])]
@@ -110,7 +117,7 @@ def _made(kind: type, own: Mapping[str, Any]) -> Any:
 
 def _class(name: Any) -> type:
     """A public frozen dataclass of this package, and nothing else."""
-    module, _, kind = f"{ROOT}.{name}".rpartition(".")
+    module, _, kind = f"{ROOT}.{MOVED.get(str(name), name)}".rpartition(".")
     found = getattr(import_module(module), kind, None) if module in _modules() and kind.isidentifier() else None
     if not isinstance(found, type) or not is_dataclass(found) or found.__module__ != module or kind.startswith("_"):
         raise ValueError(f"'{name!s:.60}' is no result of Theodolite")
