@@ -25,10 +25,10 @@ from theodolite.models.description import Architecture
 FORMAT = 1  # enters every fingerprint: raised when the meaning of a spec or of its numbers changes
 
 # Columns that records have beside the factors of a design, so that no factor may be called by one of these names.
-COLUMNS = (
-    "fingerprint", "seed", "status", "error", "wall_seconds", "converged_epoch", "diverged_epoch", "epochs",
-    "convergence", "parameters", "layers", "shape", "epoch", "step",
+RUN_COLUMNS = (
+    "converged_epoch", "diverged_epoch", "epochs", "convergence", "parameters", "layers", "shape", "wall_seconds",
 )  # fmt: skip
+COLUMNS = ("fingerprint", "seed", "status", "error", *RUN_COLUMNS, "epoch", "step")
 ADDED = {"added": True}  # ``json_schema_extra`` of a field younger than format 1: at its default it enters no name
 
 

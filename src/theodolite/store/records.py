@@ -23,7 +23,7 @@ import pandas as pd
 import pyarrow as pa
 
 from theodolite.errors import RecordCorrupt
-from theodolite.specs import AnalysisSpec, RunSpec
+from theodolite.specs import RUN_COLUMNS, AnalysisSpec, RunSpec
 from theodolite.store import lock
 from theodolite.store import tables as parquet
 from theodolite.store.folder import check_folder, claim_folder
@@ -54,10 +54,6 @@ __all__ = [
     "write_failure", "write_part", "write_plan", "write_start",
 ]  # fmt: skip
 
-_RUN_COLUMNS = (
-    "converged_epoch", "diverged_epoch", "epochs", "convergence", "parameters", "layers", "shape", "wall_seconds",
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Records:
@@ -75,7 +71,7 @@ class Records:
         ``status`` is ``done``, ``running``, ``failed`` or ``missing``; ``converged_epoch`` is NaN where the convergence
         was not reached within ``epochs`` (censored), ``diverged_epoch`` is NaN where the run did not diverge.
         """
-        return self._rows("runs", self.plan.runs, _RUN_COLUMNS)
+        return self._rows("runs", self.plan.runs, RUN_COLUMNS)
 
     @cached_property
     def analyses(self) -> pd.DataFrame:
