@@ -270,13 +270,15 @@ def hold(objects: Objects, machine: str, said: Callable[[str], None]) -> Iterato
         StoreError: another survey holds it, or the address does not answer.
     """
     lease = Lease(objects, machine)
+    thread = threading.Thread(target=lease.renew, daemon=True)
     try:
         lease.take(said)
-        thread = threading.Thread(target=lease.renew, daemon=True)
         thread.start()
         yield lease
     finally:
         lease.release()
+        if thread.ident is not None:  # it was started
+            thread.join()
 
 
 def beats(objects: Objects) -> dict[str, int]:
