@@ -19,7 +19,7 @@ from torch import nn
 from theodolite.measure import find_critical_points
 from theodolite.measure.critical.landscape import landscape
 from theodolite.measure.critical.starts import random_starts
-from theodolite.measure.problem.objective import objective
+from theodolite.measure.problem.join import objective
 
 DECAY, STEPS = 3e-3, 150
 SIZES = [(3, 6, 1), (3, 6, 6, 1), (5, 12, 5), (5, 12, 12, 5), (5, 40, 10), (10, 50, 10)]

@@ -26,7 +26,7 @@ from torch.func import functional_call, hessian
 from theodolite.measure import HessianOperator, hessian_density, hessian_eigenvalues, hessian_spectrum
 from theodolite.measure.critical.mlp_hessian import derivatives, perceptron
 from theodolite.measure.curvature.dense import dense_hessians
-from theodolite.measure.problem.objective import objective
+from theodolite.measure.problem.join import objective
 
 OURS = "theodolite"
 Side = Callable[[], object]

@@ -15,9 +15,18 @@ import cases
 
 
 def total_loss(model: nn.Module, loss, batches) -> Tensor:
-    samples = sum(len(targets) for _, targets in batches)
+    whole = sum(divisor(loss, targets) for _, targets in batches)
     with sdpa_kernel(SDPBackend.MATH):
-        return sum(len(targets) / samples * loss(model(inputs), targets) for inputs, targets in batches)
+        parts = [(divisor(loss, targets), loss(model(inputs), targets)) for inputs, targets in batches]
+        return sum(size / whole * value for size, value in parts if size)
+
+
+def divisor(loss, targets: Tensor) -> float:
+    """What the mean over a batch divides by: samples, or in cross entropy the weights of those not ignored."""
+    if not isinstance(loss, nn.CrossEntropyLoss):
+        return len(targets)
+    kept = [int(t) for t in targets if int(t) != loss.ignore_index]
+    return float(len(kept) if loss.weight is None else sum(loss.weight[t] for t in kept))
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
@@ -48,7 +57,7 @@ def _row(value: Tensor, parameters: list[nn.Parameter]) -> Tensor:
 
 def gauss_newton(model: nn.Module, loss, batches) -> Tensor:
     parameters = trainable(model)
-    samples = sum(len(targets) for _, targets in batches)
+    samples = sum(divisor(loss, targets) for _, targets in batches)
     total = 0.0
     for inputs, targets in batches:
         with sdpa_kernel(SDPBackend.MATH):
@@ -61,7 +70,7 @@ def gauss_newton(model: nn.Module, loss, batches) -> Tensor:
             if entry.requires_grad else torch.zeros(free.numel(), dtype=free.dtype)
             for entry in slope.reshape(-1)
         ])  # fmt: skip
-        total = total + len(targets) / samples * J.T @ B @ J
+        total = total + divisor(loss, targets) / samples * J.T @ B @ J
     return total
 
 

@@ -14,10 +14,10 @@ from theodolite.errors import (
     BadData,
     BadLoss,
     BadModel,
+    MeasurementError,
     NotDeterministic,
     SettingError,
     StoreError,
-    TheodoliteError,
     UnknownName,
 )
 from theodolite.measure.problem import state_dicts as matching
@@ -169,8 +169,8 @@ def test_every_public_instrument_is_in_a_table():
 
 WITHOUT_A_LOSS = {  # data that hidden units are matched by, or statistics renewed on
     "align": lambda m, d: measure.align(m, m, method="activations", data=d),
-    "interpolate, renewed": lambda m, d: measure.interpolate(m, m, LOSS, (X, Y), [0.5], renew=d),
-    "connect, renewed": lambda m, d: measure.connect(m, m, LOSS, (X, Y), epochs=1, renew=d),
+    "interpolate, renewed": lambda m, d: measure.interpolate(m, m, LOSS, (X, Y), [0.5], update_bn=d),
+    "connect, renewed": lambda m, d: measure.connect(m, m, LOSS, (X, Y), epochs=1, update_bn=d),
 }
 OF_INPUTS = (
     "no batch", "no sample", "an iterator", "an iterator in a coat", "inputs alone", "a number", "NaN in inputs",
@@ -315,7 +315,7 @@ BAD_SETTINGS = [  # instruments, an option, a bad value, words of the error
     ("interpolate", "alphas", [[0, 1]], SettingError, "alphas as"),
     ("interpolate", "alphas", "all", SettingError, "alphas as"),
     ("interpolate", "alphas", 0.5, SettingError, "alphas as"),
-    ("interpolate", "renew", 3, BadData, "got int"),
+    ("interpolate", "update_bn", 3, BadData, "got int"),
     ("surface", "x", [], SettingError, "x as a non-empty list"),
     ("surface", "y", [math.inf], SettingError, "y as a non-empty list"),
     ("surface", "y", ["low"], SettingError, "y as"),
@@ -386,6 +386,7 @@ def test_numbers_of_numpy_and_pytorch_are_as_good_as_pythons():
 def test_an_error_of_ours_is_told_as_it_is_where_no_batch_is_at_fault(monkeypatch):
     """The batches are tried again after an unexpected error; one that is not theirs must not be blamed on them."""
     monkeypatch.setattr(sys.modules["theodolite.measure.sensitivity"], "check_finite", lambda *_: [][1])
-    with pytest.raises(IndexError) as caught:
+    with pytest.raises(MeasurementError, match="IndexError") as caught:
         measure.sensitivity(MODEL, LOSS, (X, Y))
-    assert not isinstance(caught.value, TheodoliteError)
+    assert type(caught.value) is MeasurementError
+    assert isinstance(caught.value.__cause__, IndexError)

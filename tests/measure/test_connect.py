@@ -45,8 +45,8 @@ def test_untrained_curve_is_the_line():
 
 def test_line_beside_the_curve_is_that_of_interpolate(two_cnns):
     a, b, data = two_cnns
-    curve = connect(a, b, nn.CrossEntropyLoss(), data, epochs=1, points=5, renew=data)
-    line = interpolate(a, b, nn.CrossEntropyLoss(), data, curve.t, renew=data)
+    curve = connect(a, b, nn.CrossEntropyLoss(), data, epochs=1, points=5, update_bn=data)
+    line = interpolate(a, b, nn.CrossEntropyLoss(), data, curve.t, update_bn=data)
     assert torch.allclose(curve.line_loss, line.loss, rtol=1e-12)
     assert torch.equal(curve.line_accuracy, line.accuracy)
 

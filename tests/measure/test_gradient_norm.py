@@ -4,7 +4,7 @@ from torch import nn
 
 from theodolite.errors import BadData, BadLoss, BadModel
 from theodolite.measure.gradient_norm import gradient_norm, loss_and_gradient
-from theodolite.measure.problem.objective import objective
+from theodolite.measure.problem.join import objective
 
 
 def test_gradient_norm_of_a_linear_model_is_its_closed_form_over_batches_of_unequal_sizes(linear):

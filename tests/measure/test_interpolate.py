@@ -69,7 +69,7 @@ def test_error_barrier_is_that_of_the_share_classified_wrongly():
 
 def test_renewed_statistics_are_those_of_batch_norm_on_the_whole_data(two_cnns):
     a, b, (X, y) = two_cnns
-    line = interpolate(a, b, nn.CrossEntropyLoss(), (X, y), [0.5], renew=(X, y))
+    line = interpolate(a, b, nn.CrossEntropyLoss(), (X, y), [0.5], update_bn=(X, y))
     probe = two_cnns.fresh()
     second = b.state_dict()
     probe.load_state_dict({n: (t + second[n]) / 2 if t.is_floating_point() else t for n, t in a.state_dict().items()})

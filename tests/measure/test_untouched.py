@@ -72,7 +72,7 @@ LOSS = nn.CrossEntropyLoss()
 INSTRUMENTS = {
     "gradient_norm": lambda a, b, d: measure.gradient_norm(a, LOSS, d),
     "interpolate": lambda a, b, d: measure.interpolate(a, b, LOSS, d, [-0.5, 0, 0.5, 1, 1.5]),
-    "interpolate, renewed": lambda a, b, d: measure.interpolate(a, b, LOSS, d, [0, 0.5], renew=d),
+    "interpolate, renewed": lambda a, b, d: measure.interpolate(a, b, LOSS, d, [0, 0.5], update_bn=d),
     "surface": lambda a, b, d: measure.surface(a, LOSS, d, x=[-1, 0, 1], y=[0, 1]),
     "surface, path": lambda a, b, d: measure.surface(a, LOSS, d, measure.path_plane(a, path(a, b)), x=[0, 1], y=[0, 1]),
     "surface, three": lambda a, b, d: measure.surface(
@@ -82,7 +82,7 @@ INSTRUMENTS = {
     "sharpness, keskar": lambda a, b, d: measure.sharpness(a, LOSS, d),
     "sharpness, sam": lambda a, b, d: measure.sharpness(a, LOSS, d, method="sam"),
     "connect": lambda a, b, d: measure.connect(a, b, LOSS, d, epochs=2, points=5),
-    "connect, renewed": lambda a, b, d: measure.connect(a, b, LOSS, d, epochs=2, points=5, renew=d),
+    "connect, renewed": lambda a, b, d: measure.connect(a, b, LOSS, d, epochs=2, points=5, update_bn=d),
     "trajectory": lambda a, b, d: measure.trajectory(path(a, b)),
     "align": lambda a, b, d: measure.align(a, b),
     "align, activations": lambda a, b, d: measure.align(a, b, method="activations", data=d),

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from theodolite.errors import BadModel, SettingError
 from theodolite.measure.problem.batches import Data
 from theodolite.measure.problem.isolation import preserve_rng
-from theodolite.measure.problem.objective import objective
+from theodolite.measure.problem.join import objective
 from theodolite.measure.problem.sequential import chain
 from theodolite.measure.problem.state_dicts import stacked
 from theodolite.measure.problem.validation import checked

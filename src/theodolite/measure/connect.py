@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,9 @@ from theodolite.measure.interpolate import along
 from theodolite.measure.problem.batch_norm import on_batch_statistics
 from theodolite.measure.problem.batches import Data
 from theodolite.measure.problem.isolation import preserve_rng, without_subnormals
-from theodolite.measure.problem.objective import Loss, Objective, check_reached, objective
+from theodolite.measure.problem.join import objective
+from theodolite.measure.problem.objective import Loss, Objective, check_reached
+from theodolite.measure.problem.options import ProblemOptions, with_options
 from theodolite.measure.problem.state_dicts import stacked
 from theodolite.measure.problem.validation import checked
 from theodolite.measure.results.base import Result
@@ -33,6 +36,7 @@ class Curve(Result):
 
 
 @checked
+@with_options(ProblemOptions)
 def connect(
     model_a: nn.Module,
     model_b: nn.Module,
@@ -43,7 +47,8 @@ def connect(
     learning_rate: float = 1e-2,
     points: int = 61,
     seed: int = 0,
-    renew: Data | None = None,
+    update_bn: Data | None = None,
+    **options: Unpack[ProblemOptions],
 ) -> Curve:
     r"""Train a curve of low loss between two models.
 
@@ -63,7 +68,7 @@ def connect(
         learning_rate: Adam's first.
         points: values of t measured afterwards, evenly spaced with both ends.
         seed: of t, and of whatever order the data draw from PyTorch's own generator.
-        renew: data for renewing BatchNorm statistics at every t, as in
+        update_bn: data for renewing BatchNorm statistics at every t, as in
             :func:`~theodolite.measure.interpolate.interpolate`; training then takes batch statistics.
 
     Raises:
@@ -88,8 +93,8 @@ def connect(
             f"learning_rate={learning_rate}, points={points}."
         )
     parameters, buffers = stacked(model_a, model_b)
-    whole = objective(model_a, loss, data)
-    renewal = None if renew is None else objective(model_a, loss, renew)
+    whole = objective(model_a, loss, data, **options)
+    renewal = None if update_bn is None else objective(model_a, loss, update_bn, **options)
     training = whole if renewal is None else on_batch_statistics(whole)
     control, history = _train(training, parameters, buffers, epochs, learning_rate, seed)
     bent = {n: torch.stack([p[0], control[n], p[1]]) for n, p in parameters.items()}
@@ -131,10 +136,11 @@ def _train(
                 a, c, b = (float(w) for w in _bernstein(t))
                 point = {n: a * p[0] + c * control[n] + b * p[1] for n, p in ends.items()}
                 point |= {n: p[0] + float(t) * (p[1] - p[0]) for n, p in buffers.items()}
-                value = whole.batch_loss(point, batch)
-                check_reached(value)
-                optimizer.zero_grad()
-                value.backward(inputs=moving)  # and nothing else: a loss may have parameters of its own
+                with whole.at(point):
+                    value = whole.loss_of(batch)
+                    check_reached(value)
+                    optimizer.zero_grad()
+                    value.backward(inputs=moving)  # and nothing else: a loss may have parameters of its own
                 optimizer.step()
                 total += share * float(value.detach())
             schedule.step()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +14,16 @@ from theodolite.measure.critical.search import search
 from theodolite.measure.critical.smooth import kinks
 from theodolite.measure.critical.starts import Recorded, random_starts, recorded_starts, symmetric_starts
 from theodolite.measure.problem.batches import Data
-from theodolite.measure.problem.objective import Loss, Objective, objective
+from theodolite.measure.problem.join import objective
+from theodolite.measure.problem.objective import Loss, Objective
+from theodolite.measure.problem.options import ProblemOptions, with_options
 from theodolite.measure.problem.validation import checked
 
 LARGEST = 2000  # parameters: a step takes a second there, and its time grows with the cube
 
 
 @checked
+@with_options(ProblemOptions)
 def find_critical_points(
     model: nn.Module,
     loss: Loss,
@@ -32,6 +36,7 @@ def find_critical_points(
     steps: int | None = None,
     seed: int = 0,
     force: bool = False,
+    **options: Unpack[ProblemOptions],
 ) -> CriticalPoints:
     r"""Find points where the gradient of the loss is zero, of every index, and certify each.
 
@@ -66,7 +71,7 @@ def find_critical_points(
         BadLoss: the loss is constant.
         SettingError: no start, or a number out of its range.
         MeasurementError: model, loss or data cannot be measured; see
-        :func:`~theodolite.measure.problem.objective.objective`.
+        :func:`~theodolite.measure.problem.join.objective`.
 
     Source: Yin, Zhang and Zhang 2019 for index-k dynamics; Frye et al. 2021 for why not the gradient norm; Fukumizu and
     Amari 2000 for symmetric points.
@@ -83,7 +88,7 @@ def find_critical_points(
         >>> sorted((p.index, round(p.loss, 9)) for p in found.distinct())
         [(0, 0.0), (1, 1.0)]
     """
-    whole = objective(model, loss, data)
+    whole = objective(model, loss, data, **options)
     _check(whole, weight_decay, steps, symmetric, force)
     surface = landscape(whole, weight_decay)
     generator = torch.Generator().manual_seed(seed)
@@ -98,7 +103,7 @@ def find_critical_points(
         sets.append(symmetric_starts(surface.objective, surface.net, symmetric, generator))
     _check_varies(surface, sets[0].vectors)
     points = search(surface, sets, index, steps=steps, generator=generator, seed=seed)
-    return CriticalPoints(tuple(points), weight_decay, surface.path)
+    return CriticalPoints(tuple(points), weight_decay, surface.backend)
 
 
 def _check(whole: Objective, weight_decay: float, steps: int | None, symmetric: int, force: bool) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 from theodolite.measure.problem.batches import Batch, Data
 from theodolite.measure.problem.distributed import Shards, is_sharded
 from theodolite.measure.problem.isolation import preserve_rng
-from theodolite.measure.problem.objective import Loss, Objective, check_finite, check_reached, objective
+from theodolite.measure.problem.join import objective
+from theodolite.measure.problem.objective import Loss, Objective, check_finite, check_reached
+from theodolite.measure.problem.options import ProblemOptions, with_options
 from theodolite.measure.problem.validation import checked
 from theodolite.measure.results.base import Result
 
@@ -27,6 +30,7 @@ class GradientNorm(Result):
 
 
 @checked
+@with_options(ProblemOptions)
 def gradient_norm(
     model: nn.Module,
     loss: Loss,
@@ -36,6 +40,7 @@ def gradient_norm(
     engine: str = "local",
     workers: int | None = None,
     address: str | None = None,
+    **options: Unpack[ProblemOptions],
 ) -> GradientNorm:
     r"""Measure the norm of the gradient of the loss over all data, not of one mini-batch.
 
@@ -55,7 +60,7 @@ def gradient_norm(
 
     Raises:
         MeasurementError: model, loss or data cannot be measured; see
-        :func:`~theodolite.measure.problem.objective.objective`.
+        :func:`~theodolite.measure.problem.join.objective`.
 
     Example:
         >>> model = nn.Linear(2, 1, bias=False).double()
@@ -64,14 +69,14 @@ def gradient_norm(
         >>> gradient_norm(model, nn.MSELoss(), data).value  # L = (9 + 16) / 2, whose gradient is (3, 4)
         5.0
     """
-    whole = objective(model, loss, data, parameters=parameters)
+    whole = objective(model, loss, data, parameters=parameters, **options)
     if is_sharded(engine):
-        value, gradient = _over_shards(whole, parameters, workers=workers, address=address)
+        value, gradient = _over_shards(whole, parameters, options, workers=workers, address=address)
     else:
         value, gradient = loss_and_gradient(whole)
-    check_finite("the loss", value)
+    check_finite("the loss", value, whole)
     for name, part in gradient.items():
-        check_finite(f"the gradient of '{name}'", part)
+        check_finite(f"the gradient of '{name}'", part, whole)
     norms = {name: float(g.double().norm()) for name, g in gradient.items()}
     return GradientNorm(sum(n * n for n in norms.values()) ** 0.5, value, norms, whole.samples)
 
@@ -90,10 +95,11 @@ def loss_and_gradient(whole: Objective, at: Mapping[str, Tensor] | None = None) 
     sums = {n: torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for n, p in point.items()}
     with preserve_rng(), torch.enable_grad():
         for batch, share in whole.batches():
-            value = whole.batch_loss({**rest, **point}, batch)
-            check_reached(value)
+            with whole.at({**rest, **point}):
+                value = whole.loss_of(batch)
+                check_reached(value)
+                parts = torch.autograd.grad(value, list(point.values()), allow_unused=True)
             total += share * float(value.detach().double())
-            parts = torch.autograd.grad(value, list(point.values()), allow_unused=True)
             for name, part in zip(point, parts, strict=True):
                 if part is not None:
                     sums[name] += share * part
@@ -101,9 +107,9 @@ def loss_and_gradient(whole: Objective, at: Mapping[str, Tensor] | None = None) 
 
 
 def _over_shards(
-    whole: Objective, parameters: str | None, *, workers: int | None, address: str | None
+    whole: Objective, parameters: str | None, options: ProblemOptions, *, workers: int | None, address: str | None
 ) -> tuple[float, dict[str, Tensor]]:
-    shards = Shards(whole, partial(_of_shard, parameters), workers=workers, address=address)
+    shards = Shards(whole, partial(_of_shard, parameters, options), workers=workers, address=address)
     try:
         value, *parts = shards.sum(_arrays)
     finally:
@@ -111,9 +117,11 @@ def _over_shards(
     return float(value), {name: torch.from_numpy(part) for name, part in zip(whole.names, parts, strict=True)}
 
 
-def _of_shard(parameters: str | None, model: nn.Module, loss: Loss, batches: list[Batch], memory: int) -> Objective:
+def _of_shard(
+    parameters: str | None, options: ProblemOptions, model: nn.Module, loss: Loss, batches: list[Batch], memory: int
+) -> Objective:
     """What a shard holds; of its memory a gradient takes no more than a training."""
-    return objective(model, loss, batches, parameters=parameters)
+    return objective(model, loss, batches, parameters=parameters, **options)
 
 
 def _arrays(own: Objective) -> tuple[np.ndarray, ...]:

@@ -11,13 +11,14 @@ from theodolite.measure.curvature.autograd import Curvature
 from theodolite.measure.curvature.dense import DenseHessians, dense_hessians
 from theodolite.measure.curvature.old_names import OldNames
 from theodolite.measure.curvature.operator import HessianOperator
-from theodolite.measure.curvature.options import CurvatureOptions, with_options
+from theodolite.measure.curvature.options import CurvatureOptions
 from theodolite.measure.problem.batches import Data
 from theodolite.measure.problem.distributed import Shards
 from theodolite.measure.problem.isolation import preserve_rng
 from theodolite.measure.problem.memory import Memory, in_words, room
-from theodolite.measure.problem.microbatches import in_pieces
+from theodolite.measure.problem.microbatches import in_microbatches
 from theodolite.measure.problem.objective import Loss, Objective
+from theodolite.measure.problem.options import with_options
 from theodolite.measure.problem.validation import checked
 from theodolite.measure.results.base import Result
 
@@ -83,10 +84,10 @@ def hessian_spectrum(
         size = H.shape[0]
         _fits(size, memory)
         dense = exact(H.objective, memory) if H.shards is None else _summed(H.shards, memory)
-        matrix, asymmetry, backend = dense.hessian[0], float(dense.asymmetry), dense.path
+        matrix, asymmetry, backend = dense.hessian[0], float(dense.asymmetry), dense.backend
         if H.kind == "ggn":
             rows = H.rows(torch.eye(size, dtype=H.dtype, device=H.device))
-            matrix, asymmetry, backend = (rows + rows.mT) / 2, float((rows - rows.mT).abs().max()), H.path
+            matrix, asymmetry, backend = (rows + rows.mT) / 2, float((rows - rows.mT).abs().max()), H.backend
     epsilon = torch.finfo(matrix.dtype).eps
     matrix = matrix.double()
     values, vectors = torch.linalg.eigh(matrix)
@@ -99,7 +100,7 @@ def hessian_spectrum(
         gradient_norm=float(dense.gradient.norm()),
         operator=H.kind,
         backend=backend,
-        check_error=H.check,
+        check_error=H.check_error,
     )
 
 
@@ -108,7 +109,7 @@ def exact(objective: Objective, memory: Memory) -> DenseHessians:
     whole = objective.to(torch.float64)
     if memory is not None:
         with preserve_rng():
-            whole = in_pieces(whole, whole.vector, TOGETHER, apart=False)
+            whole = in_microbatches(whole, whole.vector, TOGETHER, samples_independent=False)
     try:
         return dense_hessians(whole, whole.vector[None])
     except RuntimeError:  # a model or loss that holds float32 constants
@@ -118,13 +119,13 @@ def exact(objective: Objective, memory: Memory) -> DenseHessians:
 def _summed(shards: Shards, memory: Memory) -> DenseHessians:
     """The same over shards; how far it was from symmetric is at most the sum of how far the shards' were."""
     totals: list[Tensor] = []
-    paths: list[str] = []
+    backends: list[str] = []
     for share, part in shards.ask(_of_shard, memory):
         scaled = [share * each for each in (part.loss, part.gradient, part.hessian, part.asymmetry)]
         totals = [a.add_(b) for a, b in zip(totals, scaled, strict=True)] if totals else scaled
-        paths.append(part.path)
+        backends.append(part.backend)
     loss, gradient, hessian, asymmetry = totals
-    return DenseHessians(loss, gradient, hessian, asymmetry, shards.path(paths))
+    return DenseHessians(loss, gradient, hessian, asymmetry, shards.backend(backends))
 
 
 def _of_shard(own: HessianOperator, memory: Memory) -> DenseHessians:

@@ -10,11 +10,12 @@ from theodolite.errors import SettingError
 from theodolite.measure.curvature.autograd import Curvature
 from theodolite.measure.curvature.layer_trace import by_layers
 from theodolite.measure.curvature.old_names import OldNames
-from theodolite.measure.curvature.options import ProductOptions, operator_and_room, with_options
+from theodolite.measure.curvature.options import ProductOptions, operator_and_room
 from theodolite.measure.linalg import trace as estimator
 from theodolite.measure.linalg.streams import named_seed
 from theodolite.measure.problem.batches import Data
 from theodolite.measure.problem.objective import Loss
+from theodolite.measure.problem.options import with_options
 from theodolite.measure.problem.progress import watch
 from theodolite.measure.problem.validation import checked
 from theodolite.measure.results.base import Result
@@ -112,7 +113,7 @@ def hessian_trace(
         products=H.products,
         parameters=H.size,
         operator=H.kind,
-        backend=H.path,
-        check_error=H.check,
+        backend=H.backend,
+        check_error=H.check_error,
         interrupted=progress.interrupted,
     )

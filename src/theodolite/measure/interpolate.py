@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,9 @@ from torch import Tensor, nn
 from theodolite.measure.problem.batch_norm import renewed
 from theodolite.measure.problem.batches import Data
 from theodolite.measure.problem.evaluate import StackedStates, Values, evaluate, mix
-from theodolite.measure.problem.objective import Loss, Objective, objective
+from theodolite.measure.problem.join import objective
+from theodolite.measure.problem.objective import Loss, Objective
+from theodolite.measure.problem.options import ProblemOptions, with_options
 from theodolite.measure.problem.state_dicts import stacked
 from theodolite.measure.problem.validation import checked, coordinates
 from theodolite.measure.results.base import Result
@@ -31,6 +34,7 @@ class Interpolation(Result):
 
 
 @checked
+@with_options(ProblemOptions)
 def interpolate(
     model_a: nn.Module,
     model_b: nn.Module,
@@ -38,7 +42,8 @@ def interpolate(
     data: Data,
     alphas: Sequence[float] | Tensor = ALPHAS,
     *,
-    renew: Data | None = None,
+    update_bn: Data | None = None,
+    **options: Unpack[ProblemOptions],
 ) -> Interpolation:
     r"""Measure loss and accuracy at :math:`\theta(\alpha) = (1 - \alpha)\,\theta_a + \alpha\,\theta_b`.
 
@@ -50,7 +55,7 @@ def interpolate(
         loss: maps (outputs, targets) to a scalar mean over samples.
         data: one ``(inputs, targets)`` pair or a re-iterable of such batches.
         alphas: ``(K,)``, any numbers.
-        renew: data on which BatchNorm statistics are computed anew at every alpha (the training set, as a rule).
+        update_bn: data on which BatchNorm statistics are computed anew at every alpha (the training set, as a rule).
             Without it they are interpolated too, and held at the nearer end outside [0, 1], where a variance could
             turn negative.
 
@@ -70,8 +75,8 @@ def interpolate(
     """
     where = coordinates("alphas", alphas)
     parameters, buffers = stacked(model_a, model_b)
-    whole = objective(model_a, loss, data)
-    renewal = None if renew is None else objective(model_a, loss, renew)
+    whole = objective(model_a, loss, data, **options)
+    renewal = None if update_bn is None else objective(model_a, loss, update_bn, **options)
     points = torch.cat([torch.tensor([0.0, 1.0], dtype=torch.float64), where])
     values = along(whole, parameters, buffers, torch.stack([1 - points, points], 1), points, renewal)
     inside = torch.cat([torch.ones(2, dtype=torch.bool), (where >= 0) & (where <= 1)])

@@ -8,10 +8,11 @@ from torch import nn
 
 from theodolite.measure.curvature.autograd import Curvature
 from theodolite.measure.curvature.old_names import OldNames
-from theodolite.measure.curvature.options import CurvatureOptions, with_options
+from theodolite.measure.curvature.options import CurvatureOptions
 from theodolite.measure.hessian_spectrum import hessian_spectrum
 from theodolite.measure.problem.batches import Data
 from theodolite.measure.problem.objective import Loss
+from theodolite.measure.problem.options import with_options
 from theodolite.measure.problem.validation import checked
 from theodolite.measure.results.base import Result
 

@@ -1,16 +1,19 @@
 """How strongly the loss reacts to the input."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from theodolite.errors import BadData, BadLoss
-from theodolite.measure.problem.batches import Batch, Data
+from theodolite.measure.problem.batches import Batch, Data, count
 from theodolite.measure.problem.isolation import preserve_rng
-from theodolite.measure.problem.objective import Loss, Objective, check_finite, check_reached, objective
+from theodolite.measure.problem.join import objective
+from theodolite.measure.problem.microbatches import first_samples
+from theodolite.measure.problem.objective import Loss, Objective, check_finite, check_reached
+from theodolite.measure.problem.options import ProblemOptions, with_options
 from theodolite.measure.problem.validation import checked
 from theodolite.measure.results.base import Result
 
@@ -27,7 +30,15 @@ class Sensitivity(Result):
 
 
 @checked
-def sensitivity(model: nn.Module, loss: Loss, data: Data, *, per_sample: bool = True) -> Sensitivity:
+@with_options(ProblemOptions)
+def sensitivity(
+    model: nn.Module,
+    loss: Loss,
+    data: Data,
+    *,
+    per_sample: bool = True,
+    **options: Unpack[ProblemOptions],
+) -> Sensitivity:
     r"""Measure how strongly the loss reacts to its input.
 
     .. math:: S = \lVert \partial L / \partial X \rVert_F, \qquad
@@ -60,18 +71,19 @@ def sensitivity(model: nn.Module, loss: Loss, data: Data, *, per_sample: bool = 
         >>> round(result.value, 6), round(result.mean, 6)  # each derivative is (1, 1) for one sample, of two
         (1.0, 1.414214)
     """
-    whole = objective(model, loss, data)
+    whole = objective(model, loss, data, **options)
     norms, squares = [], 0.0
     with preserve_rng(), torch.enable_grad():
         for number, (batch, share) in enumerate(whole.batches()):
-            size = round(share * whole.samples)
+            size = count(batch)
+            times = 1 if whole.reduction == "sum" else size  # what a sample's derivative is divided by
             gradients = _gradients(whole, batch, number)
             squares += sum(float((share * g.double()).pow(2).sum()) for g in gradients)
             if not per_sample:
                 continue
             if number == 0:
                 _check_own(whole, batch, gradients, size)
-            rows = torch.stack([(size * g.double()).flatten(1).norm(dim=1) for g in gradients])
+            rows = torch.stack([(times * g.double()).flatten(1).norm(dim=1) for g in gradients])
             norms.append(rows.norm(dim=0).cpu())
     check_finite("the derivative of the loss by its inputs", squares)
     own = torch.cat(norms) if per_sample else None
@@ -95,12 +107,14 @@ def _gradients(whole: Objective, batch: Batch, number: int) -> list[Tensor]:
             "derivative: pass their embeddings."
         )
     own = {n: p.detach() for n, p in whole.model.named_parameters()}
-    value = whole.batch_loss(own, (inputs, batch[1]))
+    with whole.at(own):
+        value = whole.loss_of((inputs, batch[1]))
+        if value.requires_grad:
+            found = torch.autograd.grad(value, leaves, allow_unused=True)
+            return [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(found, leaves, strict=True)]
     if not value.requires_grad:  # the model ignores its inputs, or no gradient passes at all
         check_reached(whole.batch_loss(dict(whole.model.named_parameters()), batch))
-        return [torch.zeros_like(leaf) for leaf in leaves]
-    found = torch.autograd.grad(value, leaves, allow_unused=True)
-    return [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(found, leaves, strict=True)]
+    return [torch.zeros_like(leaf) for leaf in leaves]
 
 
 def _as_leaves(part: Any, leaves: list[Tensor]) -> Any:
@@ -114,30 +128,26 @@ def _as_leaves(part: Any, leaves: list[Tensor]) -> Any:
     return type(part)(_as_leaves(p, leaves) for p in part) if isinstance(part, (tuple, list)) else part
 
 
-def _first(part: Any, count: int) -> Any:
-    if isinstance(part, Tensor):
-        return part[:count]
-    if isinstance(part, Mapping):
-        return {key: _first(value, count) for key, value in part.items()}
-    return type(part)(_first(p, count) for p in part) if isinstance(part, (tuple, list)) else part
-
-
 def _check_own(whole: Objective, batch: Batch, gradients: list[Tensor], size: int) -> None:
     """Half a batch must give its samples the derivatives that the whole batch gives them."""
     half = (size + 1) // 2
-    apart = BadLoss(
+    mixed = BadLoss(
         "expected the loss to be a plain mean of losses that depend on one sample each, but a sample's derivative "
         "changes with the batch it is in. Call model.eval() (BatchNorm mixes samples in training mode), leave out "
         "class weights, or pass per_sample=False."
     )
     if any(g.shape[0] != size for g in gradients):
-        raise apart
+        raise mixed
     try:
-        alone = _gradients(replace(whole, samples=half), _first(batch, half), 0)
-    except ValueError as error:  # BatchNorm refuses a batch of one
-        raise apart from error
+        alone = _gradients(whole, first_samples(batch, half), 0)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever half a batch raises, as BatchNorm does of one sample
+        raise mixed from error
     for part, g in zip(alone, gradients, strict=True):
         work = torch.promote_types(g.dtype, torch.float32)
-        wanted, got = size * g[:half].to(work), half * part.to(work)
+        wanted, got = g[:half].to(work), part.to(work)
+        if whole.reduction == "mean":
+            wanted, got = size * wanted, half * got
         if float((wanted - got).norm()) > 100 * torch.finfo(g.dtype).eps ** 0.75 * float(wanted.norm()):
-            raise apart
+            raise mixed

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,9 @@ from theodolite.errors import BadLoss, BadModel, SettingError
 from theodolite.measure.gradient_norm import loss_and_gradient
 from theodolite.measure.problem.batches import Data
 from theodolite.measure.problem.isolation import preserve_rng
-from theodolite.measure.problem.objective import Loss, Objective, check_finite, objective
+from theodolite.measure.problem.join import objective
+from theodolite.measure.problem.objective import Loss, Objective, check_finite
+from theodolite.measure.problem.options import ProblemOptions, with_options
 from theodolite.measure.problem.validation import checked
 from theodolite.measure.results.base import Result
 
@@ -33,6 +35,7 @@ class Sharpness(Result):
 
 
 @checked
+@with_options(ProblemOptions)
 def sharpness(
     model: nn.Module,
     loss: Loss,
@@ -43,6 +46,7 @@ def sharpness(
     starts: int = 3,
     iterations: int = 10,
     seed: int = 0,
+    **options: Unpack[ProblemOptions],
 ) -> Sharpness:
     r"""Measure how much the loss rises close to the model's parameters.
 
@@ -85,7 +89,7 @@ def sharpness(
         >>> round(sharpness(model, nn.MSELoss(), data, method="sam", radius=0.1).value, 6)  # 1.1² - 1
         0.21
     """
-    whole = objective(model, loss, data)
+    whole = objective(model, loss, data, **options)
     radius = {"keskar": 1e-3, "sam": 0.05}[method] if radius is None else radius
     if not (radius > 0 and starts >= 1 and iterations >= 1):
         raise SettingError(
@@ -97,7 +101,7 @@ def sharpness(
 
 def _sam(whole: Objective, rho: float) -> Sharpness:
     before, gradient = loss_and_gradient(whole)
-    check_finite("the loss", before)
+    check_finite("the loss", before, whole)
     length = sum(float(g.double().pow(2).sum()) for g in gradient.values()) ** 0.5
     check_finite("the gradient", length)
     if length == 0:
@@ -121,7 +125,7 @@ def _moved(centre: Tensor, step: Tensor) -> Tensor:
 
 
 def _loss(whole: Objective, parameters: Mapping[str, Tensor]) -> float:
-    with preserve_rng(), torch.no_grad():
+    with preserve_rng(), torch.set_grad_enabled(whole.grad_in_loss):
         return sum(share * float(whole.batch_loss(parameters, batch)) for batch, share in whole.batches())
 
 
@@ -130,7 +134,7 @@ def _keskar(whole: Objective, epsilon: float, starts: int, iterations: int, seed
     sides = epsilon * (centre.abs() + 1)
     _moved(centre, sides)
     base = _loss(whole, whole.unflatten(centre))
-    check_finite("the loss", base)
+    check_finite("the loss", base, whole)
     if base <= -1:
         raise BadLoss(
             f"expected a loss above -1, which Keskar's measure divides by 1 plus, got {base}. Use method='sam', or "

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,9 @@ from theodolite.errors import BadModel
 from theodolite.measure.planes import Plane, random_plane
 from theodolite.measure.problem.batches import Data
 from theodolite.measure.problem.evaluate import evaluate
-from theodolite.measure.problem.objective import Loss, objective
+from theodolite.measure.problem.join import objective
+from theodolite.measure.problem.objective import Loss
+from theodolite.measure.problem.options import ProblemOptions, with_options
 from theodolite.measure.problem.state_dicts import stacked_states, state_of
 from theodolite.measure.problem.validation import checked, coordinates
 from theodolite.measure.results.base import Result
@@ -47,6 +49,7 @@ class Surface(Result):
 
 
 @checked
+@with_options(ProblemOptions)
 def surface(
     model: nn.Module,
     loss: Loss,
@@ -56,6 +59,7 @@ def surface(
     x: Sequence[float] | Tensor | None = None,
     y: Sequence[float] | Tensor | None = None,
     seed: int = 0,
+    **options: Unpack[ProblemOptions],
 ) -> Surface:
     r"""Measure :math:`L(\theta + x u + y v)` on a grid.
 
@@ -82,7 +86,7 @@ def surface(
         >>> bowl.loss.tolist()  # (x² + y²) / 2
         [[0.0, 0.5], [0.5, 1.0], [2.0, 2.5]]
     """
-    whole = objective(model, loss, data)
+    whole = objective(model, loss, data, **options)
     plane = directions if isinstance(directions, Plane) else _plane(model, directions, seed)
     across, up = (_axis(c, e, n) for c, e, n in zip((x, y), plane.extent, "xy", strict=True))
     origin = stacked_states(model, [plane.origin])

@@ -10,7 +10,7 @@ from theodolite.measure import find_critical_points
 from theodolite.measure.critical.landscape import landscape
 from theodolite.measure.critical.newton import PLAIN, walk
 from theodolite.measure.critical.starts import joined, random_starts, symmetric_starts
-from theodolite.measure.problem.objective import objective
+from theodolite.measure.problem.join import objective
 
 NOTHING = torch.zeros(1, 1), torch.zeros(1, 1)
 

@@ -7,7 +7,7 @@ from theodolite.measure import find_critical_points
 from theodolite.measure.critical.mlp_hessian import perceptron
 from theodolite.measure.critical.structure import structures
 from theodolite.measure.critical.symmetry import symmetric_subspaces
-from theodolite.measure.problem.objective import objective
+from theodolite.measure.problem.join import objective
 
 HIDDEN = 4
 

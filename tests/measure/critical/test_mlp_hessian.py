@@ -6,7 +6,7 @@ from torch import nn
 
 from theodolite.measure.critical.landscape import landscape
 from theodolite.measure.critical.mlp_hessian import perceptron
-from theodolite.measure.problem.objective import objective
+from theodolite.measure.problem.join import objective
 
 
 def network(*widths, activation=nn.Tanh, bias=True):
@@ -43,7 +43,7 @@ def test_closed_form_is_the_finite_difference_of_pytorchs_gradients(model, loss)
     data = batches(model[0].in_features, model[-1].out_features, isinstance(loss, nn.CrossEntropyLoss))
     whole = objective(model, loss, data)
     surface = landscape(whole, weight_decay=0.1)
-    assert surface.path == "closed form"
+    assert surface.backend == "closed form"
     points = whole.vector + torch.randn(3, whole.size, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     value, gradient, hessian = surface(points)
 
@@ -84,4 +84,4 @@ def test_models_that_are_no_plain_chain_are_left_to_the_general_way():
 def test_loss_that_mixes_samples_is_found_out_and_left_to_the_general_way():
     model = network(2, 3, 2)
     whole = objective(model, lambda o, t: (o - o.mean(0) - t).pow(2).mean(), batches(2, 2, classes=False))
-    assert landscape(whole, 0.0).path != "closed form"
+    assert landscape(whole, 0.0).backend != "closed form"

@@ -6,7 +6,7 @@ import cases
 import oracles
 from theodolite.measure.curvature.dense import dense_hessians
 from theodolite.measure.curvature.dense_linear import NotLayered, layers
-from theodolite.measure.problem.objective import objective
+from theodolite.measure.problem.join import objective
 
 
 def at(case, vector):
@@ -42,7 +42,7 @@ def test_linear_layers_take_the_layerwise_path_for_every_loss_vmap_can_run(loss)
     case = cases.make("tanh", loss)
     whole = objective(case.model, case.loss, case.batches)
     expected = "kept graph" if loss == "gaussian_nll" else "layerwise"  # which asks whether a variance is negative
-    assert dense_hessians(whole, whole.vector[None]).path == expected
+    assert dense_hessians(whole, whole.vector[None]).backend == expected
 
 
 class Together(nn.Module):
@@ -58,7 +58,7 @@ def test_samples_that_reach_each_other_are_noticed():
     whole = objective(model, case.loss, case.batches)
     found = dense_hessians(whole, whole.vector[None])
     expected = oracles.hessian(model, case.loss, case.batches)
-    assert found.path == "kept graph"
+    assert found.backend == "kept graph"
     assert torch.allclose(found.hessian[0], expected, rtol=1e-8, atol=1e-12)
 
 
@@ -70,7 +70,7 @@ def test_a_loss_that_is_no_sum_over_samples_is_noticed():
 
     whole = objective(case.model, root, case.batches)
     found = dense_hessians(whole, whole.vector[None])
-    assert found.path == "kept graph"
+    assert found.backend == "kept graph"
     assert torch.allclose(found.hessian[0], oracles.hessian(case.model, root, case.batches), rtol=1e-8, atol=1e-12)
 
 
@@ -83,7 +83,7 @@ def test_a_layer_called_twice_and_tied_weights_are_noticed():
     for model in (twice, tied):
         whole = objective(model, nn.MSELoss(), data)
         found = dense_hessians(whole, whole.vector[None])
-        assert found.path == "kept graph"
+        assert found.backend == "kept graph"
         assert torch.allclose(found.hessian[0], oracles.hessian(model, nn.MSELoss(), [data]), rtol=1e-8, atol=1e-12)
     with pytest.raises(NotLayered):
         layers(objective(tied, nn.MSELoss(), data))

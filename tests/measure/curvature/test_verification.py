@@ -232,6 +232,6 @@ def test_the_check_takes_at_most_three_products(monkeypatch, batches):
     data = list(zip(x.chunk(batches), y.chunk(batches), strict=True))
     H = HessianOperator(model, loss, data)
     monkeypatch.setattr(graph, "pull_back", counting)
-    verify(H.objective, H._way, H.rows)
-    of_all, of_one_batch = 2 * batches, int(batches > 1)
+    verify(H.objective, H._backend, H.rows, next(H.objective.batches())[0])
+    of_all, of_one_batch = 2 * batches, 1
     assert sum(taken) == of_all + of_one_batch <= 3 * batches

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from theodolite.measure.problem.batch_norm import renewed
-from theodolite.measure.problem.objective import objective
+from theodolite.measure.problem.join import objective
 
 
 def network():

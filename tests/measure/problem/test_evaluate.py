@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from theodolite.measure.problem.evaluate import evaluate, mix
-from theodolite.measure.problem.objective import objective
+from theodolite.measure.problem.join import objective
 
 
 def problem(dtype=torch.float64, samples=40):

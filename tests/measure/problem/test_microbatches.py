@@ -11,22 +11,22 @@ from torch.utils.data import DataLoader
 import cases
 import oracles
 from theodolite.measure import HessianOperator
-from theodolite.measure.problem.microbatches import Pieces, in_pieces
-from theodolite.measure.problem.objective import objective
+from theodolite.measure.problem.join import objective
+from theodolite.measure.problem.microbatches import Microbatches, in_microbatches
 
 
 def cut(layer, loss, size=2, batch=10):
     case = cases.make(layer, loss)
     inputs, targets = (torch.cat(parts)[:batch] for parts in zip(*case.batches, strict=True))
     whole = objective(case.model, case.loss, (inputs, targets))
-    return whole, in_pieces(whole, whole.vector, size, apart=False)
+    return whole, in_microbatches(whole, whole.vector, size, samples_independent=False)
 
 
 @pytest.mark.parametrize("layer", ["tanh", "layer_norm", "attention", "gru", "batch_norm_eval", "tied_embedding"])
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse", "label_smoothing"])
 def test_a_mean_over_samples_comes_in_pieces_of_the_same_curvature(layer, loss):
     whole, parts = cut(layer, loss, size=3)
-    assert isinstance(parts.data, Pieces)
+    assert isinstance(parts.data, Microbatches)
     assert [len(targets) for (_, targets), _ in parts.batches()] == [2, 3, 2, 3]
     assert sum(share for _, share in parts.batches()) == pytest.approx(1)
     pieces = [batch for batch, _ in parts.batches()]
@@ -36,9 +36,22 @@ def test_a_mean_over_samples_comes_in_pieces_of_the_same_curvature(layer, loss):
 
 
 @pytest.mark.parametrize("loss", ["class_weights", "ignore_index"])
-def test_a_loss_that_divides_by_something_else_stays_whole(loss):
+def test_a_loss_that_divides_by_the_weights_of_its_targets_comes_in_microbatches_weighted_alike(loss):
     whole, parts = cut("tanh", loss)
-    assert parts is whole
+    assert isinstance(parts.data, Microbatches)
+    expected = oracles.hessian(whole.model, whole.loss, [batch for batch, _ in whole.batches()])
+    found = oracles.hessian(whole.model, whole.loss, [batch for batch, _ in parts.batches()])
+    assert torch.allclose(found, expected, rtol=1e-9, atol=1e-13)
+
+
+def test_a_loss_that_divides_by_something_else_stays_whole():
+    weights = torch.tensor([0.2, 1.0, 3.0]).double()
+
+    def own(outputs, targets):
+        return cross_entropy(outputs, targets, weight=weights)
+
+    whole = objective(nn.Linear(8, 3).double(), own, (torch.randn(10, 8).double(), torch.arange(10) % 3))
+    assert in_microbatches(whole, whole.vector, 2, samples_independent=False) is whole
 
 
 def test_statistics_of_the_batch_stay_whole():
@@ -52,9 +65,9 @@ def test_samples_that_only_meet_in_the_loss_stay_whole():
         lambda o, t: ((o - t) ** 2).mean().sqrt(),
         lambda o, t: ((o - t) ** 2).mean() + o.mean() ** 2,
         lambda o, t: ((o - t) ** 2).sum(),
-    ):
+    ):  # of one batch the last need not be a mean
         whole = objective(nn.Linear(8, 3).double(), loss, (x, torch.randn(10, 3).double()))
-        assert in_pieces(whole, whole.vector, 2, apart=True) is whole
+        assert in_microbatches(whole, whole.vector, 2, samples_independent=True) is whole
 
 
 def test_the_operator_cuts_batches_to_the_memory_and_its_numbers_stay():
@@ -69,16 +82,18 @@ def test_the_operator_cuts_batches_to_the_memory_and_its_numbers_stay():
     assert torch.allclose(free @ V, tight @ V, rtol=1e-12, atol=1e-15)
 
 
+SEEN: list[int] = []  # not on the model, which is put back as it was
+
+
 class Keywords(nn.Module):
     """Takes its input by name, and writes down how many samples it sees."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Tanh(), nn.Linear(4, 3))
-        self.seen: list[int] = []
 
     def forward(self, x, labels=None):
-        self.seen.append(len(x))
+        SEEN.append(len(x))
         return self.layers(x)
 
 
@@ -111,10 +126,10 @@ def test_batches_that_are_dicts_come_in_pieces_of_the_same_curvature(way):
         return cross_entropy(outputs, batch if torch.is_tensor(batch) else batch["labels"])
 
     expected = oracles.hessian(model.layers, cross_entropy, [(x, y)])
-    model.seen.clear()
+    SEEN.clear()
     tight = HessianOperator(model, loss, data, memory="100kB")
     assert tight.path == "graph anew"
-    assert max(model.seen) < 300  # a batch
+    assert max(SEEN) < 300  # a batch
     assert torch.allclose(tight @ torch.eye(len(expected)).double(), expected, rtol=1e-9, atol=1e-13)
 
 

@@ -25,7 +25,7 @@ class Landscape:
 
     objective: Objective  # in float64
     weight_decay: float
-    path: str  # how the Hessian is computed: "closed form", or as dense_hessians says
+    backend: str  # how the Hessian is computed: "closed form", or as dense_hessians says
     net: Perceptron | None = None  # where the closed form was checked against PyTorch's own derivatives
     batches: Batches = ()  # that it takes, read once, with their shares of the samples
 
@@ -62,7 +62,7 @@ def landscape(objective: Objective, weight_decay: float) -> Landscape:
             batches = tuple(objective.batches())
         if _agrees(net, batches, points, (truth.loss, truth.gradient, truth.hessian)):
             return Landscape(objective, weight_decay, "closed form", net, batches)
-    return Landscape(objective, weight_decay, truth.path)
+    return Landscape(objective, weight_decay, truth.backend)
 
 
 def _agrees(net: Perceptron, batches: Batches, points: Tensor, truth: SecondOrder) -> bool:

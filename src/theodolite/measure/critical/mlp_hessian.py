@@ -94,7 +94,7 @@ def perceptron(objective: Objective) -> Perceptron | None:
     widths = (linear[0].in_features, *(m.out_features for m in linear))
     if sum((m.bias is not None) * m.out_features + m.weight.numel() for m in linear) != objective.size:
         return None  # tied
-    return Perceptron(widths, linear[0].bias is not None, tuple(activations[:-1]), objective.loss)
+    return Perceptron(widths, linear[0].bias is not None, tuple(activations[:-1]), objective.loss_alone)
 
 
 def derivatives(net: Perceptron, vectors: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,9 +18,16 @@ Product = Callable[[Tensor], Tensor]  # (P,) -> (P,), or (k, P) -> (k, P)
 
 def hessian_product(objective: Objective, point: Tensor, batch: Batch) -> Product:
     r""":math:`v \mapsto \partial (g^\top v) / \partial\theta` with the gradient g and its graph computed once."""
-    loss = varying(objective.batch_loss(objective.unflatten(point), batch))
-    (gradient,) = torch.autograd.grad(loss, point, create_graph=True, materialize_grads=True)
-    return lambda v: pull_back(gradient, point, v)
+    bound = objective.at(objective.unflatten(point))
+    with bound:
+        loss = varying(objective.loss_of(batch))
+        (gradient,) = torch.autograd.grad(loss, point, create_graph=True, materialize_grads=True)
+
+    def product(v: Tensor) -> Tensor:
+        with bound:  # for what is computed again on the way back
+            return pull_back(gradient, point, v)
+
+    return product
 
 
 def ggn_product(objective: Objective, point: Tensor, batch: Batch) -> Product:
@@ -29,19 +36,32 @@ def ggn_product(objective: Objective, point: Tensor, batch: Batch) -> Product:
     J v by two reverse passes: Jᵀ w is linear in w, so its transpose is its derivative (Townsend 2017).
     """
     inputs, targets = batch
-    outputs, rebuild = flat(objective.outputs(objective.unflatten(point), inputs))
-    dual = torch.zeros_like(outputs, requires_grad=True)
-    pulled = _grad(outputs, point, dual, create_graph=True)
-    free = outputs.detach().requires_grad_()
-    loss = varying(objective.loss(rebuild(free), targets))
-    (slope,) = torch.autograd.grad(loss, free, create_graph=True, materialize_grads=True)
+    bound = objective.at(objective.unflatten(point))
+    with bound:
+        outputs, rebuild = flat(objective.call(inputs))
+        dual = torch.zeros_like(outputs, requires_grad=True)
+        pulled = _grad(outputs, point, dual, create_graph=True)
+        free = outputs.detach().requires_grad_()
+        loss = varying(objective.loss(rebuild(free), targets))
+        slope, past = torch.autograd.grad(loss, (free, point), create_graph=True, materialize_grads=True)
+    if bool(past.any()):
+        raise BadLoss(
+            "expected a loss of the outputs alone, got one that takes the parameters too, as a penalty does: the "
+            "generalised Gauss-Newton matrix is not defined for that part. Leave the penalty out and add its own "
+            "curvature (2 c for c times the sum of squares), or take operator='hessian'."
+        )
     if not slope.requires_grad and _own_loss(rebuild(slope)):
         raise BadLoss(
             "expected a loss that is computed from outputs such as logits, got one that the model computes itself: "
             "between the two lies nothing curved, and the generalised Gauss-Newton matrix is zero. Pass "
             "loss=lambda outputs, batch: cross_entropy(outputs.logits, batch['labels']), or operator='hessian'."
         )
-    return lambda v: pull_back(outputs, point, pull_back(slope, free, pull_back(pulled, dual, v)))
+
+    def product(v: Tensor) -> Tensor:
+        with bound:
+            return pull_back(outputs, point, pull_back(slope, free, pull_back(pulled, dual, v)))
+
+    return product
 
 
 PRODUCTS: dict[Curvature, Callable[[Objective, Tensor, Batch], Product]] = {
@@ -83,7 +103,10 @@ def flat(tree: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
 def _grad(outputs: Tensor, inputs: Tensor, v: Tensor, **options: Any) -> Tensor:
     if not outputs.requires_grad:  # constant in the inputs
         return torch.zeros(*v.shape[:-1], inputs.numel(), dtype=inputs.dtype, device=inputs.device)
-    return torch.autograd.grad(outputs, inputs, v, materialize_grads=True, **options)[0]
+    found: Tensor | None = torch.autograd.grad(outputs, inputs, v, allow_unused=True, **options)[0]
+    if found is None:  # not reached; torch's own zeros have the wrong shape where v is a block
+        return torch.zeros(*v.shape[:-1], inputs.numel(), dtype=inputs.dtype, device=inputs.device)
+    return found
 
 
 def pull_back(outputs: Tensor, inputs: Tensor, v: Tensor) -> Tensor:

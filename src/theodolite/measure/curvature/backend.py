@@ -1,4 +1,4 @@
-"""Which way a product is computed for one model, and what it takes."""
+"""Which backend computes the products for one model, and what it takes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,75 +8,94 @@ from torch import Tensor
 
 from theodolite.measure.curvature.autograd import PRODUCTS, Curvature, Product, counted
 from theodolite.measure.curvature.sequential.product import Chain, chain_product, chained
-from theodolite.measure.problem.batches import Batch, samples
-from theodolite.measure.problem.microbatches import head
+from theodolite.measure.problem.batches import Batch, count
+from theodolite.measure.problem.microbatches import first_samples
 from theodolite.measure.problem.objective import Objective
 
-TRIAL = 8  # samples a way is tried on
-BESIDE = 3  # directions in a block it is tried with: one and two go ways of their own
+TRIAL_SAMPLES = 8  # that a backend is tried on
+TRIAL_BLOCK = 3  # directions in a block it is tried with: one and two go ways of their own
 
-CHAIN = 2**24  # bytes that a chain keeps of one piece: beyond a core's cache products take up to twice as long
-TENSOR = 2**22  # bytes of the largest tensor in a graph: many small ones gain nothing, and each piece costs anew
+CACHE_BYTES = 2**24  # that a chain keeps of one microbatch: beyond a core's cache products take up to twice as long
+TENSOR_BYTES = 2**22  # of the largest tensor in a graph: many small ones gain nothing, each microbatch costs anew
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Backend:
     """How the product with the curvature of one batch is made, and the bytes a sample takes."""
 
     kind: Curvature
     name: str
-    anew: str  # its name where nothing is kept
+    name_anew: str  # where nothing is kept
     make: Callable[[Objective, Tensor, Batch], Product]
-    bytes: float  # kept for each sample
-    fixed: float  # kept for each batch, however few its samples: as much as a few copies of the parameters
-    graph: float  # of the same in autograd's graph, which the check builds whatever the way
-    piece: int  # samples whose numbers fit a core's cache
+    sample_bytes: float  # kept for each sample
+    batch_bytes: float  # kept for each batch, however few its samples: as much as a few copies of the parameters
+    graph_bytes: float  # of a sample in autograd's graph, which the check builds whatever the backend
+    microbatch: int  # samples whose numbers fit a core's cache
+    samples_independent: bool  # known to be: no layer lets them meet
 
 
-def choose(objective: Objective, kind: Curvature, point: Tensor) -> Way:
+def choose_backend(objective: Objective, kind: Curvature, point: Tensor, first: Batch) -> Backend:
     """Layer by layer for plain chains whose product agrees with the kept graph on the first samples; else the graph."""
-    first, _ = next(objective.batches())
-    batch = head(first, TRIAL)
+    graph, batch, product = _kept_graph(objective, kind, point, first)
+    return _layer_by_layer(objective, graph, point, batch, product) or graph
+
+
+def _kept_graph(objective: Objective, kind: Curvature, point: Tensor, first: Batch) -> tuple[Backend, Batch, Product]:
+    """The backend that takes every model; the samples it was tried on, and its product with them."""
+    make = PRODUCTS[kind]
+    batch = first_samples(first, TRIAL_SAMPLES)
+    half = first_samples(batch, -(-count(batch) // 2))
     try:
-        with counted(point) as taken:
-            graph = PRODUCTS[kind](objective, point, batch)
-        n, half = samples(batch), head(batch, -(-samples(batch) // 2))
         with counted(point) as less:
-            PRODUCTS[kind](objective, point, half)
-        more = n - samples(half)
-        each = (sum(taken()) - sum(less())) / more if more else sum(taken()) / n
-        largest = (max(taken()) - max(less())) / more if more else max(taken()) / n
-    except (RuntimeError, ValueError):  # a batch that is whole only, if anything
-        batch = first
+            make(objective, point, half)
         with counted(point) as taken:
-            graph = PRODUCTS[kind](objective, point, batch)
-        n = samples(batch)
-        each, largest = sum(taken()) / n, max(taken()) / n
+            product = make(objective, point, batch)
+        fewer = count(half)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # whatever a part of a batch raises: it is whole only
+        batch, fewer = first, count(first)
+        with counted(point) as taken:
+            product = make(objective, point, batch)
+    n = count(batch)
+    if n > fewer:
+        each, largest = ((f(taken()) - f(less())) / (n - fewer) for f in (sum, max))
+    else:
+        each, largest = (f(taken()) / n for f in (sum, max))
     each = max(1.0, each)
     fixed = max(0.0, sum(taken()) - n * each)
-    kept = Way(kind, "kept graph", "graph anew", PRODUCTS[kind], each, fixed, each, int(TENSOR / max(1.0, largest)))
-    links = chained(objective)
-    if links is None:
-        return kept
-    layers = links
+    microbatch = int(TENSOR_BYTES / max(1.0, largest))
+    return Backend(kind, "kept graph", "graph anew", make, each, fixed, each, microbatch, False), batch, product
+
+
+def _layer_by_layer(
+    objective: Objective, graph: Backend, point: Tensor, batch: Batch, expected: Product
+) -> Backend | None:
+    modules = chained(objective)
+    if modules is None:
+        return None
 
     def make(objective: Objective, point: Tensor, batch: Batch) -> Chain:
-        return chain_product(objective, layers, kind, point, batch)
+        return chain_product(objective, modules, graph.kind, point, batch)
 
     try:
         chain = make(objective, point, batch)
-        if not _agree(chain, graph, point):
-            return kept
-    except RuntimeError:  # an input that its passes do not know
-        return kept
-    each, piece = chain.bytes / n, int(CHAIN * n / chain.bytes)
-    return Way(kind, "layer by layer", "layer by layer, anew", make, each, 0.0, kept.graph, piece)
+        if not _agree(chain, expected, point):
+            return None
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # inputs that its passes do not know
+        return None
+    each, microbatch = chain.bytes / count(batch), int(CACHE_BYTES * count(batch) / chain.bytes)
+    name = "layer by layer"
+    return Backend(graph.kind, name, f"{name}, anew", make, each, 0.0, graph.graph_bytes, microbatch, True)
 
 
 def _agree(chain: Product, graph: Product, point: Tensor) -> bool:
     """Whether a random product is the same, alone and in a block, to the rounding of sums over P weights."""
-    v = torch.randn(len(point), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(point)
+    draw = torch.Generator().manual_seed(1)
+    v = torch.randn(len(point), generator=draw, dtype=torch.float64, device="cpu").to(point)
     expected = graph(v)
     rounding = 100 * torch.finfo(point.dtype).eps * len(point) ** 0.5
-    found = chain(v), chain(v.expand(BESIDE, -1))[-1]
+    found = chain(v), chain(v.expand(TRIAL_BLOCK, -1))[-1]
     return all(bool((each - expected).norm() <= rounding * expected.norm()) for each in found)

@@ -14,9 +14,9 @@ from theodolite.measure.problem.batches import Batch
 from theodolite.measure.problem.isolation import loops_allowed, preserve_rng
 from theodolite.measure.problem.objective import Objective
 
-CHUNK = 2**21  # numbers in the largest intermediate tensor of one chunk: beyond it, a core's cache no longer helps
+CHUNK_ENTRIES = 2**21  # numbers in the largest intermediate tensor of one chunk: beyond, a core's cache no longer helps
 
-Way = Callable[[Tensor, Batch], tuple[Tensor, Tensor, Tensor]]
+Contribution = Callable[[Tensor, Batch], tuple[Tensor, Tensor, Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class DenseHessians:
     gradient: Tensor  # (S, P)
     hessian: Tensor  # (S, P, P), exactly symmetric
     asymmetry: Tensor  # (S,) largest |H - Hᵀ| before it was made symmetric; 0 where symmetry was used
-    path: str  # how: "layerwise" or "kept graph"
+    backend: str  # how: "layerwise" or "kept graph"
 
 
 def dense_hessians(objective: Objective, vectors: Tensor, *, chunk: int | None = None) -> DenseHessians:
@@ -51,7 +51,7 @@ def dense_hessians(objective: Objective, vectors: Tensor, *, chunk: int | None =
 
     Example:
         >>> from torch import nn
-        >>> from theodolite.measure.problem.objective import objective
+        >>> from theodolite.measure.problem.join import objective
         >>> model = nn.Linear(2, 1, bias=False).double()
         >>> data = torch.tensor([[1.0, 2.0]]).double(), torch.zeros(1, 1).double()
         >>> dense_hessians(objective(model, nn.MSELoss(), data), torch.zeros(1, 2).double()).hessian[0].tolist()
@@ -73,7 +73,7 @@ def _layerwise(objective: Objective, found: list[Layer], vectors: Tensor, chunk:
     if chunk is None:
         widths = [(layer.module.out_features, layer.module.in_features) for layer in found]
         rows = sum(units for units, _ in widths) * sum(units + features for units, features in widths)
-        chunk = max(1, CHUNK // (rows * min(objective.samples, 2048) + objective.size**2))
+        chunk = max(1, CHUNK_ENTRIES // (rows * min(objective.samples, 2048) + objective.size**2))
     return _sum(objective, lambda part, batch: layerwise(objective, found, part, batch), vectors, chunk, "layerwise")
 
 
@@ -90,7 +90,7 @@ def _agrees(objective: Objective, vector: Tensor, result: DenseHessians) -> bool
 
 
 def _kept_graph(objective: Objective, vectors: Tensor, chunk: int | None) -> DenseHessians:
-    products = max(8, CHUNK // (64 * objective.samples))
+    products = max(8, CHUNK_ENTRIES // (64 * objective.samples))
     if chunk is None:
         chunk = max(1, products // objective.size)
 
@@ -123,23 +123,24 @@ def _differentiate(
 def _by_rows(objective: Objective, vector: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """One replica, one row after the other: for layers that have no batched form of their backward pass."""
     point = vector.clone().requires_grad_()
-    loss = objective.batch_loss(objective.unflatten(point), batch)
-    (gradient,) = torch.autograd.grad(loss, point, create_graph=True, materialize_grads=True)
     rows = torch.zeros(len(point), len(point)).to(vector)
-    if gradient.requires_grad:  # not where the loss is linear
-        for row, entry in zip(rows, gradient, strict=True):
-            row.copy_(torch.autograd.grad(entry, point, retain_graph=True, materialize_grads=True)[0])
+    with objective.at(objective.unflatten(point)):
+        loss = objective.loss_of(batch)
+        (gradient,) = torch.autograd.grad(loss, point, create_graph=True, materialize_grads=True)
+        if gradient.requires_grad:  # not where the loss is linear
+            for row, entry in zip(rows, gradient, strict=True):
+                row.copy_(torch.autograd.grad(entry, point, retain_graph=True, materialize_grads=True)[0])
     return loss.detach()[None], gradient.detach()[None], rows[None]
 
 
-def _sum(objective: Objective, way: Way, vectors: Tensor, chunk: int, path: str) -> DenseHessians:
+def _sum(objective: Objective, of_batch: Contribution, vectors: Tensor, chunk: int, backend: str) -> DenseHessians:
     """Σ over batches of their shares, chunk by chunk of the S vectors; the symmetric part of what comes out."""
     S, P = vectors.shape
     loss, gradient, hessian = vectors.new_zeros(S), vectors.new_zeros(S, P), vectors.new_zeros(S, P, P)
     for batch, share in objective.batches():
         for at in range(0, S, chunk):
             part = slice(at, at + chunk)
-            for total, value in zip((loss, gradient, hessian), way(vectors[part], batch), strict=True):
+            for total, value in zip((loss, gradient, hessian), of_batch(vectors[part], batch), strict=True):
                 total[part] += share * value.detach()
     asymmetry = (hessian - hessian.mT).abs().amax((1, 2))
     scale = hessian.abs().amax((1, 2))
@@ -150,4 +151,4 @@ def _sum(objective: Objective, way: Way, vectors: Tensor, chunk: int, path: str)
             f"expected a symmetric Hessian, got entries that differ by {worst:.1e} of the largest. A layer's second "
             "derivative is wrong: make a HessianOperator of this model, whose error names the layer."
         )
-    return DenseHessians(loss, gradient, (hessian + hessian.mT) / 2, asymmetry, path)
+    return DenseHessians(loss, gradient, (hessian + hessian.mT) / 2, asymmetry, backend)

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map
 from theodolite.errors import NotDifferentiable
 from theodolite.measure.curvature.autograd import flat
 from theodolite.measure.curvature.finite_difference import Field, differs
+from theodolite.measure.problem.batches import Batch
 from theodolite.measure.problem.isolation import preserve_rng
 from theodolite.measure.problem.objective import Objective
 
@@ -31,10 +32,10 @@ WAYS_ROUND = {  # what PyTorch calls an operation that it cannot differentiate t
 }
 
 
-def explain(whole: Objective, error: RuntimeError) -> None:
+def raise_not_differentiable(whole: Objective, batch: Batch, error: RuntimeError) -> None:
     """Raise NotDifferentiable with the layer's name if PyTorch cannot differentiate one of them twice; else return."""
     with preserve_rng(), torch.enable_grad():
-        for name, gradient, point in _layers(whole):
+        for name, gradient, point in _layers(whole, batch):
             try:
                 _twice(gradient, point)
             except RuntimeError as local:
@@ -48,11 +49,11 @@ def explain(whole: Objective, error: RuntimeError) -> None:
                 ) from error
 
 
-def culprit(whole: Objective) -> str:
+def locate_wrong_layer(whole: Objective, batch: Batch) -> str:
     """A sentence that names the layer whose second derivative is wrong."""
     random = torch.Generator().manual_seed(1)
     with preserve_rng(), torch.enable_grad():
-        for name, gradient, point in _layers(whole):
+        for name, gradient, point in _layers(whole, batch):
             v, w = torch.randn(2, len(point), generator=random, dtype=torch.float64).to(point)
             try:
                 if _wrong(gradient, point, v, w):
@@ -77,11 +78,11 @@ def _twice(gradient: Field, point: Tensor, v: Tensor | None = None) -> Tensor:
     return torch.autograd.grad(slope, here, seed, materialize_grads=True)[0].detach()
 
 
-def _layers(whole: Objective) -> Iterator[tuple[str, Field, Tensor]]:
+def _layers(whole: Objective, batch: Batch) -> Iterator[tuple[str, Field, Tensor]]:
     """Each module, children before parents, then the loss: its name, a gradient through it alone, and where."""
     if whole.vector.device.type != "mps":
         whole = whole.to(torch.float64)
-    batch, _ = next(whole.batches())
+    batch = whole.cast(batch)
     calls: dict[str, tuple[Any, Any]] = {}
     handles = [
         module.register_forward_pre_hook(
@@ -105,7 +106,7 @@ def _layers(whole: Objective) -> Iterator[tuple[str, Field, Tensor]]:
             yield title, *_local(whole, module, calls[name])
     point, rebuild = flat(outputs)
     title = getattr(whole.loss, "__name__", type(whole.loss).__name__)
-    yield f"the loss ({title})", lambda z: _gradient(whole.loss(rebuild(z), batch[1]), z), point
+    yield f"the loss ({title})", lambda z: _gradient(whole.loss_alone(rebuild(z), batch[1]), z), point
 
 
 def _local(whole: Objective, module: nn.Module, call: tuple[Any, Any]) -> tuple[Field, Tensor]:

@@ -5,13 +5,12 @@ class OldNames:
     """``path`` is ``backend`` and ``check`` is ``check_error``."""
 
     __slots__ = ()
-    backend: str
     check_error: float
 
     @property
     def path(self) -> str:
         """The old name of ``backend``."""
-        return self.backend
+        return str(self.backend)  # type: ignore[attr-defined]
 
     @property
     def check(self) -> float:

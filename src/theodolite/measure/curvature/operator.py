@@ -12,37 +12,42 @@ from torch import Tensor, nn
 
 from theodolite.errors import BadModel, SettingError, TooLarge
 from theodolite.measure.curvature.autograd import Curvature, Product
-from theodolite.measure.curvature.backend import TRIAL, choose
-from theodolite.measure.curvature.diagnosis import explain
+from theodolite.measure.curvature.backend import Backend, choose_backend
+from theodolite.measure.curvature.diagnosis import raise_not_differentiable
+from theodolite.measure.curvature.old_names import OldNames
 from theodolite.measure.curvature.verification import verify
 from theodolite.measure.problem import validation as arguments
-from theodolite.measure.problem.batches import Batch, Data, samples
+from theodolite.measure.problem.batches import Batch, Data, count
 from theodolite.measure.problem.distributed import Shards, is_sharded
-from theodolite.measure.problem.isolation import autocast_off, preserve_rng
+from theodolite.measure.problem.isolation import autocast_off, plain_torch, preserve_rng
+from theodolite.measure.problem.join import objective
 from theodolite.measure.problem.memory import Memory, in_words, room
-from theodolite.measure.problem.microbatches import checked, in_pieces
-from theodolite.measure.problem.objective import Loss, Objective, objective
+from theodolite.measure.problem.microbatches import adds_up_in_microbatches, cut_into
+from theodolite.measure.problem.objective import Loss, Objective
+from theodolite.measure.problem.reduction import Reduction, Samples
 
-TOGETHER = 2**25  # bytes one block may touch: small graphs gain 10-30 % by going together, large ones lose as much
-WORK = 3  # times what is kept of one piece passes through memory while it is made or multiplied by
+BLOCK_BYTES = 2**25  # that one block may touch: small graphs gain 10-30 % by going together, large ones lose as much
+WORKING_COPIES = 3  # of what is kept of one microbatch pass through memory while it is made or multiplied by
+LARGEST_BLOCK = 64  # vectors
+
+Kept = list[tuple[Product, float]]  # the product of each batch, and its share
 
 
-class HessianOperator:
+class HessianOperator(OldNames):
     r"""The P × P matrix of second derivatives of the loss over all data, without ever holding it.
 
     .. math:: H = \nabla^2_\theta L, \quad L(\theta) = \sum_b \frac{n_b}{N} \mathrm{loss}_b(\theta), \qquad
               \text{or}\quad G = \sum_b \frac{n_b}{N} J_b^\top \, (\nabla^2_z \mathrm{loss}_b) \, J_b
 
     with z the outputs and J = ∂z/∂θ. For a loss that is a mean over samples this is the exact mean, whatever the
-    batch sizes. A loss with class weights or ``ignore_index`` divides by something else than n_b within each batch;
-    the sum above, weighted by n_b / N, is still what is computed. Pass one batch where the whole set's own mean is
-    wanted.
+    batch sizes; for one that is a sum, the sum. PyTorch's class weights and ``ignore_index`` count as
+    :mod:`~theodolite.measure.problem.reduction` says.
 
     The gradient is computed once with its graph, and every product is one backward pass through it: 1.7 times faster
     than both passes anew. Plain chains of layers need no graph
     (:mod:`~theodolite.measure.curvature.sequential.product`), which is faster still. On a CPU large batches go in
-    pieces that fit its cache, if the loss is seen to add up over them.
-    Where not all fits ``memory``, nothing is kept and all is made again, piece by piece, for each product or block; the
+    microbatches that fit its cache, if the loss is seen to add up over them.
+    Where not all fits ``memory``, nothing is kept and all is made again, part by part, for each product or block; the
     numbers are the same to rounding.
 
     Weights in bfloat16 or float16 are taken as the exact numbers they are and everything is computed in float32: the
@@ -63,19 +68,22 @@ class HessianOperator:
         memory: what may be taken, as ``"2GB"`` or a number of bytes; None: half of what is free. With Ray, on each
             machine.
         engine: ``"local"``, this process; or ``"ray"``, a cluster whose actors hold a shard of the data each: whole
-            batches, or pieces where the loss adds up over them. The numbers are the same to rounding. A product sends
-            2 P numbers a vector and shard. Close the operator, or use it in a ``with``, to end the actors.
+            batches, or microbatches where the loss adds up over them. The numbers are the same to rounding. A product
+            sends 2 P numbers a vector and shard. Close the operator, or use it in a ``with``, to end the actors.
         workers: shards; None: one a processor of the cluster (one a GPU on ``cuda``).
         address: of a running Ray cluster (``"auto"``, ``"HOST:PORT"``); None: the one that this program is on, or one
             of this machine, started for this operator, which takes seconds.
         seed: of the two random directions that the check multiplies.
+        samples: for how many samples a batch counts, a function of it; None: the first dimension of its first input.
+        reduction: ``"mean"`` or ``"sum"``, what the loss is over a batch; None: what a loss of PyTorch says of itself,
+            else a mean.
 
     Raises:
         NotDifferentiable: PyTorch cannot differentiate a layer twice; the message names it.
         CheckFailed: a layer's second derivative is wrong; the message names it.
-        TooLarge: not even one piece of a batch fits the memory.
+        TooLarge: not even one microbatch fits the memory.
         MeasurementError: model, loss or data cannot be measured; see
-        :func:`~theodolite.measure.problem.objective.objective`.
+        :func:`~theodolite.measure.problem.join.objective`.
         MissingExtra, UsageError: Ray is not installed, or cannot be reached, or cannot send this model or loss.
         WorkerDied: an actor's process ended, and again when started anew.
 
@@ -88,7 +96,7 @@ class HessianOperator:
         >>> H = HessianOperator(model, nn.MSELoss(), data)  # L = (w · x)², H = 2 x xᵀ
         >>> H @ torch.tensor([1.0, 0.0]).double()
         tensor([2., 4.], dtype=torch.float64)
-        >>> (H @ torch.eye(2).double()).tolist(), H.path, H.check < 1e-6
+        >>> (H @ torch.eye(2).double()).tolist(), H.backend, H.check_error < 1e-6
         ([[2.0, 4.0], [4.0, 8.0]], 'layer by layer', True)
     """
 
@@ -106,39 +114,47 @@ class HessianOperator:
         workers: int | None = None,
         address: str | None = None,
         seed: int = 0,
+        samples: Samples | None = None,
+        reduction: Reduction | None = None,
     ) -> None:
-        whole = (
-            objective(model, loss, data, parameters=parameters)
-            if memory is None
-            else checked(model, loss, data, parameters=parameters, size=TRIAL)
-        )
-        self.objective: Objective = _in_working_precision(whole)
         self.kind: Curvature = operator
         self.products = 0  # with vectors, so far; a block of k counts k
-        self.check: float  # relative difference of the two ways
+        self.check_error: float  # relative difference of the two ways
         self.tried: list[tuple[Tensor, Tensor]] = []  # the check's directions, and the products with them
-        self._point = self.objective.vector.requires_grad_()
-        self._kept: list[tuple[Product, float]] | None = None
-        self._block = 1
         self.shards: Shards | None = None  # that hold the data, in place of this process
+        self._kept: Kept | None = None
+        self._block = 1
+        cutter = _Cutter(operator, memory, wanted=not is_sharded(engine))
+        whole = objective(
+            model, loss, data, parameters=parameters, samples=samples, reduction=reduction, look=cutter.look
+        )
+        self.objective: Objective = in_working_precision(whole)
+        self._point = self.objective.vector.requires_grad_()
         if is_sharded(engine):
-            make = partial(_of_shard, operator, parameters)
+            make = partial(_of_shard, operator, parameters, samples, reduction)
             self.shards = Shards(whole, make, memory=memory, workers=workers, address=address)
-            try:
-                found = [answer for _, answer in self.shards.ask(_path_and_check)]
-                self._path, self.check = self.shards.path(path for path, _ in found), max(check for _, check in found)
-            except BaseException:  # also Ctrl-C: actors do not outlive it
-                self.close()
-                raise
+            self._ask_shards(self.shards)
             return
-        space = room(memory, self._point.device)
+        self._backend = cutter.backend
+        if cutter.cuts:
+            self.objective = cut_into(self.objective, cutter.size)
         try:
-            self._keep(space)
-            self.check, self.tried = verify(self.objective, self._way, self.rows, seed)
+            with preserve_rng(), torch.enable_grad(), self.objective.twice_differentiable():
+                self._keep(cutter.space)
+            self.check_error, self.tried = verify(self.objective, self._backend, self.rows, cutter.first, seed)
         except RuntimeError as error:
-            explain(self.objective, error)
+            raise_not_differentiable(self.objective, cutter.first, error)
             raise
         self.products = 0
+
+    def _ask_shards(self, shards: Shards) -> None:
+        try:
+            found = [answer for _, answer in shards.ask(_backend_and_check)]
+        except BaseException:  # also Ctrl-C: actors do not outlive it
+            self.close()
+            raise
+        self._backend_name = shards.backend(name for name, _ in found)
+        self.check_error = max(error for _, error in found)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -161,11 +177,11 @@ class HessianOperator:
         return self._point.device
 
     @property
-    def path(self) -> str:
+    def backend(self) -> str:
         """How products are computed."""
         if self.shards is not None:
-            return self._path
-        return self._way.anew if self._kept is None else self._way.name
+            return self._backend_name
+        return self._backend.name_anew if self._kept is None else self._backend.name
 
     def __matmul__(self, vectors: Any) -> Any:
         """Multiply a vector ``(P,)`` or a block ``(P, k)``, a tensor or a NumPy array; the answer is alike."""
@@ -190,10 +206,11 @@ class HessianOperator:
             (summed,) = self.shards.sum(_rows, vectors.detach().cpu().numpy())
             return torch.from_numpy(summed).to(vectors.device)
         total = None
-        for product, share in self.of_batches():
-            part = self._apply(product, vectors)
-            part = part if share == 1 else part.mul_(share)
-            total = part if total is None else total.add_(part)
+        with plain_torch():
+            for product, share in self.of_batches():
+                part = self._apply(product, vectors)
+                part = part if share == 1 else part.mul_(share)
+                total = part if total is None else total.add_(part)
         return torch.zeros_like(vectors) if total is None else total
 
     def of_batches(self) -> Iterator[tuple[Product, float]]:
@@ -204,7 +221,7 @@ class HessianOperator:
             return
         with preserve_rng(), torch.enable_grad(), self.objective.twice_differentiable():
             for batch, share in self.objective.batches():
-                yield self._way.make(self.objective, self._point, batch), share
+                yield self._backend.make(self.objective, self._point, batch), share
 
     @property
     def together(self) -> int:
@@ -228,42 +245,25 @@ class HessianOperator:
         self.close()
 
     def __repr__(self) -> str:
-        return f"HessianOperator({self.kind}, {self.shape[0]} parameters, path {self.path}, check {self.check:.1e})"
+        return f"HessianOperator({self.kind}, {self.shape[0]} parameters, {self.backend}, check {self.check_error:.1e})"
 
     def _keep(self, space: float) -> None:
         """Make every batch's product, or none if they do not fit together: a shuffled loader can't be kept in part."""
-        kept: list[tuple[Product, float]] | None = []
+        backend = self._backend
+        kept: Kept | None = []
         used, largest = 0.0, 1.0
-        with preserve_rng(), torch.enable_grad(), self.objective.twice_differentiable():
-            self._way = way = choose(self.objective, self.kind, self._point)
-            self._split(space)
-            wide = 2 if self.dtype == torch.float32 else 1  # the check goes in float64
-            for batch, share in self.objective.batches():
-                taken = way.fixed + samples(batch) * way.bytes
-                largest = max(largest, taken)
-                need = WORK * (wide * way.graph * samples(batch) if not used else taken)
-                used += taken
-                if need > space:
-                    raise TooLarge(
-                        f"expected memory for the graph of one batch, {in_words(need)}, got {in_words(space)} (an "
-                        "instrument keeps half of its own for vectors). Pass more, or smaller batches."
-                    )
-                if used + WORK * largest > space:
-                    kept = None
-                if kept is not None:
-                    kept.append((way.make(self.objective, self._point, batch), share))
+        for batch, share in self.objective.batches():
+            taken = backend.batch_bytes + count(batch) * backend.sample_bytes
+            largest = max(largest, taken)
+            _check_fits(taken if used else check_bytes(self.objective, backend) * count(batch), space)
+            used += taken
+            if used + WORKING_COPIES * largest > space:
+                kept = None
+            if kept is not None:
+                kept.append((backend.make(self.objective, self._point, batch), share))
         spare = space - used if kept is not None else space
-        self._block = max(1, min(64, int(TOGETHER / largest), int(spare / (WORK * largest))))
+        self._block = max(1, min(LARGEST_BLOCK, int(BLOCK_BYTES / largest), int(spare / (WORKING_COPIES * largest))))
         self._kept = kept
-
-    def _split(self, space: float) -> None:
-        """Take the batches in pieces where they are too large for a core's cache or the memory, and can be cut."""
-        way = self._way
-        wide = 2 if self.dtype == torch.float32 else 1
-        most = (space / WORK - way.fixed) / max(wide * way.graph, way.bytes)
-        if self.device.type == "cpu":
-            most = min(most, way.piece)
-        self.objective = in_pieces(self.objective, self._point, max(1, int(most)), apart=way.name != "kept graph")
 
     def _apply(self, product: Product, vectors: Tensor) -> Tensor:
         if self._block > 1 and len(vectors) > 1:
@@ -276,24 +276,96 @@ class HessianOperator:
         return product(vectors[0])[None] if len(vectors) == 1 else torch.stack([product(v) for v in vectors])
 
 
+class _Cutter:
+    """Shown every batch once: the backend by the first, then whether all of them may go in microbatches of its size."""
+
+    first: Batch
+    backend: Backend
+    size: int  # of a microbatch
+    space: float  # bytes that may be taken
+
+    def __init__(self, kind: Curvature, memory: Memory, *, wanted: bool) -> None:
+        self.cuts = False  # whether some batch is larger, and all add up
+        self._kind, self._memory, self._wanted = kind, memory, wanted
+        self._started, self._adds_up = False, True
+
+    def look(self, whole: Objective, batch: Batch) -> None:
+        """At one batch, on the one pass over the data before products are made."""
+        if not (self._wanted and self._adds_up):
+            return
+        own = in_working_precision(whole)
+        point, batch = own.vector.requires_grad_(), own.cast(batch)
+        with torch.enable_grad(), own.twice_differentiable():
+            if not self._started:
+                self._started = True
+                self._start(own, point, batch)
+            self._adds_up = adds_up_in_microbatches(
+                own, point, batch, self.size, samples_independent=self.backend.samples_independent
+            )
+        self.cuts = self._adds_up and (self.cuts or count(batch) > self.size)
+
+    def _start(self, own: Objective, point: Tensor, batch: Batch) -> None:
+        self.first = batch
+        try:
+            self.backend = choose_backend(own, self._kind, point, batch)
+        except RuntimeError as error:
+            raise_not_differentiable(own, batch, error)
+            raise
+        self.space = room(self._memory, own.device)
+        self.size = _microbatch(own, self.backend, self.space)
+
+
+def _microbatch(own: Objective, backend: Backend, space: float) -> int:
+    """Samples that fit the memory, and on a CPU a core's cache."""
+    largest = (space / WORKING_COPIES - backend.batch_bytes) / max(check_bytes(own, backend), backend.sample_bytes)
+    return max(1, int(min(largest, backend.microbatch) if own.device.type == "cpu" else largest))
+
+
+def check_bytes(own: Objective, backend: Backend) -> float:
+    """Bytes a sample takes in the check, which goes in float64."""
+    return backend.graph_bytes * (2 if own.vector.dtype == torch.float32 else 1)
+
+
+def _check_fits(taken: float, space: float) -> None:
+    if WORKING_COPIES * taken > space:
+        raise TooLarge(
+            f"expected memory for the graph of one batch, {in_words(WORKING_COPIES * taken)}, got {in_words(space)} "
+            "(an instrument keeps half of its own for vectors). Pass more, or smaller batches."
+        )
+
+
 def _of_shard(
-    operator: Curvature, parameters: str | None, model: nn.Module, loss: Loss, batches: list[Batch], memory: int
+    operator: Curvature,
+    parameters: str | None,
+    samples: Samples | None,
+    reduction: Reduction | None,
+    model: nn.Module,
+    loss: Loss,
+    batches: list[Batch],
+    memory: int,
 ) -> HessianOperator:
     """What a shard holds: the operator of its own part of the data."""
-    return HessianOperator(model, loss, batches, operator=operator, parameters=parameters, memory=memory)
+    return HessianOperator(
+        model, loss, batches, operator=operator, parameters=parameters, memory=memory,
+        samples=samples, reduction=reduction,
+    )  # fmt: skip
 
 
-def _path_and_check(own: HessianOperator) -> tuple[str, float]:
-    return own.path, own.check
+def _backend_and_check(own: HessianOperator) -> tuple[str, float]:
+    return own.backend, own.check_error
 
 
 def _rows(own: HessianOperator, vectors: np.ndarray) -> tuple[np.ndarray]:
     return (own.rows(torch.tensor(vectors, device=own.device)).cpu().numpy(),)
 
 
-def _in_working_precision(whole: Objective) -> Objective:
-    own = dict(whole.model.named_parameters())
-    kinds = {own[name].dtype for name in whole.names}
+def in_working_precision(whole: Objective) -> Objective:
+    """The loss in the precision that curvature is computed in: the weights' own, float32 at least.
+
+    Raises:
+        BadModel: parameters are not real.
+    """
+    kinds = {p.dtype for p in whole.own.values()}
     if any(not kind.is_floating_point for kind in kinds):
         raise BadModel(f"expected real parameters, got {kinds}. Take real and imaginary parts as parameters.")
     work = reduce(torch.promote_types, kinds, torch.float32)

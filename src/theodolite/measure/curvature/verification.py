@@ -1,7 +1,8 @@
 r"""Whether a Hessian product is right.
 
 The second, independent way is :mod:`~theodolite.measure.curvature.finite_difference`: central differences of gradients,
-which use first derivatives only. A fault's layer is found by :mod:`~theodolite.measure.curvature.diagnosis`.
+which use first derivatives only, of the model called plainly with its own parameters moved in place
+(:mod:`~theodolite.measure.problem.plain`). A fault's layer is found by :mod:`~theodolite.measure.curvature.diagnosis`.
 
 To PyTorch some entries are constants, though the loss depends on them: the rows of an embedding's ``padding_idx``,
 whatever is detached. Gradient and product are zero there, the matrix is that of the loss with them held, and so the
@@ -12,7 +13,8 @@ samples of the first batch. Every layer and parameter takes part in those as in 
 what is left of it shows no curvature or a difference, the whole first batch decides.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,25 +22,29 @@ from torch import Tensor, nn
 
 from theodolite.errors import CheckFailed
 from theodolite.measure.curvature.autograd import PRODUCTS, Curvature, Product, flat
-from theodolite.measure.curvature.backend import Way
-from theodolite.measure.curvature.diagnosis import culprit
+from theodolite.measure.curvature.backend import Backend
+from theodolite.measure.curvature.diagnosis import locate_wrong_layer
 from theodolite.measure.curvature.finite_difference import AGREE, Field, compare, differs
-from theodolite.measure.problem.batches import Batch, samples
+from theodolite.measure.problem.batches import Batch, count
 from theodolite.measure.problem.isolation import autocast_off, preserve_rng
-from theodolite.measure.problem.microbatches import head
+from theodolite.measure.problem.microbatches import first_samples
 from theodolite.measure.problem.objective import Objective, check_finite
+from theodolite.measure.problem.plain import in_place, plain_gradient
 
-CHECKED = 2**22  # bytes of the graph that the check takes: of so many samples, 4 to 64, whatever the batch
+CHECK_BYTES = 2**22  # of the graph that the check takes: of so many samples, 4 to 64, whatever the batch
 
 Tried = list[tuple[Tensor, Tensor]]
 
 
-def verify(whole: Objective, way: Way, rows: Callable[[Tensor], Tensor], seed: int = 0) -> tuple[float, Tried]:
+def verify(
+    whole: Objective, backend: Backend, rows: Callable[[Tensor], Tensor], first: Batch, seed: int = 0
+) -> tuple[float, Tried]:
     """Check one product and symmetry.
 
     Args:
         whole: the loss.
-        way: in which products with the matrix are computed.
+        backend: that computes products with the matrix.
+        first: the first batch.
         rows: multiplies it by each row of ``(k, P)``.
         seed: of the two directions.
 
@@ -50,23 +56,23 @@ def verify(whole: Objective, way: Way, rows: Callable[[Tensor], Tensor], seed: i
         CheckFailed: they disagree by more than rounding and kinks explain.
     """
     random = torch.Generator().manual_seed(seed)
-    pair = torch.randn(2, whole.size, generator=random, dtype=torch.float64).to(whole.vector.device)
+    pair = torch.randn(2, whole.size, generator=random, dtype=torch.float64, device="cpu").to(whole.device)
     pair = pair * ~_padding(whole)
     pair /= pair.norm(dim=1, keepdim=True)
     u, v = pair.to(whole.vector.dtype)
     products = rows(torch.stack([u, v]))
-    check_finite("a product of the matrix", products)
+    check_finite("a product of the matrix", products, whole)
     Hu, Hv = products
     gap = float((u.double() @ Hv.double() - v.double() @ Hu.double()).abs())
     with preserve_rng(), torch.enable_grad():
-        error = _first_batch(whole, way, u, v, Hu, Hv)
+        error = _first_batch(whole, backend, first, u, v, Hu, Hv)
     scale = float(Hu.norm() + Hv.norm())
     if gap > 10 * torch.finfo(u.dtype).eps ** 0.5 * scale:
         noise = float((rows((u + v)[None])[0] - Hu - Hv).norm())
         if gap > 10 * noise:
             raise CheckFailed(
                 f"expected a symmetric matrix, but u·(Hv) and v·(Hu) differ by {gap:.1e}, where |Hu| + |Hv| is "
-                f"{scale:.1e}: {culprit(whole)} Correct its backward pass."
+                f"{scale:.1e}: {locate_wrong_layer(whole, first)} Correct its backward pass."
             )
     return error, [(u, Hu), (v, Hv)]
 
@@ -83,46 +89,58 @@ def _padding(whole: Objective) -> Tensor:
     return torch.cat([part.flatten() for part in held.values()]).to(whole.vector.device)
 
 
-def _first_batch(whole: Objective, way: Way, u: Tensor, v: Tensor, Hu: Tensor, Hv: Tensor) -> float:
+def _first_batch(
+    whole: Objective, backend: Backend, batch: Batch, u: Tensor, v: Tensor, Hu: Tensor, Hv: Tensor
+) -> float:
     """Relative difference of a product and finite differences, on a few samples of the first batch if these can say."""
-    batch, share = next(whole.batches())
-    part = head(batch, int(max(4, min(64, CHECKED / way.graph))))
-    if samples(part) < samples(batch):
+    part = first_samples(batch, int(max(4, min(64, CHECK_BYTES / backend.graph_bytes))))
+    if count(part) < count(batch):
         try:
-            error = _difference(whole, way, part, 0.0, u, v, Hu, Hv)
+            error = _difference(whole, backend, part, u, v, Hu, Hv)
             if 0 < error < torch.inf:
                 return error
-        except (CheckFailed, RuntimeError, ValueError):
-            pass  # the whole batch decides
-    return _difference(whole, way, batch, share, u, v, Hu, Hv)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # noqa: S110 - whatever a part of a batch raises: the whole one decides
+            pass
+    return _difference(whole, backend, batch, u, v, Hu, Hv)
 
 
-def _difference(
-    own: Objective, way: Way, batch: Batch, share: float, u: Tensor, v: Tensor, Hu: Tensor, Hv: Tensor
-) -> float:
-    product = _product(way.make, own, batch)
+def _difference(own: Objective, backend: Backend, batch: Batch, u: Tensor, v: Tensor, Hu: Tensor, Hv: Tensor) -> float:
+    product = _product(backend.make, own, batch)
     still = (Hu == 0) & (Hv == 0)  # for linear layers no curvature, for others constants
     if still.any():
-        gradient = _gradient_of(own, batch)(own.vector)
+        with in_place(own):
+            gradient = plain_gradient(own, batch)[1]
         u, v = (torch.where(still & (gradient == 0), 0, x) for x in (u, v))
     work = own if own.vector.dtype == torch.float64 or own.vector.device.type == "mps" else own.to(torch.float64)
-    exact = Hv if share == 1 else product(v)  # of entries held a product knows nothing
+    exact = product(v)  # of entries held it knows nothing
     try:
-        wide = work.cast(batch)
-        slope, point = _slope(way.kind, work, wide), work.vector
-        error, _, scale = compare(slope, point, v.to(point), exact.to(point))
-    except RuntimeError:  # a model or loss that holds float32 constants
+        return _compared(own, work, backend, product, batch, u, v, exact)
+    except (CheckFailed, torch.OutOfMemoryError):
+        raise
+    except Exception:  # a model or loss that holds float32 constants, or casts
         if work is own:
             raise
-        work, wide = own, batch
-        slope, point = _slope(way.kind, own, batch), own.vector
-        error, _, scale = compare(slope, point, v, exact)
+        return _compared(own, own, backend, product, batch, u, v, exact)
+
+
+def _compared(
+    own: Objective, work: Objective, backend: Backend, product: Field, batch: Batch, u: Tensor, v: Tensor, exact: Tensor
+) -> float:
+    """The relative difference, where the gradients are taken in the precision of ``work``."""
+    wide, point = work.cast(batch), work.vector
+    with _slope(backend.kind, work, wide) as slope:
+        error, _, scale = compare(slope, point, v.to(point), exact.to(point))
     if error > AGREE[point.dtype] * scale:  # a wrong layer, or the rounding of float32?
-        again = product if work is own else _product(PRODUCTS[way.kind], work, wide)
-        if differs(slope, again, point, v.to(point), u.to(point)):
+        again = product if work is own else _product(PRODUCTS[backend.kind], work, wide)
+        with _slope(backend.kind, work, wide) as slope:
+            wrong = differs(slope, again, point, v.to(point), u.to(point))
+        if wrong:
             raise CheckFailed(
                 f"expected a product to agree with finite differences, got a difference of {error / scale:.1e} of its "
-                f"length: {culprit(own)} Correct its second derivative, or replace it by elementary operations."
+                f"length: {locate_wrong_layer(own, batch)} Correct its second derivative, or replace it by elementary "
+                "operations."
             )
     return error / scale if scale else 0.0
 
@@ -138,37 +156,39 @@ def _product(make: Callable[[Objective, Tensor, Batch], Product], whole: Objecti
     return multiply
 
 
-def _slope(kind: Curvature, whole: Objective, batch: Batch) -> Field:
-    """What the finite difference is taken of: the gradient, or for GGN the same with the outputs made linear."""
-    return _gradient_of(whole, batch) if kind == "hessian" else _linearised_slope(whole, batch)
+@contextmanager
+def _slope(kind: Curvature, whole: Objective, batch: Batch) -> Iterator[Field]:
+    """What the finite difference is taken of: the gradient, or for GGN the same with the outputs made linear.
+
+    The model's own parameters are moved in place, and model and loss called as a script calls them: what a product
+    does not see of them shows here.
+    """
+    with in_place(whole) as move, whole.twice_differentiable():
+
+        def gradient(point: Tensor) -> Tensor:
+            move(point)
+            return plain_gradient(whole, batch)[1]
+
+        yield gradient if kind == "hessian" else _linearised(whole, batch, move)
 
 
-def _gradient_of(whole: Objective, batch: Batch) -> Field:
-    def gradient(point: Tensor) -> Tensor:
-        point = point.detach().requires_grad_()
-        with whole.twice_differentiable():
-            loss = whole.batch_loss(whole.unflatten(point), batch)
-            return torch.autograd.grad(loss, point, materialize_grads=True)[0]
-
-    return gradient
-
-
-def _linearised_slope(whole: Objective, batch: Batch) -> Field:
+def _linearised(whole: Objective, batch: Batch, move: Callable[[Tensor], None]) -> Field:
     """The field p ↦ Jᵀ ∇loss(z + J (p - θ)), with J (p - θ) the odd part of the outputs: no second derivatives."""
     inputs, targets = batch
     centre = whole.vector
 
     def outputs(point: Tensor) -> tuple[Tensor, Callable[[Tensor], Any]]:
-        with whole.twice_differentiable():
-            return flat(whole.outputs(whole.unflatten(point), inputs))
+        move(point)
+        return flat(whole.call(inputs))
 
     def slope(point: Tensor) -> Tensor:
         with torch.no_grad():
             ahead, behind = (outputs(centre + sign * (point - centre))[0] for sign in (1, -1))
-        here = centre.clone().requires_grad_()
-        z, rebuild = outputs(here)
+        z, rebuild = outputs(centre)
         moved = (z.detach() + (ahead - behind) / 2).requires_grad_()
         (pull,) = torch.autograd.grad(whole.loss(rebuild(moved), targets), moved, materialize_grads=True)
-        return torch.autograd.grad(z, here, pull, materialize_grads=True)[0]
+        own = list(whole.own.values())
+        parts = torch.autograd.grad(z, own, pull, allow_unused=True, materialize_grads=True)
+        return torch.cat([part.flatten() for part in parts])
 
     return slope

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from theodolite.measure.problem.batches import count
 from theodolite.measure.problem.isolation import preserve_rng
 from theodolite.measure.problem.objective import Objective
 
@@ -34,11 +35,12 @@ def renewed(whole: Objective, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     copied = on_batch_statistics(whole)
     layers = batch_norms(copied.model)
     own = {n: b.clone() for n, b in copied.model.named_buffers() if n.rpartition(".")[0] in layers}
-    seen = 0.0
+    seen = 0
     with preserve_rng(), torch.no_grad():
-        for batch, share in copied.batches():
-            seen += share
+        for batch, _ in copied.batches():
+            size = count(batch)
+            seen += size
             for layer in layers.values():
-                layer.momentum = share / seen
+                layer.momentum = size / seen
             copied.outputs({**state, **own}, batch[0])  # writes the statistics into `own`
     return {**state, **own}

@@ -28,10 +28,10 @@ from torch import nn
 
 from theodolite.errors import UnknownName
 from theodolite.execute import ENGINES
-from theodolite.measure.problem.batches import Batch, samples
+from theodolite.measure.problem.batches import Batch, count
 from theodolite.measure.problem.isolation import preserve_rng
 from theodolite.measure.problem.memory import Memory, room
-from theodolite.measure.problem.microbatches import in_pieces
+from theodolite.measure.problem.microbatches import in_microbatches
 from theodolite.measure.problem.objective import Loss, Objective
 
 EVEN = 1.1  # largest shard over the mean: beyond it batches are cut, if they can be
@@ -76,7 +76,7 @@ class Shards:
             if device.type != "cpu":
                 loss = deepcopy(whole.loss).cpu() if isinstance(whole.loss, nn.Module) else whole.loss
                 whole = replace(whole, model=deepcopy(whole.model).cpu(), loss=loss)
-            self.shares = [size / whole.samples for size in sizes]
+            self.shares = shares_of(whole, len(sizes))
             work = torch.get_default_dtype()
             task = Task(make, whole.model, whole.loss, memory, len(sizes), device.type, work)
             modules = {type(module).__module__ for module in whole.model.modules()} | {_home(whole.loss)}
@@ -100,10 +100,10 @@ class Shards:
                 total += share * part
         return totals
 
-    def path(self, paths: Iterable[str]) -> str:
+    def backend(self, backends: Iterable[str]) -> str:
         """How all that was computed, of how each shard did."""
         count = len(self.shares)
-        return f"{' and '.join(dict.fromkeys(paths))}, in {count} shard{'s' * (count > 1)}"
+        return f"{' and '.join(dict.fromkeys(backends))}, in {count} shard{'s' * (count > 1)}"
 
     def close(self) -> None:
         """End the actors, and the cluster if it was started for them."""
@@ -131,38 +131,48 @@ def is_sharded(engine: str) -> bool:
     return engine == "ray"
 
 
-def shared_out(whole: Objective, count: int) -> tuple[Objective, list[int]]:
+def shared_out(whole: Objective, shards: int) -> tuple[Objective, list[int]]:
     """The loss over batches that go evenly into so many shards, if it can be; and the samples of each shard.
 
     There are fewer shards than asked for where there are fewer batches.
     """
-    even, loads = whole, _loads(whole, count)
+    even, loads = whole, _loads(whole, shards)
     for finer in FINER:
-        if max(loads) * count <= EVEN * whole.samples:
+        if max(loads) * shards <= EVEN * sum(loads):
             break
         with suppress(Exception), torch.enable_grad(), whole.twice_differentiable():  # what cannot be cut stays whole
-            even = in_pieces(whole, whole.vector, -(-whole.samples // (finer * count)), apart=False)
-        loads = _loads(even, count)
+            even = in_microbatches(whole, whole.vector, -(-sum(loads) // (finer * shards)), samples_independent=False)
+        loads = _loads(even, shards)
     return even, loads
 
 
-def _loads(whole: Objective, count: int) -> list[int]:
+def _loads(whole: Objective, shards: int) -> list[int]:
     """Samples of each shard that gets a batch."""
     loads: dict[int, int] = {}
     sizes = list(_sizes(whole))
-    for number, size in zip(_places(sizes, count), sizes, strict=True):
+    for number, size in zip(_places(sizes, shards), sizes, strict=True):
         loads[number] = loads.get(number, 0) + size
     return list(loads.values())
 
 
+def shares_of(whole: Objective, shards: int) -> list[float]:
+    """What the loss over each shard counts for, of the whole."""
+    if whole.reduction == "sum":
+        return [1.0] * shards
+    weights = [0.0] * shards
+    for number, batch in zip(_places(_sizes(whole), shards), whole.data, strict=True):
+        weights[number] += whole.weight(batch)
+    return [weight / whole.total for weight in weights]
+
+
 def _sizes(whole: Objective) -> Iterator[int]:
     for batch in whole.data:
-        yield samples(batch)
+        yield count(batch)
 
 
-def _places(sizes: Iterable[int], count: int) -> Iterator[int]:
+def _places(sizes: Iterable[int], shards: int) -> Iterator[int]:
     """For each batch the shard it goes to: the one with the fewest samples so far, of equals the first."""
-    loads = [0] * count
+    loads = [0] * shards
     for size in sizes:
         number = loads.index(min(loads))
         loads[number] += size

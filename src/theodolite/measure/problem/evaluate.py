@@ -11,13 +11,16 @@ from torch.func import functional_call, vmap
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.conv import _ConvNd
 
-from theodolite.measure.problem.isolation import preserve_rng
+from theodolite.measure.problem.batches import Batch, count
+from theodolite.measure.problem.isolation import of_torch, preserve_rng
+from theodolite.measure.problem.microbatches import first_samples
 from theodolite.measure.problem.objective import Objective, check_finite
 from theodolite.measure.problem.sequential import chain
 
 # Points times samples that go together: on a CPU what its cache holds (from 100 to 2,000 samples of an MLP within
 # 10 % of the best; four times as much costs up to 50 %), elsewhere enough to hide the cost of starting a kernel.
 CPU, ACCELERATOR = 2**14, 2**18
+TRIED = 16  # samples that the quick way is compared on
 
 StackedStates = Mapping[str, Tensor]  # name of a parameter or buffer -> (B, ...), its value at each of B basis points
 Forward = Callable[[dict[str, Tensor], Tensor], Any]
@@ -56,28 +59,59 @@ def evaluate(objective: Objective, basis: StackedStates, weights: Tensor) -> Val
         weights: ``(K, B)``.
     """
     device = next(iter(basis.values())).device
+    rows = weights.to(device, torch.promote_types(next(iter(basis.values())).dtype, torch.float32))
     loss, hits = torch.zeros(2, len(weights), dtype=torch.float64, device=device)
-    chunk = None
-    with preserve_rng(), torch.no_grad():
+    samples, chunk, split_first = 0, None, True
+    with preserve_rng(), torch.set_grad_enabled(objective.grad_in_loss):
         for batch, share in objective.batches():
-            forward = _forward(objective, basis, batch[0])
-
-            def one(row: Tensor, forward: Any = forward, targets: Any = batch[1]) -> tuple[Tensor, Tensor]:
-                outputs = forward(row)
-                return _loss(objective, outputs, targets).reshape(()), _right(outputs, targets)
-
-            samples = round(share * objective.samples)
-            rows = weights.to(device, torch.promote_types(next(iter(basis.values())).dtype, torch.float32))
             if chunk is None:
-                room = (CPU if device.type == "cpu" else ACCELERATOR) // max(1, samples)
+                split_first = _may_split_first_layer(objective, basis, rows, batch)
+                one = _at_one_point(objective, basis, batch, split_first=split_first)
+                room = (CPU if device.type == "cpu" else ACCELERATOR) // max(1, count(batch))
                 chunk = min(max(room, 4), 256) if _can_stack(objective, one, rows) else 1
+            one = _at_one_point(objective, basis, batch, split_first=split_first)
+            samples += count(batch)
             at = 0
             for part in rows.split(chunk):
                 values = vmap(one)(part) if chunk > 1 else one(part[0])
-                loss[at : at + len(part)] += share * values[0].double()
-                hits[at : at + len(part)] += share * values[1].double() / samples
+                loss[at : at + len(part)] += share * values[0].detach().double()
+                hits[at : at + len(part)] += values[1].double()
                 at += len(part)
-    return Values(loss.cpu(), hits.cpu())
+    return Values(loss.cpu(), hits.cpu() / samples)
+
+
+OnePoint = Callable[[Tensor], tuple[Tensor, Tensor]]  # weights (B,) -> the loss there, and samples that are right
+
+
+def _at_one_point(objective: Objective, basis: StackedStates, batch: Batch, *, split_first: bool) -> OnePoint:
+    forward = _split_first_layer(objective, basis, batch[0]) if split_first else None
+
+    def one(row: Tensor) -> tuple[Tensor, Tensor]:
+        if forward is not None:
+            outputs = forward(row)
+            return _loss(objective, outputs, batch[1]).reshape(()), _right(outputs, batch[1])
+        with objective.at({name: mix(row, tensors) for name, tensors in basis.items()}):
+            outputs = objective.call(batch[0])
+            return _loss(objective, outputs, batch[1]).reshape(()), _right(outputs, batch[1])
+
+    return one
+
+
+def _may_split_first_layer(objective: Objective, basis: StackedStates, rows: Tensor, batch: Batch) -> bool:
+    """Whether the first layer's outputs may be combined: the loss is then the same at the point farthest out.
+
+    A loss that takes the parameters, or calls the model again, does not see those of a network taken apart.
+    """
+    row = rows[rows.double().norm(dim=1).argmax()]
+    part = first_samples(batch, TRIED)
+    try:
+        fast, _ = _at_one_point(objective, basis, part, split_first=True)(row)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # a hook or a layer that wants the model whole
+        return False
+    slow, _ = _at_one_point(objective, basis, part, split_first=False)(row)
+    return bool(torch.allclose(fast.detach(), slow.detach(), rtol=1e-2, atol=1e-6, equal_nan=True))
 
 
 def mix(row: Tensor, tensors: Tensor) -> Tensor:
@@ -89,10 +123,13 @@ def mix(row: Tensor, tensors: Tensor) -> Tensor:
 
 def _loss(objective: Objective, outputs: Any, targets: Any) -> Tensor:
     """The loss. Cross entropy gets samples along its last axis: over few classes that softmax is 8 times faster."""
-    plain = objective.loss is cross_entropy or type(objective.loss) is nn.CrossEntropyLoss
+    plain = of_torch(objective.loss) and (
+        objective.loss is cross_entropy or type(objective.loss) is nn.CrossEntropyLoss
+    )
     if plain and isinstance(outputs, Tensor) and outputs.ndim == 2 and targets.ndim == 1:
         return objective.loss(outputs.T[None], targets[None])  # as of one picture, N pixels wide: the same mean
-    return objective.loss(outputs, targets)
+    with objective.caller.defaults():
+        return objective.loss(outputs, targets)
 
 
 def _right(outputs: Any, targets: Any) -> Tensor:
@@ -104,11 +141,11 @@ def _right(outputs: Any, targets: Any) -> Tensor:
     return (outputs.argmax(1) == targets).sum()
 
 
-def _forward(objective: Objective, basis: StackedStates, inputs: Any) -> Callable[[Tensor], Any]:
-    """The model's outputs for these inputs as a function of one row of weights."""
-    found = _first_layer(objective.model) if isinstance(inputs, Tensor) else None
+def _split_first_layer(objective: Objective, basis: StackedStates, inputs: Any) -> Callable[[Tensor], Any] | None:
+    """The model's outputs as a function of one row of weights, by those of its first layer; None if it has none."""
+    found = _first_layer(objective.model) if isinstance(inputs, Tensor) and not objective.writes_inputs else None
     if found is None or any(f"{found[1]}.{name}" not in basis for name, _ in found[2].named_parameters()):
-        return lambda row: objective.outputs({name: mix(row, t) for name, t in basis.items()}, inputs)
+        return None
     before, first, layer, after = found
     for module in before:
         inputs = module(inputs)
@@ -152,7 +189,9 @@ def _can_stack(objective: Objective, one: Callable[[Tensor], tuple[Tensor, Tenso
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # PyTorch warns where it has no batched form and would loop, slowly
             together = vmap(one)(rows[:2])
-    except (RuntimeError, ValueError, TypeError, NotImplementedError, UserWarning):
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:
         return False  # batch statistics written in place, .item() in the loss, control flow: one by one works
     alone = [one(row)[0] for row in rows[:2]]
     return torch.allclose(together[0], torch.stack(alone), rtol=1e-2, atol=1e-6, equal_nan=True)

@@ -3,13 +3,15 @@
 import random
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules import module as _module
 from torch.overrides import TorchFunctionMode
 
 
@@ -101,8 +103,123 @@ def of_torch(part: Any) -> bool:
     """
     if not isinstance(part, nn.Module):
         return str(getattr(part, "__module__", "")).startswith("torch.nn.")
-    hooked = part._forward_pre_hooks or part._forward_hooks or _has_any_global_hook()
+    hooked = part._forward_pre_hooks or part._forward_hooks or _any_global_hook()
     if "forward" in vars(part) or hooked:  # weight_norm of old is such a hook
         return False
     kind = type(part).__module__
     return kind.startswith("torch.nn.modules.") and "parametrizations" not in part._modules
+
+
+def _any_global_hook() -> bool:
+    """Whether hooks are on all modules; where PyTorch does not say (before 2.7), as if there were."""
+    known = getattr(_module, "_has_any_global_hook", None)
+    return True if known is None else bool(known())
+
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What the caller has set for tensors that are made without saying so: the model's and the loss's own code asks."""
+
+    dtype: torch.dtype = torch.float32
+    device: torch.device = CPU
+
+    @classmethod
+    def now(cls) -> Self:
+        """As it is set."""
+        return cls(torch.get_default_dtype(), torch.get_default_device())
+
+    @staticmethod
+    def of_instrument() -> "Caller":
+        """As it was when the instrument that runs was called."""
+        return _caller.get()
+
+    def defaults(self) -> AbstractContextManager[object]:
+        """These are the defaults inside."""
+        return nullcontext() if self == Caller.now() else _defaults(self)
+
+
+@contextmanager
+def _defaults(wanted: Caller) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    with torch.device(wanted.device):
+        torch.set_default_dtype(wanted.dtype)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
+
+
+AUTOCAST = ("cpu", "cuda", "mps", "xpu")  # devices that a caller may have switched it on for
+
+
+_caller: ContextVar[Caller] = ContextVar("caller", default=Caller())  # noqa: B039 - frozen
+
+
+@contextmanager
+def plain_torch() -> Iterator[None]:
+    """PyTorch as a script finds it: no autocast, gradients recorded, no inference mode, defaults float32 on the CPU."""
+    with ExitStack() as stack:
+        if (now := Caller.now()) != Caller():
+            stack.callback(_caller.reset, _caller.set(now))
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+        if not torch.is_grad_enabled():
+            stack.enter_context(torch.enable_grad())
+        for device in AUTOCAST:
+            stack.enter_context(autocast_off(device))
+        stack.enter_context(Caller().defaults())
+        yield
+
+
+@contextmanager
+def preserve_modules(*roots: object) -> Iterator[None]:
+    """Put back what modules keep on themselves: features, counts and lists that a forward pass writes.
+
+    Tensors that a graph or a transformation of PyTorch holds would otherwise stay on them, and could not be copied.
+    """
+    modules = {id(m): m for root in roots if isinstance(root, nn.Module) for m in root.modules()}
+    saved = [(vars(m), dict(vars(m)), _contents(vars(m))) for m in modules.values()]
+    try:
+        yield
+    finally:
+        for now, before, contents in saved:
+            for name in [name for name in now if name not in before]:
+                del now[name]
+            for name, value in before.items():
+                if now.get(name, now) is not value:
+                    now[name] = value
+            for kept, content in contents:
+                if not _unchanged(kept, content):
+                    kept.clear()
+                    (kept.extend if isinstance(kept, list) else kept.update)(content)
+
+
+def _contents(attributes: dict[str, Any]) -> list[tuple[Any, Any]]:
+    """Lists, dicts and sets among them, each with a copy of what it holds."""
+    return [(value, value.copy()) for value in attributes.values() if isinstance(value, (list, dict, set))]
+
+
+def _unchanged(kept: Any, content: Any) -> bool:
+    if len(kept) != len(content):
+        return False
+    if isinstance(kept, dict):
+        return all(a is b for a, b in zip(kept.values(), content.values(), strict=True)) and list(kept) == list(content)
+    return all(a is b for a, b in zip(kept, content, strict=True)) if isinstance(kept, list) else kept == content
+
+
+def unwrapped(model: Any) -> Any:
+    """The module whose parameters are trained, without what compiles it or spreads it over processes.
+
+    Compiled code cannot be differentiated twice, and a wrapper's hooks would wait for processes that do not measure.
+    """
+    while isinstance(model, nn.Module):
+        inner = getattr(model, "_orig_mod", None)
+        if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+    return model

@@ -1,95 +1,106 @@
-"""Batches in pieces: what fits a core's cache is up to twice as fast, and what fits the memory can be done at all.
+"""Batches in microbatches: what fits a core's cache is up to twice as fast, what fits the memory can be done at all.
 
-That the loss of a batch is the mean over its pieces is not assumed but seen, on all batches. The outputs of pieces are
-those of pieces twice as large (no statistics of the batch in between). As functions of the outputs both losses have the
-same slope, and the same product of their Hessian with a random vector (no class weights or ``ignore_index`` that
-change what is divided by). Where one of them differs, batches stay whole.
+That the loss of a batch is the mean over its microbatches, or their sum, is not assumed but seen, on all batches. The
+outputs of microbatches are those of microbatches twice as large (no statistics of the batch in between). As functions
+of the outputs both losses have the same slope, and the same product of their Hessian with a random vector (no quotient
+that changes with the batch). Where one of them differs, or a part of a batch cannot be taken alone, batches stay whole.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from theodolite.errors import MeasurementError
-from theodolite.measure.problem.batches import Batch, Data, alike, pairs, samples
-from theodolite.measure.problem.objective import Loss, Objective, objective
+from theodolite.measure.problem.batches import Batch, alike, count, is_list_of_samples
+from theodolite.measure.problem.objective import Objective
 
 
 @dataclass(frozen=True, slots=True)
-class Pieces:
+class Microbatches:
     """Data whose batches are cut."""
 
     data: Iterable[Batch]
-    size: int  # of samples
-    cut: Callable[[Batch, int], list[Batch]]  # :func:`pieces` or :func:`headed`
+    size: int  # of samples, at most
 
     def __iter__(self) -> Iterator[Batch]:
-        """The pieces of one batch after those of the other."""
+        """The microbatches of one batch after those of the other."""
         for batch in self.data:
-            yield from self.cut(batch, self.size)
+            yield from microbatches(batch, self.size)
 
 
-def head(batch: Batch, size: int) -> Batch:
+def first_samples(batch: Batch, size: int) -> Batch:
     """The first samples of a batch, at most ``size``; all of it where something in it has no place for samples."""
-    return headed(batch, size)[0]
+    n = count(batch)
+    return _parts(batch, [0, size, n])[0] if n > size else batch
 
 
-def checked(model: nn.Module, loss: Loss, data: Data, *, parameters: str | None, size: int) -> Objective:
-    """:func:`~theodolite.measure.problem.objective.objective`, checked on a few samples of batches too large."""
-    whole = pairs(data)
-    try:
-        return replace(objective(model, loss, Pieces(whole, size, headed), parameters=parameters), data=whole)
-    except (MeasurementError, RuntimeError, TypeError, ValueError, LookupError):
-        pass  # a batch that cannot be cut; or what is wrong with it is said below
-    return objective(model, loss, data, parameters=parameters)
+def halves(batch: Batch) -> list[Batch]:
+    """A batch in two; in one, where it has one sample, or something in it has no place for samples."""
+    return microbatches(batch, -(-count(batch) // 2))
 
 
-def in_pieces(objective: Objective, point: Tensor, size: int, *, apart: bool) -> Objective:
-    """The same loss over batches of at most ``size`` samples; as it was, if that would be another one.
+def microbatches(batch: Batch, size: int) -> list[Batch]:
+    """A batch in parts of nearly equal size; one, where something in it has no place for samples."""
+    n = count(batch)
+    parts = max(1, -(-n // size))
+    return _parts(batch, [n * i // parts for i in range(parts + 1)])
+
+
+def adds_up_in_microbatches(
+    objective: Objective, point: Tensor, batch: Batch, size: int, *, samples_independent: bool
+) -> bool:
+    """Whether a batch may go in parts of at most ``size`` samples: its loss is then the same.
 
     Args:
-        objective: model, loss and data.
+        objective: model and loss.
         point: the parameters ``(P,)``.
-        size: samples in a piece, at most.
-        apart: the model is known to treat samples apart, so that outputs need not be compared.
+        batch: of the objective's data.
+        size: samples in a part, at most.
+        samples_independent: the model is known to treat samples apart, so that outputs need not be compared.
     """
+    parts = microbatches(batch, size)
+    try:
+        return len(parts) == 1 or _same(objective, point, batch, parts, samples_independent)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # whatever a part of a batch raises: it is not to be taken alone
+        return False
+
+
+def in_microbatches(objective: Objective, point: Tensor, size: int, *, samples_independent: bool) -> Objective:
+    """The same loss over batches of at most ``size`` samples; as it was, if that would be another one."""
     cut = False
     for batch, _ in objective.batches():
-        parts = pieces(batch, size)
-        cut |= len(parts) > 1
-        if len(parts) > 1 and not _same(objective, point, batch, parts, apart):
+        cut |= count(batch) > size
+        if not adds_up_in_microbatches(objective, point, batch, size, samples_independent=samples_independent):
             return objective
-    return replace(objective, data=Pieces(objective.data, size, pieces)) if cut else objective
+    return cut_into(objective, size) if cut else objective
 
 
-def pieces(batch: Batch, size: int) -> list[Batch]:
-    """A batch in pieces of nearly equal size; one, where something in it has no place for samples."""
-    n = samples(batch)
-    count = max(1, -(-n // size))
-    return _parts(batch, [n * i // count for i in range(count + 1)])
-
-
-def headed(batch: Batch, size: int) -> list[Batch]:
-    """At most ``size`` samples, then the others; one piece, where something in it has no place for samples."""
-    n = samples(batch)
-    return _parts(batch, [0, size, n] if n > size else [0, n])
+def cut_into(objective: Objective, size: int) -> Objective:
+    """The same loss over batches of at most ``size`` samples, which is known to add up."""
+    return replace(objective, data=Microbatches(objective.data, size))
 
 
 def _parts(batch: Batch, bounds: list[int]) -> list[Batch]:
     if len(bounds) == 2:
         return [batch]
+    if is_list_of_samples(*batch):
+        return [(batch[0][a:b], batch[1][a:b]) for a, b in pairwise(bounds)]
     parts = [_cut(batch, bounds[-1], slice(a, b)) for a, b in pairwise(bounds)]
     return [batch] if any(part is None for part in parts) else parts
 
 
 def _cut(part: Any, n: int, here: slice) -> Any:
     if isinstance(part, Tensor):
-        return part[here] if part.ndim and len(part) == n else None
+        return part[here] if part.layout == torch.strided and part.ndim and len(part) == n else None
+    if isinstance(part, PackedSequence):
+        return None
     if isinstance(part, Mapping):
         cut = {key: _cut(value, n, here) for key, value in part.items()}
         return None if any(value is None for value in cut.values()) else cut
@@ -99,36 +110,61 @@ def _cut(part: Any, n: int, here: slice) -> Any:
     return part
 
 
-def _same(objective: Objective, point: Tensor, batch: Batch, parts: list[Batch], apart: bool) -> bool:
+def _same(objective: Objective, point: Tensor, batch: Batch, parts: list[Batch], samples_independent: bool) -> bool:
     parameters = objective.unflatten(point.detach())
-    with torch.no_grad():
+    with torch.set_grad_enabled(objective.grad_in_loss):
         found = [tree_flatten(objective.outputs(parameters, inputs)) for inputs, _ in parts]
-        counts = [samples(part) for part in parts]
+        counts = [count(part) for part in parts]
         shape = found[0][1]
-        for (leaves, structure), count in zip(found, counts, strict=True):
-            if structure != shape or not all(_per_sample(leaf, count) for leaf in leaves):
+        for (leaves, structure), size in zip(found, counts, strict=True):
+            if structure != shape or not all(_per_sample(leaf, size) for leaf in leaves):
                 return False
         leaves = [torch.cat(each) for each in zip(*(leaves for leaves, _ in found), strict=True)]
-        if not apart:
+        if not samples_independent:
             at = 0
-            for inputs, targets in pieces(batch, 2 * max(counts)):
+            for inputs, targets in microbatches(batch, 2 * max(counts)):
                 larger, structure = tree_flatten(objective.outputs(parameters, inputs))
-                here = slice(at, at := at + samples((inputs, targets)))
+                here = slice(at, at := at + count((inputs, targets)))
                 if structure != shape or any(not _close(a, b[here]) for a, b in zip(larger, leaves, strict=True)):
                     return False
-    return _adds_up(objective, batch, parts, leaves, shape, counts)
+    return _adds_up(objective, point.detach(), batch, parts, leaves, shape, counts)
 
 
 def _adds_up(
-    objective: Objective, batch: Batch, parts: list[Batch], leaves: list[Tensor], shape: TreeSpec, counts: list[int]
+    objective: Objective,
+    point: Tensor,
+    batch: Batch,
+    parts: list[Batch],
+    leaves: list[Tensor],
+    shape: TreeSpec,
+    counts: list[int],
 ) -> bool:
-    """Whether the batch's loss is the mean of its pieces', by the first and second derivative at the outputs."""
+    """Whether the batch's loss is the mean of its parts', or their sum, with first and second slope at the outputs."""
+    weights = [objective.weight(part) for part in parts]
+    whole = objective.weight(batch)
+    if abs(sum(weights) - whole) > 1e-9 * abs(whole):
+        return False
+    shares = [1.0 if objective.reduction == "sum" else weight / (whole or 1.0) for weight in weights]
+    with objective.at(objective.unflatten(point)):
+        return _slopes_agree(objective, batch, parts, leaves, shape, counts, shares)
+
+
+def _slopes_agree(
+    objective: Objective,
+    batch: Batch,
+    parts: list[Batch],
+    leaves: list[Tensor],
+    shape: TreeSpec,
+    counts: list[int],
+    shares: list[float],
+) -> bool:
     real = [leaf.detach().requires_grad_(leaf.is_floating_point()) for leaf in leaves]
     free = [leaf for leaf in real if leaf.requires_grad]
     cut = zip(*(leaf.split(counts) for leaf in real), strict=True)
     each = [
-        count / sum(counts) * objective.loss(tree_unflatten(list(some), shape), targets)
-        for some, (_, targets), count in zip(cut, parts, counts, strict=True)
+        share * objective.loss(tree_unflatten(list(some), shape), targets)
+        for some, (_, targets), share in zip(cut, parts, shares, strict=True)
+        if share
     ]
     both = [objective.loss(tree_unflatten(real, shape), batch[1]), torch.stack(each).sum()]
     if not all(loss.requires_grad for loss in both):
@@ -151,8 +187,8 @@ def _where(slope: tuple[Tensor, ...], v: list[Tensor]) -> list[Tensor]:
     return [direction for s, direction in zip(slope, v, strict=True) if s.requires_grad]
 
 
-def _per_sample(leaf: Any, count: int) -> bool:
-    return isinstance(leaf, Tensor) and leaf.ndim > 0 and len(leaf) == count
+def _per_sample(leaf: Any, size: int) -> bool:
+    return isinstance(leaf, Tensor) and leaf.ndim > 0 and len(leaf) == size
 
 
 def _close(a: Tensor, b: Tensor) -> bool:

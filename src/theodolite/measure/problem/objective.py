@@ -1,56 +1,55 @@
 r"""The loss of a model over a data set, as a function of its parameters: what every instrument measures.
 
-Nothing here changes the model: parameters and buffers enter by ``torch.func.functional_call``, so ``.grad``,
-running statistics and mode stay as they were; what is around it does too
-(:mod:`~theodolite.measure.problem.isolation`).
-What data and a batch may be: :mod:`~theodolite.measure.problem.batches`.
-
-What is computed over several batches is :math:`\sum_b (n_b / N)\, \mathrm{loss}_b`, with n_b the first dimension of
-the first tensor of the targets. That is the mean over all samples, whatever the batch sizes, where a loss is a mean
-over samples. A loss that divides by something else, as class weights, ``ignore_index`` and a language model's mean
-over its tokens do, is divided by it within each batch, and the sum above is still exactly what is computed: it
-depends on how samples were put into batches. Pass one batch where the whole set's own quotient is wanted.
+Parameters and buffers enter in place of the model's own, for as long as model, loss and backward pass run
+(:mod:`~theodolite.measure.problem.binding`), so that ``.grad``, running statistics and mode stay as they were; what is
+around them does too (:mod:`~theodolite.measure.problem.isolation`). That this gives what the model gives when it is
+called plainly is seen on some samples of the first batch (:mod:`~theodolite.measure.problem.plain`).
+What data and a batch may be: :mod:`~theodolite.measure.problem.batches`; what several of them sum to:
+:mod:`~theodolite.measure.problem.reduction`.
 """
 
-import fnmatch
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from theodolite.errors import BadData, BadLoss, BadModel, NotDeterministic
-from theodolite.measure.problem.batches import Batch, Data, moved, pairs, samples, tensors
-from theodolite.measure.problem.isolation import ElementaryWeightNorm, autocast_off, of_torch, preserve_rng
+from theodolite.errors import BadData, BadLoss, TheodoliteError
+from theodolite.measure.problem.batches import Batch, arguments_of, copied, count, moved
+from theodolite.measure.problem.binding import Binding
+from theodolite.measure.problem.isolation import Caller, ElementaryWeightNorm, autocast_off, of_torch, preserve_rng
+from theodolite.measure.problem.reduction import Reduction
 
 Loss = Callable[[Any, Any], Tensor]
-
-# What a batch of wrong shapes or types raises.
-UNFIT = (RuntimeError, ValueError, TypeError, IndexError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """L(θ) = Σ_b (n_b / N) loss(model(x_b; θ), y_b): the exact mean over samples, whatever the batch sizes."""
+    """L(θ) = Σ_b share_b loss(model(x_b; θ), y_b), with shares w_b / W where the loss is a mean, and 1 where a sum."""
 
     model: nn.Module
     loss: Loss
     data: Iterable[Batch]
     names: tuple[str, ...]  # of the parameters measured, in the model's order, tied ones once
     shapes: tuple[torch.Size, ...]
-    samples: int  # N
+    samples: int  # N, of all batches
+    weight: Callable[[Batch], float]  # w, of one batch: its samples, but for those a loss leaves out
+    total: float = 1.0  # W, of all batches
+    reduction: Reduction = "mean"
     dtype: torch.dtype | None = None  # what is computed in; None: as model and data are
+    grad_in_loss: bool = False  # model or loss take gradients themselves, also where ours are not asked for
+    writes_inputs: bool = False  # the model alters what it gets
+    caught: bool = False  # a function holds parameters by themselves
+    bad_batches: tuple[int, ...] = ()  # that hold NaN or infinity, which the loss may know how to leave out
+    caller: Caller = field(default_factory=Caller)
 
     def to(self, dtype: torch.dtype) -> "Objective":
-        """The same loss computed in another precision: parameters, buffers and data are cast on their way in."""
-        loss: Loss = deepcopy(self.loss).to(dtype) if isinstance(self.loss, nn.Module) else self.loss
-        return replace(self, loss=loss, dtype=dtype)
+        """The same loss computed in another precision: all tensors are cast on their way in."""
+        return replace(self, dtype=dtype)
 
     @property
     def size(self) -> int:
@@ -58,10 +57,27 @@ class Objective:
         return sum(shape.numel() for shape in self.shapes)
 
     @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    @property
+    def own(self) -> dict[str, nn.Parameter]:
+        """The model's own parameters that are measured, by name."""
+        found = dict(self.model.named_parameters())
+        return {name: found[name] for name in self.names}
+
+    @property
+    def loss_alone(self) -> Loss:
+        """The loss as a function of outputs in this precision, for those who need no model; a module stays one."""
+        if self.dtype is None or not isinstance(self.loss, nn.Module):
+            return self.loss
+        return deepcopy(self.loss).to(self.dtype)
+
+    @property
     def vector(self) -> Tensor:
         """The parameters as they are now, flat ``(P,)``, a copy."""
-        own = dict(self.model.named_parameters())
-        return self._cast(torch.cat([own[name].detach().flatten() for name in self.names]))
+        return self._cast(torch.cat([p.detach().flatten() for p in self.own.values()]))
 
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
         """Views of a flat vector ``(P,)`` by parameter name."""
@@ -69,29 +85,61 @@ class Objective:
         return {name: part.view(shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)}
 
     def batches(self) -> Iterator[tuple[Batch, float]]:
-        """Each batch, on the model's device, with its share n_b / N of the samples."""
-        device = next(self.model.parameters()).device
+        """Each batch that counts, on the model's device, with its share of the loss."""
         for batch in self.data:
-            yield moved(batch, device, self.dtype), samples(batch) / self.samples
+            share = self.share(batch)
+            if share and count(batch):  # a mean over no sample is none
+                yield moved(batch, self.device, self.dtype), share
+
+    def share(self, batch: Batch) -> float:
+        """By what the loss of a batch is multiplied: w_b / W, or 1."""
+        return 1.0 if self.reduction == "sum" else self.weight(batch) / self.total
 
     def cast(self, batch: Batch) -> Batch:
         """A batch of :meth:`batches` of the same objective in another precision, in this one's."""
-        return moved(batch, next(self.model.parameters()).device, self.dtype)  # type: ignore[no-any-return]
+        return moved(batch, self.device, self.dtype)  # type: ignore[no-any-return]
+
+    def at(self, parameters: Mapping[str, Tensor]) -> Binding:
+        """Inside, model and loss have these tensors in place of their own; buffers not given are copies.
+
+        A backward pass belongs inside too: recomputation calls the model once more.
+        """
+        roots = [root for root in (self.model, self.loss) if isinstance(root, nn.Module)]
+        tensors: dict[int, Tensor] = {}
+        for root in roots:
+            tensors |= {id(buffer): self._cast(buffer.clone()) for buffer in root.buffers()}
+            if self.dtype is not None:  # what is not measured is cast as well
+                tensors |= {id(p): self._cast(p.detach()) for p in root.parameters()}
+        places: dict[str, Tensor] = dict(self.model.named_parameters(remove_duplicate=False))
+        places |= dict(self.model.named_buffers(remove_duplicate=False))
+        tensors |= {id(places[name]): tensor for name, tensor in parameters.items() if name in places}
+        for module in self.model.modules():  # an embedding with max_norm writes into its weight
+            weight = getattr(module, "weight", None)
+            if getattr(module, "max_norm", None) is not None and weight is not None:
+                tensors[id(weight)] = tensors.get(id(weight), weight.detach()).clone()
+        return Binding(roots, tensors, caught=self.caught)
+
+    def call(self, inputs: Any) -> Any:
+        """The model's outputs, with the tensors it has: see :meth:`at`."""
+        args, keywords = arguments_of(self.model, copied(inputs) if self.writes_inputs else inputs)
+        with self.caller.defaults():
+            return self.model(*args, **keywords)
+
+    def loss_of(self, batch: Batch) -> Tensor:
+        """The loss of one batch, a scalar, with the tensors that model and loss have: see :meth:`at`."""
+        outputs = self.call(batch[0])
+        with self.caller.defaults():
+            return self.loss(outputs, batch[1])
 
     def outputs(self, parameters: Mapping[str, Tensor], inputs: Any) -> Any:
-        """The model's outputs with these tensors in place of its own; buffers not given are copies."""
-        buffers = {name: self._cast(buffer.clone()) for name, buffer in self.model.named_buffers()}
-        if self.dtype is not None:  # what is not measured is cast as well
-            buffers |= {n: self._cast(p.detach()) for n, p in self.model.named_parameters() if n not in parameters}
-        arguments = inputs if isinstance(inputs, tuple) else () if isinstance(inputs, Mapping) else (inputs,)
-        keywords = dict(inputs) if isinstance(inputs, Mapping) else {}
-        everywhere = _everywhere(self.model, {**buffers, **parameters})
-        return functional_call(self.model, everywhere, arguments, keywords, tie_weights=False)
+        """The model's outputs with these tensors in place of its own."""
+        with self.at(parameters):
+            return self.call(inputs)
 
     def batch_loss(self, parameters: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        """Mean loss of one batch, a scalar."""
-        inputs, targets = batch
-        return self.loss(self.outputs(parameters, inputs), targets)
+        """Loss of one batch with these tensors in place of the model's own; no backward pass must follow."""
+        with self.at(parameters):
+            return self.loss_of(batch)
 
     @contextmanager
     def twice_differentiable(self) -> Iterator[None]:
@@ -100,7 +148,7 @@ class Objective:
         Fused attention and cuDNN's recurrent layers have no second derivative, that of fused weight normalisation is
         wrong by 10 to 30 %, and autocast would round between the two. The user's own settings are back afterwards.
         """
-        device = next(self.model.parameters()).device.type
+        device = self.device.type
         with ExitStack() as stack:
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             if not (of_torch(self.loss) and all(map(of_torch, self.model.modules()))):
@@ -111,75 +159,20 @@ class Objective:
             yield
 
     def _cast(self, tensor: Tensor) -> Tensor:
+        tensor = tensor.clone() if tensor.is_inference() else tensor  # autograd does not take those
         return tensor.to(self.dtype) if self.dtype is not None and tensor.is_floating_point() else tensor
 
 
-def objective(model: nn.Module, loss: Loss, data: Data, *, parameters: str | None = None) -> Objective:
-    """Check model, loss and data, and join them.
-
-    Args:
-        model: any module; parameters with ``requires_grad=False`` are left out.
-        loss: maps (outputs, targets) to a scalar mean over samples.
-        data: one ``(inputs, targets)`` pair or a re-iterable of such batches; inputs a tensor, tuple or dict. A batch
-            may also be one dict: the model's keyword arguments, and the loss's targets.
-        parameters: a pattern such as ``"layers.0.*"`` that restricts the measurement to a part of the model.
-
-    Raises:
-        BadModel: no parameter is left, or one holds NaN.
-        BadData: no batch, an iterator that can be read once only, NaN in inputs, or shapes that do not fit.
-        BadLoss: the loss is not a finite scalar.
-        NotDeterministic: two passes over the first batch differ (Dropout in training mode).
-    """
-    chosen = {
-        name: p
-        for name, p in model.named_parameters()
-        if p.requires_grad and (parameters is None or fnmatch.fnmatchcase(name, parameters))
-    }
-    if not chosen:
-        some = ", ".join(name for name, _ in list(model.named_parameters())[:8]) or "none at all"
-        raise BadModel(
-            f"expected at least one trainable parameter matching {parameters or '*'!r}; the model has: {some}. "
-            "Pass another pattern, or set requires_grad."
-        )
-    for name, parameter in chosen.items():
-        if not torch.isfinite(parameter).all():
-            raise BadModel(
-                f"expected finite parameters, but '{name}' holds NaN or infinity. Measure an earlier checkpoint."
-            )
-    whole = pairs(data)
-    with preserve_rng(), torch.no_grad():  # a DataLoader draws from the random state whenever it is read
-        shapes = tuple(p.shape for p in chosen.values())
-        result = Objective(model, loss, whole, tuple(chosen), shapes, _check(whole))
-        _check_loss(result)
-    return result
-
-
-def _everywhere(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors by the names of all places that hold them, each place once.
-
-    ``functional_call`` would find tied weights by itself, but leaves a module that occurs twice with our tensors in it.
-    """
-    first: dict[int, str] = {}
-    places = {}
-    for prefix, module in model.named_modules():  # a module that occurs twice is given once
-        for attribute, tensor in (*module._parameters.items(), *module._buffers.items()):
-            if tensor is not None:
-                name = f"{prefix}.{attribute}" if prefix else attribute
-                known = first.setdefault(id(tensor), name)
-                if known in tensors or name in tensors:
-                    places[name] = tensors[known] if known in tensors else tensors[name]
-    return places
-
-
-def blame(model: nn.Module, loss: Loss, data: Data, error: Exception) -> None:
+def raise_bad_batch(whole: Objective, error: Exception) -> None:
     """Raise BadData with the number of the batch that model or loss do not take, if there is one; else return."""
-    whole = Objective(model, loss, pairs(data), (), (), samples=1)
-    with preserve_rng(), torch.no_grad():
+    with preserve_rng():
         for number, (batch, _) in enumerate(whole.batches()):
             try:
                 whole.batch_loss({}, batch)
-            except UNFIT as local:
-                raise BadData(_unfit(f"batch {number}", local)) from error
+            except TheodoliteError:
+                raise
+            except Exception as local:
+                raise BadData(unfit(f"batch {number}", local)) from error
 
 
 def check_reached(value: Tensor) -> None:
@@ -191,72 +184,28 @@ def check_reached(value: Tensor) -> None:
         )
 
 
-def check_finite(what: str, value: Tensor | float) -> None:
+def check_finite(what: str, value: Tensor | float, whole: Objective | None = None) -> None:
     """Raise BadLoss where a number summed over all batches is none: the first batch alone was checked beforehand."""
-    if not bool(torch.isfinite(torch.as_tensor(value)).all()):
-        raise BadLoss(
-            f"expected {what} to be finite over all batches, got NaN or infinity. Check the data and the loss batch by "
-            "batch; where numbers are too large for the model's precision, call model.double()."
-        )
-
-
-def _check(data: Iterable[Any]) -> int:
-    total = 0
-    for number, batch in enumerate(data):
-        if not (isinstance(batch, (tuple, list)) and len(batch) == 2):
-            raise BadData(
-                f"expected batches of (inputs, targets), got {type(batch).__name__} as batch {number}. "
-                "Wrap the data in such pairs."
-            )
-        inputs, targets = tensors(batch[0]), tensors(batch[1])
-        if inputs and targets and targets[0].ndim and inputs[0].shape[0] != targets[0].shape[0]:
-            raise BadData(
-                f"expected as many targets as inputs, got {targets[0].shape[0]} and {inputs[0].shape[0]} in batch "
-                f"{number}. Check how they were paired."
-            )
-        for tensor in (*inputs, *targets):
-            if tensor.is_floating_point() and not _finite(tensor):
-                raise BadData(f"expected finite data, but batch {number} holds NaN or infinity. Clean it first.")
-        total += samples((batch[0], batch[1]))
-    if total == 0:
-        raise BadData("expected at least one sample, got none. Pass (inputs, targets) or batches of them.")
-    return total
-
-
-def _finite(tensor: Tensor) -> bool:
-    """Whether all numbers are: their sum is, in a tenth of the time, or they are looked at one by one."""
-    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
-
-
-def _check_loss(objective: Objective) -> None:
-    own = {name: p.detach() for name, p in objective.model.named_parameters() if name in objective.names}
-    batch, _ = next(objective.batches(), (None, 0.0))
-    if batch is None:
+    if bool(torch.isfinite(torch.as_tensor(value)).all()):
+        return
+    if whole is not None and whole.bad_batches:
         raise BadData(
-            "expected data that can be read more than once, got none at the second reading. Let __iter__ begin anew."
+            f"expected {what} to be finite, but batch {whole.bad_batches[0]} holds NaN or infinity, and no loss that "
+            "leaves them out. Clean the data first."
         )
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", "Using a target size")  # PyTorch's, where it pairs all with all
-            first, second = objective.batch_loss(own, batch), objective.batch_loss(own, batch)
-    except torch.OutOfMemoryError:
-        raise
-    except (*UNFIT, UserWarning) as error:
-        raise BadData(_unfit("the first batch", error)) from error
-    if not isinstance(first, Tensor) or first.numel() != 1 or first.is_complex():
-        got = f"{first.dtype} of shape {tuple(first.shape)}" if isinstance(first, Tensor) else type(first).__name__
-        raise BadLoss(f"expected the loss to be a scalar mean over samples, got {got}. Use reduction='mean'.")
-    if not torch.isfinite(first):
-        raise BadLoss(f"expected a finite loss, got {first.item()}. Check the targets and the model's outputs.")
-    if not torch.equal(first, second):
-        raise NotDeterministic(
-            "expected one loss from two passes over the same batch, got two. Call model.eval() (Dropout is off then), "
-            "or fix the randomness."
-        )
+    raise BadLoss(
+        f"expected {what} to be finite over all batches, got NaN or infinity. Check the data and the loss batch by "
+        "batch; where numbers are too large for the model's precision, call model.double()."
+    )
 
 
-def _unfit(where: str, error: Exception) -> str:
+def unfit(where: str, error: Exception) -> str:
+    """That a batch does not suit model or loss, in PyTorch's words."""
     return (
-        f"expected data that model and loss accept, got an error from {where}: {error}. "
+        f"expected data that model and loss accept, got an error from {where}: {_words(error)}. "
         "Check the shapes and types of inputs and targets."
     )
+
+
+def _words(error: Exception) -> str:
+    return str(error).rstrip(". ") or type(error).__name__

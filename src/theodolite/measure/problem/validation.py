@@ -17,12 +17,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from theodolite.errors import BadLoss, BadModel, SettingError
-from theodolite.measure.problem.objective import UNFIT, Loss, blame
+from theodolite.errors import BadLoss, BadModel, MeasurementError, SettingError, TheodoliteError
+from theodolite.measure.problem.batches import pairs
+from theodolite.measure.problem.isolation import plain_torch, preserve_modules, unwrapped
+from theodolite.measure.problem.objective import Loss, Objective, raise_bad_batch
+from theodolite.measure.problem.reduction import weigh
 from theodolite.measure.problem.typed import in_words, is_instance, is_plain, parts_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+OLD_NAMES = {"renew": "update_bn"}  # of arguments, which are still taken
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
@@ -39,22 +44,33 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def instrument(*args: P.args, **kwargs: P.kwargs) -> R:
+        for old in set(kwargs) & set(OLD_NAMES) - set(signature.parameters):
+            kwargs[OLD_NAMES[old]] = kwargs.pop(old)
         bound = signature.bind(*args, **kwargs)
         given = bound.arguments
         for name, value in given.items():
-            given[name] = _checked(name, value, hints().get(name), signature.parameters[name].default)
-        try:
-            return function(*bound.args, **bound.kwargs)
-        except torch.OutOfMemoryError:
-            raise
-        except UNFIT as error:
-            model, loss = given.get("model", given.get("model_a")), given.get("loss", _any_loss)
-            for data in (given.get("data"), given.get("renew")):
-                if isinstance(model, nn.Module) and data is not None:
-                    blame(model, loss, data, error)
-            raise
+            given[name] = _checked(name, unwrapped(value), hints().get(name), signature.parameters[name].default)
+        with plain_torch(), preserve_modules(*given.values()):
+            try:
+                return function(*bound.args, **bound.kwargs)
+            except (TheodoliteError, torch.OutOfMemoryError, MemoryError):
+                raise
+            except Exception as error:
+                _raise_bad_batch(given, error)
+                raise MeasurementError(
+                    f"expected to measure, got an error from PyTorch, the model or the loss in {function.__name__}: "
+                    f"{type(error).__name__}: {error}. Call the model and the loss on a batch by hand to see where."
+                ) from error
 
     return instrument
+
+
+def _raise_bad_batch(given: Mapping[str, Any], error: Exception) -> None:
+    """Raise BadData with the batch at fault, if model or loss do not take one."""
+    model, loss = given.get("model", given.get("model_a")), given.get("loss", _any_loss)
+    for data in (given.get("data"), given.get("update_bn")):
+        if isinstance(model, nn.Module) and data is not None and any(True for _ in model.parameters()):
+            raise_bad_batch(Objective(model, loss, pairs(data), (), (), 1, weigh), error)
 
 
 def coordinates(name: str, values: Any) -> Tensor:

@@ -88,7 +88,7 @@ def measure(spec: RunSpec, outcome: "Outcome") -> Mapping[str, pd.DataFrame]:
     import torch
 
     from theodolite import data, train
-    from theodolite.measure.problem.objective import objective
+    from theodolite.measure.problem.join import objective
     from theodolite.train.evaluation import LOSSES
 
     loss = LOSSES[spec.training.loss]

@@ -118,7 +118,7 @@ def analyse(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd
     first, second = (network.module() for network in trained)
     model, source = trained[0].spec.model, trained[0].spec.data
     data = {TRAIN: measured_batches(model, source, "train"), TEST: measured_batches(model, source, "test")}
-    renew = data[TRAIN] if isinstance(model, CNN) else None
+    train = data[TRAIN] if isinstance(model, CNN) else None
     lines, barriers = [], []
     for matching in spec.settings["matchings"]:
         end = second
@@ -126,7 +126,8 @@ def analyse(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd
             method: Literal["weights", "activations"] = "weights" if matching == BY_WEIGHTS else "activations"
             end = align(first, second, method=method, data=data[TRAIN], seed=spec.seed).model
         for name, batches in data.items():
-            found = interpolate(first, end, cross_entropy, batches, _alphas(spec.settings["alphas"]), renew=renew)
+            alphas = _alphas(spec.settings["alphas"])
+            found = interpolate(first, end, cross_entropy, batches, alphas, update_bn=train)
             place = {"matching": matching, "set": name}
             columns = {"alpha": found.alphas.numpy(), "loss": found.loss.numpy(), "accuracy": found.accuracy.numpy()}
             lines.append(pd.DataFrame({**place, **columns}))

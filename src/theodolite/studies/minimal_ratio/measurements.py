@@ -18,7 +18,7 @@ from theodolite.measure.critical.landscape import landscape
 from theodolite.measure.critical.points import CriticalPoint, CriticalPoints
 from theodolite.measure.critical.random_matrix import density, moments, negative_share
 from theodolite.measure.find_critical_points import find_critical_points
-from theodolite.measure.problem.objective import objective
+from theodolite.measure.problem.join import objective
 from theodolite.models import MLP, build
 from theodolite.studies.minimal_ratio.findings import (
     AGAIN,

@@ -11,7 +11,7 @@ from theodolite.errors import BadData, SettingError
 from theodolite.measure import HessianOperator, hessian_trace
 from theodolite.measure.curvature import layer_trace
 from theodolite.measure.curvature.sequential.product import chained
-from theodolite.measure.problem.objective import objective
+from theodolite.measure.problem.join import objective
 
 
 def moved(model):

@@ -120,7 +120,7 @@ def chain_product(
     own = {name: t.detach().to(cast, copy=True) if t.is_floating_point() else t for name, t in own.items()}
     own |= objective.unflatten(point)
     layers, received, z = _forward(modules, inputs, own, frozenset(objective.names))
-    loss = loss_hessian(objective.loss, z, targets)
+    loss = loss_hessian(objective.loss_alone, z, targets)
     _backward(layers, received, loss.delta)
     exact = kind == "hessian"
     one_vector = one_vector_product(layers, exact=exact)

@@ -1,0 +1,63 @@
+"""Tensors in place of a model's parameters and buffers, wherever they are reached from.
+
+A loss may hold the model, or call it again; recomputation (gradient checkpointing) runs the model once more during a
+backward pass; a function may have caught a parameter by itself. So tensors are swapped on the modules, of model and
+loss, for as long as loss and backward pass run, and parameters that were caught are replaced in every call of PyTorch.
+"""
+
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
+
+
+class Binding:
+    """Inside, tensors stand for the parameters and buffers whose ids they are given by; may be entered again."""
+
+    def __init__(self, roots: Iterable[object], tensors: Mapping[int, Tensor], *, caught: bool = False) -> None:
+        """Find the places.
+
+        Args:
+            roots: modules; what is none is left out.
+            tensors: by the id of the parameter or buffer that each stands for.
+            caught: also replace parameters that functions hold by themselves, at a cost for each call of PyTorch.
+        """
+        modules = {id(m): m for root in roots if isinstance(root, nn.Module) for m in root.modules()}
+        self._places: list[tuple[dict[str, Any], str, Tensor, Tensor]] = [
+            (store, name, own, tensors[id(own)])
+            for module in modules.values()
+            for store in (module._parameters, module._buffers)
+            for name, own in store.items()
+            if own is not None and id(own) in tensors
+        ]
+        self._caught = _Caught(tensors) if caught else None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> None:
+        for store, name, _own, tensor in self._places:
+            store[name] = tensor
+        if self._caught is not None:
+            self._stack.enter_context(self._caught)
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+        for store, name, own, _tensor in self._places:
+            store[name] = own
+
+
+class _Caught(TorchFunctionMode):
+    """Replaces tensors among the arguments of every call."""
+
+    def __init__(self, tensors: Mapping[int, Tensor]) -> None:
+        super().__init__()
+        self._tensors = tensors
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, kwargs = tree_map(self._replaced, (args, kwargs or {}))
+        return function(*args, **kwargs)
+
+    def _replaced(self, leaf: Any) -> Any:
+        return self._tensors.get(id(leaf), leaf) if isinstance(leaf, Tensor) else leaf

@@ -1,0 +1,150 @@
+"""Model, loss and data joined to what instruments measure: checked in one pass over the data."""
+
+import fnmatch
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import nn
+
+from theodolite.errors import BadData, BadLoss, BadModel, TheodoliteError
+from theodolite.measure.problem.batches import Batch, Data, count, pairs, tensors
+from theodolite.measure.problem.isolation import Caller, of_torch, preserve_rng
+from theodolite.measure.problem.microbatches import first_samples, halves
+from theodolite.measure.problem.objective import Loss, Objective, unfit
+from theodolite.measure.problem.plain import inspected
+from theodolite.measure.problem.readings import Readings
+from theodolite.measure.problem.reduction import (
+    Reduction,
+    Samples,
+    check_counts,
+    lengths,
+    looks_like_a_sum,
+    reduction_of,
+    weigh,
+)
+
+COMPARED = 64  # samples on which a mean is told from a sum
+
+
+def objective(
+    model: nn.Module,
+    loss: Loss,
+    data: Data,
+    *,
+    parameters: str | None = None,
+    samples: Samples | None = None,
+    reduction: Reduction | None = None,
+    look: Callable[[Objective, Batch], None] | None = None,
+) -> Objective:
+    """Check model, loss and data in one pass over the data, and join them.
+
+    Args:
+        model: any module; parameters with ``requires_grad=False`` are left out.
+        loss: maps (outputs, targets) to a scalar.
+        data: one ``(inputs, targets)`` pair or a re-iterable of such batches; inputs a tensor, tuple or dict. A batch
+            may also be one dict: the model's keyword arguments, and the loss's targets.
+        parameters: a pattern such as ``"layers.0.*"`` that restricts the measurement to a part of the model.
+        samples: for how many samples a batch counts; None: the first dimension of its first input tensor.
+        reduction: what the loss is over a batch; None: what a loss of PyTorch says of itself, else a mean.
+        look: is shown each batch on this one pass, with the loss as far as it is known (not the number of samples).
+
+    Raises:
+        BadModel: no parameter is left, or one holds NaN.
+        BadData: no batch, an iterator that can be read once only, or shapes that do not fit.
+        BadLoss: the loss is not a finite scalar, or a sum that passes for a mean.
+        NotDeterministic: two passes over the first batch differ (Dropout in training mode).
+        CheckFailed: the model called plainly, its own parameters moved, gives another loss.
+    """
+    chosen = _chosen(model, parameters)
+    readings = Readings(pairs(data))
+    weight = partial(weigh, loss=loss, samples=samples)
+    shapes = tuple(p.shape for p in chosen.values())
+    whole = Objective(model, loss, readings, tuple(chosen), shapes, 1, weight, reduction=reduction_of(loss, reduction))
+    whole = replace(whole, caller=Caller.of_instrument())
+    total, counted, seen = 0.0, 0.0, 0
+    sizes: list[tuple[float, float]] = []
+    bad: list[int] = []
+    with preserve_rng(), torch.enable_grad():  # a DataLoader draws from the random state whenever it is read
+        for number, given in enumerate(readings):
+            if not count(given):
+                continue
+            batch, seen = whole.cast(given), seen + 1
+            total += weight(given)
+            counted += count(given) if samples is None else weight(given)
+            if samples is None and (pair := lengths(given)) is not None:
+                sizes.append(pair)
+            if seen == 1:
+                whole, first = inspected(whole, batch), batch
+            if not _finite(given):
+                bad.append(number)
+                _check_leaves_out(whole, batch, number)
+            if seen == 2 and reduction is None and not of_torch(loss):
+                _check_mean(whole, first)
+            if look is not None:
+                look(whole, batch)
+    if counted == 0:
+        raise BadData("expected at least one sample, got none. Pass (inputs, targets) or batches of them.")
+    check_counts(sizes)
+    return replace(whole, samples=round(counted), total=total or 1.0, bad_batches=tuple(bad))
+
+
+def _chosen(model: nn.Module, parameters: str | None) -> dict[str, nn.Parameter]:
+    chosen = {
+        name: p
+        for name, p in model.named_parameters()
+        if p.requires_grad and (parameters is None or fnmatch.fnmatchcase(name, parameters))
+    }
+    if not chosen:
+        some = ", ".join(name for name, _ in list(model.named_parameters())[:8]) or "none at all"
+        raise BadModel(
+            f"expected at least one trainable parameter matching {parameters or '*'!r}; the model has: {some}. "
+            "Pass another pattern, or set requires_grad."
+        )
+    for name, parameter in chosen.items():
+        if not torch.isfinite(parameter).all():
+            raise BadModel(
+                f"expected finite parameters, but '{name}' holds NaN or infinity. Measure an earlier checkpoint."
+            )
+    return chosen
+
+
+def _finite(batch: Batch) -> bool:
+    """Whether all numbers are: their sum is, in a tenth of the time, or they are looked at one by one."""
+    inputs, targets = batch
+    found = tensors(inputs) if inputs is targets else [*tensors(inputs), *tensors(targets)]
+    return all(
+        bool(torch.isfinite(t.sum())) or bool(torch.isfinite(t).all())
+        for t in found
+        if t.is_floating_point() and t.layout == torch.strided
+    )
+
+
+def _check_leaves_out(whole: Objective, batch: Batch, number: int) -> None:
+    """Raise BadData where numbers of a batch that are none end up in the loss; masks and missing targets do not."""
+    try:
+        value = whole.batch_loss({}, batch)
+    except TheodoliteError:
+        raise
+    except Exception as error:
+        raise BadData(unfit(f"batch {number}", error)) from error
+    if not bool(torch.isfinite(value).all()):
+        raise BadData(f"expected finite data, but batch {number} holds NaN or infinity. Clean it first.")
+
+
+def _check_mean(whole: Objective, first: Batch) -> None:
+    """Raise BadLoss where a loss of the user's own is taken for a mean and adds up over samples."""
+    try:
+        with torch.set_grad_enabled(whole.grad_in_loss):
+            some = first_samples(first, COMPARED)
+            parts = [(whole.batch_loss({}, part).detach(), whole.weight(part)) for part in halves(some)]
+            summed = len(parts) > 1 and looks_like_a_sum(whole.batch_loss({}, some).detach(), parts)
+    except Exception:  # a batch that is whole only
+        return
+    if summed:
+        raise BadLoss(
+            "expected a loss that is a mean over samples, got one that adds up over them, which counts large batches "
+            "twice: by their samples, and by what the loss gives. Pass reduction='sum', or divide by the number of "
+            "samples."
+        )

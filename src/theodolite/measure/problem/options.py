@@ -1,0 +1,66 @@
+"""Options that instruments share: passed, described and given their defaults in one place."""
+
+import inspect
+import textwrap
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple, TypedDict, TypeVar, get_type_hints
+
+from theodolite.measure.problem.reduction import Reduction, Samples
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Option(NamedTuple):
+    """An option that an instrument shares with others."""
+
+    default: Any
+    description: str
+
+
+class ProblemOptions(TypedDict, total=False):
+    """What the loss over several batches is."""
+
+    samples: Annotated[
+        Samples | None,
+        Option(
+            None,
+            "for how many samples a batch counts, a function of it; None: the first dimension of its first input.",
+        ),
+    ]
+    reduction: Annotated[
+        Reduction | None,
+        Option(
+            None,
+            'what the loss is over a batch, ``"mean"`` or ``"sum"``; None: what a loss of PyTorch says of itself, else '
+            "a mean.",
+        ),
+    ]
+
+
+def with_options(options: type) -> Callable[[F], F]:
+    """Give a function with ``**options: Unpack[...]`` the options' names, types, defaults and descriptions.
+
+    Its signature, annotations and docstring are then as if each had been written out.
+    """
+    shared = {name: hint.__metadata__[0] for name, hint in get_type_hints(options, include_extras=True).items()}
+    types = get_type_hints(options)
+    lines = [
+        textwrap.fill(f"{name}: {option.description}", 110, initial_indent="    ", subsequent_indent="        ")
+        for name, option in shared.items()
+    ]
+
+    def spell_out(function: F) -> F:
+        signature = inspect.signature(function)
+        own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+        more = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=types[name])
+            for name, option in shared.items()
+        ]
+        annotations = {name: hint for name, hint in function.__annotations__.items() if name != "options"}
+        function.__annotations__ = types | annotations
+        function.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
+        arguments, raises, rest = inspect.cleandoc(function.__doc__ or "").partition("\n\nRaises:")
+        function.__doc__ = "\n".join([arguments, *lines]) + raises + rest
+        return function
+
+    return spell_out

@@ -1,0 +1,232 @@
+"""The model as a script calls it: ``loss(model(inputs), targets)``, its own parameters moved in place and put back.
+
+Everything else here evaluates a loss with tensors in place of the parameters. Whatever that does not see (a parameter
+that a function caught, a forward pass that was patched, recomputation, hooks) moves the loss or its gradient here and
+not there. So the two are compared at a point moved from where the model is, on some samples of the first batch.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from theodolite.errors import BadData, BadLoss, CheckFailed, NotDeterministic, TheodoliteError
+from theodolite.measure.problem.batches import Batch, copied, tensors
+from theodolite.measure.problem.isolation import preserve_modules, preserve_rng
+from theodolite.measure.problem.microbatches import first_samples
+from theodolite.measure.problem.objective import Objective, unfit
+from theodolite.measure.problem.reduction import lengths
+
+LOOKED_AT = 16  # samples
+STEP = 1e-2  # of a parameter tensor's own length
+ROUNDING = 1e3  # units in the last place: two ways run the same operations on the same numbers
+LARGEST_ROUNDING = 0.1  # relative, in bfloat16
+
+
+@contextmanager
+def in_place(whole: Objective) -> Iterator[Callable[[Tensor], None]]:
+    """The model's own parameters, to be moved to any flat vector ``(P,)``; all is put back bit for bit.
+
+    Where the loss is computed in another precision, parameters and buffers have that inside.
+    """
+    roots = [root for root in (whole.model, whole.loss) if isinstance(root, nn.Module)]
+    with ExitStack() as stack:
+        stack.enter_context(preserve_rng())
+        stack.enter_context(preserve_modules(*roots))
+        for root in roots:
+            for parameter in root.parameters():
+                stack.callback(_put_back, parameter, parameter.data, parameter.data.clone())
+                if whole.dtype is not None and parameter.is_floating_point():
+                    parameter.data = parameter.data.to(whole.dtype)
+            for module in root.modules():
+                for name, buffer in module._buffers.items():
+                    if buffer is not None:
+                        cast = whole.dtype if whole.dtype is not None and buffer.is_floating_point() else buffer.dtype
+                        stack.callback(module._buffers.__setitem__, name, buffer)
+                        module._buffers[name] = buffer.to(cast, copy=True)
+        own = whole.own
+
+        def move(vector: Tensor) -> None:
+            for name, part in whole.unflatten(vector.detach()).items():
+                own[name].data.copy_(part)  # not seen by autograd, so that graphs of the user's stay good
+
+        yield move
+
+
+def _put_back(parameter: nn.Parameter, data: Tensor, values: Tensor) -> None:
+    data.copy_(values)
+    parameter.data = data
+
+
+def plain_gradient(whole: Objective, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Loss and its gradient ``(P,)`` by the model's own parameters, where they are."""
+    own = list(whole.own.values())
+    with torch.enable_grad():
+        loss = whole.loss_of(batch)
+        if not loss.requires_grad:
+            return loss.detach(), torch.cat([torch.zeros_like(p).flatten() for p in own])
+        parts = torch.autograd.grad(loss, own, allow_unused=True, materialize_grads=True)
+    return loss.detach(), torch.cat([part.flatten() for part in parts])
+
+
+def bound_gradient(whole: Objective, vector: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The same with tensors in place of the model's own."""
+    point = vector.detach().requires_grad_()
+    parts = {name: part.to(whole.dtype or whole.own[name].dtype) for name, part in whole.unflatten(point).items()}
+    with torch.enable_grad(), whole.at(parts):
+        loss = whole.loss_of(batch)
+        if not loss.requires_grad:
+            return loss.detach(), torch.zeros_like(point)
+        return loss.detach(), torch.autograd.grad(loss, point, materialize_grads=True)[0].detach()
+
+
+def inspected(whole: Objective, batch: Batch) -> Objective:
+    """The same loss with what some samples of the first batch show of it.
+
+    Raises:
+        BadData: model or loss raise an error.
+        BadLoss: the loss is not a finite scalar.
+        NotDeterministic: two passes differ.
+        CheckFailed: the model called plainly, its own parameters moved, gives another loss or gradient.
+    """
+    part = first_samples(batch, LOOKED_AT)
+    if part is not batch:
+        try:
+            return _inspected(whole, part)
+        except Exception:  # noqa: S110 - samples that cannot be taken alone; or what is wrong is said of the whole batch
+            pass
+    return _inspected(whole, batch)
+
+
+def _inspected(whole: Objective, batch: Batch) -> Objective:
+    given = copied(batch) if writable(batch) else batch
+    versions = [t._version for t in _all_tensors(given)]
+    first = _value(whole, given)
+    if [t._version for t in _all_tensors(given)] != versions:
+        whole = replace(whole, writes_inputs=True)
+        first = _value(whole, batch)
+    return _agreeing(_without_gradients(whole, batch, first), batch, first)
+
+
+def writable(batch: Batch) -> bool:
+    """Whether a copy can be tried first, in case the model writes into it: not where inputs are differentiated by."""
+    return not any(t.requires_grad for t in _all_tensors(batch))
+
+
+def _all_tensors(batch: Batch) -> list[Tensor]:
+    return [t for t in (*tensors(batch[0]), *tensors(batch[1])) if not t.is_inference()]
+
+
+def _value(whole: Objective, batch: Batch) -> Tensor:
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Using a target size")  # PyTorch's, where it pairs all with all
+            value = whole.batch_loss({}, batch)
+    except (TheodoliteError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        sizes = lengths(batch)
+        if sizes is not None and sizes[0] != sizes[1]:
+            raise BadData(
+                f"expected as many targets as inputs, got {sizes[1]:.0f} and {sizes[0]:.0f} in the first batch. Check "
+                f"how they were paired. ({error})"
+            ) from error
+        raise BadData(unfit("the first batch", error)) from error
+    if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
+        got = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise BadLoss(f"expected the loss to be a scalar, got {got}. Use reduction='mean', or the sum over samples.")
+    if not torch.isfinite(value):
+        if not all(bool(torch.isfinite(t).all()) for t in _all_tensors(batch) if t.is_floating_point()):
+            raise BadData("expected finite data, but batch 0 holds NaN or infinity. Clean it first.")
+        raise BadLoss(f"expected a finite loss, got {value.item()}. Check the targets and the model's outputs.")
+    return value.detach()
+
+
+def _without_gradients(whole: Objective, batch: Batch, first: Tensor) -> Objective:
+    """The loss once more, no gradients recorded: the same, unless it is random, or takes gradients itself."""
+    try:
+        with torch.no_grad():
+            second = whole.batch_loss({}, batch)
+        if torch.equal(first, second):
+            return whole
+    except Exception:  # noqa: S110 - a loss that takes gradients by the inputs
+        pass
+    if not torch.equal(first, whole.batch_loss({}, batch).detach()):
+        raise NotDeterministic(
+            "expected one loss from two passes over the same batch, got two. Call model.eval() (Dropout is off then), "
+            "or fix the randomness."
+        )
+    return replace(whole, grad_in_loss=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a point gives."""
+
+    loss: Tensor
+    gradient: Tensor | None  # (P,); None where the loss has none
+
+    def differs(self, other: "_Found") -> bool:
+        """By more than two ways round that run the same operations."""
+        rounding = min(ROUNDING * torch.finfo(self.loss.dtype).eps, LARGEST_ROUNDING)
+        a, b = float(self.loss), float(other.loss)
+        if not abs(a - b) <= rounding * (abs(a) + abs(b)) and a == a:
+            return True
+        if self.gradient is None or other.gradient is None or not bool(torch.isfinite(self.gradient).all()):
+            return False
+        scale = float(self.gradient.norm() + other.gradient.norm()) + abs(a)
+        return not float((self.gradient - other.gradient).norm()) <= rounding * scale
+
+
+def _agreeing(whole: Objective, batch: Batch, first: Tensor) -> Objective:
+    """The loss in the form that agrees with the model called plainly, where it is, moved, and back again."""
+    vector = whole.vector
+    moved = _moved(whole, vector)
+    with in_place(whole) as move:
+        here = _Found(whole.loss_of(batch).detach(), None)
+        move(moved)
+        there = _found(lambda: plain_gradient(whole, batch), lambda: whole.loss_of(batch))
+        move(vector)
+        again = _Found(whole.loss_of(batch).detach(), None)
+    if here.differs(again):
+        raise NotDeterministic(
+            f"expected the same loss before parameters were moved and after they were put back, got {float(here.loss)} "
+            f"and {float(again.loss)}: the model keeps something from one call to the next. Pass a fresh copy of it."
+        )
+    bound = _Found(first, None)
+    for caught in (False, True):
+        tried = replace(whole, caught=caught)
+        bound = _found(
+            lambda tried=tried: bound_gradient(tried, moved, batch),  # type: ignore[misc]
+            lambda tried=tried: tried.batch_loss(tried.unflatten(moved), batch),  # type: ignore[misc]
+        )
+        if not bound.differs(there) and not _Found(first, None).differs(here):
+            return tried
+    raise CheckFailed(
+        "expected the loss that the model gives when its parameters are moved in place, "
+        f"{float(there.loss):.6g}, got {float(bound.loss):.6g} with other tensors in their place (and "
+        f"{float(here.loss):.6g} and {float(first):.6g} unmoved): model or loss reach parameters past the model's own "
+        "attributes, as views, copies or compiled code do. Take them from the model inside the loss, as "
+        "model.parameters() or model.layer.weight."
+    )
+
+
+def _found(with_gradient: Callable[[], tuple[Tensor, Tensor]], alone: Callable[[], Tensor]) -> _Found:
+    try:
+        return _Found(*with_gradient())
+    except RuntimeError:  # something on the way has no derivative, which not every instrument asks for
+        return _Found(alone().detach(), None)
+
+
+def _moved(whole: Objective, vector: Tensor) -> Tensor:
+    """A point near by: each parameter tensor by a hundredth of its own length, in a random direction."""
+    draw = torch.Generator().manual_seed(2)
+    parts = []
+    for part in whole.unflatten(vector).values():
+        step = torch.randn(part.shape, generator=draw, dtype=torch.float32, device="cpu").to(part)
+        size = float(part.norm()) or 1.0
+        parts.append((part + STEP * size / max(float(step.norm()), 1e-30) * step).flatten())
+    return torch.cat(parts)
