@@ -18,7 +18,7 @@ from mkdocs.structure.files import File
 from nbclient import NotebookClient
 
 from theodolite import cli, measure, studies
-from theodolite.measure.catalogue import COSTS, INSTRUMENTS
+from theodolite.measure.catalogue import COSTS, INSTRUMENTS, in_shell
 
 sys.path.insert(0, str(Path(__file__).parent))  # hooks are loaded as files, without their folder
 import architecture as pictures
@@ -51,11 +51,11 @@ def instrument(name: str) -> str:
     """What an instrument answers, costs, and how it is called."""
     facts = INSTRUMENTS[name]
     cost = f"{facts.cost}: {COSTS[facts.cost]}" + (f"; here {facts.k}" if facts.k else "")
-    weights = {"one": " --weights w.safetensors", "two": " --weights a.safetensors --weights b.safetensors"}
+    weights = (
+        " --weights a.safetensors --weights b.safetensors" if facts.checkpoints == "two" else " --weights w.safetensors"
+    )
     shell = f"theodolite measure {name}" + (
-        " --weights snapshots/"
-        if facts.checkpoints == "path"
-        else f" --model net.py:make{weights[facts.checkpoints]} --data digits"
+        " --weights snapshots/" if facts.checkpoints == "path" else f" --model net.py:make{weights} --data digits"
     )
     return (
         f"*{facts.asks}*\n\n| cost | {cost} |\n| --- | --- |\n| shell | `{shell}` |\n"
@@ -76,8 +76,8 @@ def reference(name: str) -> str:
 def instruments() -> str:
     """All instruments, by their question."""
     rows = [
-        f"| {facts.asks} | [`{name}`](instruments/{name.replace('_', '-')}.md) | {facts.cost} |"
-        for name, facts in INSTRUMENTS.items()
+        f"| {one.asks} | [`{one.name}`](instruments/{one.name.replace('_', '-')}.md) | {one.cost} |"
+        for one in in_shell()
     ]
     return "| question | instrument | cost |\n| --- | --- | --- |\n" + "\n".join(rows)
 
