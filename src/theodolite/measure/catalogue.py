@@ -34,8 +34,8 @@ class Instrument:
     asks: str  # the question it answers
     cost: Cost
     k: str = ""  # how large, with the options that set it
-    # What it measures in a shell: one model; two; the path that several lie on; one, with several to start from; one, or
-    # one and the path to it. None: it is for Python alone. A recorder takes those of one model.
+    # What it measures in a shell: one model; two; the path that several lie on; one, with several to start from; one,
+    # or one and the path to it. None: it is for Python alone. A recorder takes those of one model.
     checkpoints: Checkpoints | None = "one"
     # The kinds of result that its file defines, each with the function of figures/measured.py that draws it.
     charts: Mapping[str, str] = field(default_factory=dict)
