@@ -1,5 +1,6 @@
 """What a user's own script may look like: checked by mypy --strict against the package as installed, never run."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_type
 
@@ -20,6 +21,16 @@ from theodolite.measure.sensitivity import Sensitivity
 from theodolite.measure.sharpness import Sharpness
 from theodolite.measure.surface import Surface
 from theodolite.measure.trajectory import Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths(th.Result, kind="lengths"):
+    value: float
+
+
+@th.instrument(asks="How long are the weights?", cost="weights alone")
+def lengths(model: nn.Module, loss: nn.Module, data: object, *, power: float = 2.0) -> Lengths:
+    return Lengths(sum(float(p.abs().pow(power).sum()) for p in model.parameters()))
 
 
 def main() -> None:
@@ -59,3 +70,7 @@ def main() -> None:
     th.measure.hessian_trace(model, loss, data, product=3)  # type: ignore[call-arg]
     th.measure.gradient_nrm(model, loss, data)  # type: ignore[attr-defined]
     steep.value = 2.0  # type: ignore[misc]
+
+    assert_type(lengths(model, nn.MSELoss(), data, power=1.0), Lengths)
+    th.Recorder([lengths, "sharpness"])
+    th.instrument(asks="?", cost="cheap")  # type: ignore[arg-type]
