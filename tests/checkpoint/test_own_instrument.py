@@ -41,6 +41,12 @@ def number(model, loss, data):
 def wrong(model, loss, data):
     return 1 / 0
 
+def short(model):
+    return 1.0
+
+def unread(model, loss, data, *, k: "Absent" = 3):
+    return 1.0
+
 ready = 3
 
 def make():
@@ -94,6 +100,9 @@ def test_an_instrument_of_one_s_own_measures_in_the_shell_and_its_result_is_kept
         (("own.py:ready", *MODEL), "expected own.py:ready to be a function, got int"),
         (("own.py:length", *MODEL), "Did you mean 'lengths'"),
         (("own.py:apart", *MODEL, "--weights", "a.pt"), "two --weights, of both models, for apart"),
+        (("own.py:short", *MODEL), "expected own.py:short to take (model, loss, data) and options with defaults"),
+        (("own.py:unread", *MODEL), "expected annotations of unread that can be read, but name 'Absent'"),
+        (("own.py:Lengths", *MODEL), "expected own.py:Lengths to be a function, got type"),
         (("align", *MODEL), "there is no instrument 'align'"),
     ],
 )

@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from inspect import signature
 from pathlib import Path
 
@@ -89,6 +90,8 @@ def test_a_name_that_is_taken_and_a_cost_that_is_none_are_refused():
         register(measure.gradient_norm)
     with pytest.raises(SettingError, match="Write it with def"):
         register(lambda model, loss, data: 0.0)
+    with pytest.raises(SettingError, match="got partial"):
+        register(partial(length, power=1.0))
     with pytest.raises(UnknownName, match=r"cost 'one gradeint'\. Did you mean 'one gradient'"):
         th.instrument(asks="?", cost="one gradeint")
     register(length)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,10 @@ def measure(
         "trainable parameters": sum(p.numel() for p in base.parameters() if p.requires_grad),
     }
     models, more = _models(one, base, files, chosen)
-    result = _run(one.function, [*models, function_of_loss, batches], chosen | more)
+    arguments = [*models, function_of_loss, batches]
+    if one.own is not None:
+        _check_arguments(one.own, name, arguments, chosen)
+    result = _run(one.function, arguments, chosen | more)
     if not isinstance(result, Result):
         raise CodeFailed(
             f"expected {name} to return a theodolite.Result, got {type(result).__name__}. Return a frozen dataclass "
@@ -109,11 +113,22 @@ def _instrument(name: str) -> Instrument:
     if not code.is_code(name):
         return catalogue.named(name)
     function = code.named(name, "an instrument")
-    if not callable(function):
+    if not callable(function) or isinstance(function, type) or not hasattr(function, "__name__"):
         raise CodeFailed(f"expected {name} to be a function, got {type(function).__name__}. Name one.")
-    own = name.rpartition(":")[2]
-    given = Instrument(own, asks="", cost="one gradient", own=function)
+    given = Instrument(function.__name__, asks="", cost="one gradient", own=function)
     return next((one for one in catalogue.INSTRUMENTS.values() if one.own is function), given)
+
+
+def _check_arguments(
+    function: Callable[..., Any], name: str, arguments: Sequence[Any], options: Mapping[str, Any]
+) -> None:
+    try:
+        signature(function).bind(*arguments, **options)
+    except TypeError as error:
+        takes = "(model, loss, data)" if len(arguments) == 3 else "(model_a, model_b, loss, data)"
+        raise CodeFailed(
+            f"expected {name} to take {takes} and options with defaults, but there is: {error}. Correct it there."
+        ) from error
 
 
 def _of_path(one: Instrument, files: Sequence[Path], chosen: dict[str, Any]) -> Measured:

@@ -147,9 +147,10 @@ def instrument(*, asks: str, cost: Cost, k: str = "", checkpoints: Literal["one"
             raise UnknownName(what, str(value), known)
 
     def register(function: F) -> F:
-        name = str(getattr(function, "__name__", type(function).__name__))
+        name = str(getattr(function, "__name__", ""))
         if not callable(function) or not name.isidentifier():
-            raise SettingError(f"expected a function with a name as an instrument, got {name}. Write it with def.")
+            shown = name or type(function).__name__
+            raise SettingError(f"expected a function with a name as an instrument, got {shown}. Write it with def.")
         before = INSTRUMENTS.get(name)
         if before is not None and (before.own is None or origin(before.own) != origin(function)):
             raise SettingError(

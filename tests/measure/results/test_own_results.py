@@ -138,6 +138,7 @@ def test_what_could_not_be_read_back_is_refused_while_it_is_still_there(tmp_path
     for result, says in (
         (Loose(torch.tensor(1.0)), "'value' of Loose as number, as it is annotated, got Tensor"),
         (Kindless(1.0), 'class Kindless\\(Result, kind="kindless"\\)'),
+        (Loose({1.0}), "got set. Save its parts"),
         (Heir(1.0, 2.0), "with a kind to save, got Heir"),
         (Pairs(), "dataclasses in a result, got Pairs"),
     ):

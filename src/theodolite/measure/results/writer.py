@@ -105,15 +105,15 @@ def _encode_fields(made: Any, tensors: dict[str, Tensor], place: str) -> Any:
     for name in (f.name for f in fields(made) if f.init):
         value, hint, inside = getattr(made, name), hints[name], f"{place}.{name}"
         value = value.item() if isinstance(value, np.generic) else value
+        if is_dataclass(value) and kinds.of(type(value)) is None and kinds.part(hint) is type(value):
+            own[name] = {"part": _encode_fields(value, tensors, inside)}
+        else:
+            own[name] = _encode(value, tensors, inside)
         if not is_instance(value, hint):
             raise StoreError(
                 f"expected '{name}' of {type(made).__name__} as {in_words(hint)}, as it is annotated, got "
                 f"{type(value).__name__}. Convert it, or annotate what it is."
             )
-        if is_dataclass(value) and kinds.of(type(value)) is None and kinds.part(hint) is type(value):
-            own[name] = {"part": _encode_fields(value, tensors, inside)}
-        else:
-            own[name] = _encode(value, tensors, inside)
     return own
 
 
