@@ -23,16 +23,6 @@ from theodolite.measure.surface import Surface
 from theodolite.measure.trajectory import Trajectory
 
 
-@dataclass(frozen=True, slots=True)
-class Lengths(th.Result, kind="lengths"):
-    value: float
-
-
-@th.instrument(asks="How long are the weights?", cost="weights alone")
-def lengths(model: nn.Module, loss: nn.Module, data: object, *, power: float = 2.0) -> Lengths:
-    return Lengths(sum(float(p.abs().pow(power).sum()) for p in model.parameters()))
-
-
 def main() -> None:
     model = nn.Linear(2, 1)
     data = (torch.zeros(3, 2), torch.zeros(3, 1))
@@ -71,6 +61,14 @@ def main() -> None:
     th.measure.gradient_nrm(model, loss, data)  # type: ignore[attr-defined]
     steep.value = 2.0  # type: ignore[misc]
 
-    assert_type(lengths(model, nn.MSELoss(), data, power=1.0), Lengths)
-    th.Recorder([lengths, "sharpness"])
+    @dataclass(frozen=True, slots=True)
+    class Norm(th.Result, kind="norm_of_weights"):
+        value: float
+
+    @th.instrument(asks="How long are the weights?", cost="weights alone")
+    def norm_of_weights(model: nn.Module, loss: nn.Module, data: object, *, power: float = 2.0) -> Norm:
+        return Norm(sum(float(p.abs().pow(power).sum()) for p in model.parameters()))
+
+    assert_type(norm_of_weights(model, nn.MSELoss(), data, power=1.0), Norm)
+    th.Recorder([norm_of_weights, "sharpness"])
     th.instrument(asks="?", cost="cheap")  # type: ignore[arg-type]

@@ -113,7 +113,10 @@ def test_a_kind_that_is_taken_or_no_name_is_refused_where_the_class_is_written(k
     class Taken(th.Result, kind="taken"):
         pass
 
-    with pytest.raises(SettingError, match=r"expected (a|the) kind of"):
+    says = {"gradient_norm": "which a result of Theodolite has", "taken": f"which Taken in {__file__} has"}.get(
+        kind, ""
+    )
+    with pytest.raises(SettingError, match=rf"expected (a|the) kind of.*{says}"):
         type(th.Result)("Mine", (th.Result,), {"__module__": __name__}, kind=kind)
 
 

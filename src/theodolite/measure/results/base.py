@@ -36,15 +36,15 @@ class Result:
         >>> from dataclasses import dataclass
         >>> import torch
         >>> @dataclass(frozen=True, slots=True)
-        ... class Lengths(Result, kind="lengths"):
+        ... class Sides(Result, kind="sides"):
         ...     mean: float
-        ...     lengths: Tensor
-        >>> Lengths(1.5, torch.tensor([1.0, 2.0]))
-        Lengths
-        mean     1.5
-        lengths  1  2
-        >>> Lengths(1.5, torch.tensor([1.0, 2.0])).to_frame()
-           mean  lengths
+        ...     sides: Tensor
+        >>> Sides(1.5, torch.tensor([1.0, 2.0]))
+        Sides
+        mean   1.5
+        sides  1  2
+        >>> Sides(1.5, torch.tensor([1.0, 2.0])).to_frame()
+           mean  sides
         0   1.5      1.0
         1   1.5      2.0
     """

@@ -28,8 +28,9 @@ def register(kind: str, cls: type) -> None:
     before = KINDS.get(kind)
     reserved = kind in OF_KIND and not cls.__module__.startswith(OURS)
     if reserved or (before is not None and origin(before) != origin(cls)):
+        owner = "a result of Theodolite" if before is None or reserved else "{1} in {0}".format(*origin(before))
         raise SettingError(
-            f"expected a kind of its own for {cls.__name__}, got '{kind}', which another result has. Choose another."
+            f"expected a kind of its own for {cls.__name__}, got '{kind}', which {owner} has. Choose another."
         )
     KINDS[kind] = cls
 
