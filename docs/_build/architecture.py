@@ -53,9 +53,9 @@ def package() -> Picture:
 
 
 def measure() -> Picture:
-    """The rooms inside ``measure/``; the instruments, one file each, are one room of the picture."""
+    """The rooms inside ``measure/`` and its catalogue; the instruments, one file each, are one room of the picture."""
     folder = SOURCE / "measure"
-    rooms = {path.parent.name for path in folder.glob("*/__init__.py")}
+    rooms = {"catalogue", *(path.parent.name for path in folder.glob("*/__init__.py"))}
     imports: dict[str, set[str]] = {}
     for name, others in imports_of(folder, f"{PACKAGE}.measure").items():
         if name == "__init__":

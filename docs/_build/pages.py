@@ -17,8 +17,9 @@ from jupyter_client.manager import AsyncKernelManager
 from mkdocs.structure.files import File
 from nbclient import NotebookClient
 
-from theodolite import cli, measure, studies
-from theodolite.measure.catalogue import COSTS, INSTRUMENTS
+from theodolite import cli, studies
+from theodolite.measure.catalogue import COSTS, INSTRUMENTS, in_shell
+from theodolite.measure.results import kinds
 
 sys.path.insert(0, str(Path(__file__).parent))  # hooks are loaded as files, without their folder
 import architecture as pictures
@@ -51,11 +52,11 @@ def instrument(name: str) -> str:
     """What an instrument answers, costs, and how it is called."""
     facts = INSTRUMENTS[name]
     cost = f"{facts.cost}: {COSTS[facts.cost]}" + (f"; here {facts.k}" if facts.k else "")
-    weights = {"one": " --weights w.safetensors", "two": " --weights a.safetensors --weights b.safetensors"}
+    weights = (
+        " --weights a.safetensors --weights b.safetensors" if facts.checkpoints == "two" else " --weights w.safetensors"
+    )
     shell = f"theodolite measure {name}" + (
-        " --weights snapshots/"
-        if facts.checkpoints == "path"
-        else f" --model net.py:make{weights[facts.checkpoints]} --data digits"
+        " --weights snapshots/" if facts.checkpoints == "path" else f" --model net.py:make{weights} --data digits"
     )
     return (
         f"*{facts.asks}*\n\n| cost | {cost} |\n| --- | --- |\n| shell | `{shell}` |\n"
@@ -65,19 +66,15 @@ def instrument(name: str) -> str:
 
 def reference(name: str) -> str:
     """The docstrings of an instrument and its result."""
-    function = getattr(measure, name)
-    result = inspect.signature(function).return_annotation
-    kinds = [f"{result.__module__}.{result.__qualname__}"] if inspect.isclass(result) else []
-    if name == "find_critical_points":
-        kinds.append(f"{result.__module__}.CriticalPoint")
-    return "\n\n".join(f"::: {path}" for path in (f"{function.__module__}.{function.__qualname__}", *kinds))
+    documented = [INSTRUMENTS[name].function, *(kinds.named(kind) for kind in INSTRUMENTS[name].charts)]
+    return "\n\n".join(f"::: {one.__module__}.{one.__qualname__}" for one in documented)
 
 
 def instruments() -> str:
     """All instruments, by their question."""
     rows = [
-        f"| {facts.asks} | [`{name}`](instruments/{name.replace('_', '-')}.md) | {facts.cost} |"
-        for name, facts in INSTRUMENTS.items()
+        f"| {one.asks} | [`{one.name}`](instruments/{one.name.replace('_', '-')}.md) | {one.cost} |"
+        for one in in_shell()
     ]
     return "| question | instrument | cost |\n| --- | --- | --- |\n" + "\n".join(rows)
 
@@ -184,7 +181,7 @@ def _prose(text: str | None) -> str:
 
 
 def _arguments(name: str) -> str:
-    own = inspect.signature(getattr(measure, name)).parameters.values()
+    own = inspect.signature(INSTRUMENTS[name].function).parameters.values()
     return ", ".join(p.name for p in own if p.default is p.empty)
 
 

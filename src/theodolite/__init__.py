@@ -10,14 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from theodolite import data, errors, measure, models, studies, survey
+    from theodolite.measure.catalogue import instrument
+    from theodolite.measure.results.base import Result
     from theodolite.record import Recorder
 
-__all__ = ["Recorder", "data", "errors", "measure", "models", "studies", "survey"]
+__all__ = ["Recorder", "Result", "data", "errors", "instrument", "measure", "models", "studies", "survey"]
+
+ELSEWHERE = {  # name -> module that has it
+    "Recorder": "record",
+    "Result": "measure.results.base",
+    "instrument": "measure.catalogue",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Recorder":
-        return import_module("theodolite.record").Recorder
+    if name in ELSEWHERE:
+        return getattr(import_module(f"theodolite.{ELSEWHERE[name]}"), name)
     if name in __all__:
         return import_module(f"theodolite.{name}")
     raise AttributeError(f"module 'theodolite' has no attribute '{name}'; it has {', '.join(__all__)}")

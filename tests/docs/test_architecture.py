@@ -32,9 +32,11 @@ def test_every_room_at_the_top_is_in_the_picture_once_and_every_line_leads_downw
     assert all(layer[upper] < layer[lower] for upper, lower in drawn)
 
 
-def test_every_room_of_measure_is_in_its_picture_once():
+def test_every_room_of_measure_and_the_catalogue_is_in_its_picture_once():
     rooms = {path.parent.name for path in (SOURCE / "measure").glob("*/__init__.py")}
-    assert sorted(texts(architecture.svg(architecture.measure()), "text")) == sorted({"instruments", *rooms})
+    assert sorted(texts(architecture.svg(architecture.measure()), "text")) == sorted(
+        {"instruments", "catalogue", *rooms}
+    )
 
 
 def test_imports_are_found_wherever_they_stand_in_a_file():

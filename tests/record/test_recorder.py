@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import theodolite as th
 from theodolite.errors import BadData, BadModel, SettingError, UnknownName
-from theodolite.record import NAMES, RecorderWarning, log
+from theodolite.measure.catalogue import in_recorder
+from theodolite.record import RecorderWarning, log
 from theodolite.record.flatten import flatten
 from theodolite.record.probe import fixed
 
@@ -49,7 +50,7 @@ def values(recorder, instrument, quantity="value"):
     return own.set_index("step")["value"].to_dict()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", in_recorder())
 def test_what_is_recorded_is_what_the_instrument_says_of_the_same_weights(name):
     model, data = network(), batch()
     recorder = th.Recorder(name, every=4, out=None)

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset
 
 import theodolite as th
-from theodolite.record import NAMES
+from theodolite.measure.catalogue import in_recorder
 
 LOSS = nn.CrossEntropyLoss()
 
@@ -106,7 +106,7 @@ CHEAP = {"gradient_norm": "gradient_norm", "top": ("hessian_eigenvalues", {"k": 
 
 
 def test_every_instrument_on_the_batch_of_the_step():
-    watched = everything(plain, lambda loader: th.Recorder(NAMES, **ALL), epochs=1)
+    watched = everything(plain, lambda loader: th.Recorder(in_recorder(), **ALL), epochs=1)
     assert_same(watched, everything(plain, lambda loader: None, epochs=1))
 
 

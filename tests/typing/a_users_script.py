@@ -1,5 +1,6 @@
 """What a user's own script may look like: checked by mypy --strict against the package as installed, never run."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_type
 
@@ -59,3 +60,15 @@ def main() -> None:
     th.measure.hessian_trace(model, loss, data, product=3)  # type: ignore[call-arg]
     th.measure.gradient_nrm(model, loss, data)  # type: ignore[attr-defined]
     steep.value = 2.0  # type: ignore[misc]
+
+    @dataclass(frozen=True, slots=True)
+    class Norm(th.Result, kind="norm_of_weights"):
+        value: float
+
+    @th.instrument(asks="How long are the weights?", cost="weights alone")
+    def norm_of_weights(model: nn.Module, loss: nn.Module, data: object, *, power: float = 2.0) -> Norm:
+        return Norm(sum(float(p.abs().pow(power).sum()) for p in model.parameters()))
+
+    assert_type(norm_of_weights(model, nn.MSELoss(), data, power=1.0), Norm)
+    th.Recorder([norm_of_weights, "sharpness"])
+    th.instrument(asks="?", cost="cheap")  # type: ignore[arg-type]

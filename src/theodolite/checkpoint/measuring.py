@@ -3,16 +3,18 @@
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from theodolite import measure as instruments
 from theodolite.checkpoint import code, inputs, settings, weights
 from theodolite.errors import CodeFailed, SettingError, TheodoliteError, UnknownName, UsageError
-from theodolite.measure.catalogue import INSTRUMENTS, instrument
+from theodolite.measure import catalogue
+from theodolite.measure.catalogue import Instrument
+from theodolite.measure.planes import path_plane
 from theodolite.measure.results import writer as written
 from theodolite.measure.results.base import Result
 
@@ -48,7 +50,7 @@ def measure(
     """Measure a checkpoint.
 
     Args:
-        name: of the instrument.
+        name: of the instrument, or ``FILE.py:NAME``, a function ``(model, loss, data)`` that returns a result.
         model: ``FILE.py:NAME``, a function that gives the model; the file is run.
         checkpoints: weights: none (as the function makes them), one, two for an instrument between two models, or
             those along a path; a folder stands for all weights in it.
@@ -67,19 +69,18 @@ def measure(
         StoreError: weights that are not there or not weights.
         DataError, MeasurementError: as the data set and the instrument raise them.
     """
-    own = instrument(name)
+    one = _instrument(name)
     for what, value, known in (("mode", mode, MODES), ("part", part, PARTS), ("dtype", dtype or "float32", DTYPES)):
         if value not in known:
             raise UnknownName(what, value, known)
-    function = getattr(instruments, own)
-    chosen = settings.read(function, options)
+    chosen = settings.read(one.function, options)
     files = weights.found(checkpoints)
-    if INSTRUMENTS[own].checkpoints == "path":
-        return _of_path(own, files, chosen)
+    if one.checkpoints == "path":
+        return _of_path(one, files, chosen)
     if model is None or data is None:
         missing = " and ".join(o for o, v in (("--model FILE.py:NAME", model), ("--data SOURCE", data)) if v is None)
-        raise UsageError(f"expected a model and data to measure with {own}, got no {missing}. Add it.")
-    _check_number(own, files)
+        raise UsageError(f"expected a model and data to measure with {one.name}, got no {missing}. Add it.")
+    _check_number(one, files)
     base = _placed(weights.model_from(_made(model), model), device, dtype, mode)
     batches = inputs.batches(data, part=part, samples=samples, batch_size=batch_size, dtype=_dtype(base))
     title, function_of_loss = inputs.loss_named(loss, batches)
@@ -94,33 +95,63 @@ def measure(
         "device": device,
         "trainable parameters": sum(p.numel() for p in base.parameters() if p.requires_grad),
     }
-    models, more = _models(own, base, files, chosen)
-    with_loss = [*models, function_of_loss, batches]
-    return Measured(own, _run(function, with_loss, chosen | more), facts)
+    models, more = _models(one, base, files, chosen)
+    arguments = [*models, function_of_loss, batches]
+    if one.own is not None:
+        _check_arguments(one.own, name, arguments, chosen)
+    result = _run(one.function, arguments, chosen | more)
+    if not isinstance(result, Result):
+        raise CodeFailed(
+            f"expected {name} to return a theodolite.Result, got {type(result).__name__}. Return a frozen dataclass "
+            "that inherits from it."
+        )
+    return Measured(one.name, result, facts)
 
 
-def _of_path(own: str, files: Sequence[Path], chosen: dict[str, Any]) -> Measured:
+def _instrument(name: str) -> Instrument:
+    """What is in the catalogue, or a function in a file of the user's, whether it is registered or not."""
+    if not code.is_code(name):
+        return catalogue.named(name)
+    function = code.named(name, "an instrument")
+    if not callable(function) or isinstance(function, type) or not hasattr(function, "__name__"):
+        raise CodeFailed(f"expected {name} to be a function, got {type(function).__name__}. Name one.")
+    given = Instrument(function.__name__, asks="", cost="one gradient", own=function)
+    return next((one for one in catalogue.INSTRUMENTS.values() if one.own is function), given)
+
+
+def _check_arguments(
+    function: Callable[..., Any], name: str, arguments: Sequence[Any], options: Mapping[str, Any]
+) -> None:
+    try:
+        signature(function).bind(*arguments, **options)
+    except TypeError as error:
+        takes = "(model, loss, data)" if len(arguments) == 3 else "(model_a, model_b, loss, data)"
+        raise CodeFailed(
+            f"expected {name} to take {takes} and options with defaults, but there is: {error}. Correct it there."
+        ) from error
+
+
+def _of_path(one: Instrument, files: Sequence[Path], chosen: dict[str, Any]) -> Measured:
     if len(files) < 2:
         raise UsageError(
-            f"expected --weights of at least two moments of training for {own}, got {len(files)}. Give --weights "
+            f"expected --weights of at least two moments of training for {one.name}, got {len(files)}. Give --weights "
             "several times, or a folder."
         )
-    result = getattr(instruments, own)([weights.read(path) for path in files], **chosen)
-    return Measured(own, result, {"weights": f"{files[0]} … {files[-1]}", "snapshots": len(files)})
+    result = one.function([weights.read(path) for path in files], **chosen)
+    return Measured(one.name, result, {"weights": f"{files[0]} … {files[-1]}", "snapshots": len(files)})
 
 
-def _check_number(own: str, files: Sequence[Path]) -> None:
-    several = own in ("surface", "find_critical_points")
-    fits = len(files) == 2 if INSTRUMENTS[own].checkpoints == "two" else several or len(files) < 2
-    if not fits:
-        wanted = "two --weights, of both models," if INSTRUMENTS[own].checkpoints == "two" else "one --weights"
+def _check_number(one: Instrument, files: Sequence[Path]) -> None:
+    fits = {"one": len(files) < 2, "two": len(files) == 2}
+    if not fits.get(str(one.checkpoints), True):
+        wanted = "two --weights, of both models," if one.checkpoints == "two" else "one --weights"
         raise UsageError(
-            f"expected {wanted} for {own}, got {len(files)}. `theodolite measure --list` says which takes what."
+            f"expected {wanted} for {one.name}, got {len(files)}. `theodolite measure --list` says which takes what."
         )
 
 
 def _models(
-    own: str, base: nn.Module, files: Sequence[Path], chosen: dict[str, Any]
+    one: Instrument, base: nn.Module, files: Sequence[Path], chosen: dict[str, Any]
 ) -> tuple[list[nn.Module], dict[str, Any]]:
     """The models to measure, and what else the weights are for: a path to lay a plane by, walks to start."""
     device = next(base.parameters()).device
@@ -129,17 +160,15 @@ def _models(
         copy = deepcopy(base)
         weights.put(copy, weights.read(path), path)
         models.append(copy)
-    if INSTRUMENTS[own].checkpoints == "two":
+    if one.checkpoints == "two":
         return models, {}
     more: dict[str, Any] = {}
-    if own == "find_critical_points" and "starts" not in chosen:
+    if one.checkpoints == "starts" and "starts" not in chosen:
         if not models:
-            raise SettingError(
-                "expected starts for find_critical_points, got neither. Pass --set starts=20, or --weights."
-            )
+            raise SettingError(f"expected starts for {one.name}, got neither. Pass --set starts=20, or --weights.")
         more["starts"] = [{n: t.to(device) for n, t in m.state_dict().items()} for m in models]
-    if own == "surface" and len(models) > 1:
-        more["directions"] = instruments.path_plane(base, [m.state_dict() for m in models])
+    if one.checkpoints == "one or path" and len(models) > 1:
+        more["directions"] = path_plane(base, [m.state_dict() for m in models])
     return [models[-1] if models else base], more
 
 
@@ -162,7 +191,7 @@ def _dtype(model: nn.Module) -> torch.dtype:
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
-def _run(function: Callable[..., Result], arguments: Sequence[Any], options: dict[str, Any]) -> Result:
+def _run(function: Callable[..., Any], arguments: Sequence[Any], options: dict[str, Any]) -> Any:
     """The instrument, with errors of the user's own model and loss, and of memory, told as such."""
     try:
         return function(*arguments, **options)
@@ -180,7 +209,7 @@ def _run(function: Callable[..., Result], arguments: Sequence[Any], options: dic
 
 def options(name: str) -> list[Mapping[str, str]]:
     """What ``--set`` takes for an instrument: a row for each option, with its values and its default."""
-    return settings.described(getattr(instruments, instrument(name)))
+    return settings.described(_instrument(name).function)
 
 
 def plain(found: Measured) -> dict[str, Any]:

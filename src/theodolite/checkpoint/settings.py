@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from theodolite.errors import SettingError, UnknownName
+from theodolite.errors import CodeFailed, SettingError, UnknownName
 from theodolite.measure.problem.typed import in_words, is_instance, parts_of
 
 TYPABLE = (int, float, str, bool)
@@ -14,12 +14,21 @@ TYPABLE = (int, float, str, bool)
 def options(function: Callable[..., Any]) -> dict[str, Any]:
     """The options that a shell can give, each with the part of its annotation that text can say.
 
+    Raises:
+        CodeFailed: an annotation names what is not there.
+
     Example:
         >>> def zoom(model, *, factor: float | None = None, method: Literal["a", "b"] = "a", seed: int = 0): ...
         >>> options(zoom)
         {'factor': float | None, 'method': typing.Literal['a', 'b'], 'seed': <class 'int'>}
     """
-    hints = get_type_hints(function)
+    try:
+        hints = get_type_hints(function)
+    except NameError as error:
+        raise CodeFailed(
+            f"expected annotations of {function.__name__} that can be read, but {error}. Import the name at the top of "
+            "its file, not for type checkers alone."
+        ) from error
     known = {}
     for name, parameter in inspect.signature(function).parameters.items():
         kept = [part for part in parts_of(hints.get(name)) if _typable(part)]

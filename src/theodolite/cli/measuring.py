@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +14,11 @@ from theodolite.errors import UsageError
 
 def measure(
     instrument: Annotated[
-        str | None, typer.Argument(help="One of `theodolite measure --list`.", autocompletion=complete_instrument)
+        str | None,
+        typer.Argument(
+            help="One of `theodolite measure --list`, or FILE.py:NAME, a function of your own.",
+            autocompletion=complete_instrument,
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -94,17 +97,21 @@ def measure(
 
 def _instruments(name: str | None, as_json: bool, *, asked: bool) -> None:
     """The instruments with their costs, or the options of one."""
-    from theodolite.measure.catalogue import COSTS, INSTRUMENTS
+    from theodolite.measure.catalogue import COSTS, in_shell
 
     if not asked:
-        raise UsageError(f"expected an instrument, got none. Name one of: {', '.join(INSTRUMENTS)}.")
+        names = ", ".join(one.name for one in in_shell())
+        raise UsageError(f"expected an instrument, got none. Name one of: {names}.")
     if name is not None:
         from theodolite import checkpoint
 
         options = checkpoint.options(name)
         show(options, as_json, lambda: console.table(f"--set for {name}", options, ["option", "values", "default"]))
         return
-    facts = [{"instrument": n, **asdict(one)} for n, one in INSTRUMENTS.items()]
+    facts = [
+        {"instrument": one.name, "asks": one.asks, "cost": one.cost, "k": one.k, "checkpoints": one.checkpoints}
+        for one in in_shell()
+    ]
     show(facts, as_json, lambda: console.table("Instruments", facts, ["instrument", "cost", "asks"]))
     if not as_json:
         console.show("\n".join(f"{cost}: {means}" for cost, means in COSTS.items()))

@@ -29,9 +29,9 @@ def complete_data(incomplete: str) -> list[str]:
 
 def complete_instrument(incomplete: str) -> list[str]:
     """Names of instruments that begin so."""
-    from theodolite.measure.catalogue import INSTRUMENTS
+    from theodolite.measure.catalogue import in_shell
 
-    return [name for name in INSTRUMENTS if name.startswith(incomplete)]
+    return [one.name for one in in_shell() if one.name.startswith(incomplete)]
 
 
 Preset = Annotated[

@@ -6,7 +6,9 @@ from typing import Any
 import altair as alt
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
+from theodolite.errors import SettingError
 from theodolite.figures.histogram import histogram
 from theodolite.figures.lines import lines
 from theodolite.figures.paths import paths
@@ -20,28 +22,56 @@ LOSS = "loss (mean over samples)"
 WIDE = 1e3  # largest over smallest number from which an axis is logarithmic
 
 
-def chart(result: Any) -> Any:
-    """Draw a frozen result, in the theme of the report.
+def chart(result: Any, draw: Callable[[Any], Any]) -> Any:
+    """Draw a frozen result by one of the functions below, in the theme of the report.
 
     Example:
         >>> import torch
         >>> from theodolite.measure import hessian_trace
         >>> data = torch.eye(2), torch.zeros(2, 1)
-        >>> chart(hessian_trace(torch.nn.Linear(2, 1), torch.nn.MSELoss(), data)).to_dict()["config"]["background"]
+        >>> found = hessian_trace(torch.nn.Linear(2, 1), torch.nn.MSELoss(), data)
+        >>> chart(found, trace).to_dict()["config"]["background"]
         '#ffffff'
     """
-    drawn = CHARTS[type(result).__name__](result)
+    drawn = draw(result)
     look = config()
     del look["legend"]["layout"]  # Vega's own, which Altair takes for a mistake
     drawn.config = alt.Config.from_dict(look, validate=False)
     return drawn
 
 
-def _gradient_norm(result: Any) -> Any:
+def general(result: Any) -> Any:
+    """Vectors as lines over their entries, a panel each, or, where there are none, numbers as dots."""
+    table = result.to_frame()
+    table = table[[name for name in table if is_numeric_dtype(table[name])]]
+    if table.empty:
+        raise SettingError(
+            f"expected numbers or vectors to draw, but {type(result).__name__} holds none. Give its class a plot()."
+        )
+    vectors = [name for name in table if np.ndim(getattr(result, name, 0.0)) == 1]
+    if not vectors:
+        return _rows(table.iloc[0].to_dict(), "value")
+    panels = [
+        lines(
+            table[[name]].assign(entry=range(len(table)), of=name),
+            x=Axis("entry", "entry"),
+            y=Axis(name, name),
+            series="of",
+            part=f"_{number}",
+            height=200,
+        )
+        for number, name in enumerate(vectors)
+    ]
+    return panels[0] if len(panels) == 1 else alt.vconcat(*panels)
+
+
+def gradient_norm(result: Any) -> Any:
+    """The norm of each parameter tensor's gradient."""
     return _rows(dict(result.norms), "norm of the gradient (loss per unit of weight)")
 
 
-def _eigenpairs(result: Any) -> Any:
+def eigenpairs(result: Any) -> Any:
+    """Eigenvalues with their residuals."""
     values, residuals = np.asarray(result.eigenvalues.cpu()), np.asarray(result.residuals.cpu())
     table = pd.DataFrame({"name": [f"λ{n}" for n in range(len(values), 0, -1)], "value": values})
     table = table.assign(low=values - residuals, high=values + residuals)[::-1]
@@ -49,12 +79,14 @@ def _eigenpairs(result: Any) -> Any:
     return forest(table, x=Axis("value", CURVATURE), label="name", low="low", high="high", rules=zero)
 
 
-def _spectrum(result: Any) -> Any:
+def spectrum(result: Any) -> Any:
+    """A histogram of all eigenvalues."""
     values = result.eigenvalues.cpu()
     return histogram(values, x=Axis("", CURVATURE), counted="eigenvalues", rules=[Rule(0.0, "", "x")])
 
 
-def _density(result: Any) -> Any:
+def density(result: Any) -> Any:
+    """The density with its standard error."""
     table = pd.DataFrame({"grid": result.grid.cpu(), "density": result.density.cpu()})
     error = np.asarray(result.standard_error.cpu())
     floor = 1e-4 * float(table["density"].max())  # four decades show the bulk and what lies far from it
@@ -68,7 +100,8 @@ def _density(result: Any) -> Any:
     return lines(table, x=across, y=up, series="of", low="low", high="high", rules=[Rule(0.0, "", "x")])
 
 
-def _trace(result: Any) -> Any:
+def trace(result: Any) -> Any:
+    """The trace with its standard error."""
     value, error = result.value, result.standard_error
     table = pd.DataFrame({"name": ["trace"], "value": [value], "low": [value - error], "high": [value + error]})
     room = max(1.2 * error, 0.05 * abs(value)) or 1.0  # an exact one has no error that could set the scale
@@ -76,32 +109,37 @@ def _trace(result: Any) -> Any:
     return forest(table, x=axis, label="name", low="low", high="high")
 
 
-def _minimal_ratio(result: Any) -> Any:
+def minimal_ratio(result: Any) -> Any:
+    """Shares of the signs."""
     counts = {"λ > tolerance": result.positive, "within": result.zero, "λ < −tolerance": result.negative}
     total = sum(counts.values())
     shares = {f"{name} ({count:,})": count / total for name, count in counts.items()}
     return _rows(shares, "share of eigenvalues", (0.0, 1.0))
 
 
-def _critical_points(result: Any) -> Any:
+def critical_points(result: Any) -> Any:
+    """Loss over minimal ratio, a mark for each point."""
     table = result.to_frame()
     table["kind"] = np.where(table["certified"], "certified", "not certified")
     axes = Axis("minimal_ratio", "minimal ratio (share of eigenvalues > 0)"), Axis("loss", LOSS)
     return scatter(table, x=axes[0], y=axes[1], series="kind", detail=("index", "gradient_norm", "reason"))
 
 
-def _interpolation(result: Any) -> Any:
+def interpolation(result: Any) -> Any:
+    """Loss and accuracy along the line."""
     return _with_accuracy(
         result.to_frame(), Axis("alphas", "α (0: first model, 1: second)"), {"line": ("loss", "accuracy")}
     )
 
 
-def _curve(result: Any) -> Any:
+def curve(result: Any) -> Any:
+    """Loss and accuracy along the curve, and along the line."""
     of = {"curve": ("loss", "accuracy"), "straight line": ("line_loss", "line_accuracy")}
     return _with_accuracy(result.to_frame(), Axis("t", "t (0: first model, 1: second)"), of)
 
 
-def _surface(result: Any) -> Any:
+def surface(result: Any) -> Any:
+    """The loss on the plane, with what the plane was laid through."""
     table = result.to_frame()
     x, y = Axis("x", "first direction"), Axis("y", "second direction")
     points = pd.DataFrame({"x": np.asarray(result.points[:, 0]), "y": np.asarray(result.points[:, 1])})
@@ -118,7 +156,8 @@ def _surface(result: Any) -> Any:
     )
 
 
-def _sensitivity(result: Any) -> Any:
+def sensitivity(result: Any) -> Any:
+    """A histogram over samples, or the one number."""
     title = "norm of ∂loss/∂input (loss per unit of input)"
     if result.per_sample is None:
         return _rows({"all inputs": result.value}, title)
@@ -126,11 +165,13 @@ def _sensitivity(result: Any) -> Any:
     return histogram(result.per_sample.cpu(), x=Axis("", f"{title}, of each sample"), counted="samples", rules=rules)
 
 
-def _sharpness(result: Any) -> Any:
+def sharpness(result: Any) -> Any:
+    """The loss at the weights and the highest nearby."""
     return _rows({"at the weights": result.loss, "highest found nearby": result.highest_loss}, LOSS)
 
 
-def _trajectory(result: Any) -> Any:
+def trajectory(result: Any) -> Any:
+    """The path on its first two components."""
     table = result.to_frame().assign(run=lambda t: (t["run"] + 1).astype(str))
     if "component_2" not in table:
         axes = Axis("snapshot", "snapshot"), Axis("component_1", _component(result, 0))
@@ -139,7 +180,8 @@ def _trajectory(result: Any) -> Any:
     return paths(table, x=axes[0], y=axes[1], series="run", step="snapshot")
 
 
-def _alignment(result: Any) -> Any:
+def alignment(result: Any) -> Any:
+    """The distance before and after."""
     distances = {"before": result.distance_before, "aligned": result.distance}
     return _rows(distances, "distance between the models (unit of the weights)")
 
@@ -167,24 +209,3 @@ def _with_accuracy(frame: pd.DataFrame, x: Axis, of: dict[str, tuple[str, str]])
         if table["y"].notna().any():
             panels.append(lines(table, x=x, y=y, series="of", rules=ends, part=f"_{number}", height=200))
     return panels[0] if len(panels) == 1 else alt.vconcat(*panels)
-
-
-CHARTS: dict[
-    str, Callable[[Any], Any]
-] = {  # by the name of the result's class: measuring imports torch, drawing does not
-    "Alignment": _alignment,
-    "CriticalPoint": _spectrum,
-    "CriticalPoints": _critical_points,
-    "Curve": _curve,
-    "Density": _density,
-    "Eigenpairs": _eigenpairs,
-    "GradientNorm": _gradient_norm,
-    "Interpolation": _interpolation,
-    "MinimalRatio": _minimal_ratio,
-    "Sensitivity": _sensitivity,
-    "Sharpness": _sharpness,
-    "Spectrum": _spectrum,
-    "Surface": _surface,
-    "Trace": _trace,
-    "Trajectory": _trajectory,
-}

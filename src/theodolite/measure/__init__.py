@@ -9,6 +9,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from theodolite.measure.catalogue import BUILT_IN
+
 if TYPE_CHECKING:  # for type checkers, which do not see what __getattr__ finds
     from theodolite.measure.align import align as align
     from theodolite.measure.connect import connect as connect
@@ -34,36 +36,22 @@ _state = random.getstate()
 import_module("rich.style")  # draws a number while it is imported; later, that would be within the user's training
 random.setstate(_state)
 
-INDEX = {  # public name -> file
+FILES = {one.name: one.name for one in BUILT_IN} | {  # public name -> file
     "HessianOperator": "curvature.operator",
-    "align": "align",
-    "connect": "connect",
-    "find_critical_points": "find_critical_points",
-    "gradient_norm": "gradient_norm",
-    "hessian_density": "hessian_density",
-    "hessian_eigenvalues": "hessian_eigenvalues",
-    "hessian_spectrum": "hessian_spectrum",
-    "hessian_trace": "hessian_trace",
-    "interpolate": "interpolate",
     "load": "results.reader",
-    "minimal_ratio": "minimal_ratio",
     "path_plane": "planes",
     "random_plane": "planes",
-    "sensitivity": "sensitivity",
-    "sharpness": "sharpness",
-    "surface": "surface",
     "three_point_plane": "planes",
-    "trajectory": "trajectory",
 }
 
-__all__ = sorted(INDEX)
+__all__ = sorted(FILES)
 
 
 if not TYPE_CHECKING:  # or checkers would take every name for one of ours
 
     def __getattr__(name: str) -> Any:
-        if name in INDEX:
-            return getattr(import_module(f"theodolite.measure.{INDEX[name]}"), name)
+        if name in FILES:
+            return getattr(import_module(f"theodolite.measure.{FILES[name]}"), name)
         raise AttributeError(f"module 'theodolite.measure' has no attribute '{name}'; it has {', '.join(__all__)}")
 
 
@@ -75,7 +63,7 @@ class _Index(ModuleType):
     """A package whose instruments stay what they are when the files of the same names are loaded."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in INDEX and isinstance(value, ModuleType)):
+        if not (name in FILES and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 
 

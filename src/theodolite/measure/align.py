@@ -39,7 +39,7 @@ Permutation = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
-class Alignment(Result):
+class Alignment(Result, kind="alignment"):
     """A network with its hidden units in another order."""
 
     model: nn.Module = field(repr=False)  # a copy of model_b that computes what model_b does

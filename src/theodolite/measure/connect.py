@@ -21,7 +21,7 @@ from theodolite.measure.results.base import Result
 
 
 @dataclass(frozen=True, slots=True)
-class Curve(Result):
+class Curve(Result, kind="curve"):
     """Losses along a quadratic Bézier curve between two models, beside those along the straight line."""
 
     t: Tensor  # (K,) float64; 0 is model_a, 1 is model_b

@@ -20,7 +20,7 @@ from theodolite.measure.results.base import Result
 
 
 @dataclass(frozen=True, slots=True)
-class GradientNorm(Result):
+class GradientNorm(Result, kind="gradient_norm"):
     """How steep the loss is at the model's parameters."""
 
     value: float  # Frobenius norm over all parameters, loss per unit of weight

@@ -20,7 +20,7 @@ from theodolite.measure.results.base import Result
 
 
 @dataclass(frozen=True, slots=True)
-class Density(OldNames, Result):
+class Density(OldNames, Result, kind="density"):
     """How many eigenvalues lie where, as a density that integrates to one."""
 
     grid: Tensor  # (G,) float64, eigenvalue, loss per squared parameter

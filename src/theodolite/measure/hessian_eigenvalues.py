@@ -21,7 +21,7 @@ from theodolite.measure.results.base import Result
 
 
 @dataclass(frozen=True, slots=True)
-class Eigenpairs(OldNames, Result):
+class Eigenpairs(OldNames, Result, kind="eigenpairs"):
     """Eigenvalues at the ends of the spectrum, ascending, each with how far from exact it is."""
 
     eigenvalues: Tensor  # (k,) float64, ascending, loss per squared parameter

@@ -27,7 +27,7 @@ TOGETHER = 256  # samples at once, where memory is limited: their part is then s
 
 
 @dataclass(frozen=True, slots=True)
-class Spectrum(OldNames, Result):
+class Spectrum(OldNames, Result, kind="spectrum"):
     """Every eigenvalue, each with how far from exact it is."""
 
     eigenvalues: Tensor  # (P,) float64, ascending, loss per squared parameter

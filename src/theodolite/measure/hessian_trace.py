@@ -24,7 +24,7 @@ Method = Literal["layer by layer", "hutch++", "hutchinson"]
 
 
 @dataclass(frozen=True, slots=True)
-class Trace(OldNames, Result):
+class Trace(OldNames, Result, kind="trace"):
     """The sum of all eigenvalues, and how sure it is."""
 
     value: float  # loss per squared parameter

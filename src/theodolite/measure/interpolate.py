@@ -21,7 +21,7 @@ ALPHAS = tuple(i / 20 for i in range(-20, 41))  # -1 to 2, as the report's Figur
 
 
 @dataclass(frozen=True, slots=True)
-class Interpolation(Result):
+class Interpolation(Result, kind="interpolation"):
     """What lies on the line; a barrier is read off at the alphas within [0, 1] and at the ends, so never too high."""
 
     alphas: Tensor  # (K,) float64; 0 is model_a, 1 is model_b

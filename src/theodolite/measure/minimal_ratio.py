@@ -18,7 +18,7 @@ from theodolite.measure.results.base import Result
 
 
 @dataclass(frozen=True, slots=True)
-class MinimalRatio(OldNames, Result):
+class MinimalRatio(OldNames, Result, kind="minimal_ratio"):
     """Signs of the Hessian's eigenvalues, counted."""
 
     value: float  # share of eigenvalues above the tolerance, 0 … 1

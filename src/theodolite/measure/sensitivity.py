@@ -19,7 +19,7 @@ from theodolite.measure.results.base import Result
 
 
 @dataclass(frozen=True, slots=True)
-class Sensitivity(Result):
+class Sensitivity(Result, kind="sensitivity"):
     """Norms of the derivative of the loss by the input, in units of loss per unit of input."""
 
     value: float  # Frobenius norm of the derivative of the mean loss by all inputs, (N, ...)

@@ -22,7 +22,7 @@ Method = Literal["keskar", "sam"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sharpness(Result):
+class Sharpness(Result, kind="sharpness"):
     """A rise of the loss near the model's parameters, and how it was found."""
 
     value: float  # keskar: per cent of 1 + loss; sam: unit of the loss

@@ -25,7 +25,7 @@ GRID = 51  # points along each axis
 
 
 @dataclass(frozen=True, slots=True)
-class Surface(Result):
+class Surface(Result, kind="surface"):
     """A loss surface, and the points its plane was laid through or near."""
 
     x: Tensor  # (X,) float64, coordinates along the first direction

@@ -22,7 +22,7 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of BatchN
 
 
 @dataclass(frozen=True, slots=True)
-class Trajectory(Result):
+class Trajectory(Result, kind="trajectory"):
     """Where R runs went in T recorded steps."""
 
     coordinates: Array  # (R, T, k), on the principal components of all runs together

@@ -3,8 +3,7 @@
 ``recorder.py`` is what a user sees; the other files are its parts.
 """
 
-from theodolite.record.instruments import NAMES
 from theodolite.record.log import Measurement, Sink, read_snapshots
 from theodolite.record.recorder import Recorder, RecorderWarning
 
-__all__ = ["NAMES", "Measurement", "Recorder", "RecorderWarning", "Sink", "read_snapshots"]
+__all__ = ["Measurement", "Recorder", "RecorderWarning", "Sink", "read_snapshots"]

@@ -5,19 +5,9 @@ from functools import partial
 from inspect import signature
 from typing import Any
 
-from theodolite import measure
 from theodolite.errors import SettingError, UnknownName
+from theodolite.measure import catalogue
 
-NAMES = (  # those that look at one model, loss and data
-    "gradient_norm",
-    "hessian_density",
-    "hessian_eigenvalues",
-    "hessian_spectrum",
-    "hessian_trace",
-    "minimal_ratio",
-    "sensitivity",
-    "sharpness",
-)
 WEIGHTS = "weights"  # snapshots of the parameters, which have a schedule as instruments have
 
 Instrument = Callable[..., Any]  # (model, loss, data) -> result, mapping, number or vector
@@ -29,8 +19,8 @@ def resolve(given: Instruments) -> dict[str, Instrument]:
     """Instruments by the names under which they are recorded.
 
     Args:
-        given: a name of this package's instruments or a function, several of them, or a mapping from names of the
-            user's own to either, or to a pair of either and its options.
+        given: the name of an instrument, of this package or registered, or a function; several of them; or a mapping
+            from names of the user's own to either, or to a pair of either and its options.
 
     Raises:
         UnknownName: there is no such instrument.
@@ -67,9 +57,10 @@ def _function(given: Given) -> Instrument:
         )
     if isinstance(function, str):
         name = function
-        if name not in NAMES:
-            raise UnknownName("instrument that a recorder takes", name, NAMES)
-        function = getattr(measure, name)
+        known = catalogue.in_recorder()
+        if name not in known:
+            raise UnknownName("instrument that a recorder takes", name, known)
+        function = catalogue.INSTRUMENTS[name].function
         known = [option for option in signature(function).parameters if option not in ("model", "loss", "data")]
         for option in options:
             if option not in known:

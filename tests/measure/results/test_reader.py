@@ -16,7 +16,8 @@ from torch import nn
 from results_of_each_kind import EACH, network
 from theodolite import measure
 from theodolite.errors import BadModel, RecordCorrupt, StoreError, VersionMismatch
-from theodolite.figures.measured import CHARTS
+from theodolite.measure.catalogue import OF_KIND
+from theodolite.measure.results import kinds
 from theodolite.measure.results import writer as written
 from theodolite.measure.results.base import Result
 
@@ -45,15 +46,16 @@ def same(a: Any, b: Any) -> bool:
     return a == b or (a != a and b != b)
 
 
-def test_every_kind_of_result_is_among_those_tested_and_has_a_chart():
-    files = {import_module(f"theodolite.measure.{name}") for name in {*measure.INDEX.values(), "critical.points"}}
-    kinds = {
-        name
+def test_every_kind_of_result_is_among_those_tested():
+    files = {import_module(f"theodolite.measure.{name}") for name in {*measure.FILES.values(), "critical.points"}}
+    classes = {
+        value
         for file in files
-        for name, value in vars(file).items()
+        for value in vars(file).values()
         if isinstance(value, type) and issubclass(value, Result) and value.__module__ == file.__name__
     }
-    assert kinds == {name.split(",")[0].split(" ")[0] for name in EACH} == set(CHARTS)
+    assert {cls.__name__ for cls in classes} == {name.split(",")[0].split(" ")[0] for name in EACH}
+    assert {kinds.of(cls) for cls in classes} == set(OF_KIND)
 
 
 @pytest.mark.parametrize("name", EACH)
@@ -168,10 +170,8 @@ def test_a_pickle_is_never_opened(tmp_path, monkeypatch):
     assert not (tmp_path / "exploded").exists()
 
 
-GOOD = {
-    "class": "gradient_norm.GradientNorm",
-    "fields": {"value": 1.0, "loss": 1.0, "norms": {"mapping": []}, "samples": 1},
-}
+FIELDS = {"value": 1.0, "loss": 1.0, "norms": {"mapping": []}, "samples": 1}
+GOOD = {"result": "gradient_norm", "fields": FIELDS}
 
 
 @pytest.mark.parametrize(
@@ -187,16 +187,19 @@ GOOD = {
         {"class": "..errors.TheodoliteError", "fields": {}},
         {"class": "gradient_norm.__builtins__", "fields": {}},
         {"class": 3, "fields": {}},
+        {"result": 3, "fields": {}},
+        {"result": ["gradient_norm"], "fields": {}},
+        {"result": "gradient_norm"},
         {"class": "critical.structure.Structure", "fields": {n: {"tuple": []} for n in ("live", "dead", "tied")}},
-        {"class": GOOD["class"], "fields": {}},
-        {"class": GOOD["class"], "fields": {**GOOD["fields"], "more": 1}},
-        {"class": GOOD["class"], "fields": {**GOOD["fields"], "value": "much"}},
-        {"class": GOOD["class"], "fields": {**GOOD["fields"], "value": True}},
-        {"class": GOOD["class"], "fields": {**GOOD["fields"], "norms": {"mapping": [["a", "b"]]}}},
-        {"class": GOOD["class"], "fields": {**GOOD["fields"], "norms": {"mapping": 3}}},
-        {"class": GOOD["class"], "fields": {**GOOD["fields"], "value": {"tensor": "elsewhere"}}},
-        {"class": GOOD["class"], "fields": {**GOOD["fields"], "value": {"float": "[1]"}}},
-        {"class": GOOD["class"], "fields": {**GOOD["fields"], "value": {"code": "1"}}},
+        {"result": "gradient_norm", "fields": {}},
+        {"result": "gradient_norm", "fields": {**FIELDS, "more": 1}},
+        {"result": "gradient_norm", "fields": {**FIELDS, "value": "much"}},
+        {"result": "gradient_norm", "fields": {**FIELDS, "value": True}},
+        {"result": "gradient_norm", "fields": {**FIELDS, "norms": {"mapping": [["a", "b"]]}}},
+        {"result": "gradient_norm", "fields": {**FIELDS, "norms": {"mapping": 3}}},
+        {"result": "gradient_norm", "fields": {**FIELDS, "value": {"tensor": "elsewhere"}}},
+        {"result": "gradient_norm", "fields": {**FIELDS, "value": {"float": "[1]"}}},
+        {"result": "gradient_norm", "fields": {**FIELDS, "value": {"code": "1"}}},
     ],
 )
 def test_a_file_whose_checksum_fits_but_which_lies_is_refused(tree, tmp_path):
@@ -215,12 +218,25 @@ def test_endless_nesting_and_no_json_at_all_are_refused(tmp_path):
 
 
 def test_a_newer_format_is_told_from_damage(tmp_path):
-    write(tmp_path / "new", json.dumps(GOOD), version=2)
-    with pytest.raises(VersionMismatch, match="format 1"):
+    write(tmp_path / "new", json.dumps(GOOD), version=3)
+    with pytest.raises(VersionMismatch, match="format 2"):
         measure.load(tmp_path / "new")
 
 
-def write(path: Path, tree: str, version: int = 1) -> None:
+def test_a_class_as_files_of_format_1_name_it_is_found_wherever_it_lies_now(tmp_path):
+    for place in ("gradient_norm.GradientNorm", "once.GradientNorm"):
+        write(tmp_path / "old", json.dumps({"class": place, "fields": FIELDS}), version=1)
+        assert type(measure.load(tmp_path / "old")) is measure.gradient_norm.__wrapped__.__annotations__["return"]
+
+
+def test_a_field_that_was_added_later_is_at_its_default_in_an_older_file(results, tmp_path):
+    trace = results["Trace"]
+    own = {f.name: getattr(trace, f.name) for f in fields(trace) if f.name != "interrupted"}
+    write(tmp_path / "old", json.dumps({"result": "trace", "fields": own}))
+    assert same(measure.load(tmp_path / "old"), trace)
+
+
+def write(path: Path, tree: str, version: int = 2) -> None:
     about = json.dumps({"format": version, "result": tree, "sha256": written.digest(tree, {})})
     path.write_bytes(safetensors.torch.save({}, metadata={"theodolite": about}))
 

@@ -18,7 +18,7 @@ SAME_LOSS, SAME_SPECTRUM = 1e-9, 1e-6  # relative: rounding stays far below
 
 
 @dataclass(frozen=True, slots=True)
-class CriticalPoint(Result):
+class CriticalPoint(Result, kind="critical_point"):
     """One point and how sure it is that it is critical. Only ``certified`` ones may be counted as critical points."""
 
     parameters: Tensor = field(repr=False)  # (P,) flat, float64, in the order of named_parameters()
@@ -45,7 +45,7 @@ class CriticalPoint(Result):
 
 
 @dataclass(frozen=True, slots=True)
-class CriticalPoints(Result, Sequence[CriticalPoint]):
+class CriticalPoints(Result, Sequence[CriticalPoint], kind="critical_points"):
     """All points that were walked to, in the order of the starts."""
 
     points: tuple[CriticalPoint, ...]

@@ -24,9 +24,9 @@ def is_instance(value: Any, hint: Any) -> bool:
     if origin is tuple:
         parts = inner[:1] * len(value) if isinstance(value, tuple) and inner[1:] == (...,) else inner
         return isinstance(value, tuple) and len(value) == len(parts) and all(map(is_instance, value, parts))
-    if origin is Sequence:
+    if origin in (Sequence, list):
         return isinstance(value, list | tuple) and all(is_instance(entry, inner[0]) for entry in value)
-    if origin is Mapping:
+    if origin in (Mapping, dict):
         pairs = value.items() if isinstance(value, Mapping) else [(None, None)]
         return all(is_instance(key, inner[0]) and is_instance(entry, inner[1]) for key, entry in pairs)
     if origin is np.ndarray:

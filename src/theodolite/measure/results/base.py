@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from html import escape
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast
 
 import numpy as np
 from torch import Tensor
 
+from theodolite.measure import catalogue
+from theodolite.measure.results import kinds
 from theodolite.measure.results import writer as written
 
 if TYPE_CHECKING:
@@ -22,28 +24,41 @@ SHOWN = 10  # entries of a vector printed one by one
 
 
 class Result:
-    """Base of the frozen results.
+    """Base of the frozen results, also of a user's own: a frozen dataclass with a ``kind``, its name in saved files.
+
+    A file with a user's result is read back where the file that defines the class was imported before. What a class
+    of one's own looks like drawn is its own ``plot``; by default numbers are dots, and vectors lines.
+
+    Raises:
+        SettingError: another class has the kind, or it is no identifier.
 
     Example:
         >>> from dataclasses import dataclass
         >>> import torch
         >>> @dataclass(frozen=True, slots=True)
-        ... class Lengths(Result):
+        ... class Sides(Result, kind="sides"):
         ...     mean: float
-        ...     lengths: Tensor
-        >>> Lengths(1.5, torch.tensor([1.0, 2.0]))
-        Lengths
-        mean     1.5
-        lengths  1  2
-        >>> Lengths(1.5, torch.tensor([1.0, 2.0])).to_frame()
-           mean  lengths
+        ...     sides: Tensor
+        >>> Sides(1.5, torch.tensor([1.0, 2.0]))
+        Sides
+        mean   1.5
+        sides  1  2
+        >>> Sides(1.5, torch.tensor([1.0, 2.0])).to_frame()
+           mean  sides
         0   1.5      1.0
         1   1.5      2.0
     """
 
     __slots__ = ()
+    _kind: ClassVar[str]
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, *, kind: str | None = None, **others: Any) -> None:
+        super().__init_subclass__(**others)
+        if kind is not None:
+            cls._kind = kind
+        # dataclass(slots=True) makes the class a second time, from the namespace of the first and without keywords.
+        if (own := kinds.of(cls)) is not None:
+            kinds.register(own, cls)
         # In the class's own namespace, or dataclass would write its own: one line of raw tensors, and an equality
         # that raises on them. Two results are equal if they are the same.
         for name in ("__repr__", "__eq__", "__hash__"):
@@ -86,13 +101,15 @@ class Result:
         """Draw the result in the report's own style, an Altair chart: show it in a notebook, or ``.save("a.png")``."""
         from theodolite.figures import measured  # who does not draw needs no altair
 
-        return cast("Chart", measured.chart(self))
+        draw = getattr(measured, catalogue.chart_of(kinds.of(type(self))))
+        return cast("Chart", measured.chart(self, draw))
 
     def save(self, path: "Path | str") -> None:
         """Write the result to one safetensors file, without pickle; ``theodolite.measure.load`` reads it back.
 
         Raises:
-            StoreError: it cannot be written there.
+            StoreError: it cannot be written there, its class has no ``kind``, or a field is not what its annotation
+                says.
         """
         written.save(self, path)
 

@@ -1,31 +1,28 @@
 """Results read back from their files, which :mod:`~theodolite.measure.results.writer` wrote.
 
-Opening one runs no code: there is no pickle, and only the frozen results of this package are made from it.
+Opening one runs no code: there is no pickle, and only results whose kind is known here are made from it.
 """
 
 import json
-import pkgutil
+import re
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import fields, is_dataclass
-from functools import cache
-from importlib import import_module
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import safetensors.torch
 from torch import Tensor, nn
 
 from theodolite.errors import BadModel, RecordCorrupt, StoreError, VersionMismatch
+from theodolite.measure.catalogue import OF_KIND
 from theodolite.measure.problem.typed import is_instance
 from theodolite.measure.problem.validation import checked
+from theodolite.measure.results import kinds
 from theodolite.measure.results.base import Result
-from theodolite.measure.results.writer import FORMAT, MARK, ROOT, digest
+from theodolite.measure.results.writer import FORMAT, MARK, digest
 
-MOVED = {  # a class as files of format 1 name it -> where it lies
-    "alignment.Alignment": "align.Alignment",
-    "curve.Curve": "connect.Curve",
-}
+FORMATS = (1, FORMAT)
 RENAMED = {"path": "backend", "check": "check_error"}  # a field as older files name it -> its name, where it has one
 
 
@@ -33,13 +30,15 @@ RENAMED = {"path": "backend", "check": "check_error"}  # a field as older files 
 def load(path: Path | str, *, model: nn.Module | None = None) -> Result:
     """Read a result that was saved: the same class, the same numbers bit for bit, tensors on the CPU.
 
+    A result of a class of one's own is read where the file that defines the class was imported.
+
     Args:
         path: of the file.
         model: for an :class:`~theodolite.measure.align.Alignment` alone, which holds a network: any of its
             architecture. A file holds weights and no code; a copy of this model gets them.
 
     Raises:
-        StoreError: there is no such file, or it holds something else.
+        StoreError: there is no such file, it holds something else, or a result of a kind that is not known here.
         RecordCorrupt: it is cut or altered.
         VersionMismatch: a newer Theodolite wrote it.
         BadModel: the weights do not fit the model.
@@ -60,9 +59,9 @@ def load(path: Path | str, *, model: nn.Module | None = None) -> Result:
     except OSError as error:
         raise StoreError(f"expected a saved result in {where}, but it cannot be read: {error.strerror}.") from error
     about, tensors = _parts(content, where)
-    if about.get("format") != FORMAT:
+    if about.get("format") not in FORMATS:
         raise VersionMismatch(
-            f"expected a result of format {FORMAT}, but {where} says {about.get('format')!s:.20}. "
+            f"expected a result of format {FORMAT} or older, but {where} says {about.get('format')!s:.20}. "
             "Read it with the Theodolite that wrote it, or a newer one."
         )
     tree = str(about.get("result"))
@@ -75,6 +74,13 @@ def load(path: Path | str, *, model: nn.Module | None = None) -> Result:
     if not isinstance(found, Result):
         raise RecordCorrupt(_corrupt(where, "it holds no result"))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A dataclass within a result, before the annotation of its field says which."""
+
+    fields: Mapping[str, Any]
 
 
 def _decode(tree: Any, tensors: Mapping[str, Tensor], model: nn.Module | None) -> Any:
@@ -97,36 +103,45 @@ def _decode(tree: Any, tensors: Mapping[str, Tensor], model: nn.Module | None) -
     if kind in ("tuple", "list"):
         entries = [_decode(entry, tensors, model) for entry in content]
         return tuple(entries) if kind == "tuple" else entries
-    if kind == "class":
+    if kind == "part":
+        return _Part({name: _decode(entry, tensors, model) for name, entry in content.items()})
+    if kind in ("result", "class") and isinstance(content, str):
         own = {name: _decode(entry, tensors, model) for name, entry in tree["fields"].items()}
-        return _made(_class(content), own)
+        content = content if kind == "result" else _kind_of_class(content)
+        return _Part(own) if content is None else _made(kinds.named(content), own)
     raise ValueError(f"'{kind!s:.20}' is no kind of value")
 
 
-def _made(kind: type, own: Mapping[str, Any]) -> Any:
-    hints = get_type_hints(kind)
-    wanted = {f.name: hints[f.name] for f in fields(kind)}
+def _made(cls: type, own: Mapping[str, Any]) -> Any:
+    """The result; a field that is not in the file is at its default, so that one may be added later."""
+    wanted = {f.name: f for f in fields(cls) if f.init}
+    needed = {name for name, f in wanted.items() if f.default is MISSING and f.default_factory is MISSING}
     own = {name if name in wanted else RENAMED.get(name, name): value for name, value in own.items()}
-    if set(own) != set(wanted):
-        raise ValueError(f"{kind.__name__} has the fields {', '.join(wanted)}, not {', '.join(own)}")
-    wrong = [name for name, value in own.items() if not is_instance(value, wanted[name])]
+    if not needed <= set(own) <= set(wanted):
+        raise ValueError(f"{cls.__name__} has the fields {', '.join(wanted)}, not {', '.join(own)}")
+    hints = kinds.hints(cls)
+    own = {name: _whole(value, hints[name]) for name, value in own.items()}
+    wrong = [name for name, value in own.items() if not is_instance(value, hints[name])]
     if wrong:
-        raise ValueError(f"'{wrong[0]}' of {kind.__name__} is {type(own[wrong[0]]).__name__}")
-    return kind(**own)
+        raise ValueError(f"'{wrong[0]}' of {cls.__name__} is {type(own[wrong[0]]).__name__}")
+    return cls(**own)
 
 
-def _class(name: Any) -> type:
-    """A public frozen dataclass of this package, and nothing else."""
-    module, _, kind = f"{ROOT}.{MOVED.get(str(name), name)}".rpartition(".")
-    found = getattr(import_module(module), kind, None) if module in _modules() and kind.isidentifier() else None
-    if not isinstance(found, type) or not is_dataclass(found) or found.__module__ != module or kind.startswith("_"):
-        raise ValueError(f"'{name!s:.60}' is no result of Theodolite")
-    return found
+def _whole(value: Any, hint: Any) -> Any:
+    """A part as the dataclass that the annotation of its field names; anything else as it is."""
+    cls = kinds.part(hint) if isinstance(value, _Part) else None
+    return value if cls is None else _made(cls, value.fields)
 
 
-@cache
-def _modules() -> frozenset[str]:
-    return frozenset(m.name for m in pkgutil.walk_packages(import_module(ROOT).__path__, f"{ROOT}."))
+def _kind_of_class(name: str) -> str | None:
+    """The kind of a class as files of format 1 name it, ``connect.Curve``: its own name in small letters. Or None.
+
+    Example:
+        >>> _kind_of_class("gradient_norm.GradientNorm")
+        'gradient_norm'
+    """
+    kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.rpartition(".")[2]).lower()
+    return kind if kind in OF_KIND else None
 
 
 def _module(state: Mapping[str, Tensor], model: nn.Module | None) -> nn.Module:

@@ -1,6 +1,6 @@
 """Results written: to a safetensors file each, whose header says in JSON how numbers and tensors make up the result.
 
-Or as plain JSON, for other programs. Both go by the fields of the frozen dataclasses, and know no result by name.
+Or as plain JSON, for other programs. Both go by the fields of the frozen dataclasses; a file names kinds, not classes.
 """
 
 import hashlib
@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import StoreError
+from theodolite.measure.problem.typed import in_words, is_instance
+from theodolite.measure.results import kinds
 from theodolite.store import files
 
-FORMAT = 1
+FORMAT = 2  # 1 named the module of a class where 2 names its kind
 MARK = "theodolite"  # the header's entry
-ROOT = "theodolite.measure"
 LISTED = 10_000  # numbers of an array that JSON for other programs holds at most
 
 
@@ -29,7 +30,7 @@ def save(result: Any, path: Path | str) -> None:
     """Write a result whole, with a checksum; :func:`~theodolite.measure.results.reader.load` gives it back exactly.
 
     Raises:
-        StoreError: it cannot be written there.
+        StoreError: it cannot be written there, or could not be read back.
     """
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(_encode(result, tensors, "result"), allow_nan=False)
@@ -72,14 +73,48 @@ def _encode(value: Any, tensors: dict[str, Tensor], place: str) -> Any:
     if isinstance(value, nn.Module):
         return {"module": _encode(value.state_dict(), tensors, place)}
     if is_dataclass(value):
-        own = {f.name: _encode(getattr(value, f.name), tensors, f"{place}.{f.name}") for f in fields(value)}
-        return {"class": f"{type(value).__module__}.{type(value).__name__}".removeprefix(f"{ROOT}."), "fields": own}
+        return _encode_result(value, tensors, place)
     if isinstance(value, Mapping):
+        wrong = next((type(key).__name__ for key in value if not isinstance(key, str | int | float)), None)
+        if wrong:
+            raise StoreError(f"expected text or numbers as keys of {place}, got {wrong}. Name the entries.")
         return {"mapping": [[key, _encode(entry, tensors, f"{place}.{key}")] for key, entry in value.items()]}
     if isinstance(value, tuple | list):
         entries = [_encode(entry, tensors, f"{place}.{n}") for n, entry in enumerate(value)]
         return {"tuple" if isinstance(value, tuple) else "list": entries}
-    raise StoreError(f"expected numbers, text and tensors in a result, got {type(value).__name__}. Save its parts.")
+    raise StoreError(
+        f"expected numbers, text, tensors and dataclasses in a result, got {type(value).__name__}. Save its parts."
+    )
+
+
+def _encode_result(result: Any, tensors: dict[str, Tensor], place: str) -> Any:
+    kind = kinds.of(type(result))
+    if kind is None:
+        name = type(result).__name__
+        raise StoreError(
+            f"expected a result with a kind to save, got {name} without. Give it one: "
+            f'class {name}(Result, kind="{name.lower()}").'
+        )
+    return {"result": kind, "fields": _encode_fields(result, tensors, place)}
+
+
+def _encode_fields(made: Any, tensors: dict[str, Tensor], place: str) -> Any:
+    """The fields of a dataclass; what could not be read back is refused here, while it is still there."""
+    own = {}
+    hints = kinds.hints(type(made))
+    for name in (f.name for f in fields(made) if f.init):
+        value, hint, inside = getattr(made, name), hints[name], f"{place}.{name}"
+        value = value.item() if isinstance(value, np.generic) else value
+        if is_dataclass(value) and kinds.of(type(value)) is None and kinds.part(hint) is type(value):
+            own[name] = {"part": _encode_fields(value, tensors, inside)}
+        else:
+            own[name] = _encode(value, tensors, inside)
+        if not is_instance(value, hint):
+            raise StoreError(
+                f"expected '{name}' of {type(made).__name__} as {in_words(hint)}, as it is annotated, got "
+                f"{type(value).__name__}. Convert it, or annotate what it is."
+            )
+    return own
 
 
 def _plain(value: Any) -> Any:
