@@ -15,6 +15,7 @@ from theodolite.measure.critical.starts import Recorded, random_starts, recorded
 from theodolite.measure.problem.batches import Data
 from theodolite.measure.problem.objective import Loss, Objective, objective
 from theodolite.measure.problem.validation import checked
+from theodolite.streams import named_seed
 
 LARGEST = 2000  # parameters: a step takes a second there, and its time grows with the cube
 
@@ -86,7 +87,7 @@ def find_critical_points(
     whole = objective(model, loss, data)
     _check(whole, weight_decay, steps, symmetric, force)
     surface = landscape(whole, weight_decay)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(named_seed(seed, "starts"))
     sets = []
     if not isinstance(starts, int):
         sets.append(recorded_starts(surface.objective, starts))

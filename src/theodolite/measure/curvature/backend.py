@@ -11,6 +11,7 @@ from theodolite.measure.curvature.sequential.product import Chain, chain_product
 from theodolite.measure.problem.batches import Batch, samples
 from theodolite.measure.problem.microbatches import head
 from theodolite.measure.problem.objective import Objective
+from theodolite.streams import named_seed
 
 TRIAL = 8  # samples a way is tried on
 BESIDE = 3  # directions in a block it is tried with: one and two go ways of their own
@@ -75,7 +76,8 @@ def choose(objective: Objective, kind: Curvature, point: Tensor) -> Way:
 
 def _agree(chain: Product, graph: Product, point: Tensor) -> bool:
     """Whether a random product is the same, alone and in a block, to the rounding of sums over P weights."""
-    v = torch.randn(len(point), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(point)
+    random = torch.Generator().manual_seed(named_seed(0, "agreement of chain and graph"))
+    v = torch.randn(len(point), generator=random, dtype=torch.float64).to(point)
     expected = graph(v)
     rounding = 100 * torch.finfo(point.dtype).eps * len(point) ** 0.5
     found = chain(v), chain(v.expand(BESIDE, -1))[-1]

@@ -27,6 +27,7 @@ from theodolite.measure.problem.batches import Batch, samples
 from theodolite.measure.problem.isolation import autocast_off, preserve_rng
 from theodolite.measure.problem.microbatches import head
 from theodolite.measure.problem.objective import Objective, check_finite
+from theodolite.streams import named_seed
 
 CHECKED = 2**22  # bytes of the graph that the check takes: of so many samples, 4 to 64, whatever the batch
 
@@ -49,7 +50,7 @@ def verify(whole: Objective, way: Way, rows: Callable[[Tensor], Tensor], seed: i
     Raises:
         CheckFailed: they disagree by more than rounding and kinks explain.
     """
-    random = torch.Generator().manual_seed(seed)
+    random = torch.Generator().manual_seed(named_seed(seed, "check"))
     pair = torch.randn(2, whole.size, generator=random, dtype=torch.float64).to(whole.vector.device)
     pair = pair * ~_padding(whole)
     pair /= pair.norm(dim=1, keepdim=True)
