@@ -19,16 +19,15 @@ from pydantic import (
     model_validator,
 )
 
-from theodolite.data.spec import DataSpec
-from theodolite.models.description import Architecture
-
-FORMAT = 1  # enters every fingerprint: raised when the meaning of a spec or of its numbers changes
+from theodolite.data.spec import FUNCTION, DataSpec
+from theodolite.models.description import MLP, Architecture
 
 # Columns that records have beside the factors of a design, so that no factor may be called by one of these names.
 RUN_COLUMNS = (
     "converged_epoch", "diverged_epoch", "epochs", "convergence", "parameters", "layers", "shape", "wall_seconds",
 )  # fmt: skip
 COLUMNS = ("fingerprint", "seed", "status", "error", *RUN_COLUMNS, "epoch", "step")
+FORMAT = 2  # of runs and analyses; 2: every generator has a stream of its own, so the same seeds train otherwise
 ADDED = {"added": True}  # ``json_schema_extra`` of a field younger than format 1: at its default it enters no name
 
 
@@ -76,8 +75,11 @@ class Seeds(Frozen):
 
 
 def canonical(model: BaseModel) -> dict[str, Any]:
-    """The fields of a model as JSON has them, without those that were added since format 1 and are at their default."""
-    content: dict[str, Any] = model.model_dump(mode="json")
+    """The fields of a model as JSON has them, without those that were added since format 1 and are at their default.
+
+    Minus zero is zero.
+    """
+    content: dict[str, Any] = _unsigned(model.model_dump(mode="json"))
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
         extra = field.json_schema_extra
@@ -88,10 +90,20 @@ def canonical(model: BaseModel) -> dict[str, Any]:
     return content
 
 
+def _unsigned(value: Any) -> Any:
+    """The same, its zeros without a sign."""
+    if isinstance(value, dict):
+        return {name: _unsigned(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_unsigned(part) for part in value]
+    return 0.0 if isinstance(value, float) and value == 0 else value
+
+
 class _Spec(Frozen):
     """What all specs share: their study, their place in its design, and their name."""
 
     FOLDER: ClassVar[str]  # of its record, below the study's
+    FORMAT: ClassVar[int] = FORMAT  # enters its name: raised when the meaning of a spec or of its numbers changes
 
     study: str
     labels: dict[str, str | int | float]  # factors of the design, as columns: {"model": "Model 1", "function": "cos"}
@@ -107,13 +119,17 @@ class _Spec(Frozen):
     def fingerprint(self) -> str:
         """Its name: the first 16 hexadecimal digits of the SHA-256 of its canonical JSON.
 
-        Every field of format 1 enters, with :data:`FORMAT`, and a field added since where it is not at its default,
+        Every field of format 1 enters, with ``FORMAT``, and a field added since where it is not at its default,
         so that a spec keeps its name when specs grow. Keys are sorted, without white space, floats in the shortest form
         that reads back as the same number, so it is the same in every process and every Python.
         """
-        content = {"format": FORMAT, **canonical(self)}
+        content = {"format": self.FORMAT, **canonical(self._effective())}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _effective(self) -> Self:
+        """The same, where settings that change no number are at their default."""
+        return self
 
 
 class RunSpec(_Spec):
@@ -138,6 +154,19 @@ class RunSpec(_Spec):
         del content["training"]["learning_rate"], content["data"]["label_seed"], content["data"]["random_labels"]
         return json.dumps(content, sort_keys=True)
 
+    def _effective(self) -> Self:
+        """What a study sets for all of its networks and data, where one has no use for it; and what is past the end."""
+        data, model, training = self.data, self.model, self.training
+        unused = {"scale"} if data.source.startswith(FUNCTION) else {"domain"}
+        data = data.model_copy(update={name: type(data).model_fields[name].default for name in unused})
+        if isinstance(model, MLP) and not model.hidden:
+            model = model.model_copy(update={"activation": MLP.model_fields["activation"].default})
+        last = max(1, training.epochs)
+        every = {"evaluate_every": min(training.evaluate_every, last)}
+        if training.snapshot_every is not None:
+            every["snapshot_every"] = min(training.snapshot_every, last)
+        return self.model_copy(update={"data": data, "model": model, "training": training.model_copy(update=every)})
+
 
 class AnalysisSpec(_Spec):
     """One measurement that is not of one training: of several runs together, or of none."""
@@ -152,3 +181,4 @@ class RecordingSpec(_Spec):
     """One training of the user's own, which no spec describes: its labels and its seed are its name."""
 
     FOLDER = "runs"
+    FORMAT = 1  # nothing is drawn for it

@@ -26,7 +26,7 @@ def directory(tiny, tmp_path):
 def serving(directory):
     with pytest.MonkeyPatch.context() as patch, Server(directory) as server:
         patch.setattr("theodolite.serve.paid.LEAST", 0.0)
-        patch.setattr("theodolite.serve.watch.MOST", 2.0)  # the training and this test take their time in this process
+        patch.setattr("theodolite.serve.pace.MOST", 2.0)  # the training and this test take their time in this process
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         yield server
@@ -103,8 +103,8 @@ def test_verdicts_firm_up_in_the_table_and_beside_the_claim(look, served, direct
     page = look(served)
     row = page.locator("table.verdicts tbody tr")
     row.get_by_text("? undecided").wait_for()
-    verdict = served.watch._verdicts[0]
-    served.watch._verdicts = [verdict.model_copy(update={"verdict": "holds", "verdict_holm": "holds", "seeds": 9})]
+    verdict = served.live.report.verdicts[0]
+    served.live.report.verdicts = [verdict.model_copy(update={"verdict": "holds", "verdict_holm": "holds", "seeds": 9})]
     row.get_by_text("✓ holds").wait_for()
     assert row.locator("td").nth(3).inner_text() == "9"
     assert page.locator("#tiny-learns .verdict.holds").inner_text() == "✓ holds"
@@ -117,7 +117,7 @@ def test_markup_in_an_error_or_a_title_is_shown_as_text(look, served, directory,
 
     monkeypatch.setattr(studies, "INDEX", {"tiny": replace(survey_of.STUDY, title=f"A study {HOSTILE}")})
     records.write_failure(directory, next(survey_of.expand(survey_of.STUDY.presets["smoke"])), f"It fell {HOSTILE}")
-    served.watch._until = -1.0
+    served.live.expire()
     page = look(served)
     page.locator("#live .errors li").wait_for()
     assert f"It fell {HOSTILE}" in page.locator("#live .errors li").inner_text()

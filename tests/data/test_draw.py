@@ -7,19 +7,21 @@ from scipy.stats import chisquare
 
 from theodolite.data import draw
 from theodolite.errors import SettingError
+from theodolite.streams import named_generator
 
 
 def test_streams_of_one_seed_differ_and_a_stream_is_the_same_again():
-    first = draw.generator(0, "a").integers(2**32, size=8)
-    assert (first == draw.generator(0, "a").integers(2**32, size=8)).all()
-    assert (first != draw.generator(0, "b").integers(2**32, size=8)).any()
-    assert (first != draw.generator(1, "a").integers(2**32, size=8)).any()
+    first = named_generator(0, "a").integers(2**32, size=8)
+    assert (first == named_generator(0, "a").integers(2**32, size=8)).all()
+    assert (first != named_generator(0, "b").integers(2**32, size=8)).any()
+    assert (first != named_generator(1, "a").integers(2**32, size=8)).any()
 
 
 def test_a_stream_is_the_same_in_another_process():
-    code = "from theodolite.data import draw; print(draw.generator(3, 'subset train').integers(2**32, size=4).tolist())"
+    drawn = "named_generator(3, 'subset train').integers(2**32, size=4).tolist()"
+    code = f"from theodolite.streams import named_generator; print({drawn})"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.strip() == str(draw.generator(3, "subset train").integers(2**32, size=4).tolist())
+    assert out.strip() == str(named_generator(3, "subset train").integers(2**32, size=4).tolist())
 
 
 def test_a_subset_has_its_size_no_row_twice_and_lies_within_a_larger_one():

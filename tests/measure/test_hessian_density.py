@@ -6,6 +6,7 @@ import cases
 import oracles
 from theodolite.errors import SettingError
 from theodolite.measure import hessian_density, hessian_trace
+from theodolite.streams import named_seed
 
 
 def gaussians(eigenvalues, grid, width):
@@ -48,7 +49,7 @@ def test_moments_of_each_probe_are_exact():
     case = cases.make("tanh", "mse")
     H = oracles.hessian(case.model, case.loss, case.batches)
     found = hessian_density(case.model, case.loss, case.batches, probes=2, steps=3, seed=7)
-    random = torch.Generator().manual_seed(7)
+    random = torch.Generator().manual_seed(named_seed(7, "directions"))
     v = torch.stack([torch.randn(len(H), generator=random, dtype=torch.float64) for _ in range(2)])
     v /= v.norm(dim=1, keepdim=True)
     power = v

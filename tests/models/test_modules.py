@@ -10,18 +10,19 @@ from torch.nn import functional
 
 from theodolite.errors import SettingError
 from theodolite.models import CNN, MLP, build, cnn, mlp
+from theodolite.streams import named_seed
 
 
 def test_initial_weights_are_those_of_pytorchs_own_layers():
     model = mlp(inputs=4, hidden=(5,), outputs=3, seed=7)
-    torch.manual_seed(7)
+    torch.manual_seed(named_seed(7, "weights"))
     expected = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
 
 
 def test_initial_weights_of_convolutions_are_those_of_pytorchs_own_layers():
     model = cnn(image=(3, 8, 8), channels=(4, 5), hidden=(6,), outputs=2, seed=3)
-    torch.manual_seed(3)
+    torch.manual_seed(named_seed(3, "weights"))
     expected = [nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 5, 3, padding=1), nn.Linear(20, 6), nn.Linear(6, 2)]
     own = [layer for layer in model if isinstance(layer, (nn.Conv2d, nn.Linear))]
     for a, b in zip(own, expected, strict=True):
@@ -33,7 +34,7 @@ def test_a_seed_leaves_the_random_state_alone_and_none_goes_on_with_it():
     before = torch.random.get_rng_state()
     mlp(inputs=2, outputs=2, seed=1)
     assert torch.equal(torch.random.get_rng_state(), before)
-    torch.manual_seed(5)
+    torch.manual_seed(named_seed(5, "weights"))
     first = mlp(inputs=2, outputs=2)
     assert not torch.equal(first[0].weight, mlp(inputs=2, outputs=2)[0].weight)
     assert torch.equal(first[0].weight, mlp(inputs=2, outputs=2, seed=5)[0].weight)

@@ -230,7 +230,7 @@ def test_the_folder_is_not_written_to(server, directory):
     before = seen()
     for path in ("/", "/live.json", "/", "/nothing"):
         ask(server, path)
-    server.watch.make()
+    server.live.report.make(server.live.folder.look())
     assert seen() == before
 
 
@@ -275,7 +275,7 @@ def test_wrong_use_is_said(directory, arguments, code, said):
 def test_a_failed_run_is_told_with_its_reason(server, directory):
     spec = next(survey_of.expand(survey_of.STUDY.presets["smoke"]))
     records.write_failure(directory, spec, "the barometer <b>fell</b>")
-    server.watch._until = -1.0
+    server.live.expire()
     (study,) = json.loads(ask(server)[1])["studies"]
     assert (study["failed"], study["done"], study["left"]) == (1, 5, 0)
     assert study["errors"] == [{"reason": "the barometer <b>fell</b>", "runs": [spec.fingerprint()]}]

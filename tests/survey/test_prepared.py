@@ -4,7 +4,8 @@ import pytest
 
 from theodolite import machine, studies, survey
 from theodolite.store import records
-from theodolite.survey.prepared import as_planned
+from theodolite.store.schema import Plan
+from theodolite.survey.prepared import as_planned, outdated
 
 NAME = "image-classification"
 
@@ -50,6 +51,22 @@ def test_what_the_user_has_said_is_stronger_than_an_earlier_plan(tmp_path, monke
     asked, said = survey.prepare([NAME], "smoke", overrides=["precision=float32"]), []
     assert names(as_planned(asked, tmp_path, said.append)) == names(asked)
     assert said == []
+
+
+def test_a_folder_of_an_earlier_format_is_named_and_its_runs_are_others(tmp_path):
+    (item,) = survey.prepare([NAME], "smoke")
+    plan = item.plan("")
+    records.claim_folder(tmp_path)
+    assert outdated([item], tmp_path) == ""
+    records.write_plan(tmp_path, plan)
+    assert plan.format == 2
+    assert outdated([item], tmp_path) == ""
+    before = Plan.model_validate(plan.model_dump(exclude={"format"}))  # as the first format wrote it
+    assert b'"seal"' in before.sealed()
+    records.write_plan(tmp_path, before)
+    found = records.read_plan(tmp_path, NAME)
+    assert (found, found.format) == (before, 1)
+    assert outdated([item], tmp_path).startswith(f"{NAME}: an earlier version trained what this folder holds")
 
 
 def test_a_plan_that_leaves_it_to_the_machine_or_none_at_all_settles_nothing(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from theodolite.models import cnn, mlp
+from theodolite.streams import named_seed
 from theodolite.study import Training
 from theodolite.train import Split, TrainingData, train
 from theodolite.train.schedule import factor
@@ -27,7 +28,7 @@ def plainly(model, data, make_optimizer, *, epochs, batch, order_seed, loss, cos
     """What a student would write, with the same order of samples."""
     optimizer = make_optimizer(model.parameters())
     steps = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs) if cosine else None
-    order = torch.Generator().manual_seed(order_seed)
+    order = torch.Generator().manual_seed(named_seed(order_seed, "order"))
     for _ in range(epochs):
         for index in torch.randperm(len(data.train), generator=order).split(batch):
             optimizer.zero_grad()

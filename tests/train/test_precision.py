@@ -14,6 +14,7 @@ from theodolite.data import DataSpec
 from theodolite.errors import SettingError
 from theodolite.models import CNN, MLP, build, cnn, mlp
 from theodolite.models.pool import HalvingPool
+from theodolite.streams import named_seed
 from theodolite.study import Training
 from theodolite.train import Replica, Split, TrainingData, tensors, train, train_replicas
 from theodolite.train.augment import BORDER, augmented
@@ -80,7 +81,8 @@ def test_autocast_is_pytorchs_own_step_by_step(network, digits):
     model = build(NETWORKS[network], seed=0)
     other = copy.deepcopy(model).to(memory_format=torch.channels_last)
     outcome = train(model, few, training, order_seed=5, flatten=flat)
-    optimizer, order = torch.optim.Adam(other.parameters(), lr=1e-3), torch.Generator().manual_seed(5)
+    optimizer = torch.optim.Adam(other.parameters(), lr=1e-3)
+    order = torch.Generator().manual_seed(named_seed(5, "order"))
     inputs = few.train.inputs.flatten(1) if flat else few.train.inputs.to(memory_format=torch.channels_last)
     for _ in range(2):
         for index in torch.randperm(96, generator=order).split(32):

@@ -9,8 +9,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from theodolite.data import draw, sources
 from theodolite.data.arrays import Array, Arrays, blocks
-from theodolite.data.function import PREFIX, function_arrays
-from theodolite.data.spec import DataSpec
+from theodolite.data.function import function_arrays
+from theodolite.data.spec import FUNCTION, DataSpec
 from theodolite.errors import SettingError
 
 
@@ -70,7 +70,7 @@ def load(spec: DataSpec, *, data_dir: Path | str | None = None) -> Dataset:
         >>> data.train_inputs.ravel()
         array([-1. , -0.5,  0. ,  0.5,  1. ])
     """
-    if spec.source.startswith(PREFIX):
+    if spec.source.startswith(FUNCTION):
         return _whole(spec, function_arrays(spec), None, None)
     entry = sources.open_source(spec.source, data_dir=data_dir)
     arrays = _kept(entry.arrays, spec)

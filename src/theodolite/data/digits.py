@@ -3,7 +3,7 @@
 import numpy as np
 
 from theodolite.data.arrays import Arrays, Progress
-from theodolite.data.draw import generator
+from theodolite.streams import named_generator
 
 TRAIN = 1437  # four fifths
 
@@ -20,6 +20,6 @@ def digits(progress: Progress) -> tuple[Arrays, str]:
     found = load_digits()
     images = found.images.astype(np.uint8)[:, None]
     labels = found.target.astype(np.int64)
-    order = generator(0, "digits: training and test").permutation(len(images))
+    order = named_generator(0, "digits: training and test").permutation(len(images))
     train, test = order[:TRAIN], order[TRAIN:]
     return Arrays(images[train], labels[train], images[test], labels[test], 10, peak=16), f"scikit-learn {__version__}"

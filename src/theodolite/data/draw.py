@@ -1,17 +1,10 @@
 """What chance decides about data: which samples are kept, and which labels are random. Each has a stream of its own."""
 
-import hashlib
-
 import numpy as np
 
 from theodolite.data.arrays import Array
 from theodolite.errors import SettingError
-
-
-def generator(seed: int, stream: str) -> np.random.Generator:
-    """Random numbers that depend on the seed and the stream's name only, in any process."""
-    name = int.from_bytes(hashlib.sha256(stream.encode()).digest()[:8], "big")
-    return np.random.default_rng(np.random.SeedSequence([seed, name]))
+from theodolite.streams import named_generator
 
 
 def subset(samples: int, kept: int | None, seed: int, part: str) -> Array | None:
@@ -28,7 +21,7 @@ def subset(samples: int, kept: int | None, seed: int, part: str) -> Array | None
         raise SettingError(
             f"expected at most {samples} samples in the {part} set, got {part}={kept}. Ask for fewer, or None for all."
         )
-    return np.sort(generator(seed, f"subset {part}").permutation(samples)[:kept])
+    return np.sort(named_generator(seed, f"subset {part}").permutation(samples)[:kept])
 
 
 def random_labels(targets: Array, classes: int, share: float, seed: int) -> Array:
@@ -38,7 +31,7 @@ def random_labels(targets: Array, classes: int, share: float, seed: int) -> Arra
     """
     if share == 0:
         return targets
-    stream = generator(seed, "random labels")
+    stream = named_generator(seed, "random labels")
     rows = stream.permutation(len(targets))[: round(share * len(targets))]
     drawn = stream.integers(classes, size=len(targets))
     result = np.array(targets)

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from theodolite.data.arrays import Arrays
 from theodolite.data.expression import CONSTANTS, FUNCTIONS, parse
-from theodolite.data.spec import DataSpec
+from theodolite.data.spec import FUNCTION, DataSpec
 from theodolite.errors import ExpressionError, SettingError
 
-PREFIX = "function:"
 POINTS = 512  # in the domain, and as many outside, where a spec does not say
 
 
@@ -54,7 +53,7 @@ def function_arrays(spec: DataSpec) -> Arrays:
         raise SettingError(
             f"expected classes for random labels, but '{spec.source}' has numbers as targets. Set random_labels=0."
         )
-    text = spec.source.removeprefix(PREFIX).strip()
+    text = spec.source.removeprefix(FUNCTION).strip()
     function = _function(text)
     inside = np.linspace(low, high, spec.train or POINTS)
     outside = _outside(low, high, spec.test or POINTS)
@@ -78,7 +77,7 @@ def evaluate(source: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
         >>> evaluate("function:x**2", np.array([1.0, 3.0]))
         array([1., 9.])
     """
-    text = source.removeprefix(PREFIX).strip()
+    text = source.removeprefix(FUNCTION).strip()
     return _values(_function(text), x, text, "among the points asked for")
 
 

@@ -11,13 +11,12 @@ from theodolite.data.digits import digits
 from theodolite.data.folder import PREFIX as FOLDER
 from theodolite.data.folder import open_folder
 from theodolite.data.function import NAMED, POINTS, function_arrays
-from theodolite.data.function import PREFIX as FUNCTION
 from theodolite.data.hub import PREFIX as HUB
 from theodolite.data.hub import open_hub
 from theodolite.data.mnist import MNIST
 from theodolite.data.mnist1d import mnist1d
 from theodolite.data.published import open_published
-from theodolite.data.spec import DataSpec
+from theodolite.data.spec import FUNCTION, DataSpec
 from theodolite.errors import UnknownName
 
 Open = Callable[[Path | str | None, Progress], cache.Entry]

@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
+FUNCTION = "function:"  # before what a source of one variable computes
+
 
 class DataSpec(BaseModel):
     """A named source and what is made of it.

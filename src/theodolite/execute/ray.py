@@ -21,8 +21,8 @@ import numpy as np
 
 from theodolite.data import cache
 from theodolite.data.folder import PREFIX as FOLDER
-from theodolite.data.function import PREFIX as FUNCTION
 from theodolite.data.sources import open_source
+from theodolite.data.spec import FUNCTION
 from theodolite.errors import MissingExtra, SettingError, StoreError, UsageError
 from theodolite.execute.local import TICK, explain
 from theodolite.execute.schedule import Emit, Event, Schedule, Split, Work

@@ -18,6 +18,7 @@ from theodolite.measure.problem.options import ProblemOptions, with_options
 from theodolite.measure.problem.state_dicts import stacked
 from theodolite.measure.problem.validation import checked
 from theodolite.measure.results.base import Result
+from theodolite.streams import named_seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +126,10 @@ def _train(
     moving = [control[n] for n in whole.names]
     optimizer = torch.optim.Adam(moving, lr=rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(epochs, 1))
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(named_seed(seed, "points of a curve"))
     history = []
     with preserve_rng(), without_subnormals(), torch.enable_grad():
-        torch.manual_seed(seed)
+        torch.manual_seed(named_seed(seed, "batches"))
         for _ in range(epochs):
             total = 0.0
             for batch, share in whole.batches():

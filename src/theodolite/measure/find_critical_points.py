@@ -18,6 +18,7 @@ from theodolite.measure.problem.join import objective
 from theodolite.measure.problem.objective import Loss, Objective
 from theodolite.measure.problem.options import ProblemOptions, with_options
 from theodolite.measure.problem.validation import checked
+from theodolite.streams import named_seed
 
 LARGEST = 2000  # parameters: a step takes a second there, and its time grows with the cube
 
@@ -91,7 +92,7 @@ def find_critical_points(
     whole = objective(model, loss, data, **options)
     _check(whole, weight_decay, steps, symmetric, force)
     surface = landscape(whole, weight_decay)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(named_seed(seed, "starts"))
     sets = []
     if not isinstance(starts, int):
         sets.append(recorded_starts(surface.objective, starts))

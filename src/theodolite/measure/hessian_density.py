@@ -10,13 +10,13 @@ from theodolite.measure.curvature.autograd import Curvature
 from theodolite.measure.curvature.old_names import OldNames
 from theodolite.measure.curvature.options import ProductOptions, operator_and_room
 from theodolite.measure.linalg import quadrature
-from theodolite.measure.linalg.streams import named_seed
 from theodolite.measure.problem.batches import Data
 from theodolite.measure.problem.objective import Loss
 from theodolite.measure.problem.options import with_options
 from theodolite.measure.problem.progress import watch
 from theodolite.measure.problem.validation import checked
 from theodolite.measure.results.base import Result
+from theodolite.streams import named_seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,8 @@ def hessian_density(
         ([1.0, 4.0], 1.0)
     """
     quadrature.check_settings(probes, steps, points, width)
-    with operator_and_room(model, loss, data, options, seed=named_seed(seed, "check")) as (H, room):
-        random = torch.Generator().manual_seed(seed)
+    with operator_and_room(model, loss, data, options, seed=seed) as (H, room):
+        random = torch.Generator().manual_seed(named_seed(seed, "directions"))
         with watch("density", probes * min(steps, H.size), options.get("progress")) as progress:
             found = quadrature.density(
                 H, probes=probes, steps=steps, points=points, width=width, random=random, memory=room, progress=progress

@@ -11,13 +11,13 @@ from theodolite.measure.curvature.old_names import OldNames
 from theodolite.measure.curvature.options import ProductOptions, operator_and_room
 from theodolite.measure.linalg import eigensolver
 from theodolite.measure.linalg.eigensolver import Which
-from theodolite.measure.linalg.streams import named_seed
 from theodolite.measure.problem.batches import Data
 from theodolite.measure.problem.objective import Loss
 from theodolite.measure.problem.options import with_options
 from theodolite.measure.problem.progress import watch
 from theodolite.measure.problem.validation import checked
 from theodolite.measure.results.base import Result
+from theodolite.streams import named_seed
 
 
 @dataclass(frozen=True, slots=True)

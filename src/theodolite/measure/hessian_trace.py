@@ -12,13 +12,13 @@ from theodolite.measure.curvature.layer_trace import by_layers
 from theodolite.measure.curvature.old_names import OldNames
 from theodolite.measure.curvature.options import ProductOptions, operator_and_room
 from theodolite.measure.linalg import trace as estimator
-from theodolite.measure.linalg.streams import named_seed
 from theodolite.measure.problem.batches import Data
 from theodolite.measure.problem.objective import Loss
 from theodolite.measure.problem.options import with_options
 from theodolite.measure.problem.progress import watch
 from theodolite.measure.problem.validation import checked
 from theodolite.measure.results.base import Result
+from theodolite.streams import named_seed
 
 Method = Literal["layer by layer", "hutch++", "hutchinson"]
 
@@ -89,8 +89,8 @@ def hessian_trace(
         (5.0, 0.0)
     """
     estimator.check_products(products)
-    with operator_and_room(model, loss, data, options, seed=named_seed(seed, "check")) as (H, room):
-        random = torch.Generator().manual_seed(seed)
+    with operator_and_room(model, loss, data, options, seed=seed) as (H, room):
+        random = torch.Generator().manual_seed(named_seed(seed, "signs"))
         with watch("trace", products, options.get("progress")) as progress:
             layers = by_layers(H, products, random, progress) if method in (None, "layer by layer") else None
             used: Method = "layer by layer"

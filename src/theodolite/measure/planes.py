@@ -11,6 +11,7 @@ from theodolite.errors import BadModel
 from theodolite.measure.problem.evaluate import StackedStates
 from theodolite.measure.problem.state_dicts import alike, stacked_states, state_of
 from theodolite.measure.problem.validation import checked
+from theodolite.streams import named_seed
 
 Range = tuple[float, float]
 
@@ -49,7 +50,7 @@ def random_plane(model: nn.Module, *, seed: int = 0) -> Plane:
         >>> bool(torch.allclose(u["weight"].norm(dim=1), model.weight.norm(dim=1))), u["bias"].tolist()
         (True, [0.0, 0.0])
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(named_seed(seed, "directions of a plane"))
     moving = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
     if all(p.ndim < 2 for p in moving.values()):
         raise BadModel(

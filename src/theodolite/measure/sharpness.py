@@ -17,6 +17,7 @@ from theodolite.measure.problem.objective import Loss, Objective, check_finite
 from theodolite.measure.problem.options import ProblemOptions, with_options
 from theodolite.measure.problem.validation import checked
 from theodolite.measure.results.base import Result
+from theodolite.streams import named_seed
 
 Method = Literal["keskar", "sam"]
 
@@ -140,7 +141,7 @@ def _keskar(whole: Objective, epsilon: float, starts: int, iterations: int, seed
             f"expected a loss above -1, which Keskar's measure divides by 1 plus, got {base}. Use method='sam', or "
             "add a constant to the loss."
         )
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(named_seed(seed, "starts"))
     random = (2 * torch.rand(starts - 1, len(centre), generator=generator, dtype=torch.float64) - 1).to(centre)
     climbs = [_climb(whole, centre, sides, z, iterations) for z in (torch.zeros_like(centre), *random)]
     highest, converged, _ = max(climbs)

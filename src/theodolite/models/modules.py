@@ -12,6 +12,7 @@ from torch import nn
 from theodolite.errors import SettingError
 from theodolite.models.description import CNN, MLP, Activation
 from theodolite.models.pool import HalvingPool
+from theodolite.streams import named_seed
 
 ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -103,7 +104,7 @@ def _drawn_from(seed: int | None) -> Iterator[None]:
         yield
         return
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(named_seed(seed, "weights"))
         yield
 
 

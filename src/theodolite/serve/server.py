@@ -17,7 +17,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from theodolite.errors import UsageError
-from theodolite.serve.watch import Watch, etag
+from theodolite.serve.live_page import LivePage
+from theodolite.serve.report import etag
 from theodolite.store import records
 
 CONNECTIONS = 256  # at a time; a page has one or two
@@ -62,7 +63,7 @@ class Server(ThreadingHTTPServer):
         except OSError as error:
             raise UsageError(_advice(host, port, error)) from None
         try:
-            self.watch = Watch(directory, [_script()])
+            self.live = LivePage(directory, [_script()])
         except BaseException:
             self.server_close()
             raise
@@ -116,10 +117,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         path = urlsplit(self.path).path if self.path.startswith("/") else ""
         if path == "/":
-            content = self.server.watch.page()
+            content = self.server.live.page()
             self._send(content, "text/html; charset=utf-8", _policy(content))
         elif path == "/live.json":
-            self._send(self.server.watch.state(), "application/json", NOTHING)
+            self._send(self.server.live.state(), "application/json", NOTHING)
         else:
             self._say(HTTPStatus.NOT_FOUND, "There is nothing here. The page is at /.")
 

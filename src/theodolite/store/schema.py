@@ -95,6 +95,7 @@ class Plan(_Sealed):
     command: str
     runs: tuple[Planned, ...]
     analyses: tuple[Planned, ...] = ()
+    format: Count = 1  # of its specs (:data:`theodolite.specs.FORMAT`); a plan that does not say is of the first
 
 
 def as_json(content: Any) -> bytes:

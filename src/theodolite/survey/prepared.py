@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from theodolite import studies
 from theodolite.errors import RecordCorrupt, SettingError, UnknownName
-from theodolite.specs import AnalysisSpec, RunSpec
+from theodolite.specs import FORMAT, AnalysisSpec, RunSpec
 from theodolite.store import records
 from theodolite.store.records import Plan, Planned
 from theodolite.study import Settings, Study
@@ -41,6 +41,7 @@ class Prepared:
             preset=self.preset,
             settings=self.settings.model_dump(mode="json"),
             command=command,
+            format=FORMAT,
             runs=tuple(Planned.of(spec) for spec in self.runs),
             analyses=tuple(Planned.of(spec) for spec in self.analyses),
         )
@@ -89,13 +90,30 @@ def as_planned(
     return [_as_planned(item, directory, say) for item in prepared]
 
 
+def outdated(prepared: Sequence[Prepared], directory: Path) -> str:
+    """A sentence on the studies that this folder holds from before the last change of format; empty where none is."""
+    found = {item.study.name: plan.format for item in prepared if (plan := _plan(item, directory))}
+    names = [name for name, number in found.items() if number < FORMAT]
+    if not names:
+        return ""
+    return (
+        f"{', '.join(names)}: an earlier version trained what this folder holds, and drew other random numbers from "
+        f"the same seeds (format {min(found.values())}, now {FORMAT}). All is trained again; the old records stay, but "
+        "tables and claims will be of the new ones. To keep the old report, choose another folder with --out."
+    )
+
+
+def _plan(item: Prepared, directory: Path) -> Plan | None:
+    try:
+        return records.read_plan(directory, item.study.name)
+    except RecordCorrupt:  # running the study again is what mends it
+        return None
+
+
 def _as_planned(item: Prepared, directory: Path, say: Callable[[str], None]) -> Prepared:
     if item.asked == item.settings:
         return item
-    try:
-        plan = records.read_plan(directory, item.study.name)
-    except RecordCorrupt:  # running the study again is what mends it
-        return item
+    plan = _plan(item, directory)
     asked, here = (settings.model_dump(mode="json") for settings in (item.asked, item.settings))
     before = plan.settings if plan else {}
     # A plan that leaves it to the machine itself settles nothing.

@@ -10,7 +10,7 @@ from theodolite.specs import AnalysisSpec, RunSpec
 from theodolite.store import files, live, records
 from theodolite.store.remote import workspace as remote
 from theodolite.store.remote.workspace import Copy
-from theodolite.survey.prepared import Prepared, as_planned, sources
+from theodolite.survey.prepared import Prepared, as_planned, outdated, sources
 from theodolite.survey.progress import Progress, Tally
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def run(
         engine: who carries the jobs; see :func:`theodolite.execute.engine`.
         address: of a running Ray cluster.
         command: that makes this survey again, for the record.
-        say: gets a line where an earlier plan of the folder settles what this machine would have settled otherwise.
+        say: gets a line where an earlier plan of the folder settles what this machine would have settled otherwise, and
+            where what the folder holds is of an earlier format.
 
     Raises:
         SettingError: this machine has no such device.
@@ -62,6 +63,8 @@ def run(
         files.sweep(directory)
         live.clear(directory)
         prepared = as_planned(prepared, directory, say)
+        if sentence := outdated(prepared, directory):
+            say(sentence)
         for item in prepared:
             records.write_plan(directory, item.plan(command))
         copy.send_plans()

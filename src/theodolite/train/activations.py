@@ -20,6 +20,16 @@ class Kernel:
     saves_output: bool  # the derivative is taken from a, not from z
 
 
+def _natively(kernel: Callable[..., object], *inputs: Tensor, **out: Tensor) -> None:
+    """By PyTorch's own kernel: oneDNN's, which rounds otherwise, knows a single replica's memory and not a stack's."""
+    enabled = torch.backends.mkldnn.enabled
+    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
+    try:
+        kernel(*inputs, **out)
+    finally:
+        torch.backends.mkldnn.enabled = enabled
+
+
 KERNELS: dict[Activation, Kernel] = {
     "relu": Kernel(
         lambda z, out: torch.clamp_min(z, 0, out=out),
@@ -42,8 +52,8 @@ KERNELS: dict[Activation, Kernel] = {
         saves_output=True,
     ),
     "gelu": Kernel(
-        lambda z, out: aten.gelu.out(z, out=out),
-        lambda gradient, z, out: aten.gelu_backward.grad_input(gradient, z, grad_input=out),
+        lambda z, out: _natively(aten.gelu.out, z, out=out),
+        lambda gradient, z, out: _natively(aten.gelu_backward.grad_input, gradient, z, grad_input=out),
         saves_output=False,
     ),
     "silu": Kernel(

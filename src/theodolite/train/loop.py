@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from theodolite.errors import SettingError
 from theodolite.measure.problem.isolation import without_subnormals
 from theodolite.specs import Training
+from theodolite.streams import named_seed
 from theodolite.train.augment import augmented
 from theodolite.train.data import Split, TrainingData
 from theodolite.train.evaluation import LOSSES, evaluate, outputs_of
@@ -39,7 +40,7 @@ def train(
         model: any module, trained in place; it is moved to ``device`` and to the training's dtype.
         data: what it is trained on and judged by.
         training: how.
-        order_seed: draws the order of the samples, and what augmentation does to them, anew for each epoch.
+        order_seed: draws the order of the samples anew for each epoch, and in a stream apart what augmentation does.
         flatten: give the model each sample as one row of numbers, as a perceptron takes an image.
         device: where to train.
         on_epoch: told ``(epoch, samples trained on so far)`` after each epoch.
@@ -67,7 +68,8 @@ def train(
     _check_fit(model, data, training, flatten)
     loss = LOSSES[training.loss]
     optimizer = _optimizer(model.parameters(), training)
-    order = torch.Generator().manual_seed(order_seed)
+    order = torch.Generator().manual_seed(named_seed(order_seed, "order"))
+    draw = torch.Generator().manual_seed(named_seed(order_seed, "augmentation"))
     record, step = Record(training), 0
 
     for epoch in range(training.epochs + 1):
@@ -78,7 +80,7 @@ def train(
             for batch in batches(len(data.train), training.batch_size, order):
                 inputs, targets = data.train.inputs[batch], data.train.targets[batch]
                 if training.augment:
-                    inputs = augmented(inputs, order)
+                    inputs = augmented(inputs, draw)
                 optimizer.zero_grad()
                 loss(outputs_of(model, inputs, training, flatten=flatten), targets).backward()
                 optimizer.step()

@@ -54,7 +54,7 @@ def stack_bytes(
         shared = held.now
         rows = train.targets.new_zeros(replicas, *train.targets.shape[1:]) if own_targets else train.targets
         optimizer = StackOptimizer(training, AlignedStack.zeros(shape, replicas, dtype, "meta"), [1.0] * replicas)
-        orders = [torch.Generator().manual_seed(0) for _ in range(replicas)]
+        orders = [torch.Generator() for _ in range(replicas)]
         stack = Stack(architecture, training, optimizer, orders, replace(train, targets=rows), test)
         stack.step(*next(stack.batches.epoch()), 1.0)
         with suppress(NotImplementedError):  # at its end, where scores are read

@@ -17,6 +17,7 @@ from theodolite.measure.problem.memory import free
 from theodolite.models import build
 from theodolite.models.description import MLP
 from theodolite.specs import Training
+from theodolite.streams import named_seed
 from theodolite.train.aligned import AlignedStack, layers
 from theodolite.train.data import TrainingData
 from theodolite.train.fit import check
@@ -176,7 +177,7 @@ def _new_stack(
     for number, replica in enumerate(replicas):
         weights.write(number, build(architecture, seed=replica.weights_seed, dtype=dtype).state_dict())
     optimizer = StackOptimizer(training, weights, [replica.learning_rate for replica in replicas])
-    orders = [torch.Generator().manual_seed(replica.order_seed) for replica in replicas]
+    orders = [torch.Generator().manual_seed(named_seed(replica.order_seed, "order")) for replica in replicas]
     own = train.with_targets([replica.train_targets for replica in replicas])
     return Stack(architecture, training, optimizer, orders, own, test)
 

@@ -9,7 +9,6 @@ import torch
 from theodolite.errors import SettingError, TooLarge
 from theodolite.measure.linalg.eigensolver import eigenvalues
 from theodolite.measure.linalg.quadrature import density
-from theodolite.measure.linalg.streams import named_seed
 from theodolite.measure.linalg.trace import trace
 
 
@@ -116,9 +115,3 @@ def test_the_algorithms_load_nothing_that_knows_a_model():
         "assert own and all(name.startswith('theodolite.measure.linalg') for name in own), own"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
-
-
-def test_streams_of_different_names_or_seeds_differ_and_are_seeds():
-    seeds = {named_seed(seed, name) for seed in (0, 1, 2**31) for name in ("check", "restarts")}
-    assert len(seeds) == 6
-    assert all(0 <= seed < 2**63 for seed in seeds)

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from theodolite.measure.critical.landscape import Landscape
+from theodolite.streams import named_seed
 
 GRADIENT, RELATIVE = 1e-9, 1e-8  # the most ‖g‖, and ‖g‖ / λ_max
 KANTOROVICH = 0.5  # the most h
@@ -100,7 +101,7 @@ def _is_manifold(landscape: Landscape, x: Tensor, Z: Tensor, loss: Tensor, seed:
     m = Z.shape[1]
     mixtures = torch.eye(m, dtype=x.dtype, device=x.device)
     if m > MOST_FLAT:
-        noise = torch.Generator().manual_seed(seed)
+        noise = torch.Generator().manual_seed(named_seed(seed, "directions along"))
         mixtures = torch.randn(m, MOST_FLAT, generator=noise, dtype=x.dtype).to(x.device)
         mixtures /= mixtures.norm(dim=0)
     along = (Z @ mixtures).mT
@@ -125,7 +126,7 @@ def _lipschitz(landscape: Landscape, x: Tensor, H: Tensor, eigenvalues: Tensor, 
     """K ``(S,)``: the largest change of the Hessian per unit of distance, of those measured."""
     lowest = eigenvalues.abs().argsort(dim=1)[:, : min(LOWEST, x.shape[1])]
     ways = list(V.gather(2, lowest[:, None, :].expand(-1, x.shape[1], -1)).unbind(2))
-    noise = torch.Generator().manual_seed(seed)
+    noise = torch.Generator().manual_seed(named_seed(seed, "directions of change"))
     for _ in range(RANDOM):
         way = torch.randn(x.shape, generator=noise, dtype=x.dtype).to(x.device)
         ways.append(way / way.norm(dim=1, keepdim=True))

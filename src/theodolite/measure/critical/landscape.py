@@ -11,6 +11,7 @@ from theodolite.measure.curvature.dense import dense_hessians
 from theodolite.measure.problem.batches import Batch
 from theodolite.measure.problem.isolation import preserve_rng
 from theodolite.measure.problem.objective import Objective
+from theodolite.streams import named_seed
 
 SecondOrder = tuple[Tensor, Tensor, Tensor]  # loss (S,), gradient (S, P), Hessian (S, P, P)
 Batches = Sequence[tuple[Batch, float]]
@@ -51,7 +52,7 @@ class Landscape:
 def landscape(objective: Objective, weight_decay: float) -> Landscape:
     """Choose how to compute: in closed form where the model has one and it agrees with PyTorch's, here and now."""
     objective = objective.to(torch.float64)
-    noise = torch.Generator().manual_seed(0)
+    noise = torch.Generator().manual_seed(named_seed(0, "agreement of landscapes"))
     points = objective.vector + torch.tensor([[0.0], [0.5]]).double() * torch.randn(
         2, objective.size, generator=noise, dtype=torch.float64
     ).to(objective.vector)

@@ -11,6 +11,7 @@ from theodolite.measure.curvature.sequential.product import Chain, chain_product
 from theodolite.measure.problem.batches import Batch, count
 from theodolite.measure.problem.microbatches import first_samples
 from theodolite.measure.problem.objective import Objective
+from theodolite.streams import named_seed
 
 TRIAL_SAMPLES = 8  # that a backend is tried on
 TRIAL_BLOCK = 3  # directions in a block it is tried with: one and two go ways of their own
@@ -93,7 +94,7 @@ def _layer_by_layer(
 
 def _agree(chain: Product, graph: Product, point: Tensor) -> bool:
     """Whether a random product is the same, alone and in a block, to the rounding of sums over P weights."""
-    draw = torch.Generator().manual_seed(1)
+    draw = torch.Generator().manual_seed(named_seed(0, "agreement of chain and graph"))
     v = torch.randn(len(point), generator=draw, dtype=torch.float64, device="cpu").to(point)
     expected = graph(v)
     rounding = 100 * torch.finfo(point.dtype).eps * len(point) ** 0.5

@@ -13,6 +13,7 @@ from theodolite.measure.curvature.dense_linear import Layer, NotLayered, layers,
 from theodolite.measure.problem.batches import Batch
 from theodolite.measure.problem.isolation import loops_allowed, preserve_rng
 from theodolite.measure.problem.objective import Objective
+from theodolite.streams import named_seed
 
 CHUNK_ENTRIES = 2**21  # numbers in the largest intermediate tensor of one chunk: beyond, a core's cache no longer helps
 
@@ -79,7 +80,8 @@ def _layerwise(objective: Objective, found: list[Layer], vectors: Tensor, chunk:
 
 def _agrees(objective: Objective, vector: Tensor, result: DenseHessians) -> bool:
     """Whether a random product is the kept graph's, to the rounding of sums over P weights and N samples."""
-    direction = torch.randn(len(vector), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(vector)
+    random = torch.Generator().manual_seed(named_seed(0, "agreement of dense and graph"))
+    direction = torch.randn(len(vector), generator=random, dtype=torch.float64).to(vector)
     product = torch.zeros_like(vector)
     for batch, share in objective.batches():
         product += share * _differentiate(objective, vector, batch)[1](direction)

@@ -30,6 +30,7 @@ from theodolite.measure.problem.isolation import autocast_off, preserve_rng
 from theodolite.measure.problem.microbatches import first_samples
 from theodolite.measure.problem.objective import Objective, check_finite
 from theodolite.measure.problem.plain import in_place, plain_gradient
+from theodolite.streams import named_seed
 
 CHECK_BYTES = 2**22  # of the graph that the check takes: of so many samples, 4 to 64, whatever the batch
 
@@ -55,7 +56,7 @@ def verify(
     Raises:
         CheckFailed: they disagree by more than rounding and kinks explain.
     """
-    random = torch.Generator().manual_seed(seed)
+    random = torch.Generator().manual_seed(named_seed(seed, "check"))
     pair = torch.randn(2, whole.size, generator=random, dtype=torch.float64, device="cpu").to(whole.device)
     pair = pair * ~_padding(whole)
     pair /= pair.norm(dim=1, keepdim=True)

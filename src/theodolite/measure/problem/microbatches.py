@@ -18,6 +18,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from theodolite.measure.problem.batches import Batch, alike, count, is_list_of_samples
 from theodolite.measure.problem.objective import Objective
+from theodolite.streams import named_seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +171,7 @@ def _slopes_agree(
     if not all(loss.requires_grad for loss in both):
         return not any(loss.requires_grad for loss in both)
     slopes = [torch.autograd.grad(loss, free, create_graph=True, materialize_grads=True) for loss in both]
-    random = torch.Generator().manual_seed(0)
+    random = torch.Generator().manual_seed(named_seed(0, "pieces of a batch"))
     v = [torch.randn(leaf.shape, generator=random, dtype=torch.float64).to(leaf) for leaf in free]
     bends = [
         torch.autograd.grad([s for s in slope if s.requires_grad], free, _where(slope, v), materialize_grads=True)

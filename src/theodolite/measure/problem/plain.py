@@ -19,6 +19,7 @@ from theodolite.measure.problem.isolation import preserve_modules, preserve_rng
 from theodolite.measure.problem.microbatches import first_samples
 from theodolite.measure.problem.objective import Objective, unfit
 from theodolite.measure.problem.reduction import lengths
+from theodolite.streams import named_seed
 
 LOOKED_AT = 16  # samples
 STEP = 1e-2  # of a parameter tensor's own length
@@ -223,7 +224,7 @@ def _found(with_gradient: Callable[[], tuple[Tensor, Tensor]], alone: Callable[[
 
 def _moved(whole: Objective, vector: Tensor) -> Tensor:
     """A point near by: each parameter tensor by a hundredth of its own length, in a random direction."""
-    draw = torch.Generator().manual_seed(2)
+    draw = torch.Generator().manual_seed(named_seed(0, "moved parameters"))
     parts = []
     for part in whole.unflatten(vector).values():
         step = torch.randn(part.shape, generator=draw, dtype=torch.float32, device="cpu").to(part)

@@ -5,7 +5,6 @@ signs and summed, the products of the two over all samples added. So it does not
 how they are put into batches, but notices a pixel that moved. Data held in memory are not compared: they cannot differ.
 """
 
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from theodolite.errors import BadData, NotDeterministic
 from theodolite.measure.problem.batches import Batch, Pairs, tensors
+from theodolite.streams import named_seed
 
 SAME = 1e-5  # of the sum of magnitudes: float32 sums over samples round less, one sample in a thousand moved is more
 
@@ -85,7 +85,7 @@ class Readings:
         width = flat.shape[1]
         key = width * 64 + salt
         if key not in self.signs:
-            draw = torch.Generator().manual_seed(zlib.crc32(f"{width} {salt}".encode()))
+            draw = torch.Generator().manual_seed(named_seed(0, f"signs {width} {salt}"))
             self.signs[key] = torch.randn(width, generator=draw, dtype=torch.float32, device="cpu")
         return (flat @ self.signs[key].to(flat)).double().cpu()
 

@@ -12,11 +12,11 @@ from theodolite.measure.connect import connect
 from theodolite.measure.planes import Plane, path_plane, random_plane, three_point_plane
 from theodolite.measure.surface import surface
 from theodolite.runs import Trained
+from theodolite.streams import named_seed
 from theodolite.studies.error_surface.findings import CURVE, LARGE, LINE, MINIMA, PATH, RANDOM, SMALL, STOPPED, WIDTH
 from theodolite.study import AnalysisSpec
 from theodolite.train.batches import measured_batches
 
-SECOND = 10_000  # seeds of directions apart from those of another seed of the study
 CURVE_BATCH = 128  # samples of a step in which the curve is trained, between the two batch sizes
 
 
@@ -80,7 +80,7 @@ def _width(spec: AnalysisSpec, trained: Sequence[Trained]) -> Mapping[str, pd.Da
     rows = []
     for network, model in networks.items():
         for direction in range(spec.settings["directions"]):
-            plane = random_plane(model, seed=SECOND * spec.seed + direction)
+            plane = random_plane(model, seed=named_seed(spec.seed, f"direction {direction}"))
             found = surface(model, cross_entropy, data, plane, x=there_and_back, y=[0.0])
             place = {"network": network, "direction": direction}
             rows.append(pd.DataFrame({**place, "radius": found.x.abs().numpy(), "loss": found.loss[0].numpy()}))

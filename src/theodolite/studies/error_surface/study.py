@@ -12,6 +12,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from theodolite.claims import Claim, Evidence
 from theodolite.data import DataSpec
 from theodolite.store.records import Records
+from theodolite.streams import named_seed
 from theodolite.studies.classifiers import classifier, training_of
 from theodolite.studies.error_surface.findings import (
     CURVE,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from theodolite.runs import Trained
 
 NAME = "error-surface"
-SECOND = 10_000  # added to the seeds of the large batch's network, so that the two share nothing but their data
 
 
 class ErrorSurface(Settings):
@@ -156,6 +156,7 @@ CLAIMS = (
 
 def _spec(settings: ErrorSurface, network: str, seed: int) -> RunSpec:
     number = (SMALL, LARGE).index(network)
+    own = named_seed(seed, "large batch") if network == LARGE else seed  # the two share nothing but their data
     return training_of(
         NAME,
         {"network": network, "batch_size": settings.batch_sizes[number]},
@@ -167,7 +168,7 @@ def _spec(settings: ErrorSurface, network: str, seed: int) -> RunSpec:
         epochs=settings.epochs,
         evaluate_every=10,
         snapshot_every=settings.snapshot_every,
-        seeds=Seeds(weights=seed + SECOND * number, order=seed + SECOND * number),
+        seeds=Seeds(weights=own, order=own),
     )
 
 

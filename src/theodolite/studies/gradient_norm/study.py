@@ -16,6 +16,7 @@ from theodolite.claims import Claim, Evidence, rank_correlation
 from theodolite.data import DataSpec
 from theodolite.models.description import MLP
 from theodolite.store.records import Records
+from theodolite.streams import named_seed
 from theodolite.studies.classifiers import classifier
 from theodolite.studies.gradient_norm.findings import (
     figures,
@@ -95,7 +96,7 @@ def measure(spec: RunSpec, outcome: "Outcome") -> Mapping[str, pd.DataFrame]:
     split = train.tensors(data.load(spec.data), getattr(torch, spec.training.dtype)).train
     inputs, targets = split.inputs.flatten(1), split.targets
     size = min(spec.training.batch_size or len(split), len(split))
-    draw = torch.Generator().manual_seed(spec.seeds.order)
+    draw = torch.Generator().manual_seed(named_seed(spec.seeds.order, "measured batches"))
     parts = list(zip(inputs.split(PART), targets.split(PART), strict=True))
     whole, rows = objective(outcome.module(), loss, parts), []  # checked once, not once a snapshot
     for epoch, weights in outcome.snapshots.items():

@@ -16,6 +16,7 @@ from theodolite.data import DataSpec
 from theodolite.data.sources import SOURCES
 from theodolite.models.description import CNN
 from theodolite.store.records import Records
+from theodolite.streams import named_seed
 from theodolite.studies.classifiers import CLASSES, classifier, training_of
 from theodolite.studies.interpolation.findings import (
     AS_TRAINED,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from theodolite.runs import Trained
 
 NAME = "interpolation"
-SECOND = 10_000  # added to the seeds of the second network, so that the two share nothing but their data
 
 
 class Interpolation(Settings):
@@ -216,6 +216,7 @@ def _alphas(number: int) -> list[float]:
 
 
 def _spec(settings: Interpolation, model: str, start: str, number: int, seed: int) -> RunSpec:
+    second = named_seed(seed, "second network")  # the two share nothing but their data
     own = number == 1 and start == OWN
     return training_of(
         NAME,
@@ -227,7 +228,7 @@ def _spec(settings: Interpolation, model: str, start: str, number: int, seed: in
         batch_size=settings.batch_sizes[number],
         epochs=settings.epochs,
         evaluate_every=5,
-        seeds=Seeds(weights=seed + SECOND * own, order=seed + SECOND * number),
+        seeds=Seeds(weights=second if own else seed, order=second if number else seed),
     )
 
 

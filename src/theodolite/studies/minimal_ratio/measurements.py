@@ -20,6 +20,7 @@ from theodolite.measure.critical.random_matrix import density, moments, negative
 from theodolite.measure.find_critical_points import find_critical_points
 from theodolite.measure.problem.join import objective
 from theodolite.models import MLP, build
+from theodolite.streams import named_seed
 from theodolite.studies.minimal_ratio.findings import (
     AGAIN,
     COS,
@@ -77,7 +78,7 @@ def measured(spec: AnalysisSpec) -> Mapping[str, pd.DataFrame]:
 def problem(task: str, widths: Sequence[int], samples: int, seed: int) -> Problem:
     """The data that a seed draws for a task: inputs of mean 0 and variance about 1."""
     net = MLP(inputs=widths[0], hidden=tuple(widths[1:-1]), outputs=widths[-1], activation="tanh")
-    chance = torch.Generator().manual_seed(seed)
+    chance = torch.Generator().manual_seed(named_seed(seed, "data"))
     if task == DIGITS:
         return Problem(net, "cross_entropy", *_digits(widths[0], samples, chance))
     if task == COS:
@@ -105,7 +106,9 @@ def _points(task: Problem, settings: Mapping[str, Any], seed: int) -> Mapping[st
     decay = settings["weight_decay"]
     found = [
         *task.find(settings["random"], decay, symmetric=settings["symmetric"], steps=settings["steps"], seed=seed),
-        *task.find(_snapshots(task, settings, seed), decay, steps=settings["steps"], seed=seed),
+        *task.find(
+            _snapshots(task, settings, seed), decay, steps=settings["steps"], seed=named_seed(seed, "snapshots")
+        ),
     ]
     by_start = {start: _only(found, decay, start) for start in dict.fromkeys(p.start for p in found)}
     own = {start: list(points.distinct()) for start, points in by_start.items()}
@@ -117,7 +120,8 @@ def _points(task: Problem, settings: Mapping[str, Any], seed: int) -> Mapping[st
         _row(p, task) | {"counted": id(p) in counted, "predicted": q} for p, q in zip(together, predicted, strict=True)
     ]
     outcomes = Counter((p.start, p.reason or "certified") for p in found)
-    initial = [parameters_to_vector(task.module(10_000 * seed + i).parameters()) for i in range(settings["initial"])]
+    modules = [task.module(named_seed(seed, f"initial {i}")) for i in range(settings["initial"])]
+    initial = [parameters_to_vector(module.parameters()) for module in modules]
     tables = {
         "points": pd.DataFrame(rows),
         "outcomes": pd.DataFrame([{"start": s, "outcome": o, "starts": n} for (s, o), n in outcomes.items()]),
@@ -146,10 +150,8 @@ def _snapshots(task: Problem, settings: Mapping[str, Any], seed: int) -> Tensor:
         dtype="float64",
     )
     split = train.Split(task.inputs, task.targets)
-    replicas = [
-        train.Replica(10_000 * seed + i, 10_000 * seed + i, settings["learning_rate"])
-        for i in range(settings["trainings"])
-    ]
+    seeds = [named_seed(seed, f"training {i}") for i in range(settings["trainings"])]
+    replicas = [train.Replica(own, own, settings["learning_rate"]) for own in seeds]
     outcomes = train.train_replicas(task.architecture, train.TrainingData(split, split), training, replicas)
     rows = [
         torch.cat([outcome.snapshots[epoch][name].flatten() for name, _ in task.module().named_parameters()])
@@ -283,12 +285,13 @@ def _protocol(task: Problem, settings: Mapping[str, Any], seed: int) -> Mapping[
 
 def _by_the_report(task: Problem, settings: Mapping[str, Any], decay: float, seed: int) -> tuple[Tensor, list[str]]:
     """Weights before training and after each epoch ``(E, P)``, with the phase that each ends."""
-    model, loss, chance = task.module(seed), LOSSES[task.loss], torch.Generator().manual_seed(seed)
+    model, loss = task.module(named_seed(seed, "protocol")), LOSSES[task.loss]
+    order = torch.Generator().manual_seed(named_seed(seed, "order of the protocol"))
     parameters = list(model.parameters())
     optimizer = torch.optim.Adam(parameters, settings["learning_rate"])
     vectors, phases = [parameters_to_vector(parameters).detach()], [FIRST]
     for phase in [FIRST] * settings["first"] + [NORM] * settings["norm"] + [AGAIN] * settings["after"]:
-        for batch in torch.randperm(len(task.inputs), generator=chance).split(settings["batch_size"]):
+        for batch in torch.randperm(len(task.inputs), generator=order).split(settings["batch_size"]):
             optimizer.zero_grad()
             value = loss(model(task.inputs[batch]), task.targets[batch])
             value = value + 0.5 * decay * parameters_to_vector(parameters).square().sum()

@@ -17,6 +17,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from theodolite.claims import Claim, Evidence, rank_correlation
 from theodolite.data import DataSpec
 from theodolite.store.records import Records
+from theodolite.streams import named_seed
 from theodolite.studies.classifiers import classifier, training_of
 from theodolite.studies.weight_trajectory.findings import (
     FIRST,
@@ -202,8 +203,7 @@ def _spec(settings: WeightTrajectory, group: int, weights: int, order: int) -> R
         epochs=settings.epochs,
         evaluate_every=settings.every,
         snapshot_every=settings.every if own else None,
-        # Two sources of chance, so no number serves for both.
-        seeds=Seeds(weights=1000 * group + weights, order=1000 * group + 500 + order),
+        seeds=Seeds(weights=named_seed(group, f"weights {weights}"), order=named_seed(group, f"order {order}")),
         measure={"first_layer": True} if own and group == SHOWN else {},
     )
 

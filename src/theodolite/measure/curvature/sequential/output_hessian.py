@@ -10,6 +10,7 @@ from torch import Tensor
 
 from theodolite.measure.curvature.autograd import pull_back, varying
 from theodolite.measure.curvature.losses import Curve, written
+from theodolite.streams import named_seed
 
 BLOCK_OUTPUTS = 16  # at most, for which each sample's block is kept
 FEW_DIRECTIONS = 2  # for which samples side by side take less than half of what a small matrix product each does
@@ -71,8 +72,9 @@ def _by_blocks(blocks: Tensor, columns: Tensor, tangent: Tensor) -> Tensor:
 
 def _independent(slope: Tensor, outputs: Tensor, shape: torch.Size) -> bool:
     """Whether the Hessian leaves all samples alone but those that a tangent is of."""
-    random = torch.Generator().manual_seed(0)
-    moved = torch.randint(0, 2, shape[:1], generator=random).bool().to(outputs.device)
+    random = torch.Generator().manual_seed(named_seed(0, "independence of samples"))
+    order = torch.randperm(shape[0], generator=random).to(outputs.device)
+    moved = order < (shape[0] + 1) // 2  # never all: where none is left alone, nothing is tested
     tangent = torch.randn(shape, generator=random).to(outputs)
     tangent[~moved] = 0
     return not pull_back(slope, outputs, tangent.flatten()).view(shape)[~moved].any()

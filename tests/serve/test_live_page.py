@@ -13,8 +13,10 @@ import torch
 import tiny as survey_of
 from theodolite import survey
 from theodolite.record import Recorder
+from theodolite.serve.live_page import LivePage
+from theodolite.serve.pace import EVERY, MOST, SHARE
 from theodolite.serve.paid import Paid
-from theodolite.serve.watch import EVERY, IDLE, MOST, SHARE, Watch
+from theodolite.serve.report import IDLE
 from theodolite.store import files, live, lock, records
 
 
@@ -44,38 +46,38 @@ def finish_again(directory, number=0):
     files.write(folder / records.STATUS, changed.sealed())
 
 
-def state(watch):
-    return json.loads(watch.state())
+def state(live_page):
+    return json.loads(live_page.state())
 
 
 def test_fifty_onlookers_cost_as_much_as_one_and_none_costs_nothing(directory, clock):
-    watch = Watch(directory, [], clock)
+    live_page = LivePage(directory, [], clock)
     clock.now += 1000
-    assert watch.looks == 0
-    threads = [threading.Thread(target=watch.state) for _ in range(50)]
+    assert live_page.looks == 0
+    threads = [threading.Thread(target=live_page.state) for _ in range(50)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert watch.looks == 1
+    assert live_page.looks == 1
     clock.now += EVERY
-    watch.state()
-    assert watch.looks == 2
+    live_page.state()
+    assert live_page.looks == 2
 
 
 def test_a_survey_is_seen_from_its_first_plan_to_its_last_verdict(directory, clock):
     kept = directory.parent / "kept"
     shutil.move(directory / "tiny" / "runs", kept)
-    watch = Watch(directory, [], clock)
-    begun = state(watch)
+    live_page = LivePage(directory, [], clock)
+    begun = state(live_page)
     assert (begun["studies"][0]["done"], begun["studies"][0]["left"]) == (2, 4)
     assert begun["verdicts"] == [] or begun["verdicts"][0]["seeds"] == "0"
     shutil.move(kept, directory / "tiny" / "runs")
     clock.now += 60
-    state(watch)  # sees that records were finished, and has the report made
-    watch.wait()
+    state(live_page)  # sees that records were finished, and has the report made
+    live_page.report.wait()
     clock.now += EVERY
-    ended = state(watch)
+    ended = state(live_page)
     assert (ended["studies"][0]["done"], ended["studies"][0]["left"]) == (6, 0)
     assert [(v["row"], v["seeds"]) for v in ended["verdicts"]] == [("tiny-learns", "2")]
     assert ended["page"] != begun["page"]
@@ -84,64 +86,64 @@ def test_a_survey_is_seen_from_its_first_plan_to_its_last_verdict(directory, clo
 def test_a_page_opened_while_records_grow_is_never_half_made(directory, clock):
     kept = directory.parent / "kept"
     shutil.move(directory / "tiny" / "runs", kept)
-    watch = Watch(directory, [], clock)
+    live_page = LivePage(directory, [], clock)
     shutil.move(kept, directory / "tiny" / "runs")
-    making = threading.Thread(target=watch.make)
+    making = threading.Thread(target=live_page.report.make, args=(live_page.folder.look(),))
     making.start()
     seen = []
     while making.is_alive():
-        seen.append(watch.page())
+        seen.append(live_page.page())
         making.join(0.001)
-    seen.append(watch.page())
+    seen.append(live_page.page())
     assert len(seen) > 2
     assert len(set(seen)) == 2  # what was there before, and then the new one
     assert all(page.startswith(b"<!doctype html>") and page.endswith(b"</html>\n") for page in seen)
 
 
 def test_the_report_is_made_again_only_where_more_is_finished(directory, clock, monkeypatch):
-    watch = Watch(directory, [], clock)
+    live_page = LivePage(directory, [], clock)
     made = []
-    monkeypatch.setattr(watch, "make", lambda: made.append(1))
+    monkeypatch.setattr(live_page.report, "make", lambda seen: made.append(1))
     for _ in range(5):
         clock.now += 100
-        watch.state()
+        live_page.state()
     assert made == []
     shutil.rmtree(min((directory / "tiny" / "runs").iterdir()))
     clock.now += 100
-    watch.state()
-    watch.wait()
+    live_page.state()
+    live_page.report.wait()
     assert made == [1]
 
 
 def test_a_damaged_record_is_named_and_the_last_good_page_stays(directory, clock):
-    watch = Watch(directory, [], clock)
-    before = watch.page()
+    live_page = LivePage(directory, [], clock)
+    before = live_page.page()
     victim = min(directory.glob("tiny/runs/*/metrics.parquet"))
     victim.write_bytes(b"no")
-    watch.make()
-    assert str(victim) in state(watch)["problem"]
-    assert watch.page() == before
+    live_page.report.make(live_page.folder.look())
+    assert str(victim) in state(live_page)["problem"]
+    assert live_page.page() == before
 
 
 def test_a_damaged_plan_is_named(directory, clock):
-    watch = Watch(directory, [], clock)
+    live_page = LivePage(directory, [], clock)
     (directory / "tiny" / "plan.json").write_text("{}")
     clock.now += 100
-    assert "plan.json cannot be read" in state(watch)["problem"]
+    assert "plan.json cannot be read" in state(live_page)["problem"]
 
 
 def test_a_folder_without_a_finished_run_has_a_page(directory, clock):
     shutil.rmtree(directory / "tiny" / "runs")
     shutil.rmtree(directory / "tiny" / "analyses")
-    watch = Watch(directory, [], clock)
-    assert b"<h1" in watch.page()
-    assert state(watch)["problem"] == ""
-    assert state(watch)["studies"][0]["left"] == 6
+    live_page = LivePage(directory, [], clock)
+    assert b"<h1" in live_page.page()
+    assert state(live_page)["problem"] == ""
+    assert state(live_page)["studies"][0]["left"] == 6
 
 
 def test_curves_grow_with_the_training_and_are_gone_with_it(directory, clock, used, monkeypatch):
     monkeypatch.setattr(live, "EVERY", 0.0)
-    watch = Watch(directory, [], clock, used)  # the training takes its time in this process
+    live_page = LivePage(directory, [], clock, used)  # the training takes its time in this process
     seen = []
     write = live.files.write
 
@@ -149,7 +151,7 @@ def test_curves_grow_with_the_training_and_are_gone_with_it(directory, clock, us
         write(path, content)
         if path.parent.name == "live":
             clock.now += EVERY
-            seen.append(state(watch)["studies"][0])
+            seen.append(state(live_page)["studies"][0])
 
     monkeypatch.setattr(live.files, "write", look)
     shutil.rmtree(directory / "tiny" / "runs")
@@ -171,11 +173,11 @@ def test_curves_that_nobody_holds_are_not_shown(directory, clock):
     job = live.Live(directory, "tiny", [spec.fingerprint()])
     job.next = 0.0
     job({0: [(0, 0, 1.0, float("inf"), float("nan"), float("nan"))]})
-    watch = Watch(directory, [], clock)
-    assert state(watch)["studies"][0]["curves"] == []
+    live_page = LivePage(directory, [], clock)
+    assert state(live_page)["studies"][0]["curves"] == []
     with lock.hold(directory):
         clock.now += EVERY
-        (curve,) = state(watch)["studies"][0]["curves"]
+        (curve,) = state(live_page)["studies"][0]["curves"]
         assert curve == {"label": "model small, seed 0", "epoch": [0], "train": [1.0], "test": [None]}
     live.clear(directory)
     assert live.read(directory, "tiny") == {}
@@ -193,20 +195,20 @@ def test_a_job_of_a_thousand_runs_shows_the_curves_of_its_first(directory, clock
     job({number: [(0, 0, 1.0, 1.0, 0.0, 0.0)] for number in range(len(names))})
     assert list(live.read(directory, "tiny")) == names[: live.DRAWN]
     with lock.hold(directory):
-        study = state(Watch(directory, [], clock, used))["studies"][0]
+        study = state(LivePage(directory, [], clock, used))["studies"][0]
     assert study["running"] == 1000
     assert len(study["curves"]) == live.DRAWN
     assert study["more_curves"] == 1000 - live.DRAWN
 
 
 def test_while_a_training_runs_looks_and_answers_keep_to_their_share(directory, clock, used):
-    watch = Watch(directory, [], clock, used)
+    live_page = LivePage(directory, [], clock, used)
     began, at_first, waited = clock.now, used.now, []
     with lock.hold(directory):
         for pages, seconds in ((1, 100), (50, 2000), (400, 4000)):
             until = clock.now + seconds
             while clock.now < until:
-                every = state(watch)["every"]
+                every = state(live_page)["every"]
                 used.now += 0.004 + 0.0006 * pages  # this look, and each page's answer once
                 clock.now += every
             waited.append(every)
@@ -214,7 +216,7 @@ def test_while_a_training_runs_looks_and_answers_keep_to_their_share(directory, 
     spent_at_most = 100 * 0.0046 / EVERY + 2000 * SHARE + 4000 * 0.244 / MOST
     assert used.now - at_first <= spent_at_most + 0.034 + 0.244
     clock.now += MOST
-    assert state(watch)["every"] == EVERY  # the training has ended
+    assert state(live_page)["every"] == EVERY  # the training has ended
     assert clock.now - began > 6000
 
 
@@ -239,51 +241,51 @@ def made(clock, used, monkeypatch):
 def test_while_a_training_runs_waiting_pays_for_pages_and_verdicts_and_when_it_ends_both_come_at_once(
     directory, clock, used, made
 ):
-    watch = Watch(directory, [], clock, used)
+    live_page = LivePage(directory, [], clock, used)
     began, pages, verdicts = clock.now, made["findings"], made["verdicts"]
     page, alone = 2.0 / SHARE, 0.25 / SHARE
     with lock.hold(directory):
         while clock.now < began + 2.5 * page:
-            clock.now += state(watch)["every"]
-            watch.wait()
+            clock.now += state(live_page)["every"]
+            live_page.report.wait()
             finish_again(directory)
         assert len(pages) == 1 + 2
         assert min(after - before for before, after in pairwise(pages)) >= page
         assert 2.5 * page / alone * 0.8 < len(verdicts) <= 2.5 * page / alone
         assert min(after - before for before, after in pairwise(verdicts)) >= alone
         clock.now += EVERY
-    assert state(watch)["running"] is False
-    watch.wait()
+    assert state(live_page)["running"] is False
+    live_page.report.wait()
     assert pages[-1] == clock.now
     counts = len(pages), len(verdicts)
     for _ in range(10):
         clock.now += EVERY
-        state(watch)
+        state(live_page)
     assert (len(pages), len(verdicts)) == counts
 
 
 def test_verdicts_firm_up_while_a_training_runs_and_figures_wait(directory, clock, used):
     kept = directory.parent / "kept"
     shutil.move(directory / "tiny" / "runs", kept)
-    watch = Watch(directory, [], clock, used)
-    before = watch.page()
+    live_page = LivePage(directory, [], clock, used)
+    before = live_page.page()
     shutil.move(kept, directory / "tiny" / "runs")
     with lock.hold(directory):
         clock.now += 1.01 * (0.1 + 6 * 0.001) / SHARE
-        state(watch)
-        watch.wait()
+        state(live_page)
+        live_page.report.wait()
         clock.now += MOST
-        assert [verdict["seeds"] for verdict in state(watch)["verdicts"]] == ["2"]
-        assert watch.page() is before
+        assert [verdict["seeds"] for verdict in state(live_page)["verdicts"]] == ["2"]
+        assert live_page.page() is before
 
 
 def test_where_nothing_runs_a_page_is_soon_made(directory, clock, used, made):
-    watch = Watch(directory, [], clock, used)
+    live_page = LivePage(directory, [], clock, used)
     for number in range(3):
         finish_again(directory, number)
         clock.now += 1.01 * 2.0 / IDLE
-        state(watch)
-        watch.wait()
+        state(live_page)
+        live_page.report.wait()
     assert (len(made["findings"]), len(made["verdicts"])) == (4, 0)
 
 
@@ -301,11 +303,11 @@ def test_a_recording_under_way_is_a_training_and_a_killed_one_is_not(directory, 
     model, loss = torch.nn.Linear(2, 1), torch.nn.MSELoss()
     recorder = Recorder(["gradient_norm"], every=1, out=directory)
     recorder.step(model, loss, (torch.zeros(4, 2), torch.ones(4, 1)))
-    watch = Watch(directory, [], clock, used)
+    live_page = LivePage(directory, [], clock, used)
 
     def seen():
-        found = {study["name"]: study["running"] for study in state(watch)["studies"]}
-        watch.wait()
+        found = {study["name"]: study["running"] for study in state(live_page)["studies"]}
+        live_page.report.wait()
         return found["recorder"], len(made["findings"])
 
     assert seen() == (1, 1)
