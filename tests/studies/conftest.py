@@ -4,7 +4,7 @@ import pytest
 
 from theodolite.claims import judge
 from theodolite.store import records
-from theodolite.store.records import Plan, Planned, Records
+from theodolite.store.records import Plan, Planned
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def made_survey(tmp_path):
             runs=tuple(Planned.of(spec) for spec in specs),
         )
         records.write_plan(tmp_path / "results", plan)
-        return Records(tmp_path / "results", plan)
+        return study.records(tmp_path / "results", plan)
 
     return make
 

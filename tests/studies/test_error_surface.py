@@ -73,7 +73,7 @@ def written(directory: Path, settings, tables, failed: int = 0) -> records.Recor
             records.write(directory, spec, tables=tables(spec), environment={"wall_seconds": 1.0})
     dumped, planned = settings.model_dump(mode="json"), [tuple(map(Planned.of, specs)) for specs in (runs, analyses)]
     plan = Plan(study=STUDY.name, preset="smoke", settings=dumped, command="", runs=planned[0], analyses=planned[1])
-    return records.Records(directory, plan)
+    return STUDY.records(directory, plan)
 
 
 def made(directory: Path, seeds: int, *, small=1.0, large=4.0, curve=1.0, line=8.0, failed=0) -> records.Records:

@@ -24,3 +24,11 @@ def test_half_the_seeds_on_half_the_cores_take_about_as_long():
     )
     assert half["runs"] == whole["runs"] / 2
     assert half["seconds"] == whole["seconds"]
+
+
+@pytest.mark.parametrize("name", list(studies.INDEX))
+def test_presets_of_a_study_are_of_its_settings_type_and_come_back_from_a_plan(name):
+    study = studies.INDEX[name]
+    for preset in study.presets.values():
+        assert type(preset) is study.settings_type
+        assert study.settings_type.model_validate(preset.model_dump(mode="json")) == preset

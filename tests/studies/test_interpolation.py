@@ -84,7 +84,7 @@ def made(directory: Path, seeds: int, accuracy=peaks, loss=dips, barriers=(0.4, 
         runs=tuple(map(Planned.of, runs)),
         analyses=tuple(map(Planned.of, analyses)),
     )
-    return records.Records(directory, plan)
+    return STUDY.records(directory, plan)
 
 
 def verdict(found, claim: str) -> str:

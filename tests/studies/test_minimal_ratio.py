@@ -65,7 +65,7 @@ def written(directory: Path, seeds: int, *, slopes=None, norm=1e-2, failed=0) ->
     planned = tuple(map(Planned.of, specs))
     dumped = settings.model_dump(mode="json")
     plan = Plan(study=NAME, preset="smoke", settings=dumped, command="", runs=(), analyses=planned)
-    return records.Records(directory, plan)
+    return STUDY.records(directory, plan)
 
 
 def judged(found, claim):

@@ -12,7 +12,7 @@ from theodolite import data, train
 from theodolite.claims import judge
 from theodolite.runs import Trained
 from theodolite.store import records
-from theodolite.store.records import Plan, Planned, Records
+from theodolite.store.records import Plan, Planned
 from theodolite.studies.weight_trajectory import study
 from theodolite.studies.weight_trajectory.findings import LAYERS
 from theodolite.train import Replica
@@ -117,7 +117,7 @@ def made_records(
         runs=planned[0],
         analyses=planned[1],
     )
-    return Records(directory, plan)
+    return study.STUDY.records(directory, plan)
 
 
 def verdict(claim, found):

@@ -136,7 +136,7 @@ class Watch:
             "verdicts": [_verdict(verdict) for verdict in self._verdicts],
         }
 
-    def _update(self) -> tuple[list[tuple[Study, Plan, dict[str, Planned]]], str]:
+    def _update(self) -> tuple[list[tuple[Study[Any], Plan, dict[str, Planned]]], str]:
         """Look at the folder; what is planned there, each with what is under way, and what of it cannot be read."""
         before, self._held = self._held, lock.is_held(self.directory)
         planned, problem = [], ""
@@ -183,7 +183,7 @@ class Watch:
             return self.make
         return self.judge if self._training and self._judged.is_due(now, SHARE, **known) else None
 
-    def _row(self, study: Study, plan: Plan, under_way: Mapping[str, Planned]) -> dict[str, Any]:
+    def _row(self, study: Study[Any], plan: Plan, under_way: Mapping[str, Planned]) -> dict[str, Any]:
         both = self._statuses[study.name]
         total, done, diverged, failed = (
             sum(len(getattr(statuses, name)) for statuses in both) for name in ("planned", "done", "diverged", "failed")
@@ -209,7 +209,7 @@ class Watch:
             "more_curves": len(under_way) - len(drawn) if drawn else 0,
         }
 
-    def _running(self, study: Study) -> dict[str, Planned]:
+    def _running(self, study: Study[Any]) -> dict[str, Planned]:
         """What is under way: nothing that a killed process has left so."""
         found = {name: part.planned[name] for part in self._statuses[study.name] for name in part.running}
         if study.name in studies.INDEX:  # a survey holds the folder, a recording its own

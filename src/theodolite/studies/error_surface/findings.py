@@ -18,6 +18,7 @@ from theodolite.figures.surface import LINES, surfaces
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
 from theodolite.studies.classifiers import CLASSES
+from theodolite.studies.error_surface.settings import ErrorSurface
 from theodolite.wording import counted
 
 SMALL, LARGE, STOPPED = "small batch", "large batch", "small batch, stopped at the large batch's loss"
@@ -35,7 +36,7 @@ LINE = "straight line"
 RISE = 0.1 * math.log(CLASSES)  # of the loss, at which a minimum ends: a tenth of the loss of guessing
 
 
-def tables(records: Records) -> list[Table]:
+def tables(records: Records[ErrorSurface]) -> list[Table]:
     """How wide the minima are, how flat the paths, how high the line and the curve."""
     width, path, curve = (records.analysis(name) for name in ("width", "path", "curve"))
     minima = [
@@ -109,9 +110,9 @@ def heights_of(curve: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield way, part.groupby("seed")[["loss"]].max().reset_index()
 
 
-def figures(records: Records) -> list[Figure]:
+def figures(records: Records[ErrorSurface]) -> list[Figure]:
     """The planes of the first seed, and width, off-plane losses and curves of all."""
-    settings = records.plan.settings
+    settings = records.settings
     width, path, curve, surface = (records.analysis(name) for name in ("width", "path", "curve", "surface"))
     found = _planes(records, surface) if len(surface) else []
     if len(width):
@@ -120,7 +121,7 @@ def figures(records: Records) -> list[Figure]:
         rise = mean.sub(mean[0.0], axis=0).melt(value_name="rise", ignore_index=False).reset_index()
         chart = curves(
             rise[rise["radius"] > 0].sort_values("network", key=lambda names: names.map(NETWORKS.index)),
-            x=Axis("radius", "distance from the minimum (filter norms)", domain=(0.0, settings["reach"])),
+            x=Axis("radius", "distance from the minimum (filter norms)", domain=(0.0, settings.reach)),
             y=Axis("rise", "rise of the training loss (cross entropy)", log=True),
             series="network",
             rules=[Rule(RISE, f"end of the minimum: {RISE:.2f}")],
@@ -130,7 +131,7 @@ def figures(records: Records) -> list[Figure]:
                 "width",
                 "How far from a minimum the loss rises",
                 chart,
-                f"Mean training loss over {settings['directions']} filter-normalised random directions walked both "
+                f"Mean training loss over {settings.directions} filter-normalised random directions walked both "
                 f"ways, less that at the minimum. {counted(seeds, 'seed')}. {BAND}",
                 "The training loss rises with the distance from each minimum; where the curves cross the dashed line "
                 "is the radius in the table of minima.",
@@ -182,7 +183,7 @@ def _off_plane_figure(path: pd.DataFrame) -> Figure:
     )
 
 
-def _planes(records: Records, surface: pd.DataFrame) -> list[Figure]:
+def _planes(records: Records[ErrorSurface], surface: pd.DataFrame) -> list[Figure]:
     """Maps of the first seed."""
     path, places, walk = (records.analysis(name) for name in ("path", "places", "walk"))
     z = Axis("loss", "training loss (cross entropy)", log=True)

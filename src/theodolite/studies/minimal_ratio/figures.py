@@ -25,6 +25,7 @@ from theodolite.studies.minimal_ratio.findings import (
     large,
     points,
 )
+from theodolite.studies.minimal_ratio.settings import MinimalRatio
 from theodolite.wording import counted, signed
 
 RATIO = Axis("positive", "minimal ratio (share of positive eigenvalues)")
@@ -33,7 +34,7 @@ SHARES = {"positive": "positive", "negative": "negative", "zero": "zero"}
 LINEAR = 0.02  # of the axis of spectra: about the least curvatures
 
 
-def figures(records: Records) -> list[Figure]:
+def figures(records: Records[MinimalRatio]) -> list[Figure]:
     """All that the records allow."""
     found = points(records)
     if found.empty:
@@ -57,7 +58,7 @@ def _slug(task: str) -> str:
     return task.replace(",", "").replace(" ", "-")
 
 
-def _figure_8(records: Records, task: str, part: pd.DataFrame) -> Figure:
+def _figure_8(records: Records[MinimalRatio], task: str, part: pd.DataFrame) -> Figure:
     rows = part.assign(
         structure=np.where(part["free"], FREE, BOUND),
         order=part["start"].map(STARTS.index) + part["free"].astype(float) / 2,
@@ -85,7 +86,7 @@ def _figure_8(records: Records, task: str, part: pd.DataFrame) -> Figure:
     )
 
 
-def _by_seed(records: Records) -> Figure:
+def _by_seed(records: Records[MinimalRatio]) -> Figure:
     rows = []
     for task, part in by_task(records, points(records, all_starts=True)):
         for name, some in (("all", part[part["counted"]]), *((s, part[part["start"] == s]) for s in STARTS)):
@@ -114,7 +115,7 @@ def _by_seed(records: Records) -> Figure:
     )
 
 
-def _protocol(records: Records) -> list[Figure]:
+def _protocol(records: Records[MinimalRatio]) -> list[Figure]:
     protocol, initial = records.analysis(PROTOCOL), records.analysis("initial")
     on_landscape = protocol[(protocol["variant"] == WITH_DECAY) & (protocol["phase"] == AGAIN)]
     sets = {
@@ -187,7 +188,7 @@ def _protocol(records: Records) -> list[Figure]:
     ]
 
 
-def _dial(records: Records) -> list[Figure]:
+def _dial(records: Records[MinimalRatio]) -> list[Figure]:
     table = records.analysis("dial")
     kept = table[table["outcome"] == CERTIFIED]
     names = {"positive": "positive", "negative": "negative", "zero": "zero", "soft": "within ten times the decay"}
@@ -231,7 +232,7 @@ def _dial(records: Records) -> list[Figure]:
     ]
 
 
-def _spectra(records: Records) -> list[Figure]:
+def _spectra(records: Records[MinimalRatio]) -> list[Figure]:
     made, table = [], records.analysis("spectra")
     for task, part in by_task(records, table):
         label = part["point"] + ": loss " + part["loss"].map("{:.3f}".format) + ", index " + part["index"].astype(str)

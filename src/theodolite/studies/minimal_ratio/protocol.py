@@ -19,12 +19,13 @@ from theodolite.studies.minimal_ratio.findings import (
     each_seed,
     points,
 )
+from theodolite.studies.minimal_ratio.settings import MinimalRatio
 from theodolite.wording import per_cent
 
 PHASES = (FIRST, NORM, AGAIN)
 
 
-def tables(records: Records) -> list[Table]:
+def tables(records: Records[MinimalRatio]) -> list[Table]:
     """The verdict on each step, and the numbers of all of them."""
     table, found = records.analysis(PROTOCOL), points(records, DIGITS)
     if table.empty or found.empty:
@@ -32,7 +33,7 @@ def tables(records: Records) -> list[Table]:
     return [_verdicts(records, table), _steps(records, table, found)]
 
 
-def _verdicts(records: Records, table: pd.DataFrame) -> Table:
+def _verdicts(records: Records[MinimalRatio], table: pd.DataFrame) -> Table:
     """Each verdict follows from its number by the rule beside it."""
     own = table[table["variant"] == LETTER]
     ends = own[own["epoch"].isin(own.groupby("phase")["epoch"].max())].set_index("seed")
@@ -62,7 +63,7 @@ def _verdicts(records: Records, table: pd.DataFrame) -> Table:
         ", but no weights certified" if not certified else f", and {per_cent(certified, 1)} certified"
     )
     add(
-        f"the {records.plan.settings['after']} epochs of cross entropy after it stay there",
+        f"the {records.settings.after} epochs of cross entropy after it stay there",
         "gradient norm after them over before",
         norms[AGAIN] / norms[NORM], "ratio", "it falls further: they move on", "it rises: they lead away", 1.0,
     )  # fmt: skip
@@ -80,7 +81,7 @@ def _verdicts(records: Records, table: pd.DataFrame) -> Table:
     )
 
 
-def _steps(records: Records, table: pd.DataFrame, found: pd.DataFrame) -> Table:
+def _steps(records: Records[MinimalRatio], table: pd.DataFrame, found: pd.DataFrame) -> Table:
     """What each step of the report's protocol did to the gradient, beside the control and the certified points."""
     rows = []
     for variant, part in table.groupby("variant", sort=False):
