@@ -91,6 +91,16 @@ def test_a_plan_whose_settings_are_of_another_kind_is_refused_by_name_and_its_ru
         _ = found.settings
 
 
+def test_rows_of_an_older_version_are_read_under_the_names_of_today_beside_those_of_this_one(directory):
+    old, new = made_spec(0), made_spec(1)
+    for spec, names in ((old, ["as trained", "by weights"]), (new, ["as_trained", "other"])):
+        write(directory, spec, tables={"line": pd.DataFrame({"matching": names, "loss": [1.0, 2.0]})})
+    renamed = {"matching": {"as trained": "as_trained", "by weights": "weights"}, "loss": {"1.0": "one"}, "no": {}}
+    found = records.Records(directory, planned(old, new), Settings, renamed).table("line")
+    assert found["matching"].tolist() == ["as_trained", "weights", "as_trained", "other"]
+    assert found["loss"].tolist() == [1.0, 2.0, 1.0, 2.0]
+
+
 def test_runs_keep_the_order_of_the_plan_and_say_how_far_each_is(directory):
     specs = [made_spec(seed) for seed in range(4)]
     write(directory, specs[2])

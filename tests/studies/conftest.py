@@ -1,5 +1,7 @@
 """Surveys with made numbers: the study's own design, recorded as a real survey records it."""
 
+import re
+
 import pytest
 
 from theodolite.claims import judge
@@ -39,3 +41,18 @@ def verdicts():
         return {c.id: judge(c, found, study=study.name, preset="quick").verdict.verdict for c in study.claims}
 
     return judged
+
+
+@pytest.fixture
+def words_in():
+    """``words_in(tables)``: the columns and texts of tables that are no identifiers; files that people read aside."""
+
+    def found(tables):
+        tables = {name: table for name, table in tables.items() if not name.endswith(".csv")}
+        texts = {str(column) for table in tables.values() for column in table.columns}
+        for table in tables.values():
+            for column in table.select_dtypes(["object", "str", "category"]):
+                texts |= set(table[column].dropna())
+        return {text for text in texts if not re.fullmatch("[a-z0-9_-]*", text)}
+
+    return found

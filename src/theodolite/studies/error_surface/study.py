@@ -19,6 +19,7 @@ from theodolite.studies.error_surface.findings import (
     MINIMA,
     PATH,
     RANDOM,
+    RENAMED,
     SMALL,
     WIDTH,
     figures,
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 NAME = "error-surface"
 SECOND = 10_000  # added to the seeds of the large batch's network, so that the two share nothing but their data
+
+
+LABELS = {SMALL: "small batch", LARGE: "large batch"}  # of runs, whose names are made of them
 
 
 def expand(settings: ErrorSurface) -> Iterator[RunSpec]:
@@ -55,12 +59,12 @@ def analyses(settings: ErrorSurface) -> Iterator[AnalysisSpec]:
     for seed in range(settings.seeds):
         small, large = (_spec(settings, network, seed) for network in (SMALL, LARGE))
         if seed == 0:
-            yield analysis(RANDOM, SMALL, seed, small)
-            yield analysis(RANDOM, LARGE, seed, large)
+            yield analysis(RANDOM, LABELS[SMALL], seed, small)
+            yield analysis(RANDOM, LABELS[LARGE], seed, large)
             if settings.seeds > 1:
                 yield analysis(MINIMA, "three", seed, small, large, _spec(settings, SMALL, 1))
-        yield analysis(PATH, SMALL, seed, small)
-        yield analysis(PATH, LARGE, seed, large)
+        yield analysis(PATH, LABELS[SMALL], seed, small)
+        yield analysis(PATH, LABELS[LARGE], seed, large)
         yield analysis(CURVE, "both", seed, small, large)
         yield analysis(WIDTH, "both", seed, small, large)
 
@@ -127,7 +131,7 @@ def _spec(settings: ErrorSurface, network: str, seed: int) -> RunSpec:
     number = (SMALL, LARGE).index(network)
     return training_of(
         NAME,
-        {"network": network, "batch_size": settings.batch_sizes[number]},
+        {"network": LABELS[network], "batch_size": settings.batch_sizes[number]},
         seed,
         DataSpec(source=settings.source, train=settings.images),
         classifier(settings.source, settings.hidden),
@@ -153,6 +157,7 @@ STUDY = Study(
     tables=tables,
     figures=figures,
     claims=CLAIMS,
+    renamed=RENAMED,
     seconds={"smoke": 11, "quick": 51, "full": 2560},
     not_shown=(
         "A plane is two dimensions of very many: basins that look separate on it may be connected off it, which is "

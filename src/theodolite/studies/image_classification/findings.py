@@ -17,8 +17,7 @@ from theodolite.studies.image_classification.settings import ImageClassification
 from theodolite.wording import counted, per_cent
 
 KINDS = {"cnn": "Figure 3", "dnn": "Figure 4"}
-
-
+FIGURES = {"cnn": "figure-3", "dnn": "figure-4"}  # how the names of their figures begin
 ABOUT = 15  # "after ~15 epochs"
 
 
@@ -85,7 +84,7 @@ def _single_figure(metrics: pd.DataFrame, kind: str, quantity: str, records: Rec
     how = "min" if quantity == "loss" else "max"
     best = getattr(test, f"idx{how}")()
     return Figure(
-        f"{KINDS[kind].lower().replace(' ', '-')}-single-{quantity}",
+        f"{FIGURES[kind]}-single-{quantity}",
         f"{KINDS[kind]} (top {side}): {quantity} of {name}",
         chart,
         f"{_setting(records)} {counted(metrics['seed'].nunique(), 'seed')}. {BAND}",
@@ -103,7 +102,7 @@ def _all_figure(metrics: pd.DataFrame, kind: str, quantity: str, records: Record
     last = long[long["epoch"] == long["epoch"].max()].groupby(["model", "set"], sort=False)["value"].median()
     ends = "; ".join(f"{m} {last[m, 'training']:.2f} and {last[m, 'test']:.2f}" for m in metrics["model"].unique())
     return Figure(
-        f"{KINDS[kind].lower().replace(' ', '-')}-all-{quantity}",
+        f"{FIGURES[kind]}-all-{quantity}",
         f"{KINDS[kind]} (bottom {side}): {quantity} of all {kind.upper()}s",
         chart,
         f"{_setting(records)} {counted(metrics['seed'].nunique(), 'seed')}. {BAND}",

@@ -49,6 +49,11 @@ STAND_INS: dict[str, CNN | MLP] = {
 }
 
 
+def kind_of(model: CNN | MLP) -> str:
+    """Its key in :data:`KINDS`."""
+    return "cnn" if isinstance(model, CNN) else "dnn"
+
+
 def expand(settings: ImageClassification) -> Iterator[RunSpec]:
     """Every network and seed; a seed gives the same order of images to every network.
 
@@ -60,7 +65,7 @@ def expand(settings: ImageClassification) -> Iterator[RunSpec]:
         for seed in range(seeds):
             yield training_of(
                 NAME,
-                {"kind": name[:3], "model": name},
+                {"kind": kind_of(model), "model": name},
                 seed,
                 data,
                 model,
@@ -91,7 +96,8 @@ def _smallest(records: Records[ImageClassification], gap: str) -> Evidence:
 
 def _cnn_over_dnn(records: Records[ImageClassification]) -> Evidence:
     best = _each_seed(records, "best_accuracy")
-    cnns, dnns = (best[[name for name in MODELS if name.startswith(kind)]].mean(axis=1, skipna=False) for kind in KINDS)
+    kinds = {kind: [name for name, model in MODELS.items() if kind_of(model) == kind] for kind in KINDS}
+    cnns, dnns = (best[names].mean(axis=1, skipna=False) for names in kinds.values())
     return Evidence.exact(cnns - dnns)
 
 

@@ -20,16 +20,13 @@ from theodolite.studies.interpolation.settings import Interpolation
 from theodolite.wording import counted
 
 DNN, CONV = "DNN", "CNN"
-
-
-OWN, SHARED = "own initial weights", "shared initial weights"
-
-
-AS_TRAINED, BY_WEIGHTS, BY_ACTIVATIONS = "as trained", "matched by weights", "matched by activations"
-
-
+OWN, SHARED = "own initial weights", "shared initial weights"  # labels of runs, whose names are made of them
+AS_TRAINED, BY_WEIGHTS, BY_ACTIVATIONS = "as_trained", "weights", "activations"
+MATCHINGS = {AS_TRAINED: "as trained", BY_WEIGHTS: "matched by weights", BY_ACTIVATIONS: "matched by activations"}
 TRAIN, TEST = "training", "test"
-
+RENAMED = {
+    "matching": {"as trained": AS_TRAINED, "matched by weights": BY_WEIGHTS, "matched by activations": BY_ACTIVATIONS}
+}
 
 RESOLUTION = 0.1  # in alpha: what a figure with 31 values can tell apart; alphas this near to an end count as that end
 STABLE = 0.02  # error barrier below which Frankle et al. 2020 call two networks linearly connected
@@ -78,7 +75,7 @@ def figures(records: Records[Interpolation]) -> list[Figure]:
     first, second = settings.batch_sizes
     dnn = lines[(lines["model"] == DNN) & (lines["start"] == OWN)]
     seeds = dnn["seed"].nunique()
-    tested = lines[(lines["set"] == TEST)].assign(series=lambda t: t["matching"].where(t["start"] == OWN, SHARED))
+    tested = lines[(lines["set"] == TEST)].assign(series=_kind)
     count = ", ".join(
         f"{counted(part['seed'].nunique(), 'pair')} of {model}s" for model, part in groups(tested, "model")
     )
@@ -193,8 +190,12 @@ def _named(table: pd.DataFrame) -> pd.DataFrame:
     """With one name for each kind of line: ``DNN, as trained``."""
     if table.empty:
         return table
-    kind = table["matching"].where(table["start"] == OWN, SHARED)
-    return table.assign(line=table["model"].astype(str) + ", " + kind)
+    return table.assign(line=table["model"].astype(str) + ", " + _kind(table))
+
+
+def _kind(table: pd.DataFrame) -> pd.Series:
+    """What each row's line lies between, in words."""
+    return table["matching"].map(MATCHINGS).where(table["start"] == OWN, SHARED)
 
 
 def half_of(lines: pd.DataFrame, end: float) -> pd.DataFrame:

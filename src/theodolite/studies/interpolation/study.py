@@ -23,6 +23,7 @@ from theodolite.studies.interpolation.findings import (
     CONV,
     DNN,
     OWN,
+    RENAMED,
     SHARED,
     STABLE,
     TEST,
@@ -45,6 +46,10 @@ NAME = "interpolation"
 SECOND = 10_000  # added to the seeds of the second network, so that the two share nothing but their data
 
 
+# As specs of analyses have them, whose names are made of them.
+SPECIFIED = {AS_TRAINED: "as trained", BY_WEIGHTS: "matched by weights", BY_ACTIVATIONS: "matched by activations"}
+
+
 def expand(settings: Interpolation) -> Iterator[RunSpec]:
     """Two networks a seed, and a third from the initial weights of the first where wanted."""
     for model, seeds in ((DNN, settings.seeds), (CONV, settings.cnn_seeds)):
@@ -58,7 +63,7 @@ def analyses(settings: Interpolation) -> Iterator[AnalysisSpec]:
     """One a pair of networks: the line between them, on both sets, with and without matching."""
     for model, seeds in ((DNN, settings.seeds), (CONV, settings.cnn_seeds)):
         for start in _starts(settings, model):
-            matchings = [AS_TRAINED, BY_WEIGHTS, BY_ACTIVATIONS] if start == OWN else [AS_TRAINED]
+            matchings = list(SPECIFIED) if start == OWN else [AS_TRAINED]
             for seed in range(seeds):
                 pair = _spec(settings, model, OWN, 0, seed), _spec(settings, model, start, 1, seed)
                 yield AnalysisSpec(
@@ -66,7 +71,7 @@ def analyses(settings: Interpolation) -> Iterator[AnalysisSpec]:
                     labels={"model": model, "start": start},
                     seed=seed,
                     inputs=tuple(spec.fingerprint() for spec in pair),
-                    settings={"alphas": settings.alphas, "matchings": matchings},
+                    settings={"alphas": settings.alphas, "matchings": [SPECIFIED[m] for m in matchings]},
                 )
 
 
@@ -83,7 +88,7 @@ def analyse(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd
     data = {TRAIN: measured_batches(model, source, "train"), TEST: measured_batches(model, source, "test")}
     renew = data[TRAIN] if isinstance(model, CNN) else None
     lines, barriers = [], []
-    for matching in spec.settings["matchings"]:
+    for matching in (m for m, words in SPECIFIED.items() if words in spec.settings["matchings"]):
         end = second
         if matching != AS_TRAINED:
             method: Literal["weights", "activations"] = "weights" if matching == BY_WEIGHTS else "activations"
@@ -217,6 +222,7 @@ STUDY = Study(
     tables=tables,
     figures=figures,
     claims=CLAIMS,
+    renamed=RENAMED,
     seconds={"smoke": 6, "quick": 28, "full": 1200},
     not_shown=(
         "Mixing means averaging weights on a straight line: averages of predictions (ensembles), of checkpoints of "

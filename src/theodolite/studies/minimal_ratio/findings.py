@@ -19,12 +19,37 @@ POINTS, PROTOCOL = "points", "protocol"  # what is measured
 TARGETS, DEEP, DIGITS, COS = "random targets", "random targets, two hidden layers", "three digits", "cos"
 TASKS = (TARGETS, DEEP, DIGITS, COS)
 STARTS = ("random-index-k", "snapshot", "symmetric")
-LETTER, WITH_DECAY = "to the letter", "with weight decay"  # the report's protocol without any, and on our landscape
-FIRST, NORM, AGAIN = "cross entropy", "gradient norm", "cross entropy again"  # its phases
-MATRICES = "random matrices"
+SHORT = {TARGETS: "random targets", DEEP: "two hidden layers", DIGITS: "three digits", COS: "cos"}  # along an axis
+LETTER, WITH_DECAY = "to_the_letter", "weight_decay"  # variants of the report's protocol: without any, on our landscape
+VARIANTS = {LETTER: "to the letter", WITH_DECAY: "with weight decay"}
+FIRST, NORM, AGAIN = "cross_entropy", "gradient_norm", "cross_entropy_again"  # its phases
+PHASES = {FIRST: "cross entropy", NORM: "gradient norm", AGAIN: "cross entropy again"}
+MEASURED, MATRICES = "measured", "random_matrices"  # kinds of spectra
+KINDS = {MEASURED: "measured", MATRICES: "random matrices"}
+SELECTED = {"lowest_loss": "lowest loss", "median_loss": "median loss", "high_loss": "high loss"}  # points with spectra
 SOFT = 10.0  # times the weight decay: |λ| up to here is called soft, held by little but the decay
 STRATUM = 8  # points that a stratum must have to say anything about order
 CERTIFIED = "certified"
+OUTCOMES = {
+    CERTIFIED: "certified",
+    "gradient_flat": "gradient-flat",
+    "not_converged": "not converged",
+    "degenerate": "degenerate",
+    "ran_away": "ran away",
+    "not_finite": "not finite",
+}
+RENAMED = {
+    "variant": {"to the letter": LETTER, "with weight decay": WITH_DECAY},
+    "phase": {"cross entropy": FIRST, "gradient norm": NORM, "cross entropy again": AGAIN},
+    "kind": {"points": MEASURED, "random matrices": MATRICES},
+    "point": {"lowest loss": "lowest_loss", "median loss": "median_loss", "high loss": "high_loss"},
+    "outcome": {
+        "gradient-flat": "gradient_flat",
+        "not converged": "not_converged",
+        "ran away": "ran_away",
+        "not finite": "not_finite",
+    },
+}
 
 
 def points(records: Records[MinimalRatio], task: str | None = None, *, all_starts: bool = False) -> pd.DataFrame:
@@ -239,9 +264,13 @@ def _together(part: pd.DataFrame) -> pd.Series:
 def _outcomes(records: Records[MinimalRatio]) -> Table:
     table = records.analysis("outcomes")
     if len(table):
-        table = table.pivot_table(
-            index=["task", "start"], columns="outcome", values="starts", aggfunc="sum", fill_value=0, sort=False
-        ).reset_index()
+        table = (
+            table.replace({"outcome": OUTCOMES})
+            .pivot_table(
+                index=["task", "start"], columns="outcome", values="starts", aggfunc="sum", fill_value=0, sort=False
+            )
+            .reset_index()
+        )
         table["task"] = table["task"].astype(str)  # categories would keep an order of their own
         table = table.sort_values("task", key=lambda names: names.map(TASKS.index), kind="stable")
     return Table(

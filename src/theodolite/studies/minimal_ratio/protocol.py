@@ -14,15 +14,15 @@ from theodolite.studies.minimal_ratio.findings import (
     FIRST,
     LETTER,
     NORM,
+    PHASES,
     PROTOCOL,
+    VARIANTS,
     columns,
     each_seed,
     points,
 )
 from theodolite.studies.minimal_ratio.settings import MinimalRatio
 from theodolite.wording import per_cent
-
-PHASES = (FIRST, NORM, AGAIN)
 
 
 def tables(records: Records[MinimalRatio]) -> list[Table]:
@@ -86,9 +86,11 @@ def _steps(records: Records[MinimalRatio], table: pd.DataFrame, found: pd.DataFr
     rows = []
     for variant, part in table.groupby("variant", sort=False):
         ends = part[part["epoch"].isin([0, *part.groupby(["seed", "phase"])["epoch"].max()])]
-        rows.append(_step(f"{variant}: initial weights", ends[ends["epoch"] == 0]))
-        rows += [_step(f"{variant}: after {p}", ends[(ends["phase"] == p) & (ends["epoch"] > 0)]) for p in PHASES]
-        rows.append(_step(f"{variant}: every epoch of {AGAIN}", part[part["phase"] == AGAIN], correlate=True))
+        name = VARIANTS[str(variant)]
+        rows.append(_step(f"{name}: initial weights", ends[ends["epoch"] == 0]))
+        for phase, words in PHASES.items():
+            rows.append(_step(f"{name}: after {words}", ends[(ends["phase"] == phase) & (ends["epoch"] > 0)]))
+        rows.append(_step(f"{name}: every epoch of {PHASES[AGAIN]}", part[part["phase"] == AGAIN], correlate=True))
     initial = records.analysis("initial")
     control = initial[initial["task"] == DIGITS]
     rows.append(_step("control: random initial weights", control, correlate=True))

@@ -137,6 +137,7 @@ STUDY = Study(
     tables=tables,
     figures=minimal_ratio_figures.figures,
     claims=CLAIMS,
+    renamed=findings.RENAMED,
     seconds={"smoke": 10, "quick": 125, "full": 900},
     not_shown=(
         "Anything about large networks: these have 19 to 51 parameters, and exact certificates end near a thousand. "

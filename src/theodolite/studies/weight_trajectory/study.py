@@ -20,6 +20,7 @@ from theodolite.studies.weight_trajectory.findings import (
     FIRST,
     GUESSING,
     LARGE,
+    RENAMED,
     SHOWN,
     figures,
     split_variance,
@@ -110,7 +111,7 @@ CLAIMS = (
         kind="ratio",
         side="below",
         threshold=0.1,
-        evidence=lambda records: _starts(records, "full space"),
+        evidence=lambda records: _starts(records, "full_space"),
     ),
     Claim(
         id="steps-shrink",
@@ -205,6 +206,7 @@ STUDY = Study(
     claims=CLAIMS,
     analyses=analyses,
     analyse=analyse,
+    renamed=RENAMED,
     seconds={"smoke": 8, "quick": 35, "full": 700},
     not_shown=(
         "Whether two ends are different functions: hidden units can be permuted without changing the network, and a "
