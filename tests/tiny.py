@@ -61,6 +61,7 @@ STUDY = Study(
     title="A tiny study",
     question="Does anything get lost?",
     source="beyond",
+    settings_type=Settings,
     presets=dict.fromkeys(survey.PRESETS, Settings(seeds=2)),
     expand=expand,
     measure=measure,

@@ -12,6 +12,7 @@
     │   ├── DataUnavailable     found neither here nor anywhere it may be fetched from
     │   └── DataCorrupt         the bytes are not those that were published
     ├── StoreError              a results folder cannot be written or read
+    │   ├── NotWritable         a file or folder of this machine cannot be written
     │   ├── RecordCorrupt       one file of one run is cut, altered or missing
     │   └── VersionMismatch     the folder was written by another format of Theodolite
     └── MeasurementError        an instrument cannot give a true number
@@ -89,6 +90,10 @@ class DataCorrupt(DataError):
 
 class StoreError(TheodoliteError):
     """A results folder cannot be written or read."""
+
+
+class NotWritable(StoreError):
+    """A file or folder of this machine cannot be written."""
 
 
 class RecordCorrupt(StoreError):

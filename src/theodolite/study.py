@@ -1,15 +1,16 @@
 """What a survey is made of: a study, its settings, and the specs of what it trains and measures. Imports no torch."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Self, TypeVar
 
 from pydantic import PositiveInt
 
 from theodolite.claims import Claim
 from theodolite.findings import Figure, Table
 from theodolite.specs import AnalysisSpec, Frozen, RecordingSpec, RunSpec, Seeds, Training
-from theodolite.store.records import Records
+from theodolite.store.records import Plan, Records, check_folder, read_plan
 
 __all__ = ["AnalysisSpec", "RecordingSpec", "RunSpec", "Seeds", "Settings", "Study", "Training", "nothing"]
 
@@ -24,26 +25,46 @@ class Settings(Frozen):
         return self
 
 
+S = TypeVar("S", bound=Settings)
+
+
 def nothing(spec: RunSpec, outcome: Any) -> Mapping[str, Any]:
     """What a study measures of one network unless it says so: nothing beyond the metrics of the training."""
     return {}
 
 
 @dataclass(frozen=True, slots=True)
-class Study:
+class Study(Generic[S]):
     """One experiment of the report: what to train, what to measure, its claims, its tables and figures."""
 
     name: str
     title: str
     question: str  # one or two sentences, for the page
     source: str  # what of the report it redoes: "Figures 1 and 2, Table 1"
-    presets: Mapping[str, Settings]  # smoke, quick, full
-    expand: Callable[[Any], Iterable[RunSpec]]  # settled Settings -> runs; asks nothing of the machine
-    tables: Callable[[Records], Sequence[Table]]
-    figures: Callable[[Records], Sequence[Figure]]
+    settings_type: type[S]
+    presets: Mapping[str, S]  # smoke, quick, full
+    expand: Callable[[S], Iterable[RunSpec]]  # settled settings -> runs; asks nothing of the machine
+    tables: Callable[[Records[S]], Sequence[Table]]
+    figures: Callable[[Records[S]], Sequence[Figure]]
     claims: Sequence[Claim]
     not_shown: str  # what this study does not show, said on the page
     seconds: Mapping[str, float]  # on two cores; smoke and quick measured, full estimated (docs/performance.md)
     measure: Callable[[RunSpec, Any], Mapping[str, Any]] = nothing  # in the worker: spec, Outcome -> DataFrames by name
-    analyses: Callable[[Any], Iterable[AnalysisSpec]] = lambda settings: ()  # Settings -> measurements beyond the runs
+    analyses: Callable[[S], Iterable[AnalysisSpec]] = lambda settings: ()  # measurements beyond the runs
     analyse: Callable[[AnalysisSpec, Sequence[Any]], Mapping[str, Any]] | None = None  # in the worker: spec, its inputs
+    renamed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # see Records: for tables of older versions
+
+    def records(self, directory: Path, plan: Plan) -> Records[S]:
+        """What a plan of this study has left behind in a results folder."""
+        return Records(directory, plan, self.settings_type, self.renamed)
+
+    def read(self, directory: Path) -> Records[S] | None:
+        """The records of this study; None where no survey in this folder planned it.
+
+        Raises:
+            StoreError: not a results folder, or one of another version.
+            RecordCorrupt: the plan is not what was written.
+        """
+        check_folder(directory)
+        plan = read_plan(directory, self.name)
+        return self.records(directory, plan) if plan else None

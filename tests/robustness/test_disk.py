@@ -133,7 +133,7 @@ def test_a_folder_that_may_only_be_read_is_read_and_not_written(whole, tiny):
         shutil.rmtree(min((directory / "tiny" / "runs").iterdir()))
         for path in [directory, *directory.rglob("*")]:
             path.chmod(0o555 if path.is_dir() else 0o444)
-        assert "StoreError: cannot write" in as_nobody(survey_of.run, directory)
+        assert "NotWritable: cannot write" in as_nobody(survey_of.run, directory)
         assert "--out" in as_nobody(survey_of.run, directory)
         assert "'running': 0" in as_nobody(survey.status, directory)
         assert "'left': 1" in as_nobody(survey.status, directory)

@@ -16,7 +16,7 @@ import tiny as survey_of
 from commands import called
 from s3 import BUCKET, SECRET, Server, address, content, server
 from theodolite import runs, survey
-from theodolite.errors import RecordCorrupt, StoreError, VersionMismatch
+from theodolite.errors import NotWritable, RecordCorrupt, StoreError, VersionMismatch
 from theodolite.store import files, records
 from theodolite.store.remote import lease, objects
 from theodolite.store.remote import sync as exchange
@@ -407,5 +407,5 @@ def test_a_full_disk_of_this_machine_is_not_said_of_the_address(again, tmp_path,
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(StoreError, match=f"cannot write {remote.root()}.*the disk is full"):
+    with pytest.raises(NotWritable, match=f"cannot write {remote.root()}.*the disk is full"):
         run(place)

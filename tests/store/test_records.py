@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from pydantic import PositiveInt
 
 from theodolite.data.spec import DataSpec
 from theodolite.errors import RecordCorrupt, SettingError, StoreError, VersionMismatch
 from theodolite.models.description import MLP
 from theodolite.store import files, records
 from theodolite.store.records import Plan, Planned
-from theodolite.study import RunSpec, Seeds, Training
+from theodolite.study import RunSpec, Seeds, Settings, Training
 
 METRICS = pd.DataFrame({"epoch": [0, 1], "train_loss": [0.1 + 0.2, float("nan")]})
 
@@ -61,6 +62,43 @@ def test_what_is_written_is_read_back_bit_for_bit(directory):
     assert list(found.table("metrics").columns[:3]) == ["fingerprint", "seed", "model"]
     assert list(found.specs()) == [spec]
     assert records.read_file(records.folder_of(directory, spec) / "weights.safetensors") == b"weights"
+
+
+class Grown(Settings):
+    """A study's settings, one of them younger than the plan that is read."""
+
+    batch_sizes: tuple[PositiveInt, PositiveInt]
+    younger: float = 0.5
+
+
+def test_settings_come_typed_from_plans_of_other_versions(directory):
+    settings = {"seeds": 3, "batch_sizes": [32, 1024], "gone": True}
+    plan = planned(made_spec()).model_copy(update={"settings": settings})
+    records.write_plan(directory, plan)
+    read_back = records.read_plan(directory, "made")
+    assert read_back.settings == settings  # as the page shows them
+    found = records.Records(directory, read_back, Grown).settings
+    assert found == Grown(seeds=3, batch_sizes=(32, 1024), younger=0.5)
+
+
+def test_a_plan_whose_settings_are_of_another_kind_is_refused_by_name_and_its_runs_are_still_counted(directory):
+    plan = planned(made_spec()).model_copy(update={"settings": {"seeds": 3, "batch_sizes": "many"}})
+    found = records.Records(directory, plan, Grown)
+    assert len(found.runs) == 1
+    with pytest.raises(
+        RecordCorrupt, match=r"made/plan\.json holds no settings of made \(batch_sizes: .*Run the study"
+    ):
+        _ = found.settings
+
+
+def test_rows_of_an_older_version_are_read_under_the_names_of_today_beside_those_of_this_one(directory):
+    old, new = made_spec(0), made_spec(1)
+    for spec, names in ((old, ["as trained", "by weights"]), (new, ["as_trained", "other"])):
+        write(directory, spec, tables={"line": pd.DataFrame({"matching": names, "loss": [1.0, 2.0]})})
+    renamed = {"matching": {"as trained": "as_trained", "by weights": "weights"}, "loss": {"1.0": "one"}, "no": {}}
+    found = records.Records(directory, planned(old, new), Settings, renamed).table("line")
+    assert found["matching"].tolist() == ["as_trained", "weights", "as_trained", "other"]
+    assert found["loss"].tolist() == [1.0, 2.0, 1.0, 2.0]
 
 
 def test_runs_keep_the_order_of_the_plan_and_say_how_far_each_is(directory):

@@ -1,10 +1,12 @@
 """Surveys with made numbers: the study's own design, recorded as a real survey records it."""
 
+import re
+
 import pytest
 
 from theodolite.claims import judge
 from theodolite.store import records
-from theodolite.store.records import Plan, Planned, Records
+from theodolite.store.records import Plan, Planned
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def made_survey(tmp_path):
             runs=tuple(Planned.of(spec) for spec in specs),
         )
         records.write_plan(tmp_path / "results", plan)
-        return Records(tmp_path / "results", plan)
+        return study.records(tmp_path / "results", plan)
 
     return make
 
@@ -39,3 +41,18 @@ def verdicts():
         return {c.id: judge(c, found, study=study.name, preset="quick").verdict.verdict for c in study.claims}
 
     return judged
+
+
+@pytest.fixture
+def words_in():
+    """``words_in(tables)``: the columns and texts of tables that are no identifiers; files that people read aside."""
+
+    def found(tables):
+        tables = {name: table for name, table in tables.items() if not name.endswith(".csv")}
+        texts = {str(column) for table in tables.values() for column in table.columns}
+        for table in tables.values():
+            for column in table.select_dtypes(["object", "str", "category"]):
+                texts |= set(table[column].dropna())
+        return {text for text in texts if not re.fullmatch("[a-z0-9_-]*", text)}
+
+    return found

@@ -27,7 +27,7 @@ from theodolite.studies.error_surface.findings import (
     WIDTH,
     radius,
 )
-from theodolite.studies.error_surface.study import PRESETS, STUDY
+from theodolite.studies.error_surface.study import LABELS, PRESETS, STUDY
 
 CLAIMS = {claim.id: claim for claim in STUDY.claims}
 TINY = PRESETS["smoke"].model_copy(
@@ -73,7 +73,7 @@ def written(directory: Path, settings, tables, failed: int = 0) -> records.Recor
             records.write(directory, spec, tables=tables(spec), environment={"wall_seconds": 1.0})
     dumped, planned = settings.model_dump(mode="json"), [tuple(map(Planned.of, specs)) for specs in (runs, analyses)]
     plan = Plan(study=STUDY.name, preset="smoke", settings=dumped, command="", runs=planned[0], analyses=planned[1])
-    return records.Records(directory, plan)
+    return STUDY.records(directory, plan)
 
 
 def made(directory: Path, seeds: int, *, small=1.0, large=4.0, curve=1.0, line=8.0, failed=0) -> records.Records:
@@ -144,14 +144,14 @@ def plain(network: torch.nn.Module, images: data.Dataset) -> float:
 
 
 def test_a_random_plane_has_the_network_in_its_middle():
-    found, (network,) = found_for(RANDOM, LARGE)
+    found, (network,) = found_for(RANDOM, LABELS[LARGE])
     middle = found["surface"].query("x == 0 and y == 0")["loss"]
     assert float(middle.iloc[0]) == pytest.approx(plain(network.module(), data.load(network.spec.data)), rel=1e-5)
     assert len(found["surface"]) == 25
 
 
 def test_a_path_has_the_true_loss_of_every_checkpoint_and_its_distance_from_the_plane():
-    found, (network,) = found_for(PATH, SMALL)
+    found, (network,) = found_for(PATH, LABELS[SMALL])
     path, images = found["path"].set_index("epoch"), data.load(network.spec.data)
     for epoch in (0, 2, 4, 6):
         assert path.loc[epoch, "loss"] == pytest.approx(plain(network.module(epoch), images), rel=1e-5)
@@ -204,6 +204,10 @@ def test_a_survey_of_tiny_networks_fills_every_table_and_draws_every_figure(tmp_
     names = {figure.name for figure in STUDY.figures(found)}
     planes = {f"plane-{kind}" for kind in ("random-plane", "path", "three-minima", "curve")}
     assert names == planes | {"width", "off-plane", "connection"}
+
+
+def test_tables_of_measurements_hold_no_words(words_in):
+    assert [words_in(analysed(spec)) for spec in STUDY.analyses(TINY) if spec.seed == 0] == [set()] * 7
 
 
 def test_one_seed_alone_has_no_third_minimum():

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from theodolite import data, train
 from theodolite.claims import judge
 from theodolite.store import records
-from theodolite.store.records import Plan, Planned, Records
+from theodolite.store.records import Plan, Planned
 from theodolite.studies.gradient_norm import study
 from theodolite.train import Replica
 
@@ -50,7 +50,7 @@ def made_records(directory, seeds, *, power=1.0, factor=0.1, diverged=()):
         command="",
         runs=tuple(map(Planned.of, specs)),
     )
-    return Records(directory, plan)
+    return study.STUDY.records(directory, plan)
 
 
 def verdict(claim, found):

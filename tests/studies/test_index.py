@@ -1,5 +1,6 @@
 """What the index says of every study before anything runs."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -24,3 +25,18 @@ def test_half_the_seeds_on_half_the_cores_take_about_as_long():
     )
     assert half["runs"] == whole["runs"] / 2
     assert half["seconds"] == whole["seconds"]
+
+
+@pytest.mark.parametrize("name", list(studies.INDEX))
+def test_presets_of_a_study_are_of_its_settings_type_and_come_back_from_a_plan(name):
+    study = studies.INDEX[name]
+    for preset in study.presets.values():
+        assert type(preset) is study.settings_type
+        assert study.settings_type.model_validate(preset.model_dump(mode="json")) == preset
+
+
+@pytest.mark.parametrize("name", list(studies.INDEX))
+def test_what_older_tables_hold_is_read_as_identifiers_and_reading_twice_changes_nothing(name):
+    for texts in studies.INDEX[name].renamed.values():
+        assert all(re.fullmatch("[a-z_]+", new) for new in texts.values())
+        assert all(texts.get(new, new) == new for new in texts.values())

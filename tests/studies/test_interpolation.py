@@ -84,7 +84,7 @@ def made(directory: Path, seeds: int, accuracy=peaks, loss=dips, barriers=(0.4, 
         runs=tuple(map(Planned.of, runs)),
         analyses=tuple(map(Planned.of, analyses)),
     )
-    return records.Records(directory, plan)
+    return STUDY.records(directory, plan)
 
 
 def verdict(found, claim: str) -> str:
@@ -147,7 +147,7 @@ def test_tables_and_figures_are_made_of_every_seed(tmp_path):
     found = made(tmp_path, 3)
     barriers = STUDY.tables(found)[0].frame.set_index("line")
     assert barriers["seeds"].tolist() == [3, 3, 3]
-    assert barriers.loc[f"{DNN}, {BY_WEIGHTS}", "loss barrier, test"] == pytest.approx(
+    assert barriers.loc[f"{DNN}, matched by weights", "loss barrier, test"] == pytest.approx(
         0.1 * 1.01
     )  # the mean of 1, 1.01 and 1.02
     assert [figure.name for figure in STUDY.figures(found)] == ["figure-11", "aligned", "barriers"]
@@ -224,9 +224,11 @@ def test_the_line_is_that_of_mixed_weights_and_its_barrier_is_frankle_s():
 
 
 @pytest.mark.parametrize("model", ["DNN", "CNN"])
-def test_matching_moves_the_line_but_neither_network_at_its_ends(model):
+def test_matching_moves_the_line_but_neither_network_at_its_ends(model, words_in):
     spec, pair = next((a, pair) for a, pair in small() if a.labels["model"] == model)
-    line = STUDY.analyse(spec, pair)["line"]
+    found = STUDY.analyse(spec, pair)
+    line = found["line"]
+    assert words_in(found) == set()
     assert set(line["matching"]) == {AS_TRAINED, BY_WEIGHTS, BY_ACTIVATIONS}
     at = line[line["set"] == TRAIN].pivot_table(index="alpha", columns="matching", values="loss")
     for end in (0.0, 1.0):

@@ -1,6 +1,7 @@
 """The minimal ratio: what is measured at certified points and by the report's protocol, and when each claim holds."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -65,7 +66,7 @@ def written(directory: Path, seeds: int, *, slopes=None, norm=1e-2, failed=0) ->
     planned = tuple(map(Planned.of, specs))
     dumped = settings.model_dump(mode="json")
     plan = Plan(study=NAME, preset="smoke", settings=dumped, command="", runs=(), analyses=planned)
-    return records.Records(directory, plan)
+    return STUDY.records(directory, plan)
 
 
 def judged(found, claim):
@@ -148,6 +149,18 @@ def test_every_task_finds_certified_points_of_several_indices_from_several_start
         np.testing.assert_allclose(points["positive"] + points["negative"], 1)
     assert measured[POINTS, DIGITS]["points"]["predicted"].isna().all()
     assert measured[POINTS, TASKS[0]]["points"]["predicted"].between(0, 0.5).all()
+
+
+def test_tables_of_measurements_hold_no_words(measured, words_in):
+    assert {name for tables in measured.values() for name in words_in(tables)} == set()
+    outcomes = pd.concat([tables["outcomes"] for (kind, _), tables in measured.items() if kind == POINTS])
+    assert set(outcomes["outcome"]) <= set(findings.OUTCOMES)
+
+
+def test_every_reason_of_the_finder_has_a_key_and_words(measured):
+    for reason in ("", "gradient-flat", "not converged", "degenerate", "ran away", "not finite"):  # of CriticalPoint
+        key = measurements._outcome(SimpleNamespace(reason=reason))
+        assert findings.OUTCOMES[key] == (reason or "certified")
 
 
 def test_a_point_found_in_two_ways_is_counted_once(measured):

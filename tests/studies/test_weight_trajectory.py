@@ -12,7 +12,7 @@ from theodolite import data, train
 from theodolite.claims import judge
 from theodolite.runs import Trained
 from theodolite.store import records
-from theodolite.store.records import Plan, Planned, Records
+from theodolite.store.records import Plan, Planned
 from theodolite.studies.weight_trajectory import study
 from theodolite.studies.weight_trajectory.findings import LAYERS
 from theodolite.train import Replica
@@ -74,7 +74,7 @@ def made_tables(group, spread, growth, barrier, jitter):
         "shares": pd.DataFrame(shares | {"parameters": 9}),
     }
     return {
-        **{n: pd.concat([t.assign(layer=layer) for layer in LAYERS.values()]) for n, t in layered.items()},
+        **{n: pd.concat([t.assign(layer=layer) for layer in LAYERS]) for n, t in layered.items()},
         "lines": pd.DataFrame(lines),
     }
 
@@ -117,7 +117,7 @@ def made_records(
         runs=planned[0],
         analyses=planned[1],
     )
-    return Records(directory, plan)
+    return study.STUDY.records(directory, plan)
 
 
 def verdict(claim, found):
@@ -224,29 +224,33 @@ def trained():
     return specs, outcomes, sets.train, next(iter(study.analyses(settings)))
 
 
-def test_the_first_layer_is_kept_weight_by_weight_for_parquet_and_csv(trained):
+def test_the_first_layer_is_kept_weight_by_weight_for_parquet_and_csv(trained, words_in):
     specs, outcomes, _, _ = trained
     found = study.measure(specs[0], outcomes[0])
-    table = found["first_layer"]
-    assert found["first_layer.csv"] is table
-    assert list(table.columns) == ["unit", "input", *(f"epoch {epoch}" for epoch in EPOCHS)]
+    assert words_in(found) == set()
+    table, report = found["first_layer"], found["first_layer.csv"]
+    assert list(table.columns) == ["unit", "input", "epoch", "weight"]
+    assert list(report.columns) == ["unit", "input", *(f"epoch {epoch}" for epoch in EPOCHS)]
     layer = next(m for m in outcomes[0].module() if isinstance(m, torch.nn.Linear))
-    weights = table[table["input"].notna()].pivot_table(index="unit", columns="input", values="epoch 12").to_numpy()
-    np.testing.assert_array_equal(weights.astype(np.float32), layer.weight.detach().numpy())
-    np.testing.assert_array_equal(table.loc[table["input"].isna(), "epoch 12"], layer.bias.detach().numpy())
+    for last in (table[table["epoch"] == 12], report.assign(weight=report["epoch 12"])):
+        weights = last[last["input"].notna()].pivot_table(index="unit", columns="input", values="weight").to_numpy()
+        np.testing.assert_array_equal(weights.astype(np.float32), layer.weight.detach().numpy())
+        np.testing.assert_array_equal(last.loc[last["input"].isna(), "weight"], layer.bias.detach().numpy())
+    assert table["epoch"].unique().tolist() == list(EPOCHS)
     assert study.measure(specs[0].model_copy(update={"measure": {}}), outcomes[0]) == {}
 
 
-def test_distances_and_barriers_are_those_of_the_networks(trained):
+def test_distances_and_barriers_are_those_of_the_networks(trained, words_in):
     specs, outcomes, split, analysis = trained
     runs = [Trained(s, o.weights, dict(o.snapshots)) for s, o in zip(specs, outcomes, strict=True)]
     found = study.analyse(analysis, runs)
+    assert words_in(found) == set()
     first, second = ([torch.cat([s[n].flatten() for n in s]) for s in run.snapshots.values()] for run in runs[:2])
-    apart = found["apart"].query("layer == 'whole model' and first == 0 and second == 1")["distance"]
+    apart = found["apart"].query("layer == 'all' and first == 0 and second == 1")["distance"]
     assert apart.tolist() == pytest.approx(
         [float((a - b).norm()) for a, b in zip(first, second, strict=True)], rel=1e-5
     )
-    walk = found["paths"].query("layer == 'whole model' and training == 0")
+    walk = found["paths"].query("layer == 'all' and training == 0")
     assert walk["epoch"].tolist() == list(EPOCHS)
     steps = [float((b - a).norm()) for a, b in pairwise(first)]
     assert walk["step_length"].tolist()[1:] == pytest.approx(steps, rel=1e-5)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -42,7 +42,7 @@ class Claim:
     kind: Statistic
     side: Side  # where the claim says that the statistic lies; "within": between the two thresholds
     threshold: float | tuple[float, float]  # a pair for "within": the margin
-    evidence: Callable[["Records"], Evidence]
+    evidence: Callable[["Records[Any]"], Evidence]
 
     def __post_init__(self) -> None:
         if isinstance(self.threshold, tuple) != (self.side == "within"):
@@ -78,7 +78,7 @@ class Judged:
     p_value: float  # 1 - the highest level at which the interval decides the claim; 1 where none does
 
 
-def judge(claim: Claim, records: "Records", *, study: str, preset: str) -> Judged:
+def judge(claim: Claim, records: "Records[Any]", *, study: str, preset: str) -> Judged:
     """Test one claim on the records of its study.
 
     Returns:

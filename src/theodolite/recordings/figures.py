@@ -56,10 +56,10 @@ def _number_figures(numbers: pd.DataFrame) -> Iterator[Figure]:
         plain = [q for q in known if "." not in q and q not in ABOUT and q != "loss"]
         for quantity in ["value"] if "value" in plain else plain:
             yield _curves(own[own["quantity"] == quantity], str(instrument), quantity)
-        for field in dict.fromkeys(q.split(".", 1)[0] for q in known if "." in q):
-            parts = own[own["quantity"].str.startswith(f"{field}.")]
-            parts = parts.assign(line=parts["quantity"].str.removeprefix(f"{field}."))
-            yield from _lines(parts, str(instrument), field, "part of the model")
+        split = own["quantity"].str.partition(".")  # field.key: one of the many numbers of a field
+        parts = own.assign(field=split[0], line=split[2])[split[1] == "."]
+        for field, part in parts.groupby("field", sort=False):
+            yield from _lines(part, str(instrument), str(field), "part of the model")
         if "loss" in known and "loss" not in drawn:
             drawn.add("loss")
             yield _curves(own[own["quantity"] == "loss"], str(instrument), "loss")

@@ -4,6 +4,8 @@ No study of the report, so not in the index: it trains nothing and claims nothin
 ``recorder_figures.py``. Imports no torch.
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -11,14 +13,14 @@ from theodolite.findings import Figure, Table
 from theodolite.recordings import paths as recorded_paths
 from theodolite.recordings.figures import ABOUT, draw, path_figures
 from theodolite.store.records import Records
-from theodolite.study import Study
+from theodolite.study import Settings, Study
 
 NAME = "recorder"
 TABLES = ("numbers", "vectors", "costs", "failures", "ledger")
 ENDS = {"first": "first", "last": "last", "lowest": "min", "highest": "max"}  # as pandas calls them
 
 
-def tables(records: Records) -> list[Table]:
+def tables(records: Records[Any]) -> list[Table]:
     """What was recorded, what it took, and what failed."""
     found = _found(records)
     made = [
@@ -45,7 +47,7 @@ def tables(records: Records) -> list[Table]:
     return [table for table in made if len(table.frame)]
 
 
-def figures(records: Records) -> list[Figure]:
+def figures(records: Records[Any]) -> list[Figure]:
     """Every number and vector over the steps, densities at a few of them, and the paths of the weights."""
     found = _found(records)
     made, walked = draw(found), recorded_paths.read(records)
@@ -56,7 +58,7 @@ def figures(records: Records) -> list[Figure]:
     return made
 
 
-def _found(records: Records) -> dict[str, pd.DataFrame]:
+def _found(records: Records[Any]) -> dict[str, pd.DataFrame]:
     words = {item.fingerprint: ", ".join(f"{k} {v}" for k, v in item.labels.items()) for item in records.plan.runs}
     tables = {name: records.table(name) for name in TABLES}
     return {
@@ -116,6 +118,7 @@ STUDY = Study(
     title="Your own trainings",
     question="What did the instruments show of the trainings that were recorded?",
     source="Recorded by th.Recorder",
+    settings_type=Settings,
     presets={},
     expand=lambda settings: (),
     measure=lambda spec, outcome: {},

@@ -7,6 +7,7 @@ tensor by tensor, so that no more than one tensor of all snapshots is in memory.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,7 @@ class Paths:
     parameters: int  # dimensions of the full space
 
 
-def read(record: Records) -> list[Paths]:
+def read(record: Records[Any]) -> list[Paths]:
     """Paths of all recordings that kept weights, those of one architecture together.
 
     Raises:

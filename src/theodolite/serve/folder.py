@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from theodolite import studies, survey
 from theodolite.errors import StoreError
@@ -18,7 +19,7 @@ Both = tuple[Statuses, Statuses]  # of runs and of analyses
 class Part:
     """One study of a folder."""
 
-    study: Study
+    study: Study[Any]
     plan: Plan
     statuses: Both
     under_way: Mapping[str, Planned]  # by fingerprint: nothing that a killed process has left so

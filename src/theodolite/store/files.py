@@ -8,7 +8,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from theodolite.errors import StoreError
+from theodolite.errors import NotWritable
 
 PART = ".part"  # ending of a file not yet whole; whatever bears it was left by a killed process
 LARGEST = 8 << 30  # bytes of a file that is read whole: more is no record
@@ -20,7 +20,7 @@ def write(path: Path, content: bytes) -> None:
     No fsync: what a power cut may tear is found by the checksums in ``status.json``, and that run is redone.
 
     Raises:
-        StoreError: it cannot be written; what was there before is still there.
+        NotWritable: it cannot be written; what was there before is still there.
     """
     try:
         try:
@@ -28,7 +28,7 @@ def write(path: Path, content: bytes) -> None:
         except FileNotFoundError:  # a survey that started just now swept our part away: once more
             _replace(path, content)
     except OSError as error:
-        raise StoreError(_advice(path, error)) from error
+        raise NotWritable(_advice(path, error)) from error
 
 
 def read(path: Path, largest: int = LARGEST) -> bytes:
@@ -60,7 +60,7 @@ def sweep(folder: Path) -> None:
         try:
             part.unlink(missing_ok=True)
         except OSError as error:
-            raise StoreError(_advice(part, error)) from error
+            raise NotWritable(_advice(part, error)) from error
 
 
 def _replace(path: Path, content: bytes) -> None:

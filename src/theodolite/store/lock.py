@@ -8,7 +8,7 @@ from pathlib import Path
 
 import filelock
 
-from theodolite.errors import StoreError
+from theodolite.errors import NotWritable, StoreError
 
 LOCK = ".lock"
 PATIENCE = 1.0  # seconds: whoever asks whether the folder is held (`is_held`) holds it for a moment
@@ -19,7 +19,8 @@ def hold(directory: Path, *, patience: float = PATIENCE) -> Iterator[None]:
     """Hold the folder while the block runs; wait for it so many seconds.
 
     Raises:
-        StoreError: another survey holds it, or it may not be written.
+        StoreError: another survey holds it.
+        NotWritable: it may not be written.
     """
     lock = filelock.FileLock(directory / LOCK, thread_local=False)
     try:
@@ -29,7 +30,7 @@ def hold(directory: Path, *, patience: float = PATIENCE) -> Iterator[None]:
             f"another survey is writing into {directory}. Wait for it, stop it, or choose another folder with --out."
         ) from None
     except OSError as error:
-        raise StoreError(
+        raise NotWritable(
             f"cannot write {directory / LOCK}: {error.strerror or error}. "
             "Choose another folder with --out, or change its permissions."
         ) from None

@@ -165,7 +165,7 @@ def read_metadata(folder: Path, status: Status | None) -> RecordMetadata:
     try:
         return RecordMetadata.model_validate_json(read_checked(path, status))
     except ValidationError as error:
-        raise RecordCorrupt(f"{path} is not what a survey writes ({_first_fault(error)}). {REDO}") from None
+        raise RecordCorrupt(f"{path} is not what a survey writes ({first_fault(error)}). {REDO}") from None
 
 
 def spec_in(folder: Path, metadata: RecordMetadata) -> RunSpec:
@@ -174,10 +174,11 @@ def spec_in(folder: Path, metadata: RecordMetadata) -> RunSpec:
         return RunSpec.model_validate(metadata.spec)
     except ValidationError as error:
         path = folder / "spec.json"
-        raise RecordCorrupt(f"{path} holds no spec of a run ({_first_fault(error)}). {REDO}") from None
+        raise RecordCorrupt(f"{path} holds no spec of a run ({first_fault(error)}). {REDO}") from None
 
 
-def _first_fault(error: ValidationError) -> str:
+def first_fault(error: ValidationError) -> str:
+    """Where a file does not hold what it should, and why."""
     first = error.errors(include_url=False, include_context=False)[0]
     return f"{'.'.join(map(str, first['loc'])) or 'JSON'}: {first['msg']}"[:200]
 

@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+from pydantic import BaseModel, ValidationError
 
 from theodolite.errors import RecordCorrupt
 from theodolite.specs import RUN_COLUMNS, AnalysisSpec, RunSpec
@@ -32,6 +33,7 @@ from theodolite.store.record import (
     REDO,
     STATUS,
     finished,
+    first_fault,
     folder_of,
     holds,
     parse_status,
@@ -55,14 +57,36 @@ __all__ = [
 ]  # fmt: skip
 
 
+S = TypeVar("S", bound=BaseModel)
+
+
 @dataclass(frozen=True)
-class Records:
+class Records(Generic[S]):
     """All that a survey planned in one study: runs and analyses with a row each, and their tables joined."""
 
     directory: Path  # the results folder
     plan: Plan
+    settings_type: type[S] = BaseModel  # type: ignore[assignment]  # without fields: of no study that is known
+    # By column of a table: what older versions wrote there, and what stands for it today. Read, it is all as today's.
+    renamed: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     _tables: dict[tuple[str, str], pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)  # read once
     _statuses: dict[Path, Status | None] = field(default_factory=dict, repr=False, compare=False)  # likewise
+
+    @cached_property
+    def settings(self) -> S:
+        """What the survey was set to: a setting younger than its plan is at its default, one that is gone is left out.
+
+        Raises:
+            RecordCorrupt: the plan holds no settings of this study.
+        """
+        known = self.plan.settings.keys() & self.settings_type.model_fields.keys()
+        try:
+            return self.settings_type.model_validate({name: self.plan.settings[name] for name in known})
+        except ValidationError as error:
+            raise RecordCorrupt(
+                f"{self._home / PLAN} holds no settings of {self.plan.study} ({first_fault(error)}). "
+                "Run the study again: finished runs are kept."
+            ) from None
 
     @cached_property
     def runs(self) -> pd.DataFrame:
@@ -101,7 +125,7 @@ class Records:
         """One table of all done analyses, as :meth:`table` gives those of the runs."""
         return self._joined("analyses", self.plan.analyses, name)
 
-    def derived(self, make: Callable[["Records"], pd.DataFrame]) -> pd.DataFrame:
+    def derived(self, make: Callable[["Records[S]"], pd.DataFrame]) -> pd.DataFrame:
         """What ``make(records)`` gives, made once: claims, tables and figures all start from the same summary."""
         key = (make.__module__, make.__qualname__)
         if key not in self._tables:
@@ -168,6 +192,8 @@ class Records:
                 f"the files {name}.parquet below {where} hold columns of different kinds ({first_line(error)}). "
                 "Remove what does not belong there, and run the same command again."
             ) from None
+        for column in self.renamed.keys() & set(joined.columns):
+            joined[column] = joined[column].replace(dict(self.renamed[column]))
         rows = np.repeat(np.arange(len(parts)), [part.num_rows for part in parts])  # a dictionary a row took minutes
         return pd.concat([_repeated(pd.DataFrame(labels), rows), joined], axis=1)
 
@@ -213,8 +239,8 @@ def _repeated(labels: pd.DataFrame, rows: npt.NDArray[np.intp]) -> pd.DataFrame:
     return categories.take(rows).reset_index(drop=True)
 
 
-def read(directory: Path, study: str) -> Records | None:
-    """The records of a study; None where no survey in this folder planned it."""
+def read(directory: Path, study: str) -> Records[BaseModel] | None:
+    """The records of a study by its name, as they were written; None where no survey in this folder planned it."""
     check_folder(directory)
     plan = read_plan(directory, study)
-    return Records(directory, plan) if plan else None
+    return Records(directory, plan, BaseModel) if plan else None

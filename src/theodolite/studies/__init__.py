@@ -19,7 +19,7 @@ from theodolite.studies.simulate_function.study import STUDY as SIMULATE_FUNCTIO
 from theodolite.studies.weight_trajectory.study import STUDY as WEIGHT_TRAJECTORY
 from theodolite.study import Study
 
-INDEX: dict[str, Study] = {
+INDEX: dict[str, Study[Any]] = {
     study.name: study
     for study in (
         SIMULATE_FUNCTION,
@@ -36,7 +36,7 @@ INDEX: dict[str, Study] = {
 }
 
 
-def get(name: str) -> Study:
+def get(name: str) -> Study[Any]:
     """A study by its name.
 
     Raises:
@@ -47,13 +47,13 @@ def get(name: str) -> Study:
     return INDEX[name]
 
 
-def facts(study: Study) -> dict[str, Any]:
+def facts(study: Study[Any]) -> dict[str, Any]:
     """One line about a study: what it shows, and what it costs at each preset, in words and in seconds."""
     about = {"study": study.name, "report": study.source, "title": study.title, "question": study.question}
     return {**about, **{name: _cost(study, name) for name in study.presets}, "seconds": dict(study.seconds)}
 
 
-def _cost(study: Study, preset: str) -> str:
+def _cost(study: Study[Any], preset: str) -> str:
     settings = study.presets[preset]
     trainings, analyses = (sum(1 for _ in make(settings)) for make in (study.expand, study.analyses))
     runs = f"{trainings} runs" if trainings else f"{analyses} analyses"
@@ -62,9 +62,9 @@ def _cost(study: Study, preset: str) -> str:
     return f"{runs}, {wording.taken(study.seconds[preset], estimated=preset == 'full', about='about ')}"
 
 
-def details(study: Study) -> dict[str, Any]:
+def details(study: Study[Any]) -> dict[str, Any]:
     """A study's settings at each preset, and its claims."""
-    fields = type(study.presets["quick"]).model_fields
+    fields = study.settings_type.model_fields
     dumped = {preset: settings.model_dump(mode="json") for preset, settings in study.presets.items()}
     return {
         **facts(study),

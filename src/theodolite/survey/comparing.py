@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from theodolite import claims
 from theodolite.claims import holm
@@ -53,7 +54,7 @@ def compare(first: Path | Copy, second: Path | Copy) -> Comparison:
     )
 
 
-def _side(copy: Copy, found: Sequence[tuple[Study, Records]]) -> Side:
+def _side(copy: Copy, found: Sequence[tuple[Study[Any], Records[Any]]]) -> Side:
     facts = found[0][1].environment()
     return Side(
         copy.place,

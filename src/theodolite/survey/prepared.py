@@ -22,7 +22,7 @@ PRESETS = ("smoke", "quick", "full")
 class Prepared:
     """One study with its settings, ready to run."""
 
-    study: Study
+    study: Study[Any]
     preset: str
     asked: Settings  # what may still be left to the machine
     settings: Settings  # settled: nothing of it is
@@ -30,7 +30,7 @@ class Prepared:
     analyses: tuple[AnalysisSpec, ...]
 
     @classmethod
-    def of(cls, study: Study, preset: str, asked: Settings, settings: Settings) -> Self:
+    def of(cls, study: Study[Any], preset: str, asked: Settings, settings: Settings) -> Self:
         """With the runs and analyses of the settled settings."""
         return cls(study, preset, asked, settings, tuple(study.expand(settings)), tuple(study.analyses(settings)))
 
@@ -172,16 +172,16 @@ def _rounded(seconds: float) -> float:
     return round(seconds, 1) if seconds < 10 else round(seconds)
 
 
-def _changes(chosen: Sequence[Study], overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _changes(chosen: Sequence[Study[Any]], overrides: Sequence[str]) -> dict[str, dict[str, Any]]:
     changes: dict[str, dict[str, Any]] = {study.name: {} for study in chosen}
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals:
             raise SettingError(f"expected --set key=value, got '{text}'. For example: --set seeds=4")
         owner, _, field = key.rpartition(".")
-        holders = [s for s in chosen if owner in ("", s.name) and field in type(s.presets["quick"]).model_fields]
+        holders = [s for s in chosen if owner in ("", s.name) and field in s.settings_type.model_fields]
         if not holders:
-            known = {f for s in chosen if owner in ("", s.name) for f in type(s.presets["quick"]).model_fields}
+            known = {f for s in chosen if owner in ("", s.name) for f in s.settings_type.model_fields}
             raise UnknownName("setting", key, known) if known else UnknownName("study", owner, changes)
         for study in holders:
             changes[study.name][field] = _value(value)
@@ -195,14 +195,15 @@ def _value(text: str) -> Any:
         return text
 
 
-def _settings(study: Study, preset: str, change: Mapping[str, Any]) -> Settings:
+def _settings(study: Study[Any], preset: str, change: Mapping[str, Any]) -> Settings:
     return _validated(study, {**study.presets[preset].model_dump(), **change})
 
 
-def _validated(study: Study, settings: Mapping[str, Any]) -> Settings:
+def _validated(study: Study[Any], settings: Mapping[str, Any]) -> Settings:
     """Settings of a study from their names and values."""
+    settings_type: type[Settings] = study.settings_type
     try:
-        return type(study.presets["quick"]).model_validate(settings)
+        return settings_type.model_validate(settings)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"])) or "settings"

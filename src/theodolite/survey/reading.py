@@ -21,7 +21,7 @@ from theodolite.study import Study
 Found = tuple[list[Judged], StudyFindings]  # of one study by itself
 
 
-def readable() -> list[Study]:
+def readable() -> list[Study[Any]]:
     """All that a results folder may hold: the studies, and recordings of trainings that are no study's."""
     return [*studies.INDEX.values(), recordings.STUDY]
 
@@ -37,9 +37,9 @@ def findings(directory: Path) -> list[StudyFindings]:
     return together([(judged(study, record), _findings(study, record)) for study, record in read(directory)])
 
 
-def found(directory: Path, study: Study) -> Found | None:
+def found(directory: Path, study: Study[Any]) -> Found | None:
     """What one study found by itself, its claims not yet corrected; None where nothing of it is finished."""
-    record = records.read(directory, study.name)
+    record = study.read(directory)
     if record is None or not record.environment():
         return None
     return judged(study, record), _findings(study, record)
@@ -60,11 +60,11 @@ def status(directory: Path) -> list[dict[str, Any]]:
     """For each study planned in a folder: preset, runs and analyses done, diverged, running, failed, left, and why."""
     records.check_folder(directory)
     held = lock.is_held(directory)
-    found = ((study, records.read(directory, study.name)) for study in readable())
+    found = ((study, study.read(directory)) for study in readable())
     return [_status(study, record, held=held) for study, record in found if record is not None]
 
 
-def _status(study: Study, record: Records, *, held: bool) -> dict[str, Any]:
+def _status(study: Study[Any], record: Records[Any], *, held: bool) -> dict[str, Any]:
     table = pd.concat([record.runs, record.analyses])
     count = table["status"].value_counts().to_dict()
     done, failed = count.get("done", 0), count.get("failed", 0)
@@ -85,12 +85,12 @@ def _status(study: Study, record: Records, *, held: bool) -> dict[str, Any]:
     }
 
 
-def read(directory: Path) -> Iterator[tuple[Study, Records]]:
+def read(directory: Path) -> Iterator[tuple[Study[Any], Records[Any]]]:
     """Every study of which something is finished, with its records; raises as :func:`findings` does."""
     records.check_folder(directory)
     empty = True
     for study in readable():
-        record = records.read(directory, study.name)
+        record = study.read(directory)
         if record is not None and record.environment():  # something of it is finished
             empty = False
             yield study, record
@@ -98,12 +98,12 @@ def read(directory: Path) -> Iterator[tuple[Study, Records]]:
         raise StoreError(f"expected finished runs, but {directory} holds none. Run `theodolite survey` first.")
 
 
-def judged(study: Study, record: Records) -> list[Judged]:
+def judged(study: Study[Any], record: Records[Any]) -> list[Judged]:
     """Each claim by itself; Holm's correction is over all claims of the survey, and comes last."""
     return [judge(claim, record, study=study.name, preset=record.plan.preset) for claim in study.claims]
 
 
-def _findings(study: Study, record: Records) -> StudyFindings:
+def _findings(study: Study[Any], record: Records[Any]) -> StudyFindings:
     """All but the verdicts, which wait for those of the other studies."""
     done, kind = record.done, "runs" if len(record.runs) else "analyses"
     counted = record.runs if len(record.runs) else record.analyses

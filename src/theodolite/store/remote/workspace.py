@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from theodolite.data.cache import root
-from theodolite.errors import StoreError
+from theodolite.errors import NotWritable, StoreError
 from theodolite.store import files, lock
 from theodolite.store.folder import MARK, claim_folder
 from theodolite.store.plan import PLAN
@@ -210,7 +210,7 @@ def _alone(home: Path) -> Iterator[None]:
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(
+        raise NotWritable(
             f"cannot write {home}: {error.strerror or error}. Name another folder for it in THEODOLITE_CACHE."
         ) from None
     with lock.hold(home):
@@ -231,9 +231,10 @@ def _named(address: str, *folders: Path) -> Iterator[None]:
     """Errors speak of the address, not of the folder that is its copy; but a disk that is full is this machine's."""
     try:
         yield
+    except NotWritable:
+        raise
     except StoreError as error:
         said = str(error)
-        if not said.startswith("cannot write"):
-            for folder in folders:
-                said = said.replace(str(folder), address)
+        for folder in folders:
+            said = said.replace(str(folder), address)
         raise type(error)(said) from None

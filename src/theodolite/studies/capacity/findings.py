@@ -3,7 +3,6 @@
 Beside :mod:`theodolite.studies.capacity.study`, which trains, measures and claims.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -14,6 +13,7 @@ from theodolite.figures.curves import BAND, curves
 from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
+from theodolite.studies.capacity.settings import Capacity
 from theodolite.wording import counted, per_cent
 
 CLEAN, NOISY = "true labels", "noisy labels"
@@ -22,7 +22,7 @@ CLEAN, NOISY = "true labels", "noisy labels"
 FITTED = 0.99  # median training accuracy from which a size counts as interpolating its training labels
 
 
-def tables(records: Records) -> list[Table]:
+def tables(records: Records[Capacity]) -> list[Table]:
     """What became of each size, for each kind of labels."""
     ends = final_scores(records)
     caption = (
@@ -34,15 +34,15 @@ def tables(records: Records) -> list[Table]:
     return [Table("sizes", "Size against training and test", pd.DataFrame(rows), caption)]
 
 
-def figures(records: Records) -> list[Figure]:
+def figures(records: Records[Capacity]) -> list[Figure]:
     """Figure 10's two panels for each kind of labels, and the test error of both together."""
     ends = final_scores(records)
     seeds = ends["seed"].nunique()
     found = []
     for labels, part in ends.groupby("labels", sort=False):
-        found += [_figure_10(part, str(labels), quantity, records.plan.settings, seeds) for quantity in _AXES]
+        found += [_figure_10(part, str(labels), quantity, records.settings, seeds) for quantity in _AXES]
     if ends["labels"].nunique() > 1:
-        found.append(_descent_figure(ends, records.plan.settings, seeds))
+        found.append(_descent_figure(ends, records.settings, seeds))
     return found
 
 
@@ -67,7 +67,7 @@ _SAID = {
 }
 
 
-def _figure_10(ends: pd.DataFrame, labels: str, quantity: str, settings: Mapping[str, Any], seeds: int) -> Figure:
+def _figure_10(ends: pd.DataFrame, labels: str, quantity: str, settings: Capacity, seeds: int) -> Figure:
     columns = {f"train_{quantity}": "training", f"test_{quantity}": "test"}
     wide = ends.rename(columns=columns)
     long = wide.melt(["seed", "parameters"], list(columns.values()), "set", "value")
@@ -89,7 +89,7 @@ def _figure_10(ends: pd.DataFrame, labels: str, quantity: str, settings: Mapping
     )
 
 
-def _descent_figure(ends: pd.DataFrame, settings: Mapping[str, Any], seeds: int) -> Figure:
+def _descent_figure(ends: pd.DataFrame, settings: Capacity, seeds: int) -> Figure:
     named = ends.assign(labels=ends["labels"].map(lambda labels: _words(labels, settings)))
     noisy = ends[ends["labels"] == NOISY]
     chart = curves(
@@ -112,8 +112,8 @@ def _descent_figure(ends: pd.DataFrame, settings: Mapping[str, Any], seeds: int)
     )
 
 
-def _words(labels: object, settings: Mapping[str, Any]) -> str:
-    return f"{per_cent(settings['noise'])} wrong labels" if labels == NOISY else str(labels)
+def _words(labels: object, settings: Capacity) -> str:
+    return f"{per_cent(settings.noise)} wrong labels" if labels == NOISY else str(labels)
 
 
 def interpolation_threshold(ends: pd.DataFrame) -> int | None:
@@ -134,7 +134,7 @@ def _threshold_words(ends: pd.DataFrame) -> str:
     return f"Upright line: interpolation threshold, the smallest size with a median training accuracy of {FITTED:g}."
 
 
-def final_scores(records: Records) -> pd.DataFrame:
+def final_scores(records: Records[Capacity]) -> pd.DataFrame:
     """One row a run: its labels and size, its last evaluation."""
     last = records.table("metrics").groupby("fingerprint").tail(1).set_index("fingerprint")
     columns = ["train_loss", "test_loss", "train_accuracy", "test_accuracy"]

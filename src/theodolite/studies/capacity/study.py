@@ -5,11 +5,8 @@ every training label is fitted. The report gives neither sizes nor training; bot
 """
 
 from collections.abc import Iterator
-from itertools import pairwise
-from typing import Annotated
 
 import pandas as pd
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from theodolite.claims import Claim, Evidence, rank_correlation
 from theodolite.claims.crossfit import hump, past_the_best
@@ -22,41 +19,12 @@ from theodolite.studies.capacity.findings import (
     final_scores,
     tables,
 )
+from theodolite.studies.capacity.settings import PRESETS, Capacity
 from theodolite.studies.classifiers import CLASSES, classifier, training_of
-from theodolite.study import RunSpec, Settings, Study
+from theodolite.study import RunSpec, Study
 
 NAME = "capacity"
 MONOTONE = 0.8  # rank correlation with size from which a quantity "increases as the number of parameters increases"
-
-
-class Capacity(Settings):
-    """Dials of the study, at ``quick``."""
-
-    seeds: PositiveInt = 8
-    data: str = "mnist"
-    train: PositiveInt | None = 1000  # few, so that a million parameters lie far past the interpolation threshold
-    test: PositiveInt | None = None  # the whole test set: what differs between large networks is small
-    # One hidden layer, so that size is one dial; 805 to 1,000,120 parameters on MNIST. The steps widen where they cost.
-    hidden: tuple[PositiveInt, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 320, 1258)
-    noise: Annotated[float, Field(ge=0, le=0.9)] = 0.2  # share of wrong labels; 0 leaves the noisy half out
-    # Chosen by the training loss of four sizes on noisy labels, of which 0.001 left up to six times as much.
-    learning_rate: PositiveFloat = 3e-3
-    batch_size: PositiveInt = 100
-    epochs: PositiveInt = 40  # the one criterion for all sizes: so many, while the learning rate goes to zero
-
-    @model_validator(mode="after")
-    def _check(self) -> "Capacity":
-        if len(self.hidden) < 3 or any(a >= b for a, b in pairwise(self.hidden)):
-            raise ValueError("expected at least three hidden widths, each larger than the one before")
-        return self
-
-
-PRESETS = {
-    "smoke": Capacity(seeds=3, data="digits", train=256, hidden=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512), batch_size=32),
-    "quick": Capacity(),
-    # 4,000 images, as Belkin et al. 2019 took of MNIST; all 60,000 would take fifteen times as long.
-    "full": Capacity(seeds=10, train=4000, hidden=(1, 2, 4, 8, 16, 32, 64, 128, 256, 400, 640, 1258), epochs=100),
-}
 
 
 def expand(settings: Capacity) -> Iterator[RunSpec]:
@@ -88,26 +56,26 @@ def expand(settings: Capacity) -> Iterator[RunSpec]:
                 )
 
 
-def _part(records: Records, labels: str) -> pd.DataFrame:
+def _part(records: Records[Capacity], labels: str) -> pd.DataFrame:
     """The runs that a claim is about; seeds of which a size is missing are left out until it is there."""
     ends = final_scores(records)
     part = ends[ends["labels"] == labels]
-    complete = part.groupby("seed")["hidden"].transform("nunique") == len(records.plan.settings["hidden"])
+    complete = part.groupby("seed")["hidden"].transform("nunique") == len(records.settings.hidden)
     return part[complete]
 
 
-def _by_size(records: Records, labels: str, column: str) -> pd.DataFrame:
+def _by_size(records: Records[Capacity], labels: str, column: str) -> pd.DataFrame:
     """Sizes by seeds, for the numbers that are picked by the other seeds."""
     part = _part(records, labels).astype({column: "float64"})
     return part.pivot(index="parameters", columns="seed", values=column).sort_index()
 
 
-def _accuracy_past_the_best(records: Records) -> Evidence:
+def _accuracy_past_the_best(records: Records[Capacity]) -> Evidence:
     largest, best = past_the_best(_by_size(records, CLEAN, "test_accuracy"), highest=True)
     return Evidence.exact(largest - best)
 
 
-def _loss_past_the_best(records: Records) -> Evidence:
+def _loss_past_the_best(records: Records[Capacity]) -> Evidence:
     largest, best = past_the_best(_by_size(records, CLEAN, "test_loss"), highest=False)
     return Evidence.exact(largest) / Evidence.exact(best)
 
@@ -181,6 +149,7 @@ STUDY = Study(
         "change?"
     ),
     source="Figure 10",
+    settings_type=Capacity,
     presets=PRESETS,
     expand=expand,
     tables=tables,

@@ -18,28 +18,34 @@ from theodolite.figures.surface import LINES, surfaces
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
 from theodolite.studies.classifiers import CLASSES
+from theodolite.studies.error_surface.settings import ErrorSurface
 from theodolite.wording import counted
 
-SMALL, LARGE, STOPPED = "small batch", "large batch", "small batch, stopped at the large batch's loss"
-
-
-NETWORKS = (SMALL, LARGE, STOPPED)
-
-
-WIDTH, RANDOM, PATH, MINIMA, CURVE = "width", "random plane", "path", "three minima", "curve"  # what is measured
-
-
-LINE = "straight line"
-
+SMALL, LARGE, STOPPED, OTHER = "small_batch", "large_batch", "small_batch_stopped", "small_batch_other_seed"
+NETWORKS = {
+    SMALL: "small batch",
+    LARGE: "large batch",
+    STOPPED: "small batch, stopped at the large batch's loss",
+    OTHER: "small batch, another seed",
+}
+WIDTH, RANDOM, PATH, MINIMA, CURVE = "width", "random plane", "path", "three minima", "curve"  # labels of analyses
+PLANES = {RANDOM: "random-plane", PATH: "path", MINIMA: "three-minima", CURVE: "curve"}  # as figures are called
+LINE = "line"  # the other way between two networks
+WAYS = {CURVE: "curve", LINE: "straight line"}
+RENAMED = {
+    "network": {"small batch": SMALL, "large batch": LARGE, "small batch, stopped at the large batch's loss": STOPPED},
+    "label": {"small batch": SMALL, "large batch": LARGE, "small batch, another seed": OTHER},
+    "path": {"straight line": LINE},
+}
 
 RISE = 0.1 * math.log(CLASSES)  # of the loss, at which a minimum ends: a tenth of the loss of guessing
 
 
-def tables(records: Records) -> list[Table]:
+def tables(records: Records[ErrorSurface]) -> list[Table]:
     """How wide the minima are, how flat the paths, how high the line and the curve."""
     width, path, curve = (records.analysis(name) for name in ("width", "path", "curve"))
     minima = [
-        _of(part, "network", network)
+        _of(part, "network", NETWORKS[network])
         | row(part, {"training loss": (_at_minimum(part), "ratio"), "radius": (radius(part), "median")})
         for network, part in groups(width, "network")
     ]
@@ -49,7 +55,7 @@ def tables(records: Records) -> list[Table]:
         for network, part in groups(path, "of")
     ]
     highest = [
-        _of(part, "way", way) | row(part, {"highest training loss": ("loss", "ratio")})
+        _of(part, "way", WAYS.get(way, way)) | row(part, {"highest training loss": ("loss", "ratio")})
         for way, part in heights_of(curve)
     ]
     found = [
@@ -109,9 +115,9 @@ def heights_of(curve: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield way, part.groupby("seed")[["loss"]].max().reset_index()
 
 
-def figures(records: Records) -> list[Figure]:
+def figures(records: Records[ErrorSurface]) -> list[Figure]:
     """The planes of the first seed, and width, off-plane losses and curves of all."""
-    settings = records.plan.settings
+    settings = records.settings
     width, path, curve, surface = (records.analysis(name) for name in ("width", "path", "curve", "surface"))
     found = _planes(records, surface) if len(surface) else []
     if len(width):
@@ -119,8 +125,10 @@ def figures(records: Records) -> list[Figure]:
         mean = width.groupby(["network", "seed", "radius"])["loss"].mean().unstack("radius")
         rise = mean.sub(mean[0.0], axis=0).melt(value_name="rise", ignore_index=False).reset_index()
         chart = curves(
-            rise[rise["radius"] > 0].sort_values("network", key=lambda names: names.map(NETWORKS.index)),
-            x=Axis("radius", "distance from the minimum (filter norms)", domain=(0.0, settings["reach"])),
+            rise[rise["radius"] > 0]
+            .sort_values("network", key=lambda names: names.map(list(NETWORKS).index))
+            .replace({"network": NETWORKS}),
+            x=Axis("radius", "distance from the minimum (filter norms)", domain=(0.0, settings.reach)),
             y=Axis("rise", "rise of the training loss (cross entropy)", log=True),
             series="network",
             rules=[Rule(RISE, f"end of the minimum: {RISE:.2f}")],
@@ -130,7 +138,7 @@ def figures(records: Records) -> list[Figure]:
                 "width",
                 "How far from a minimum the loss rises",
                 chart,
-                f"Mean training loss over {settings['directions']} filter-normalised random directions walked both "
+                f"Mean training loss over {settings.directions} filter-normalised random directions walked both "
                 f"ways, less that at the minimum. {counted(seeds, 'seed')}. {BAND}",
                 "The training loss rises with the distance from each minimum; where the curves cross the dashed line "
                 "is the radius in the table of minima.",
@@ -144,7 +152,7 @@ def figures(records: Records) -> list[Figure]:
                 "connection",
                 "Loss on the way between two networks",
                 curves(
-                    curve,
+                    curve.replace({"path": WAYS}),
                     x=Axis("t", "share of the way from the small batch's network to the large one's"),
                     y=Axis("loss", "training loss (cross entropy)", log=True),
                     series="path",
@@ -182,9 +190,10 @@ def _off_plane_figure(path: pd.DataFrame) -> Figure:
     )
 
 
-def _planes(records: Records, surface: pd.DataFrame) -> list[Figure]:
+def _planes(records: Records[ErrorSurface], surface: pd.DataFrame) -> list[Figure]:
     """Maps of the first seed."""
     path, places, walk = (records.analysis(name) for name in ("path", "places", "walk"))
+    places = places.replace({"label": NETWORKS})
     z = Axis("loss", "training loss (cross entropy)", log=True)
     found = []
 
@@ -194,7 +203,7 @@ def _planes(records: Records, surface: pd.DataFrame) -> list[Figure]:
             panel = "of" if grid["of"].nunique() > 1 else None
             chart = surfaces(grid, x=Axis("x", x), y=Axis("y", y), z=z, panel=panel, **more)
             caption = f"{caption} Training loss, seed {grid['seed'].iloc[0]}. {LINES}"
-            found.append(Figure(f"plane-{kind.replace(' ', '-')}", title, chart, caption, alt))
+            found.append(Figure(f"plane-{PLANES[kind]}", title, chart, caption, alt))
 
     first, second = "first direction (filter norms)", "second direction (filter norms)"
     add(
@@ -231,7 +240,7 @@ def _planes(records: Records, surface: pd.DataFrame) -> list[Figure]:
         "A map of the training loss with two networks, the straight line between them and the trained curve.",
         "distance",
         "distance",
-        paths=walk,
+        paths=walk.replace({"path": WAYS}),
         places=places[places["measured"] == CURVE] if len(places) else None,
     )
     return found

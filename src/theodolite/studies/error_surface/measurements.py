@@ -13,7 +13,18 @@ from theodolite.measure.planes import Plane, path_plane, random_plane, three_poi
 from theodolite.measure.surface import surface
 from theodolite.runs import Trained
 from theodolite.streams import named_seed
-from theodolite.studies.error_surface.findings import CURVE, LARGE, LINE, MINIMA, PATH, RANDOM, SMALL, STOPPED, WIDTH
+from theodolite.studies.error_surface.findings import (
+    CURVE,
+    LARGE,
+    LINE,
+    MINIMA,
+    OTHER,
+    PATH,
+    RANDOM,
+    SMALL,
+    STOPPED,
+    WIDTH,
+)
 from theodolite.study import AnalysisSpec
 from theodolite.train.batches import measured_batches
 
@@ -33,7 +44,7 @@ def _random_plane(spec: AnalysisSpec, trained: Sequence[Trained]) -> Mapping[str
 def _three_minima(spec: AnalysisSpec, trained: Sequence[Trained]) -> Mapping[str, pd.DataFrame]:
     a, b, c = (network.module() for network in trained)
     grid, points = _surface(spec, trained[0], a, three_point_plane(a, b, c))
-    return {"surface": grid, "places": points.assign(label=[SMALL, LARGE, "small batch, another seed"])}
+    return {"surface": grid, "places": points.assign(label=[SMALL, LARGE, OTHER])}
 
 
 def _path(spec: AnalysisSpec, trained: Sequence[Trained]) -> Mapping[str, pd.DataFrame]:

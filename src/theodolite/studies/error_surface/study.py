@@ -4,10 +4,9 @@ Beyond the report. Every setting is chosen here, before any run, with its reason
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from pydantic import Field, PositiveFloat, PositiveInt
 
 from theodolite.claims import Claim, Evidence
 from theodolite.data import DataSpec
@@ -21,6 +20,7 @@ from theodolite.studies.error_surface.findings import (
     MINIMA,
     PATH,
     RANDOM,
+    RENAMED,
     SMALL,
     WIDTH,
     figures,
@@ -28,7 +28,8 @@ from theodolite.studies.error_surface.findings import (
     radius,
     tables,
 )
-from theodolite.study import AnalysisSpec, RunSpec, Seeds, Settings, Study
+from theodolite.studies.error_surface.settings import PRESETS, ErrorSurface
+from theodolite.study import AnalysisSpec, RunSpec, Seeds, Study
 
 if TYPE_CHECKING:
     from theodolite.runs import Trained
@@ -36,35 +37,7 @@ if TYPE_CHECKING:
 NAME = "error-surface"
 
 
-class ErrorSurface(Settings):
-    """Dials of the study, at ``quick``."""
-
-    seeds: PositiveInt = 8
-    source: str = "mnist"
-    images: PositiveInt | None = 5120  # all planes show the loss on exactly these; null: the whole training set
-    hidden: tuple[PositiveInt, ...] = (32, 32)
-    batch_sizes: tuple[PositiveInt, PositiveInt] = (
-        32,
-        512,
-    )  # the large one a tenth of the images, as Keskar et al. 2017
-    epochs: PositiveInt = 100  # equal for both, as Keskar et al. and Li et al. have it; 1000 steps of the large batch
-    learning_rate: PositiveFloat = 1e-3  # Adam's default, for both
-    snapshot_every: PositiveInt = 4  # epochs between the points of a path
-    grid: Annotated[int, Field(ge=5)] = 51  # points along each axis of a plane
-    directions: PositiveInt = 10  # random ones, each walked both ways, whose mean loss tells how wide a minimum is
-    reach: PositiveFloat = 1.0  # the farthest they go, in filter norms: as far as the weights are long
-    radii: Annotated[int, Field(ge=2)] = 20  # steps on the way
-    curve_epochs: PositiveInt = 25  # passes over the images in which the curve is trained
-
-
-PRESETS = {
-    "smoke": ErrorSurface(
-        seeds=3, source="digits", images=None, hidden=(16, 16), batch_sizes=(16, 144), epochs=20, snapshot_every=2,
-        grid=21, directions=3, radii=10, curve_epochs=5,
-    ),
-    "quick": ErrorSurface(),
-    "full": ErrorSurface(seeds=10, images=None, hidden=(64, 64), batch_sizes=(32, 6000), directions=20),
-}  # fmt: skip
+LABELS = {SMALL: "small batch", LARGE: "large batch"}  # of runs, whose names are made of them
 
 
 def expand(settings: ErrorSurface) -> Iterator[RunSpec]:
@@ -86,12 +59,12 @@ def analyses(settings: ErrorSurface) -> Iterator[AnalysisSpec]:
     for seed in range(settings.seeds):
         small, large = (_spec(settings, network, seed) for network in (SMALL, LARGE))
         if seed == 0:
-            yield analysis(RANDOM, SMALL, seed, small)
-            yield analysis(RANDOM, LARGE, seed, large)
+            yield analysis(RANDOM, LABELS[SMALL], seed, small)
+            yield analysis(RANDOM, LABELS[LARGE], seed, large)
             if settings.seeds > 1:
                 yield analysis(MINIMA, "three", seed, small, large, _spec(settings, SMALL, 1))
-        yield analysis(PATH, SMALL, seed, small)
-        yield analysis(PATH, LARGE, seed, large)
+        yield analysis(PATH, LABELS[SMALL], seed, small)
+        yield analysis(PATH, LABELS[LARGE], seed, large)
         yield analysis(CURVE, "both", seed, small, large)
         yield analysis(WIDTH, "both", seed, small, large)
 
@@ -107,14 +80,14 @@ def _exact(table: pd.DataFrame, column: str) -> Evidence:
     return Evidence.exact(table.set_index("seed")[column])
 
 
-def _failed(records: Records, kind: str, evidence: Evidence) -> Evidence:
+def _failed(records: Records[ErrorSurface], kind: str, evidence: Evidence) -> Evidence:
     """A measurement that failed (a network diverged) keeps its seed, with a number that nobody knows."""
     lost = records.analyses[(records.analyses["measured"] == kind) & (records.analyses["status"] == "failed")]["seed"]
     index = evidence.low.index.append(pd.Index(lost, dtype="int64"))
     return Evidence(evidence.low.reindex(index), evidence.high.reindex(index))
 
 
-def _wider(records: Records) -> Evidence:
+def _wider(records: Records[ErrorSurface]) -> Evidence:
     width = records.analysis("width")
     if width.empty:
         return Evidence.exact(pd.Series(dtype="float64"))
@@ -122,7 +95,7 @@ def _wider(records: Records) -> Evidence:
     return _failed(records, WIDTH, small / large)
 
 
-def _lower(records: Records) -> Evidence:
+def _lower(records: Records[ErrorSurface]) -> Evidence:
     heights = dict(heights_of(records.analysis("curve")))
     if not heights:
         return Evidence.exact(pd.Series(dtype="float64"))
@@ -159,7 +132,7 @@ def _spec(settings: ErrorSurface, network: str, seed: int) -> RunSpec:
     own = named_seed(seed, "large batch") if network == LARGE else seed  # the two share nothing but their data
     return training_of(
         NAME,
-        {"network": network, "batch_size": settings.batch_sizes[number]},
+        {"network": LABELS[network], "batch_size": settings.batch_sizes[number]},
         seed,
         DataSpec(source=settings.source, train=settings.images),
         classifier(settings.source, settings.hidden),
@@ -177,6 +150,7 @@ STUDY = Study(
     title="The error surface around and between minima",
     question="How wide are the minima that small and large batches find, and is there a low way from one to the other?",
     source="beyond the report",
+    settings_type=ErrorSurface,
     presets=PRESETS,
     expand=expand,
     analyses=analyses,
@@ -184,6 +158,7 @@ STUDY = Study(
     tables=tables,
     figures=figures,
     claims=CLAIMS,
+    renamed=RENAMED,
     seconds={"smoke": 11, "quick": 51, "full": 2560},
     not_shown=(
         "A plane is two dimensions of very many: basins that look separate on it may be connected off it, which is "

@@ -3,9 +3,6 @@
 Beside :mod:`theodolite.studies.gradient_norm.study`, which trains, measures and claims.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
@@ -16,6 +13,7 @@ from theodolite.figures.points import scatter
 from theodolite.figures.scales import Axis
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
+from theodolite.studies.gradient_norm.settings import GradientNorm
 from theodolite.wording import counted, per_cent
 
 WHOLE, BATCH = "whole training set", "one mini-batch"
@@ -24,7 +22,7 @@ WHOLE, BATCH = "whole training set", "one mini-batch"
 LATE = 0.9  # share of the epochs at which "the end" begins: Adam's steps keep the norm from settling at one number
 
 
-def tables(records: Records) -> list[Table]:
+def tables(records: Records[GradientNorm]) -> list[Table]:
     """For each task, how the norm goes with the loss, where it ends, and how much of a mini-batch's is noise."""
     seeds = records.done["seed"].nunique()
     share = 1 - LATE
@@ -43,25 +41,25 @@ def tables(records: Records) -> list[Table]:
     ]
 
 
-def figures(records: Records) -> list[Figure]:
+def figures(records: Records[GradientNorm]) -> list[Figure]:
     """Figure 6 for each task: norm against loss, and both norms over the epochs."""
     found = []
     for task, norms in norms_of(records).groupby("task", sort=False):
-        found += _figures(str(task), norms, records.plan.settings)
+        found += _figures(str(task), norms, records.settings)
     return found
 
 
-def _figures(task: str, norms: pd.DataFrame, settings: Mapping[str, Any]) -> list[Figure]:
+def _figures(task: str, norms: pd.DataFrame, settings: GradientNorm) -> list[Figure]:
     seeds = norms["seed"].nunique()
     long = norms.rename(columns={"norm": WHOLE, "batch_norm": BATCH}).melt(
         ["seed", "epoch", "loss"], [WHOLE, BATCH], "of", "norm"
     )
-    unit = "mean squared error" if task == settings["function"] else "cross entropy"
+    unit = "mean squared error" if task == settings.function else "cross entropy"
     loss = Axis("loss", f"training loss ({unit})", log=True)
     norm = Axis("norm", "norm of the gradient (loss / weight)", log=True)
     about = (
         f"Frobenius norm of the gradient of the loss on {task} (Figure 7: the root of the sum of its squares), of the "
-        f"whole training set and of one batch of {settings['batch_size']}"
+        f"whole training set and of one batch of {settings.batch_size}"
     )
     correlation = rank_correlation(norms, "loss", "norm").low
     start, end = start_and_end(norms)
@@ -88,7 +86,7 @@ def _figures(task: str, norms: pd.DataFrame, settings: Mapping[str, Any]) -> lis
     ]
 
 
-def norms_of(records: Records) -> pd.DataFrame:
+def norms_of(records: Records[GradientNorm]) -> pd.DataFrame:
     """All snapshots; a diverged run has a last row without numbers, so that what is made of it has none either."""
     norms = records.table("norms")
     runs = records.done.set_index("fingerprint")

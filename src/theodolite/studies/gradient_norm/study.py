@@ -6,11 +6,10 @@ the reason beside each.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, PositiveFloat, PositiveInt
 
 from theodolite.claims import Claim, Evidence, rank_correlation
 from theodolite.data import DataSpec
@@ -24,7 +23,8 @@ from theodolite.studies.gradient_norm.findings import (
     start_and_end,
     tables,
 )
-from theodolite.study import RunSpec, Seeds, Settings, Study, Training
+from theodolite.studies.gradient_norm.settings import PRESETS, GradientNorm
+from theodolite.study import RunSpec, Seeds, Study, Training
 
 if TYPE_CHECKING:
     from theodolite.measure.problem.objective import Objective
@@ -34,42 +34,6 @@ if TYPE_CHECKING:
 NAME = "gradient-norm"
 PART = 1_000  # samples whose gradient is computed at once; the sum over parts is exact
 FITTED = MLP(inputs=1, hidden=(15, 19, 16), outputs=1)  # the report's model 1, of 671 parameters
-
-
-class GradientNorm(Settings):
-    """Dials of the study, at ``quick``."""
-
-    seeds: PositiveInt = 8
-    function: str = "cos"  # the report's first
-    domain: tuple[float, float] = (-np.pi, np.pi)  # one whole period
-    points: Annotated[int, Field(ge=8)] = 512  # training points, evenly spaced
-    function_epochs: PositiveInt = 500  # of eight steps each: the training loss then falls a thousandfold
-    source: str = "mnist"  # the data set of the report's other networks of this part
-    train: PositiveInt | None = 10_000  # a subset
-    test: PositiveInt | None = 2_000
-    hidden: tuple[PositiveInt, ...] = (32, 32)
-    epochs: PositiveInt = 30
-    learning_rate: PositiveFloat = 1e-3  # Adam's default
-    batch_size: PositiveInt = 64  # of training, and of the mini-batches measured
-    batches: PositiveInt = 8  # mini-batches measured at each snapshot
-    snapshots: PositiveInt = 30  # of each run, evenly spaced, beside that before training
-
-
-PRESETS = {
-    "smoke": GradientNorm(
-        seeds=3,
-        points=128,
-        function_epochs=120,
-        source="digits",
-        train=None,
-        test=None,
-        epochs=20,
-        batches=2,
-        snapshots=10,
-    ),
-    "quick": GradientNorm(),
-    "full": GradientNorm(seeds=10, function_epochs=2_500, train=None, test=None, epochs=51, batches=32, snapshots=51),
-}
 
 
 def expand(settings: GradientNorm) -> Iterator[RunSpec]:
@@ -131,7 +95,7 @@ def _fall(norms: pd.DataFrame) -> pd.Series:
     return end / start
 
 
-def _worst(records: Records, how: str) -> Evidence:
+def _worst(records: Records[GradientNorm], how: str) -> Evidence:
     """The number of the task where the statement does worse, seed by seed."""
     parts = [
         rank_correlation(norms, "loss", "norm").low if how == "min" else _fall(norms)
@@ -199,6 +163,7 @@ STUDY = Study(
     question="Does the gradient of the training loss shrink with the loss, and what does a mini-batch's gradient "
     "show of it?",
     source="Figures 6 and 7",
+    settings_type=GradientNorm,
     presets=PRESETS,
     expand=expand,
     measure=measure,

@@ -13,11 +13,11 @@ from theodolite.figures.points import MEDIAN, over_factor
 from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
+from theodolite.studies.image_classification.settings import ImageClassification
 from theodolite.wording import counted, per_cent
 
 KINDS = {"cnn": "Figure 3", "dnn": "Figure 4"}
-
-
+FIGURES = {"cnn": "figure-3", "dnn": "figure-4"}  # how the names of their figures begin
 ABOUT = 15  # "after ~15 epochs"
 
 
@@ -27,7 +27,7 @@ WINDOW = (10.0, 20.0)  # what still counts as about 15
 RISE = 1.05  # last test loss over the lowest, from which a network has overfitted: twice the error of a mean over 1,000
 
 
-def tables(records: Records) -> list[Table]:
+def tables(records: Records[ImageClassification]) -> list[Table]:
     """Table 2, and what became of each network."""
     runs = records.derived(results)
     rows = [_row(str(name), part) for name, part in runs.groupby("model", sort=False)]
@@ -39,7 +39,7 @@ def tables(records: Records) -> list[Table]:
     return [Table("table-2", "Table 2: the six networks, and what became of them", pd.DataFrame(rows), caption)]
 
 
-def figures(records: Records) -> list[Figure]:
+def figures(records: Records[ImageClassification]) -> list[Figure]:
     """The four panels of Figure 3 and of Figure 4; then when each network overfits, and how good it gets."""
     metrics, runs = records.table("metrics"), records.derived(results)
     metrics = metrics[metrics["epoch"] > 0]
@@ -76,7 +76,7 @@ _SAID = {
 }
 
 
-def _single_figure(metrics: pd.DataFrame, kind: str, quantity: str, records: Records) -> Figure:
+def _single_figure(metrics: pd.DataFrame, kind: str, quantity: str, records: Records[ImageClassification]) -> Figure:
     name, side = metrics["model"].iloc[0], "left" if quantity == "loss" else "right"
     long = _by_set(metrics, quantity)
     chart = curves(long, x=_EPOCH, y=_AXES[quantity], series="set", rules=[Rule(ABOUT, "report: overfits after", "x")])
@@ -84,7 +84,7 @@ def _single_figure(metrics: pd.DataFrame, kind: str, quantity: str, records: Rec
     how = "min" if quantity == "loss" else "max"
     best = getattr(test, f"idx{how}")()
     return Figure(
-        f"{KINDS[kind].lower().replace(' ', '-')}-single-{quantity}",
+        f"{FIGURES[kind]}-single-{quantity}",
         f"{KINDS[kind]} (top {side}): {quantity} of {name}",
         chart,
         f"{_setting(records)} {counted(metrics['seed'].nunique(), 'seed')}. {BAND}",
@@ -95,14 +95,14 @@ def _single_figure(metrics: pd.DataFrame, kind: str, quantity: str, records: Rec
     )
 
 
-def _all_figure(metrics: pd.DataFrame, kind: str, quantity: str, records: Records) -> Figure:
+def _all_figure(metrics: pd.DataFrame, kind: str, quantity: str, records: Records[ImageClassification]) -> Figure:
     side = "left" if quantity == "loss" else "right"
     long = _by_set(metrics, quantity)
     chart = curves(long, x=_EPOCH, y=_AXES[quantity], series="model", panel="set")
     last = long[long["epoch"] == long["epoch"].max()].groupby(["model", "set"], sort=False)["value"].median()
     ends = "; ".join(f"{m} {last[m, 'training']:.2f} and {last[m, 'test']:.2f}" for m in metrics["model"].unique())
     return Figure(
-        f"{KINDS[kind].lower().replace(' ', '-')}-all-{quantity}",
+        f"{FIGURES[kind]}-all-{quantity}",
         f"{KINDS[kind]} (bottom {side}): {quantity} of all {kind.upper()}s",
         chart,
         f"{_setting(records)} {counted(metrics['seed'].nunique(), 'seed')}. {BAND}",
@@ -111,7 +111,7 @@ def _all_figure(metrics: pd.DataFrame, kind: str, quantity: str, records: Record
     )
 
 
-def _overfitting_figure(runs: pd.DataFrame, records: Records) -> Figure:
+def _overfitting_figure(runs: pd.DataFrame, records: Records[ImageClassification]) -> Figure:
     unseen = np.isinf(runs["latest"])
     chart = over_factor(
         runs.assign(unseen=unseen),
@@ -137,7 +137,7 @@ def _overfitting_figure(runs: pd.DataFrame, records: Records) -> Figure:
     )
 
 
-def _accuracy_figure(runs: pd.DataFrame, records: Records) -> Figure:
+def _accuracy_figure(runs: pd.DataFrame, records: Records[ImageClassification]) -> Figure:
     best = Axis("best_accuracy", "best test accuracy", format=".0%")
     medians = runs.groupby("model", sort=False)["best_accuracy"].median()
     said = ", ".join(f"{name} {per_cent(accuracy, 1)}" for name, accuracy in medians.items())
@@ -157,24 +157,24 @@ def _by_set(metrics: pd.DataFrame, quantity: str) -> pd.DataFrame:
     return metrics.rename(columns=columns).melt(kept, list(columns.values()), "set", "value")
 
 
-def _setting(records: Records) -> str:
-    settings, spec = records.plan.settings, next(iter(records.specs()))
-    kept = f"{settings['train']} training images" if settings["train"] else "the whole training set"
+def _setting(records: Records[ImageClassification]) -> str:
+    settings, spec = records.settings, next(iter(records.specs()))
+    kept = f"{settings.train} training images" if settings.train else "the whole training set"
     source = {"cifar10": "CIFAR-10", "digits": "scikit-learn's digits, with small stand-ins for the networks"}
     precision = "bfloat16" if spec.training.autocast else spec.training.dtype
     return (
-        f"{source[settings['data']]}, {kept}, batches of {settings['batch_size']}, Adam at "
-        f"{settings['learning_rate']:g}, {precision}{', with augmentation' if settings['augment'] else ''}. "
+        f"{source[settings.data]}, {kept}, batches of {settings.batch_size}, Adam at "
+        f"{settings.learning_rate:g}, {precision}{', with augmentation' if settings.augment else ''}. "
         "Both sets in evaluation mode after each epoch."
     )
 
 
-def _seeds(records: Records) -> str:
+def _seeds(records: Records[ImageClassification]) -> str:
     counts = records.done.groupby("kind", sort=False)["seed"].nunique()
     return " and ".join(f"{counted(count, 'seed')} of each {str(kind).upper()}" for kind, count in counts.items()) + "."
 
 
-def results(records: Records) -> pd.DataFrame:
+def results(records: Records[ImageClassification]) -> pd.DataFrame:
     """One row a run: its lowest test loss, its best test accuracy, the gaps, and when it began to overfit.
 
     A diverged run has no numbers. ``earliest`` and ``latest`` bound the epoch after which the test loss only rose:

@@ -5,12 +5,9 @@ epochs: they are chosen here, before any run, with the reason beside each settin
 """
 
 from collections.abc import Iterator
-from typing import Literal, Self
 
 import pandas as pd
-from pydantic import PositiveFloat, PositiveInt
 
-from theodolite import machine
 from theodolite.claims import Claim, Evidence
 from theodolite.data import DataSpec
 from theodolite.models.description import CNN, MLP
@@ -24,7 +21,8 @@ from theodolite.studies.image_classification.findings import (
     results,
     tables,
 )
-from theodolite.study import RunSpec, Settings, Study
+from theodolite.studies.image_classification.settings import PRESETS, ImageClassification
+from theodolite.study import RunSpec, Study
 from theodolite.wording import per_cent
 
 NAME = "image-classification"
@@ -51,34 +49,9 @@ STAND_INS: dict[str, CNN | MLP] = {
 }
 
 
-class ImageClassification(Settings):
-    """Dials of the study, at ``quick``."""
-
-    seeds: PositiveInt = 8  # of each DNN
-    cnn_seeds: PositiveInt = 3  # of each CNN, never more than seeds: they are ten times as dear
-    data: Literal["cifar10", "digits"] = "cifar10"
-    train: PositiveInt | None = 2000  # what two cores can train 33 networks on in minutes; null: all 50,000
-    test: PositiveInt | None = 1000
-    learning_rate: PositiveFloat = 1e-3  # Adam's default; the report names Adam elsewhere
-    batch_size: PositiveInt = 64  # 128 on the whole set; less here, so that an epoch is not too few steps
-    epochs: PositiveInt = 20  # so that five are left after the fifteenth
-    # Of inputs and passes; auto: bfloat16 where the processor says that it has instructions for it, else float32.
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    augment: bool = False  # random crops and mirror images; the report has none
-
-    def settled(self) -> Self:
-        """With the precision that this processor is fast in."""
-        if self.precision != "auto":
-            return self
-        return self.model_copy(update={"precision": "bfloat16" if machine.has_bfloat16() else "float32"})
-
-
-PRESETS = {
-    "smoke": ImageClassification(seeds=3, data="digits", train=256, test=128),
-    "quick": ImageClassification(),
-    # 25 epochs, as the report trains a DNN elsewhere (Figure 11).
-    "full": ImageClassification(seeds=10, cnn_seeds=5, train=None, test=None, batch_size=128, epochs=25),
-}
+def kind_of(model: CNN | MLP) -> str:
+    """Its key in :data:`KINDS`."""
+    return "cnn" if isinstance(model, CNN) else "dnn"
 
 
 def expand(settings: ImageClassification) -> Iterator[RunSpec]:
@@ -92,7 +65,7 @@ def expand(settings: ImageClassification) -> Iterator[RunSpec]:
         for seed in range(seeds):
             yield training_of(
                 NAME,
-                {"kind": name[:3], "model": name},
+                {"kind": kind_of(model), "model": name},
                 seed,
                 data,
                 model,
@@ -104,7 +77,7 @@ def expand(settings: ImageClassification) -> Iterator[RunSpec]:
             )
 
 
-def _each_seed(records: Records, column: str) -> pd.DataFrame:
+def _each_seed(records: Records[ImageClassification], column: str) -> pd.DataFrame:
     """A row for each seed that every planned network has finished, a column for each network."""
     runs, networks = records.derived(results), records.runs["model"].unique()
     done = runs.pivot(index="seed", columns="model", values="fingerprint").reindex(columns=networks)
@@ -112,22 +85,23 @@ def _each_seed(records: Records, column: str) -> pd.DataFrame:
     return numbers[done.notna().all(axis=1)]
 
 
-def _overfitting(records: Records) -> Evidence:
+def _overfitting(records: Records[ImageClassification]) -> Evidence:
     low, high = (_each_seed(records, end).median(axis=1, skipna=False) for end in ("earliest", "latest"))
     return Evidence(low, high)
 
 
-def _smallest(records: Records, gap: str) -> Evidence:
+def _smallest(records: Records[ImageClassification], gap: str) -> Evidence:
     return Evidence.exact(_each_seed(records, gap).min(axis=1, skipna=False))
 
 
-def _cnn_over_dnn(records: Records) -> Evidence:
+def _cnn_over_dnn(records: Records[ImageClassification]) -> Evidence:
     best = _each_seed(records, "best_accuracy")
-    cnns, dnns = (best[[name for name in MODELS if name.startswith(kind)]].mean(axis=1, skipna=False) for kind in KINDS)
+    kinds = {kind: [name for name, model in MODELS.items() if kind_of(model) == kind] for kind in KINDS}
+    cnns, dnns = (best[names].mean(axis=1, skipna=False) for names in kinds.values())
     return Evidence.exact(cnns - dnns)
 
 
-def _deeper_over_shallower(records: Records) -> Evidence:
+def _deeper_over_shallower(records: Records[ImageClassification]) -> Evidence:
     runs = records.derived(results)
     four, five = (
         Evidence.exact(runs[runs["model"] == name].set_index("seed")["best_accuracy"]) for name in ("dnn_0", "dnn_2")
@@ -200,6 +174,7 @@ STUDY = Study(
         "loss, and what do convolutions and depth bring?"
     ),
     source="Figures 3 and 4, Table 2",
+    settings_type=ImageClassification,
     presets=PRESETS,
     expand=expand,
     tables=tables,

@@ -3,7 +3,7 @@
 Beside :mod:`theodolite.studies.interpolation.study`, which trains, measures and claims.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import altair as alt
@@ -16,25 +16,23 @@ from theodolite.figures.points import forest
 from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
+from theodolite.studies.interpolation.settings import Interpolation
 from theodolite.wording import counted
 
 DNN, CONV = "DNN", "CNN"
-
-
-OWN, SHARED = "own initial weights", "shared initial weights"
-
-
-AS_TRAINED, BY_WEIGHTS, BY_ACTIVATIONS = "as trained", "matched by weights", "matched by activations"
-
-
+OWN, SHARED = "own initial weights", "shared initial weights"  # labels of runs, whose names are made of them
+AS_TRAINED, BY_WEIGHTS, BY_ACTIVATIONS = "as_trained", "weights", "activations"
+MATCHINGS = {AS_TRAINED: "as trained", BY_WEIGHTS: "matched by weights", BY_ACTIVATIONS: "matched by activations"}
 TRAIN, TEST = "training", "test"
-
+RENAMED = {
+    "matching": {"as trained": AS_TRAINED, "matched by weights": BY_WEIGHTS, "matched by activations": BY_ACTIVATIONS}
+}
 
 RESOLUTION = 0.1  # in alpha: what a figure with 31 values can tell apart; alphas this near to an end count as that end
 STABLE = 0.02  # error barrier below which Frankle et al. 2020 call two networks linearly connected
 
 
-def tables(records: Records) -> list[Table]:
+def tables(records: Records[Interpolation]) -> list[Table]:
     """The barriers of every kind of line, and what the networks at the ends are worth."""
     barriers = _named(of_all_seeds(records, "barriers"))
     lines = _named(of_all_seeds(records, "line"))
@@ -42,7 +40,7 @@ def tables(records: Records) -> list[Table]:
         return []
     found = [_barrier_row(str(line), part, lines[lines["line"] == line]) for line, part in groups(barriers, "line")]
     trained = lines[lines["matching"] == AS_TRAINED]
-    first, second = records.plan.settings["batch_sizes"]
+    first, second = records.settings.batch_sizes
     ends = [
         {"network": f"{model}, batch size {batch}, {start}", **_end_row(part, end)}
         for (model, start), part in groups(trained, ["model", "start"])
@@ -69,15 +67,15 @@ def tables(records: Records) -> list[Table]:
     ]
 
 
-def figures(records: Records) -> list[Figure]:
+def figures(records: Records[Interpolation]) -> list[Figure]:
     """Figure 11, the same after matching, and the barriers."""
-    settings, lines = records.plan.settings, _named(of_all_seeds(records, "line"))
+    settings, lines = records.settings, _named(of_all_seeds(records, "line"))
     if lines.empty:
         return []
-    first, second = settings["batch_sizes"]
+    first, second = settings.batch_sizes
     dnn = lines[(lines["model"] == DNN) & (lines["start"] == OWN)]
     seeds = dnn["seed"].nunique()
-    tested = lines[(lines["set"] == TEST)].assign(series=lambda t: t["matching"].where(t["start"] == OWN, SHARED))
+    tested = lines[(lines["set"] == TEST)].assign(series=_kind)
     count = ", ".join(
         f"{counted(part['seed'].nunique(), 'pair')} of {model}s" for model, part in groups(tested, "model")
     )
@@ -91,7 +89,7 @@ def figures(records: Records) -> list[Figure]:
             "Figure 11: the line between two trained networks",
             _line_chart(dnn[dnn["matching"] == AS_TRAINED], "set", settings),
             "Accuracy and loss (cross entropy, logarithmic) of networks (1 − alpha) A + alpha B; A trained with "
-            f"batch size {first}, B with {second}, {settings['epochs']} epochs each, from initial weights of their "
+            f"batch size {first}, B with {second}, {settings.epochs} epochs each, from initial weights of their "
             f"own. {counted(seeds, 'pair')}. {BAND}",
             "Accuracy has a peak and loss a dip at each network, with a valley of low accuracy between the two.",
             "At these alpha values, the model had the highest accuracy and lowest loss. In between these values, "
@@ -106,7 +104,7 @@ def figures(records: Records) -> list[Figure]:
             "Accuracy and loss along the line before and after matching the hidden units of the second network to "
             "the first.",
         ),
-        *([_cnn_figure(tested[tested["model"] == CONV], settings)] if settings["cnn_seeds"] else []),
+        *([_cnn_figure(tested[tested["model"] == CONV], settings)] if settings.cnn_seeds else []),
         Figure(
             "barriers",
             "Error barriers on the test set",
@@ -125,7 +123,7 @@ def figures(records: Records) -> list[Figure]:
     ]
 
 
-def _cnn_figure(lines: pd.DataFrame, settings: Mapping[str, Any]) -> Figure:
+def _cnn_figure(lines: pd.DataFrame, settings: Interpolation) -> Figure:
     return Figure(
         "aligned-cnn",
         "The line between two convolutional networks",
@@ -136,9 +134,9 @@ def _cnn_figure(lines: pd.DataFrame, settings: Mapping[str, Any]) -> Figure:
     )
 
 
-def _line_chart(lines: pd.DataFrame, series: str, settings: Mapping[str, Any]) -> Any:
+def _line_chart(lines: pd.DataFrame, series: str, settings: Interpolation) -> Any:
     """Accuracy above loss, on one axis of alpha."""
-    named = [Rule(float(end), f"batch size {size}", "x") for end, size in enumerate(settings["batch_sizes"])]
+    named = [Rule(float(end), f"batch size {size}", "x") for end, size in enumerate(settings.batch_sizes)]
     plain = [Rule(rule.value, "", "x") for rule in named]  # the names would lie on the curves that are near 100 %
     alpha = Axis("alpha", "alpha", domain=(-1.0, 2.0))
     accuracy = Axis("accuracy", "accuracy", domain=(0.0, 1.02), format=".0%")
@@ -176,7 +174,7 @@ def exact(table: pd.DataFrame, column: str, part: str) -> Evidence:
     return Evidence.exact(table[table["set"] == part].set_index("seed")[column])
 
 
-def of_all_seeds(records: Records, name: str) -> pd.DataFrame:
+def of_all_seeds(records: Records[Interpolation], name: str) -> pd.DataFrame:
     """A table of the analyses; one that failed (a network diverged) keeps its seed, with a row that has no numbers."""
     found = records.analysis(name)
     failed = records.analyses[records.analyses["status"] == "failed"]
@@ -192,8 +190,12 @@ def _named(table: pd.DataFrame) -> pd.DataFrame:
     """With one name for each kind of line: ``DNN, as trained``."""
     if table.empty:
         return table
-    kind = table["matching"].where(table["start"] == OWN, SHARED)
-    return table.assign(line=table["model"].astype(str) + ", " + kind)
+    return table.assign(line=table["model"].astype(str) + ", " + _kind(table))
+
+
+def _kind(table: pd.DataFrame) -> pd.Series:
+    """What each row's line lies between, in words."""
+    return table["matching"].map(MATCHINGS).where(table["start"] == OWN, SHARED)
 
 
 def half_of(lines: pd.DataFrame, end: float) -> pd.DataFrame:
@@ -209,7 +211,7 @@ def gain(lines: pd.DataFrame) -> Evidence:
     return Evidence.exact(between - ends)
 
 
-def claimed(records: Records, name: str, matching: str = AS_TRAINED) -> pd.DataFrame:
+def claimed(records: Records[Interpolation], name: str, matching: str = AS_TRAINED) -> pd.DataFrame:
     """What the claims are about: two DNNs from initial weights of their own."""
     table = of_all_seeds(records, name)
     if table.empty:

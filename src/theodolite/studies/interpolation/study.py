@@ -5,11 +5,10 @@ with the reason beside each setting.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from theodolite.claims import Claim, Evidence
 from theodolite.data import DataSpec
@@ -25,6 +24,7 @@ from theodolite.studies.interpolation.findings import (
     CONV,
     DNN,
     OWN,
+    RENAMED,
     SHARED,
     STABLE,
     TEST,
@@ -37,7 +37,8 @@ from theodolite.studies.interpolation.findings import (
     least,
     tables,
 )
-from theodolite.study import AnalysisSpec, RunSpec, Seeds, Settings, Study
+from theodolite.studies.interpolation.settings import PRESETS, Interpolation
+from theodolite.study import AnalysisSpec, RunSpec, Seeds, Study
 
 if TYPE_CHECKING:
     from theodolite.runs import Trained
@@ -45,41 +46,8 @@ if TYPE_CHECKING:
 NAME = "interpolation"
 
 
-class Interpolation(Settings):
-    """Dials of the study, at ``quick``."""
-
-    seeds: PositiveInt = 8  # pairs of networks
-    source: str = "mnist"
-    images: PositiveInt | None = 16_384  # of the training set: sixteen whole batches of 1024; null: all
-    hidden: tuple[PositiveInt, ...] = (
-        64,
-        64,
-    )  # "the same DNN": two hidden layers, so that both must be matched at once
-    batch_sizes: tuple[PositiveInt, PositiveInt] = (32, 1024)  # the report's
-    epochs: PositiveInt = 25  # the report's
-    learning_rate: PositiveFloat = 1e-3  # Adam's default, for both batch sizes: the report names one training
-    alphas: Annotated[int, Field(ge=31)] = 31  # from -1 to 2, evenly spaced; 0 and 1 are among them
-    shared_start: bool = False  # also pairs from the same initial weights: the report does not say which it took
-    cnn_seeds: NonNegativeInt = 0  # pairs of small convolutional networks with BatchNorm
-    cnn_channels: tuple[PositiveInt, ...] = (16, 32)  # two pools, as many as the smallest images allow comfortably
-    cnn_hidden: tuple[PositiveInt, ...] = (64,)
-    cnn_images: PositiveInt | None = 16_384  # renewing statistics reads them once more for every alpha
-
-    @model_validator(mode="after")
-    def _check(self) -> "Interpolation":
-        if self.alphas % 3 != 1:
-            raise ValueError("0 and 1 are among the alphas only if their number is 1 more than a multiple of 3")
-        return self
-
-
-PRESETS = {
-    "smoke": Interpolation(
-        seeds=3, source="digits", images=None, hidden=(32, 32), batch_sizes=(32, 256), shared_start=True,
-        cnn_seeds=1, cnn_channels=(4, 8), cnn_hidden=(), cnn_images=256,
-    ),
-    "quick": Interpolation(),
-    "full": Interpolation(seeds=16, images=None, hidden=(128, 128), alphas=61, shared_start=True, cnn_seeds=5),
-}  # fmt: skip
+# As specs of analyses have them, whose names are made of them.
+SPECIFIED = {AS_TRAINED: "as trained", BY_WEIGHTS: "matched by weights", BY_ACTIVATIONS: "matched by activations"}
 
 
 def expand(settings: Interpolation) -> Iterator[RunSpec]:
@@ -95,7 +63,7 @@ def analyses(settings: Interpolation) -> Iterator[AnalysisSpec]:
     """One a pair of networks: the line between them, on both sets, with and without matching."""
     for model, seeds in ((DNN, settings.seeds), (CONV, settings.cnn_seeds)):
         for start in _starts(settings, model):
-            matchings = [AS_TRAINED, BY_WEIGHTS, BY_ACTIVATIONS] if start == OWN else [AS_TRAINED]
+            matchings = list(SPECIFIED) if start == OWN else [AS_TRAINED]
             for seed in range(seeds):
                 pair = _spec(settings, model, OWN, 0, seed), _spec(settings, model, start, 1, seed)
                 yield AnalysisSpec(
@@ -103,7 +71,7 @@ def analyses(settings: Interpolation) -> Iterator[AnalysisSpec]:
                     labels={"model": model, "start": start},
                     seed=seed,
                     inputs=tuple(spec.fingerprint() for spec in pair),
-                    settings={"alphas": settings.alphas, "matchings": matchings},
+                    settings={"alphas": settings.alphas, "matchings": [SPECIFIED[m] for m in matchings]},
                 )
 
 
@@ -120,7 +88,7 @@ def analyse(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd
     data = {TRAIN: measured_batches(model, source, "train"), TEST: measured_batches(model, source, "test")}
     train = data[TRAIN] if isinstance(model, CNN) else None
     lines, barriers = [], []
-    for matching in spec.settings["matchings"]:
+    for matching in (m for m, words in SPECIFIED.items() if words in spec.settings["matchings"]):
         end = second
         if matching != AS_TRAINED:
             method: Literal["weights", "activations"] = "weights" if matching == BY_WEIGHTS else "activations"
@@ -135,17 +103,17 @@ def analyse(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd
     return {"line": pd.concat(lines, ignore_index=True), "barriers": pd.DataFrame(barriers)}
 
 
-def _accuracy_lead(records: Records) -> Evidence:
+def _accuracy_lead(records: Records[Interpolation]) -> Evidence:
     pairs = ends_and_elsewhere(claimed(records, "line"), "accuracy", "max")
     return least([at_end - elsewhere for at_end, elsewhere in pairs])
 
 
-def _loss_ratio(records: Records) -> Evidence:
+def _loss_ratio(records: Records[Interpolation]) -> Evidence:
     pairs = ends_and_elsewhere(claimed(records, "line"), "loss", "min")
     return least([elsewhere / at_end for at_end, elsewhere in pairs])
 
 
-def _barrier(records: Records, column: str, matching: str = AS_TRAINED) -> Evidence:
+def _barrier(records: Records[Interpolation], column: str, matching: str = AS_TRAINED) -> Evidence:
     return exact(claimed(records, "barriers", matching), column, TEST)
 
 
@@ -248,6 +216,7 @@ STUDY = Study(
     title="The line between two trained networks",
     question="Is anything on the straight line between two trained networks as good as the networks themselves?",
     source="Figure 11",
+    settings_type=Interpolation,
     presets=PRESETS,
     expand=expand,
     analyses=analyses,
@@ -255,6 +224,7 @@ STUDY = Study(
     tables=tables,
     figures=figures,
     claims=CLAIMS,
+    renamed=RENAMED,
     seconds={"smoke": 6, "quick": 28, "full": 1200},
     not_shown=(
         "Mixing means averaging weights on a straight line: averages of predictions (ensembles), of checkpoints of "

@@ -13,27 +13,40 @@ from theodolite.store.records import Records
 from theodolite.studies.minimal_ratio.findings import (
     AGAIN,
     CERTIFIED,
+    COS,
+    DEEP,
     DIGITS,
+    KINDS,
     MATRICES,
     NORM,
+    PHASES,
     PROTOCOL,
+    SELECTED,
+    SHORT,
     STARTS,
     TARGETS,
-    TASKS,
+    VARIANTS,
     WITH_DECAY,
     by_task,
     large,
     points,
 )
+from theodolite.studies.minimal_ratio.settings import MinimalRatio
 from theodolite.wording import counted, signed
 
 RATIO = Axis("positive", "minimal ratio (share of positive eigenvalues)")
 FREE, BOUND = "all units free", "dead or tied units"
+FILES = {
+    TARGETS: "random-targets",
+    DEEP: "random-targets-two-hidden-layers",
+    DIGITS: "three-digits",
+    COS: "cos",
+}  # how the names of their figures end
 SHARES = {"positive": "positive", "negative": "negative", "zero": "zero"}
 LINEAR = 0.02  # of the axis of spectra: about the least curvatures
 
 
-def figures(records: Records) -> list[Figure]:
+def figures(records: Records[MinimalRatio]) -> list[Figure]:
     """All that the records allow."""
     found = points(records)
     if found.empty:
@@ -53,18 +66,14 @@ def _loss(task: str) -> str:
     return f"loss ({unit}, weight decay included)"
 
 
-def _slug(task: str) -> str:
-    return task.replace(",", "").replace(" ", "-")
-
-
-def _figure_8(records: Records, task: str, part: pd.DataFrame) -> Figure:
+def _figure_8(records: Records[MinimalRatio], task: str, part: pd.DataFrame) -> Figure:
     rows = part.assign(
         structure=np.where(part["free"], FREE, BOUND),
         order=part["start"].map(STARTS.index) + part["free"].astype(float) / 2,
     ).sort_values(["order", "seed"])
     correlation = rank_correlation(part, "loss", "positive").low
     return Figure(
-        f"figure-8-{_slug(task)}",
+        f"figure-8-{FILES[task]}",
         f"Figure 8 at certified critical points: {task}",
         scatter(
             rows,
@@ -85,7 +94,7 @@ def _figure_8(records: Records, task: str, part: pd.DataFrame) -> Figure:
     )
 
 
-def _by_seed(records: Records) -> Figure:
+def _by_seed(records: Records[MinimalRatio]) -> Figure:
     rows = []
     for task, part in by_task(records, points(records, all_starts=True)):
         for name, some in (("all", part[part["counted"]]), *((s, part[part["start"] == s]) for s in STARTS)):
@@ -96,12 +105,11 @@ def _by_seed(records: Records) -> Figure:
     table = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame({"task": [], "start": [], "correlation": []})
     table = table.sort_values("start", key=lambda names: names.map(("all", *STARTS).index), kind="stable")
     top = float(np.nanmax([0.1, *(table["correlation"] + 0.1)]))
-    short = {task: task.removeprefix("random targets, ") for task in TASKS}
     return Figure(
         "correlation-by-seed",
         "Correlation of minimal ratio and loss, seed by seed",
         over_factor(
-            table.assign(task=table["task"].map(short)),
+            table.assign(task=table["task"].map(SHORT)),
             x=Axis("task", "task"),
             y=Axis("correlation", "Spearman's correlation of minimal ratio and loss", domain=(-1.02, top)),
             series="start",
@@ -114,7 +122,7 @@ def _by_seed(records: Records) -> Figure:
     )
 
 
-def _protocol(records: Records) -> list[Figure]:
+def _protocol(records: Records[MinimalRatio]) -> list[Figure]:
     protocol, initial = records.analysis(PROTOCOL), records.analysis("initial")
     on_landscape = protocol[(protocol["variant"] == WITH_DECAY) & (protocol["phase"] == AGAIN)]
     sets = {
@@ -165,7 +173,7 @@ def _protocol(records: Records) -> list[Figure]:
             "protocol-gradient-norm",
             "The norm of the gradient through the report's protocol",
             curves(
-                protocol,
+                protocol.replace({"variant": VARIANTS}),
                 x=Axis("epoch", "epoch"),
                 y=Axis("gradient_norm", "norm of the gradient (loss / weight)", log=True),
                 series="variant",
@@ -179,7 +187,8 @@ def _protocol(records: Records) -> list[Figure]:
             f"{counted(seeds, 'seed')}. {BAND}",
             "Median gradient norm at the end of each phase: "
             + "; ".join(
-                f"{name} {signed(f'{norm:.2g}')}" for name, norm in last.groupby("phase", sort=False).median().items()
+                f"{PHASES[str(phase)]} {signed(f'{norm:.2g}')}"
+                for phase, norm in last.groupby("phase", sort=False).median().items()
             )
             + ".",
             "this brought the grad norm to zero",
@@ -187,7 +196,7 @@ def _protocol(records: Records) -> list[Figure]:
     ]
 
 
-def _dial(records: Records) -> list[Figure]:
+def _dial(records: Records[MinimalRatio]) -> list[Figure]:
     table = records.analysis("dial")
     kept = table[table["outcome"] == CERTIFIED]
     names = {"positive": "positive", "negative": "negative", "zero": "zero", "soft": "within ten times the decay"}
@@ -231,16 +240,17 @@ def _dial(records: Records) -> list[Figure]:
     ]
 
 
-def _spectra(records: Records) -> list[Figure]:
+def _spectra(records: Records[MinimalRatio]) -> list[Figure]:
     made, table = [], records.analysis("spectra")
     for task, part in by_task(records, table):
-        label = part["point"] + ": loss " + part["loss"].map("{:.3f}".format) + ", index " + part["index"].astype(str)
+        numbers = ": loss " + part["loss"].map("{:.3f}".format) + ", index " + part["index"].astype(str)
+        label = part["point"].map(SELECTED) + numbers
         made.append(
             Figure(
-                f"spectra-{_slug(task)}",
+                f"spectra-{FILES[task]}",
                 f"Spectra at three critical points: {task}",
                 spectra(
-                    part.assign(label=label, kind=part["kind"].replace("points", "measured")),
+                    part.assign(label=label, kind=part["kind"].map(KINDS)),
                     x=Axis("eigenvalue", "eigenvalue of the Hessian (loss / weight²)"),
                     y=Axis("density", "density"),
                     panel="label",
@@ -250,7 +260,7 @@ def _spectra(records: Records) -> list[Figure]:
                 f"Seed {part['seed'].iloc[0]}, {int(part['parameters'].iloc[0])} eigenvalues each, which ticks mark. "
                 f"Smoothed densities on an axis that is linear within {LINEAR:g} of zero and logarithmic beyond."
                 + (
-                    f" {MATRICES.capitalize()}: matched to the two first moments."
+                    f" {KINDS[MATRICES].capitalize()}: matched to the two first moments."
                     if MATRICES in set(part["kind"])
                     else ""
                 ),
@@ -260,7 +270,7 @@ def _spectra(records: Records) -> list[Figure]:
     found = points(records, TARGETS).dropna(subset="predicted") if len(table) else points(records, TARGETS)
     if len(found):
         shares = found[["loss", "seed", "index", "negative", "predicted"]]
-        long = shares.rename(columns={"negative": "measured", "predicted": MATRICES}).melt(
+        long = shares.rename(columns={"negative": "measured", "predicted": KINDS[MATRICES]}).melt(
             ["loss", "seed", "index"], var_name="share", value_name="negative"
         )
         made.append(

@@ -13,20 +13,46 @@ from theodolite.claims import Evidence, Statistic, interval, rank_correlation, t
 from theodolite.claims.trends import Numbers
 from theodolite.findings import Table
 from theodolite.store.records import Records
+from theodolite.studies.minimal_ratio.settings import MinimalRatio
 
 POINTS, PROTOCOL = "points", "protocol"  # what is measured
 TARGETS, DEEP, DIGITS, COS = "random targets", "random targets, two hidden layers", "three digits", "cos"
 TASKS = (TARGETS, DEEP, DIGITS, COS)
 STARTS = ("random-index-k", "snapshot", "symmetric")
-LETTER, WITH_DECAY = "to the letter", "with weight decay"  # the report's protocol without any, and on our landscape
-FIRST, NORM, AGAIN = "cross entropy", "gradient norm", "cross entropy again"  # its phases
-MATRICES = "random matrices"
+SHORT = {TARGETS: "random targets", DEEP: "two hidden layers", DIGITS: "three digits", COS: "cos"}  # along an axis
+LETTER, WITH_DECAY = "to_the_letter", "weight_decay"  # variants of the report's protocol: without any, on our landscape
+VARIANTS = {LETTER: "to the letter", WITH_DECAY: "with weight decay"}
+FIRST, NORM, AGAIN = "cross_entropy", "gradient_norm", "cross_entropy_again"  # its phases
+PHASES = {FIRST: "cross entropy", NORM: "gradient norm", AGAIN: "cross entropy again"}
+MEASURED, MATRICES = "measured", "random_matrices"  # kinds of spectra
+KINDS = {MEASURED: "measured", MATRICES: "random matrices"}
+SELECTED = {"lowest_loss": "lowest loss", "median_loss": "median loss", "high_loss": "high loss"}  # points with spectra
 SOFT = 10.0  # times the weight decay: |λ| up to here is called soft, held by little but the decay
 STRATUM = 8  # points that a stratum must have to say anything about order
 CERTIFIED = "certified"
+OUTCOMES = {
+    CERTIFIED: "certified",
+    "gradient_flat": "gradient-flat",
+    "not_converged": "not converged",
+    "degenerate": "degenerate",
+    "ran_away": "ran away",
+    "not_finite": "not finite",
+}
+RENAMED = {
+    "variant": {"to the letter": LETTER, "with weight decay": WITH_DECAY},
+    "phase": {"cross entropy": FIRST, "gradient norm": NORM, "cross entropy again": AGAIN},
+    "kind": {"points": MEASURED, "random matrices": MATRICES},
+    "point": {"lowest loss": "lowest_loss", "median loss": "median_loss", "high loss": "high_loss"},
+    "outcome": {
+        "gradient-flat": "gradient_flat",
+        "not converged": "not_converged",
+        "ran away": "ran_away",
+        "not finite": "not_finite",
+    },
+}
 
 
-def points(records: Records, task: str | None = None, *, all_starts: bool = False) -> pd.DataFrame:
+def points(records: Records[MinimalRatio], task: str | None = None, *, all_starts: bool = False) -> pd.DataFrame:
     """Distinct certified points; ``all_starts``: also those that another way to start reached as well."""
     found = records.analysis(POINTS)
     if len(found):
@@ -34,7 +60,7 @@ def points(records: Records, task: str | None = None, *, all_starts: bool = Fals
     return found
 
 
-def by_task(records: Records, table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+def by_task(records: Records[MinimalRatio], table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """The rows of each task, in one order everywhere."""
     for task in TASKS:
         part = table[table["task"] == task] if len(table) else table
@@ -42,13 +68,13 @@ def by_task(records: Records, table: pd.DataFrame) -> Iterator[tuple[str, pd.Dat
             yield task, part
 
 
-def inverse(records: Records) -> Evidence:
+def inverse(records: Records[MinimalRatio]) -> Evidence:
     """Correlation of minimal ratio and loss, the highest of the tasks."""
     parts = [rank_correlation(part, "loss", "positive").low for _, part in by_task(records, points(records))]
     return _worst(records, parts, "max")
 
 
-def stratified(records: Records) -> Evidence:
+def stratified(records: Records[MinimalRatio]) -> Evidence:
     """Correlation of index and loss within strata, the lowest of the tasks."""
     parts = [_within(part) for _, part in by_task(records, points(records, all_starts=True))]
     return _worst(records, parts, "min")
@@ -71,7 +97,7 @@ def _correlation(loss: Numbers, column: Numbers) -> float:
     return 0.0 if distinct[0] < 2 <= distinct[1] else trends.spearman(loss, column)
 
 
-def protocol(records: Records) -> Evidence:
+def protocol(records: Records[MinimalRatio]) -> Evidence:
     """Gradient norm over largest curvature in the last phase, the smaller of the two variants."""
     table = records.analysis(PROTOCOL)
     parts = []
@@ -82,7 +108,7 @@ def protocol(records: Records) -> Evidence:
     return _worst(records, parts, "min", PROTOCOL)
 
 
-def _worst(records: Records, parts: list[pd.Series], how: str, kind: str = POINTS) -> Evidence:
+def _worst(records: Records[MinimalRatio], parts: list[pd.Series], how: str, kind: str = POINTS) -> Evidence:
     """One number a seed; a seed that lacks one of them, or whose measurement failed, has none and stays."""
     if not parts:
         return Evidence.exact(pd.Series(dtype="float64"))
@@ -95,13 +121,13 @@ def _worst(records: Records, parts: list[pd.Series], how: str, kind: str = POINT
     return Evidence.exact(one.mask(one.index.isin(failed)).sort_index())
 
 
-def tables(records: Records) -> list[Table]:
+def tables(records: Records[MinimalRatio]) -> list[Table]:
     """Correlations, strata, the dial, random matrices, and what was refused."""
     makers = (_summary, _strata, _dial, _matrices, _outcomes)
     return [table for table in (make(records) for make in makers) if len(table.frame)]
 
 
-def _summary(records: Records) -> Table:
+def _summary(records: Records[MinimalRatio]) -> Table:
     rows = []
     for task, part in by_task(records, points(records)):
         count = part.groupby("seed").size()
@@ -131,7 +157,7 @@ def _summary(records: Records) -> Table:
     )
 
 
-def _strata(records: Records) -> Table:
+def _strata(records: Records[MinimalRatio]) -> Table:
     found, rows = points(records, all_starts=True), []
     for task, part in by_task(records, found):
         for by, name in (("start", "start"), ("live", "live units")):
@@ -159,7 +185,7 @@ def _strata(records: Records) -> Table:
     )
 
 
-def _dial(records: Records) -> Table:
+def _dial(records: Records[MinimalRatio]) -> Table:
     table, rows = records.analysis("dial"), []
     for decay, part in table.groupby("decay", sort=False) if len(table) else ():
         kept = part[part["outcome"] == CERTIFIED]
@@ -206,7 +232,7 @@ def large(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows.groupby("seed")["seed"].transform("size") >= STRATUM]
 
 
-def _matrices(records: Records) -> Table:
+def _matrices(records: Records[MinimalRatio]) -> Table:
     rows = []
     for task, part in by_task(
         records, points(records).dropna(subset="predicted") if len(points(records)) else points(records)
@@ -235,12 +261,16 @@ def _together(part: pd.DataFrame) -> pd.Series:
     return rank_correlation(part.rename(columns={"predicted": "x"}), "x", "negative").low
 
 
-def _outcomes(records: Records) -> Table:
+def _outcomes(records: Records[MinimalRatio]) -> Table:
     table = records.analysis("outcomes")
     if len(table):
-        table = table.pivot_table(
-            index=["task", "start"], columns="outcome", values="starts", aggfunc="sum", fill_value=0, sort=False
-        ).reset_index()
+        table = (
+            table.replace({"outcome": OUTCOMES})
+            .pivot_table(
+                index=["task", "start"], columns="outcome", values="starts", aggfunc="sum", fill_value=0, sort=False
+            )
+            .reset_index()
+        )
         table["task"] = table["task"].astype(str)  # categories would keep an order of their own
         table = table.sort_values("task", key=lambda names: names.map(TASKS.index), kind="stable")
     return Table(

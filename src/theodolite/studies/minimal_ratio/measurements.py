@@ -23,14 +23,17 @@ from theodolite.models import MLP, build
 from theodolite.streams import named_seed
 from theodolite.studies.minimal_ratio.findings import (
     AGAIN,
+    CERTIFIED,
     COS,
     DIGITS,
     FIRST,
     LETTER,
     MATRICES,
+    MEASURED,
     NORM,
     POINTS,
     PROTOCOL,
+    RENAMED,
     SOFT,
     WITH_DECAY,
 )
@@ -39,7 +42,7 @@ from theodolite.train.evaluation import LOSSES
 
 CLASSES = 3  # of digits
 FOLLOW = 60  # steps of a walk that follows a point from one weight decay to the next, where it lies near
-SELECTED = {"lowest loss": 0.0, "median loss": 0.5, "high loss": 0.9}  # points whose spectra are kept, by quantile
+QUANTILES = {"lowest_loss": 0.0, "median_loss": 0.5, "high_loss": 0.9}  # of the points whose spectra are kept
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ def _points(task: Problem, settings: Mapping[str, Any], seed: int) -> Mapping[st
     rows = [
         _row(p, task) | {"counted": id(p) in counted, "predicted": q} for p, q in zip(together, predicted, strict=True)
     ]
-    outcomes = Counter((p.start, p.reason or "certified") for p in found)
+    outcomes = Counter((p.start, _outcome(p)) for p in found)
     modules = [task.module(named_seed(seed, f"initial {i}")) for i in range(settings["initial"])]
     initial = [parameters_to_vector(module.parameters()) for module in modules]
     tables = {
@@ -132,6 +135,11 @@ def _points(task: Problem, settings: Mapping[str, Any], seed: int) -> Mapping[st
     if settings["spectra"]:
         tables["spectra"] = _spectra(task, once, decay)
     return tables
+
+
+def _outcome(point: CriticalPoint) -> str:
+    """Certified, or the reason why not, as a key: the finder's reasons are words."""
+    return RENAMED["outcome"].get(point.reason, point.reason) or CERTIFIED
 
 
 def _only(found: Sequence[CriticalPoint], decay: float, start: str) -> CriticalPoints:
@@ -212,7 +220,7 @@ def _dial(task: Problem, points: Sequence[CriticalPoint], decays: Sequence[float
             outcome = {
                 "point": place,
                 "decay": decay,
-                "outcome": p.reason or "certified",
+                "outcome": _outcome(p),
                 "soft": soft,
                 "weights": norm,
             }
@@ -255,12 +263,12 @@ def _predicted(task: Problem, points: Sequence[CriticalPoint], decay: float) -> 
 def _spectra(task: Problem, points: Sequence[CriticalPoint], decay: float) -> pd.DataFrame:
     """Eigenvalues of selected points, and where it applies the density of random matrices on a grid beside them."""
     ordered = sorted(points, key=lambda p: p.loss)
-    chosen = {name: ordered[round(q * (len(ordered) - 1))] for name, q in SELECTED.items()} if ordered else {}
+    chosen = {name: ordered[round(q * (len(ordered) - 1))] for name, q in QUANTILES.items()} if ordered else {}
     matched = _matched(task, list(chosen.values()), decay) if task.loss == "mse" and chosen else [None] * len(chosen)
     rows = []
     for (name, p), match in zip(chosen.items(), matched, strict=True):
         about = {"point": name, "loss": p.loss, "index": p.index, "parameters": len(p.parameters)}
-        rows += [{**about, "kind": POINTS, "eigenvalue": v, "density": np.nan} for v in p.eigenvalues.tolist()]
+        rows += [{**about, "kind": MEASURED, "eigenvalue": v, "density": np.nan} for v in p.eigenvalues.tolist()]
         if match is None:
             continue
         mean, epsilon, ratio = match

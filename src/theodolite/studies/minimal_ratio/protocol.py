@@ -14,17 +14,18 @@ from theodolite.studies.minimal_ratio.findings import (
     FIRST,
     LETTER,
     NORM,
+    PHASES,
     PROTOCOL,
+    VARIANTS,
     columns,
     each_seed,
     points,
 )
+from theodolite.studies.minimal_ratio.settings import MinimalRatio
 from theodolite.wording import per_cent
 
-PHASES = (FIRST, NORM, AGAIN)
 
-
-def tables(records: Records) -> list[Table]:
+def tables(records: Records[MinimalRatio]) -> list[Table]:
     """The verdict on each step, and the numbers of all of them."""
     table, found = records.analysis(PROTOCOL), points(records, DIGITS)
     if table.empty or found.empty:
@@ -32,7 +33,7 @@ def tables(records: Records) -> list[Table]:
     return [_verdicts(records, table), _steps(records, table, found)]
 
 
-def _verdicts(records: Records, table: pd.DataFrame) -> Table:
+def _verdicts(records: Records[MinimalRatio], table: pd.DataFrame) -> Table:
     """Each verdict follows from its number by the rule beside it."""
     own = table[table["variant"] == LETTER]
     ends = own[own["epoch"].isin(own.groupby("phase")["epoch"].max())].set_index("seed")
@@ -62,7 +63,7 @@ def _verdicts(records: Records, table: pd.DataFrame) -> Table:
         ", but no weights certified" if not certified else f", and {per_cent(certified, 1)} certified"
     )
     add(
-        f"the {records.plan.settings['after']} epochs of cross entropy after it stay there",
+        f"the {records.settings.after} epochs of cross entropy after it stay there",
         "gradient norm after them over before",
         norms[AGAIN] / norms[NORM], "ratio", "it falls further: they move on", "it rises: they lead away", 1.0,
     )  # fmt: skip
@@ -80,14 +81,16 @@ def _verdicts(records: Records, table: pd.DataFrame) -> Table:
     )
 
 
-def _steps(records: Records, table: pd.DataFrame, found: pd.DataFrame) -> Table:
+def _steps(records: Records[MinimalRatio], table: pd.DataFrame, found: pd.DataFrame) -> Table:
     """What each step of the report's protocol did to the gradient, beside the control and the certified points."""
     rows = []
     for variant, part in table.groupby("variant", sort=False):
         ends = part[part["epoch"].isin([0, *part.groupby(["seed", "phase"])["epoch"].max()])]
-        rows.append(_step(f"{variant}: initial weights", ends[ends["epoch"] == 0]))
-        rows += [_step(f"{variant}: after {p}", ends[(ends["phase"] == p) & (ends["epoch"] > 0)]) for p in PHASES]
-        rows.append(_step(f"{variant}: every epoch of {AGAIN}", part[part["phase"] == AGAIN], correlate=True))
+        name = VARIANTS[str(variant)]
+        rows.append(_step(f"{name}: initial weights", ends[ends["epoch"] == 0]))
+        for phase, words in PHASES.items():
+            rows.append(_step(f"{name}: after {words}", ends[(ends["phase"] == phase) & (ends["epoch"] > 0)]))
+        rows.append(_step(f"{name}: every epoch of {PHASES[AGAIN]}", part[part["phase"] == AGAIN], correlate=True))
     initial = records.analysis("initial")
     control = initial[initial["task"] == DIGITS]
     rows.append(_step("control: random initial weights", control, correlate=True))

@@ -5,10 +5,9 @@ Beside it the report's own protocol, measured. Every setting is chosen here, bef
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from theodolite.claims import Claim
 from theodolite.findings import Table
@@ -16,56 +15,14 @@ from theodolite.store.records import Records
 from theodolite.studies.minimal_ratio import figures as minimal_ratio_figures
 from theodolite.studies.minimal_ratio import findings
 from theodolite.studies.minimal_ratio import protocol as minimal_ratio_protocol
-from theodolite.study import AnalysisSpec, RunSpec, Settings, Study
+from theodolite.studies.minimal_ratio.settings import PRESETS, MinimalRatio
+from theodolite.study import AnalysisSpec, RunSpec, Study
 
 if TYPE_CHECKING:
     from theodolite.runs import Trained
     from theodolite.train import Outcome
 
 NAME = "minimal-ratio"
-Widths = Annotated[tuple[PositiveInt, ...], Field(min_length=3)]
-
-
-class MinimalRatio(Settings):
-    """Dials of the study, at ``quick``. Networks are tanh perceptrons: a Hessian must exist everywhere."""
-
-    seeds: PositiveInt = 10  # each draws its own data; points on the same data are not independent
-    targets: Widths = (3, 6, 1)  # inputs and targets N(0, 1): nothing to learn, so that points of all indices are many
-    deep: Widths = (3, 4, 4, 1)  # the same data, two hidden layers
-    digits: Widths = (4, 6, 3)  # three classes drawn by the seed, on their first principal components
-    cos: Widths = (1, 6, 1)  # one period of the cosine at points drawn by the seed
-    samples: PositiveInt = 40  # of random targets and cos: about as many as the network has parameters
-    images: PositiveInt = 120  # of digits: what one core walks through in seven seconds
-    weight_decay: PositiveFloat = 3e-3  # so that no point lies at infinity or on a flat surface; the dial goes below it
-    decays: tuple[NonNegativeFloat, ...] = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 0.0)  # the dial, on random targets
-    random: PositiveInt = 120  # starts at random weights with an index to reach
-    symmetric: PositiveInt = 60  # starts with tied or dead units
-    steps: PositiveInt | None = None  # the most of a walk; null: what the finder thinks right
-    trainings: PositiveInt = 8  # whose snapshots are starts
-    snapshots: PositiveInt = 5  # of each training, evenly spaced
-    epochs: PositiveInt = 200  # of each: full batches, Adam at the rate below, by then near a minimum
-    learning_rate: PositiveFloat = (
-        1e-2  # ten times Adam's default: a network of 50 weights bears it, and epochs are few
-    )
-    initial: PositiveInt = 100  # initial weights measured as a control
-    first: PositiveInt = 100  # epochs of cross entropy: the report's
-    norm: PositiveInt = 100  # epochs with the gradient norm as loss: the report is silent, so as many as before
-    after: PositiveInt = 40  # epochs of cross entropy after that: the report's
-    batch_size: PositiveInt = 32  # of the protocol: the report's in Figure 11
-    spectra: NonNegativeInt = 1  # seeds whose spectra are kept: they are to look at
-
-
-PRESETS = {
-    "smoke": MinimalRatio(
-        seeds=3, images=60, decays=(0.0,), random=20, symmetric=10, steps=40, trainings=2, snapshots=3, epochs=40,
-        initial=30, first=20, norm=20, after=10,
-    ),
-    "quick": MinimalRatio(),
-    "full": MinimalRatio(
-        seeds=12, targets=(3, 10, 1), deep=(3, 6, 6, 1), digits=(4, 10, 3), cos=(1, 12, 1), samples=60, random=240,
-        symmetric=80, initial=400,
-    ),
-}  # fmt: skip
 
 
 def expand(settings: MinimalRatio) -> Iterator[RunSpec]:
@@ -122,7 +79,7 @@ def analyse(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd
     return minimal_ratio_measurements.measured(spec)
 
 
-def tables(records: Records) -> list[Table]:
+def tables(records: Records[MinimalRatio]) -> list[Table]:
     """What certified points show, and what became of the report's protocol."""
     return [*findings.tables(records), *minimal_ratio_protocol.tables(records)]
 
@@ -171,6 +128,7 @@ STUDY = Study(
     question="Do critical points of higher loss have fewer directions of positive curvature, and what did the report's "
     "protocol measure?",
     source="Figure 8",
+    settings_type=MinimalRatio,
     presets=PRESETS,
     expand=expand,
     measure=measure,
@@ -179,6 +137,7 @@ STUDY = Study(
     tables=tables,
     figures=minimal_ratio_figures.figures,
     claims=CLAIMS,
+    renamed=findings.RENAMED,
     seconds={"smoke": 10, "quick": 125, "full": 900},
     not_shown=(
         "Anything about large networks: these have 19 to 51 parameters, and exact certificates end near a thousand. "

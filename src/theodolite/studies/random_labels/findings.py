@@ -3,9 +3,6 @@
 Beside :mod:`theodolite.studies.random_labels.study`, which trains, measures and claims.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
 
 from theodolite.claims import epochs_to_convergence, row
@@ -16,6 +13,7 @@ from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
 from theodolite.studies.classifiers import CLASSES
+from theodolite.studies.random_labels.settings import ALL, RandomLabels
 from theodolite.wording import counted, per_cent
 
 MEMORISED = 0.99  # training accuracy from which a network counts as having memorised its labels
@@ -24,13 +22,10 @@ MEMORISED = 0.99  # training accuracy from which a network counts as having memo
 CHANCE = 1 / CLASSES
 
 
-ALL = 1.0  # the share in the report's experiment
-
-
-def tables(records: Records) -> list[Table]:
+def tables(records: Records[RandomLabels]) -> list[Table]:
     """The dial: what became of the networks at each share of random labels."""
     runs = final_scores(records)
-    limit = records.plan.settings["epochs"]
+    limit = records.settings.epochs
     caption = (
         f"Over {counted(runs['seed'].nunique(), 'seed')}: runs that reach a training accuracy of {MEMORISED:g} within "
         f"{limit} "
@@ -41,7 +36,7 @@ def tables(records: Records) -> list[Table]:
     return [Table("dial", "What random labels do to training and test", pd.DataFrame(rows), caption)]
 
 
-def figures(records: Records) -> list[Figure]:
+def figures(records: Records[RandomLabels]) -> list[Figure]:
     """Figure 9's two panels, and the dial: learning curves, epochs to memorise and test error over the share."""
     metrics, runs = records.table("metrics"), final_scores(records)
     seeds = runs["seed"].nunique()
@@ -51,7 +46,7 @@ def figures(records: Records) -> list[Figure]:
             _figure_9(metrics, "loss", Axis("value", "loss (cross entropy, mean over samples)", log=True), seeds),
             _figure_9(metrics, "accuracy", Axis("value", "accuracy", domain=(0, 1), format=".0%"), seeds),
         ]
-    return found + _dial_figures(metrics, runs, records.plan.settings, seeds)
+    return found + _dial_figures(metrics, runs, records.settings, seeds)
 
 
 def _figure_9(metrics: pd.DataFrame, quantity: str, y: Axis, seeds: int) -> Figure:
@@ -76,7 +71,7 @@ def _figure_9(metrics: pd.DataFrame, quantity: str, y: Axis, seeds: int) -> Figu
     )
 
 
-def _dial_figures(metrics: pd.DataFrame, runs: pd.DataFrame, settings: Mapping[str, Any], seeds: int) -> list[Figure]:
+def _dial_figures(metrics: pd.DataFrame, runs: pd.DataFrame, settings: RandomLabels, seeds: int) -> list[Figure]:
     shares = metrics.assign(labels=metrics["share"].map(lambda share: f"{per_cent(share)} random"))
     learning = curves(
         shares,
@@ -106,9 +101,9 @@ def _dial_figures(metrics: pd.DataFrame, runs: pd.DataFrame, settings: Mapping[s
             "dial-learning",
             "Training loss by the share of random labels",
             learning,
-            f"{counted(seeds, 'seed')}. {BAND} A run ends at a training loss of {settings['convergence']:g}, and a "
+            f"{counted(seeds, 'seed')}. {BAND} A run ends at a training loss of {settings.convergence:g}, and a "
             "line where its last seed ends.",
-            f"Training loss falls towards {settings['convergence']:g} at every share of random labels shown.",
+            f"Training loss falls towards {settings.convergence:g} at every share of random labels shown.",
         ),
         Figure(
             "dial-epochs",
@@ -129,7 +124,7 @@ def _dial_figures(metrics: pd.DataFrame, runs: pd.DataFrame, settings: Mapping[s
     ]
 
 
-def final_scores(records: Records) -> pd.DataFrame:
+def final_scores(records: Records[RandomLabels]) -> pd.DataFrame:
     """One row a run: its labels and cost, the epoch at which it had memorised, and its last evaluation."""
     metrics = records.table("metrics")
     memorised = metrics[metrics["train_accuracy"] >= MEMORISED].groupby("fingerprint")["epoch"].first()

@@ -5,62 +5,26 @@ gives data and labels only; the rest is chosen here, before any run, with the re
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
 
 import pandas as pd
-from pydantic import Field, PositiveFloat, PositiveInt
 
 from theodolite.claims import Claim, Evidence, rank_correlation
 from theodolite.data import DataSpec
 from theodolite.store.records import Records
 from theodolite.studies.classifiers import classifier, training_of
 from theodolite.studies.random_labels.findings import (
-    ALL,
     CHANCE,
     MEMORISED,
     figures,
     final_scores,
     tables,
 )
-from theodolite.study import RunSpec, Settings, Study
+from theodolite.studies.random_labels.settings import ALL, PRESETS, RandomLabels
+from theodolite.study import RunSpec, Study
 
 NAME = "random-labels"
 MARGIN = 0.02  # around chance: two test images of a hundred, a fifth of what guessing gets right
 CONSISTENT = 0.9  # rank correlation with the epoch, from which a loss goes "consistently" one way
-
-
-class RandomLabels(Settings):
-    """Dials of the study, at ``quick``."""
-
-    seeds: PositiveInt = 8
-    data: str = "mnist"
-    train: PositiveInt | None = 2000  # a subset: epochs to memorise grow with the samples, and so does each epoch
-    test: PositiveInt | None = 2000  # enough to know an accuracy of 0.1 to 0.007
-    shares: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.0, 0.25, 0.5, 0.75, ALL)  # 1 is the report's
-    hidden: tuple[PositiveInt, ...] = (128, 128)  # 118,282 parameters, 59 a label: enough to memorise
-    learning_rate: PositiveFloat = 1e-3  # Adam's default
-    schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate
-    batch_size: PositiveInt = 64
-    epochs: PositiveInt = 200  # at most; three times what random labels took in a trial with four other networks
-    evaluate_every: PositiveInt = 2  # and so "epochs to memorise" are known to two
-    convergence: PositiveFloat = 0.02  # training loss at which a run ends: a mean probability of 0.98 for its labels
-
-
-PRESETS = {
-    "smoke": RandomLabels(seeds=3, data="digits", train=256, test=None, hidden=(64, 64), batch_size=32, epochs=150),
-    "quick": RandomLabels(),
-    # A network of half a million parameters gets stuck at two thirds of them: docs/studies/random-labels.md
-    "full": RandomLabels(
-        seeds=10,
-        train=None,
-        test=None,
-        hidden=(1024, 1024),
-        batch_size=256,
-        schedule="cosine",
-        epochs=300,
-        evaluate_every=5,
-    ),
-}
 
 
 def expand(settings: RandomLabels) -> Iterator[RunSpec]:
@@ -95,11 +59,11 @@ def _report(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["share"] == ALL]
 
 
-def _end(records: Records, column: str) -> Evidence:
+def _end(records: Records[RandomLabels], column: str) -> Evidence:
     return Evidence.exact(_report(final_scores(records)).set_index("seed")[column])
 
 
-def _over_epochs(records: Records, column: str) -> Evidence:
+def _over_epochs(records: Records[RandomLabels], column: str) -> Evidence:
     return rank_correlation(_report(records.table("metrics")), "epoch", column)
 
 
@@ -156,6 +120,7 @@ STUDY = Study(
         "how do both change with the share of random labels?"
     ),
     source="Figure 9",
+    settings_type=RandomLabels,
     presets=PRESETS,
     expand=expand,
     tables=tables,

@@ -15,20 +15,24 @@ from theodolite.figures.points import MEDIAN, over_factor, scatter
 from theodolite.figures.scales import Axis
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
+from theodolite.studies.sensitivity.settings import Sensitivity
 from theodolite.wording import counted
 
 EPOCHS, STEPS = "equal epochs", "equal steps"
 
 
-def compared(records: Records) -> pd.DataFrame:
+def compared(records: Records[Sensitivity]) -> pd.DataFrame:
     """A row for each run and comparison: sensitivity on both sets, generalisation gap, sharpness.
 
     Seeds of which a batch size is missing are left out until it is there; a diverged run has NaN.
     """
-    settings, runs = records.plan.settings, records.done
-    complete = runs.groupby("seed")["batch_size"].transform("nunique") == len(settings["batch_sizes"])
+    settings, runs = records.settings, records.done
+    complete = runs.groupby("seed")["batch_size"].transform("nunique") == len(settings.batch_sizes)
     runs = runs.loc[complete, ["fingerprint", "seed", "batch_size"]]
-    places = {EPOCHS: settings["epochs"], STEPS: settings["epochs"] * runs["batch_size"] // settings["middle"]}
+    places: dict[str, int | pd.Series] = {
+        EPOCHS: settings.epochs,
+        STEPS: settings.epochs * runs["batch_size"] // settings.middle,
+    }
     rows = pd.concat([runs.assign(comparison=name, epoch=epoch) for name, epoch in places.items()])
     key = ["fingerprint", "epoch"]
     measured = records.table("sensitivity").pivot_table(index=key, columns="set", values="sensitivity")
@@ -40,16 +44,16 @@ def compared(records: Records) -> pd.DataFrame:
     return joined.assign(gap=gap, loss_gap=joined["test_loss"] - joined["train_loss"]).reset_index(drop=True)
 
 
-def tables(records: Records) -> list[Table]:
+def tables(records: Records[Sensitivity]) -> list[Table]:
     """What each batch size ends with, at equal epochs and at equal steps; and the trends in the batch size."""
     rows = compared(records)
-    seeds, settings = rows["seed"].nunique(), records.plan.settings
+    seeds, settings = rows["seed"].nunique(), records.settings
     caption = (
         f"Over {counted(seeds, 'seed')}, each with its 95 % interval: geometric means of the sensitivity (mean over "
         "samples of "
         "the norm of the derivative of a sample's loss by its input) and of both sharpnesses (Keskar's in per cent at "
         "a box of 0.001; SAM's, the rise of the loss after a step of 0.05 up the gradient), means of the gap "
-        f"(training accuracy minus test accuracy). Sharpness is that of the loss on {settings['sharpness_samples']} "
+        f"(training accuracy minus test accuracy). Sharpness is that of the loss on {settings.sharpness_samples} "
         "training samples."
     )
     values = [_row(keys, group) for keys, group in rows.groupby(["comparison", "batch_size"], sort=False)]
@@ -97,7 +101,7 @@ def _trend(comparison: str, runs: pd.DataFrame) -> list[dict[str, object]]:
 SIZE = Axis("batch_size", "batch size")
 
 
-def figures(records: Records) -> list[Figure]:
+def figures(records: Records[Sensitivity]) -> list[Figure]:
     """Figure 12 on each set, sensitivity over steps and against the gap, and both sharpnesses."""
     rows = compared(records)
     seeds = rows["seed"].nunique()
@@ -122,7 +126,7 @@ def _figure_12(rows: pd.DataFrame, part: str, seeds: int) -> Figure:
     )
 
 
-def _steps_figure(records: Records, seeds: int) -> Figure:
+def _steps_figure(records: Records[Sensitivity], seeds: int) -> Figure:
     measured = records.table("sensitivity")
     steps = records.table("metrics")[["fingerprint", "epoch", "step"]]
     test = measured[measured["set"] == "test"].merge(steps, on=["fingerprint", "epoch"])

@@ -8,11 +8,10 @@ weights are kept where it has had its epochs and where it has had its steps.
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from math import gcd
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from theodolite.claims import Claim, Evidence, factor_per_doubling, interval, rank_correlation
 from theodolite.data import DataSpec
@@ -26,7 +25,8 @@ from theodolite.studies.sensitivity.findings import (
     figures,
     tables,
 )
-from theodolite.study import RunSpec, Settings, Study
+from theodolite.studies.sensitivity.settings import PRESETS, Sensitivity
+from theodolite.study import RunSpec, Study
 
 if TYPE_CHECKING:
     from theodolite.train import Outcome
@@ -34,43 +34,6 @@ if TYPE_CHECKING:
 NAME = "sensitivity"
 LEFT = 0.25  # share of the trend that may be left, on either side, where steps explain it
 CHUNK = 1024  # samples measured at once
-
-
-class Sensitivity(Settings):
-    """Dials of the study, at ``quick``."""
-
-    seeds: PositiveInt = 8
-    data: str = "mnist"
-    train: PositiveInt = 4096  # a multiple of every batch size, so that equal epochs and steps are exact
-    test: PositiveInt | None = 4096  # as many, so that both sets are measured with like error
-    hidden: tuple[PositiveInt, ...] = (64, 64)  # the report does not say which network
-    batch_sizes: tuple[PositiveInt, ...] = (32, 64, 256, 512, 1024)  # the report's
-    middle: PositiveInt = 256  # at equal steps all take as many as this one does in its epochs
-    learning_rate: PositiveFloat = 1e-3  # Adam's default, for every batch size: the report changes nothing else
-    epochs: PositiveInt = 24  # close to the 25 of the report's Figure 11, and divisible as the check below asks
-    sharpness_samples: Annotated[int, Field(ge=1)] = 1024  # of the training set: it takes some 30 gradients a network
-
-    @model_validator(mode="after")
-    def _check(self) -> "Sensitivity":
-        if self.middle not in self.batch_sizes or len(set(self.batch_sizes)) < 3:
-            raise ValueError("expected at least three batch sizes, the one in the middle among them")
-        for size in self.batch_sizes:
-            if self.epochs * size % self.middle:
-                raise ValueError(
-                    f"expected epochs * batch_size / middle to be whole, as {self.epochs} * {size} / {self.middle} is "
-                    "not; change epochs or middle"
-                )
-        return self
-
-
-PRESETS = {
-    "smoke": Sensitivity(
-        seeds=3, data="mnist1d", train=1024, test=512, hidden=(32,), batch_sizes=(32, 64, 128), middle=64, epochs=16,
-        sharpness_samples=256,
-    ),
-    "quick": Sensitivity(),
-    "full": Sensitivity(seeds=10, train=60_000, test=None, hidden=(128, 64), sharpness_samples=8192),
-}  # fmt: skip
 
 
 def expand(settings: Sensitivity) -> Iterator[RunSpec]:
@@ -137,16 +100,16 @@ def _sharpness(module: Any, pair: tuple[Any, Any]) -> tuple[float, float]:
     return keskar, sam
 
 
-def _at(records: Records, comparison: str) -> pd.DataFrame:
+def _at(records: Records[Sensitivity], comparison: str) -> pd.DataFrame:
     rows = compared(records)
     return rows[rows["comparison"] == comparison]
 
 
-def _factor(records: Records, comparison: str, column: str) -> Evidence:
+def _factor(records: Records[Sensitivity], comparison: str, column: str) -> Evidence:
     return factor_per_doubling(_at(records, comparison), "batch_size", column)
 
 
-def _beside(records: Records, column: str, what: str, other: str) -> Evidence:
+def _beside(records: Records[Sensitivity], column: str, what: str, other: str) -> Evidence:
     """The factor of one quantity at equal epochs, and in its note what that of another is."""
     found = interval(_factor(records, EPOCHS, other), "ratio")
     return replace(
@@ -155,7 +118,7 @@ def _beside(records: Records, column: str, what: str, other: str) -> Evidence:
     )
 
 
-def _share_left(records: Records) -> Evidence:
+def _share_left(records: Records[Sensitivity]) -> Evidence:
     left, whole = (np.log2(_factor(records, comparison, "test").low) for comparison in (STEPS, EPOCHS))
     return Evidence.exact((left / whole).replace([np.inf, -np.inf], np.nan))
 
@@ -215,6 +178,7 @@ STUDY = Study(
         "does sensitivity go with overfitting?"
     ),
     source="Figure 12",
+    settings_type=Sensitivity,
     presets=PRESETS,
     expand=expand,
     measure=measure,

@@ -4,7 +4,6 @@ Beside :mod:`theodolite.studies.simulate_function.study`, which trains, measures
 """
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from theodolite.figures.points import over_factor
 from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
+from theodolite.studies.simulate_function.settings import SimulateFunction
 from theodolite.wording import counted, signed
 
 BUDGET = 671  # of the sweep over depth
@@ -32,10 +32,10 @@ FULL, MINI = "full batch", "mini-batch"
 EARLY, LATE = 0.05, 0.9  # shares of the epochs: "at the start" ends at the one, the plateau begins at the other
 
 
-def tables(records: Records) -> list[Table]:
+def tables(records: Records[SimulateFunction]) -> list[Table]:
     """Table 1 with what became of each model, and the sweep where there is one."""
     runs = records.derived(results)
-    seeds, share = runs["seed"].nunique(), records.plan.settings["convergence"]
+    seeds, share = runs["seed"].nunique(), records.settings.convergence
     caption = (
         f"Over {counted(seeds, 'seed')}: median epochs to convergence (training loss at {share:g} of the target's "
         "variance), "
@@ -50,22 +50,22 @@ def tables(records: Records) -> list[Table]:
     return found
 
 
-def figures(records: Records) -> list[Figure]:
+def figures(records: Records[SimulateFunction]) -> list[Figure]:
     """Per function the fits and the learning curves; over depth, epochs and final loss."""
-    settings = records.plan.settings
+    settings = records.settings
     runs = records.done
     seeds = runs["seed"].nunique()
     metrics = records.table("metrics")
     fits = records.table("fit", lambda labels: labels["batch"] == FULL and labels["model"] in NAMED)
     metrics = metrics.loc[_named(metrics), ["function", "batch", "model", "seed", "epoch", "train_loss"]]
     found = []
-    for number, function in enumerate(settings["functions"], start=1):
+    for number, function in enumerate(settings.functions, start=1):
         fit = fits[fits["function"] == function]
         found.append(_fit_figure(fit, function, number, settings, seeds))
         for batch, learning in metrics[metrics["function"] == function].groupby("batch", sort=False):
             line = runs.loc[(runs["function"] == function) & (runs["batch"] == batch), "convergence"].iloc[0]
             found.append(_learning_figure(learning, function, number, str(batch), line, settings, seeds))
-    if settings["depths"]:
+    if settings.depths:
         found += _depth_figures(records, settings, seeds)
     return found
 
@@ -75,8 +75,8 @@ def _named(table: pd.DataFrame) -> pd.Series:
     return table["model"].isin(NAMED)
 
 
-def _fit_figure(fits: pd.DataFrame, function: str, number: int, settings: Mapping[str, Any], seeds: int) -> Figure:
-    low, high = settings["domain"]
+def _fit_figure(fits: pd.DataFrame, function: str, number: int, settings: SimulateFunction, seeds: int) -> Figure:
+    low, high = settings.domain
     chart = curves(
         fits,
         x=Axis("x", "x"),
@@ -111,7 +111,7 @@ def _learning_figure(
     number: int,
     batch: str,
     line: float,
-    settings: Mapping[str, Any],
+    settings: SimulateFunction,
     seeds: int,
 ) -> Figure:
     chart = curves(
@@ -129,7 +129,7 @@ def _learning_figure(
         f"Figure {number} (right): learning {function}, {batch}",
         chart,
         f"Training loss of the three models on {function}, {batch} Adam. The line: the convergence fixed beforehand, "
-        f"{settings['convergence']:g} of the target's variance. {counted(seeds, 'seed')}. {BAND}",
+        f"{settings.convergence:g} of the target's variance. {counted(seeds, 'seed')}. {BAND}",
         "Median training loss at the end: " + "; ".join(f"{m} {loss:.2g}" for m, loss in ends.items()) + ".",
         "Model 2 reaches convergence in less than half the amount of epochs"
         if function == "cos"
@@ -137,7 +137,7 @@ def _learning_figure(
     )
 
 
-def _depth_figures(records: Records, settings: Mapping[str, Any], seeds: int) -> list[Figure]:
+def _depth_figures(records: Records[SimulateFunction], settings: SimulateFunction, seeds: int) -> list[Figure]:
     runs = records.derived(results)
     runs = runs[~runs["model"].isin(NAMED)]
     runs = runs.assign(censored=runs["converged_epoch"].isna(), later=runs["converged_epoch"].fillna(runs["epochs"]))
@@ -160,7 +160,7 @@ def _depth_figures(records: Records, settings: Mapping[str, Any], seeds: int) ->
             "depth-epochs",
             f"Epochs to convergence by depth, at about {BUDGET} parameters",
             epochs,
-            f"{dots} Open triangles: not converged within {settings['epochs']} epochs.",
+            f"{dots} Open triangles: not converged within {settings.epochs} epochs.",
             "Epochs to convergence for networks of two to eight layers with the same number of parameters.",
         ),
         Figure(
@@ -173,7 +173,7 @@ def _depth_figures(records: Records, settings: Mapping[str, Any], seeds: int) ->
     ]
 
 
-def results(records: Records) -> pd.DataFrame:
+def results(records: Records[SimulateFunction]) -> pd.DataFrame:
     """One row a run: labels, size, epochs to convergence, loss early and late, errors inside and outside."""
     metrics = records.table("metrics")
     last = metrics.groupby("fingerprint")["epoch"].transform("max")

@@ -4,19 +4,17 @@ The report's Figures 1 and 2 and Table 1. It gives parameter counts, layers and 
 before any run, with the reason beside each setting.
 """
 
-import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from theodolite import data
 from theodolite.claims import Claim, Evidence, epochs_to_convergence
 from theodolite.data import DataSpec
 from theodolite.models.budget import architectures
-from theodolite.models.description import MLP, Activation
+from theodolite.models.description import MLP
 from theodolite.store.records import Records
 from theodolite.studies.simulate_function.findings import (
     BUDGET,
@@ -27,7 +25,8 @@ from theodolite.studies.simulate_function.findings import (
     results,
     tables,
 )
-from theodolite.study import RunSpec, Seeds, Settings, Study, Training
+from theodolite.studies.simulate_function.settings import PRESETS, SimulateFunction
+from theodolite.study import RunSpec, Seeds, Study, Training
 
 if TYPE_CHECKING:
     from theodolite.train import Outcome
@@ -39,37 +38,6 @@ MODELS = {  # exactly the report's counts and layers (Table 1); the most balance
     "Model 3": (19, 17, 19),  # 740
 }
 GRID = 192  # points inside the domain at which a fit is judged and drawn, and as many outside
-
-
-class SimulateFunction(Settings):
-    """Dials of the study, at ``quick``."""
-
-    seeds: PositiveInt = 16
-    functions: tuple[str, ...] = ("cos", "exp")  # the report's; also sinc, sign and any expression of x
-    domain: tuple[float, float] = (-math.pi, math.pi)  # one whole period of cos, the same for every function
-    points: Annotated[int, Field(ge=8)] = 512  # training points, evenly spaced
-    activation: Activation = "relu"  # what a course's script uses unless told otherwise
-    learning_rate: PositiveFloat = 1e-3  # Adam's default
-    epochs: PositiveInt = 4000  # full batch: one step each
-    batch_size: PositiveInt | None = 64  # the same with mini-batches; null leaves them out
-    batch_epochs: PositiveInt = 500  # with mini-batches: eight steps each, so as many steps as above
-    evaluate_every: PositiveInt = 10  # full batch; mini-batches in proportion
-    convergence: Annotated[float, Field(gt=0, lt=1)] = 1e-3  # training loss as a share of the target's variance
-    stop_at_convergence: bool = False  # off: `deeper-ends-lower` is about what comes after
-    depths: tuple[PositiveInt, ...] = ()  # layers of the sweep at one budget, such as [2, 3, 4, 5, 6, 7, 8]
-
-    @model_validator(mode="after")
-    def _check(self) -> "SimulateFunction":
-        if self.domain[0] >= self.domain[1]:
-            raise ValueError("the domain's first end must lie below its second")
-        return self
-
-
-PRESETS = {
-    "smoke": SimulateFunction(seeds=3, points=128, epochs=400, batch_epochs=50),
-    "quick": SimulateFunction(),
-    "full": SimulateFunction(seeds=32, epochs=20_000, batch_epochs=2_500, depths=(2, 3, 4, 5, 6, 7, 8)),
-}
 
 
 def expand(settings: SimulateFunction) -> Iterator[RunSpec]:
@@ -103,22 +71,22 @@ def measure(spec: RunSpec, outcome: "Outcome") -> Mapping[str, pd.DataFrame]:
     return {"fit": pd.DataFrame({"x": x, "target": y, "fit": fit}), "errors": pd.DataFrame([errors])}
 
 
-def _rows(records: Records, function: str, model: str) -> pd.DataFrame:
+def _rows(records: Records[SimulateFunction], function: str, model: str) -> pd.DataFrame:
     """The runs that the claims are about: full batch, where an epoch is a step and no noise hides the network."""
     runs = records.derived(results)
     return runs[(runs["function"] == function) & (runs["model"] == model) & (runs["batch"] == FULL)]
 
 
-def _worst(records: Records, column: str, how: str) -> Evidence:
+def _worst(records: Records[SimulateFunction], column: str, how: str) -> Evidence:
     parts = [_rows(records, "cos", model).set_index("seed")[column] for model in MODELS]
     return Evidence.exact(getattr(pd.concat(parts, axis=1), how)(axis=1, skipna=False))
 
 
-def _epochs(records: Records, function: str, model: str) -> Evidence:
+def _epochs(records: Records[SimulateFunction], function: str, model: str) -> Evidence:
     return epochs_to_convergence(_rows(records, function, model))
 
 
-def _deep_over_shallow(records: Records, column: str) -> Evidence:
+def _deep_over_shallow(records: Records[SimulateFunction], column: str) -> Evidence:
     """Model 2 over the geometric mean of models 1 and 3, on exp, where the report sees it most clearly."""
     one, two, three = (Evidence.exact(_rows(records, "exp", model).set_index("seed")[column]) for model in MODELS)
     return two / _geometric_mean(one, three)
@@ -131,7 +99,7 @@ def _geometric_mean(*parts: Evidence) -> Evidence:
     return Evidence(low.prod(axis=1, skipna=False) ** (1 / n), high.prod(axis=1, skipna=False) ** (1 / n))
 
 
-def _exponential_over_cosine(records: Records) -> Evidence:
+def _exponential_over_cosine(records: Records[SimulateFunction]) -> Evidence:
     exponential, cosine = (_geometric_mean(*(_epochs(records, f, m) for m in MODELS)) for f in ("exp", "cos"))
     return exponential / cosine
 
@@ -263,6 +231,7 @@ STUDY = Study(
         "they were trained on?"
     ),
     source="Figures 1 and 2, Table 1",
+    settings_type=SimulateFunction,
     presets=PRESETS,
     expand=expand,
     measure=measure,

@@ -3,9 +3,6 @@
 Beside :mod:`theodolite.studies.weight_trajectory.study`, which trains, measures and claims.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
@@ -19,19 +16,28 @@ from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
 from theodolite.studies.classifiers import CLASSES
+from theodolite.studies.weight_trajectory.settings import WeightTrajectory
 from theodolite.wording import counted, per_cent
 
-LAYERS = {"first": "first layer", "all": "whole model"}  # the instrument's name of a layer, and ours
-FIRST = LAYERS["first"]
+FIRST, WHOLE = "first", "all"  # layers as the instrument calls them
+LAYERS = {FIRST: "first layer", WHOLE: "whole model"}
+PLANES = {FIRST: "figure-5-first-layer", WHOLE: "figure-5-whole-model"}
+RENAMED = {"layer": {"first layer": FIRST, "whole model": WHOLE}}
 SHOWN = 0  # the group that Figure 5 draws, and whose first layer is also kept as a table, Parquet and CSV
 GUESSING = float(np.log(CLASSES))  # cross entropy of guessing: the scale of a barrier
+RESULTS = {
+    "train_loss": "training loss",
+    "test_loss": "test loss",
+    "train_accuracy": "training accuracy",
+    "test_accuracy": "test accuracy",
+}
 SOURCES = {"weights": "initial weights", "order": "data order", "rest": "the two together, and the rest"}
 LARGE = 0.14  # of the variance: where Cohen 1988 ("Statistical Power Analysis", chapter 8) lets a large effect begin
 
 
-def tables(records: Records) -> list[Table]:
+def tables(records: Records[WeightTrajectory]) -> list[Table]:
     """Paths by layer, the split of the variance, and what became of the trainings of Figure 5."""
-    groups, k = records.done["seed"].nunique(), records.plan.settings["crossed"]
+    groups, k = records.done["seed"].nunique(), records.settings.crossed
     found = [
         Table(
             "figure-5-numbers",
@@ -51,11 +57,7 @@ def tables(records: Records) -> list[Table]:
             .query("seed == @SHOWN and weights == order")[
                 ["weights", "train_loss", "test_loss", "train_accuracy", "test_accuracy"]
             ]
-            .rename(
-                columns=lambda name: (
-                    "training" if name == "weights" else name.replace("train_", "training_").replace("_", " ")
-                )
-            ),
+            .rename(columns={"weights": "training", **RESULTS}),
             "After the last epoch.",
         ),
         Table(
@@ -71,29 +73,29 @@ def tables(records: Records) -> list[Table]:
     return [table for table in found if len(table.frame)]
 
 
-def figures(records: Records) -> list[Figure]:
+def figures(records: Records[WeightTrajectory]) -> list[Figure]:
     """Figure 5 for the first layer and the whole model; distances in full space; barriers; the variance split."""
     found = []
     walks, shares = records.analysis("paths"), records.analysis("shares")
     if len(walks):
-        found += [_plane(walks, shares, layer, records.plan.settings) for layer in LAYERS.values()]
+        found += [_plane(walks, shares, layer, records.settings) for layer in LAYERS]
         found += [_distances(walks, records.analysis("apart")), _barriers(records.analysis("lines"))]
     split = split_variance(records, "test_loss")
     return [*found, _split_figure(split)] if len(split) else found
 
 
-def _plane(walks: pd.DataFrame, shares: pd.DataFrame, layer: str, settings: Mapping[str, Any]) -> Figure:
+def _plane(walks: pd.DataFrame, shares: pd.DataFrame, layer: str, settings: WeightTrajectory) -> Figure:
     shown = walks[(walks["seed"] == SHOWN) & (walks["layer"] == layer)]
     share = shares[(shares["seed"] == SHOWN) & (shares["layer"] == layer)].set_index("component")["together"]
     across, up = (Axis(f"component_{k}", f"PCA {k} ({per_cent(share[k])} of the variance)") for k in (1, 2))
     chart = paths(shown, x=across, y=up, series="training", step="epoch")
     n = shown["training"].nunique()
-    start, end = (shown.loc[shown["epoch"] == at, "component_1"].std() for at in (0, settings["epochs"]))
+    start, end = (shown.loc[shown["epoch"] == at, "component_1"].std() for at in (0, settings.epochs))
     return Figure(
-        f"figure-5-{layer.replace(' ', '-')}",
-        f"Figure 5: paths of the {layer} in the plane of their first two principal components",
+        PLANES[layer],
+        f"Figure 5: paths of the {LAYERS[layer]} in the plane of their first two principal components",
         chart,
-        f"{n} trainings of one network, {settings['epochs']} epochs, a dot every {settings['every']}. {MARKS} One "
+        f"{n} trainings of one network, {settings.epochs} epochs, a dot every {settings.every}. {MARKS} One "
         "group of trainings; both axes have the same scale. A plane can mislead: whatever they learn, "
         f"{n} straight paths at right angles to each other look like this, with {per_cent(1 / (n - 1))} of the "
         "variance on "
@@ -111,7 +113,7 @@ def _distances(walks: pd.DataFrame, apart: pd.DataFrame) -> Figure:
     both = pd.concat([apart.assign(what="distance between trainings"), long], ignore_index=True)
     means = both.groupby(["layer", "what", "seed", "epoch"], sort=False)["distance"].mean().reset_index()
     chart = curves(
-        means[means["distance"] > 0],  # no training has left its start at epoch 0, which has no logarithm
+        means[means["distance"] > 0].replace({"layer": LAYERS}),  # at epoch 0 none has left its start: no logarithm
         x=Axis("epoch", "epoch"),
         y=Axis("distance", "distance in weight space", log=True),
         series="what",
@@ -172,7 +174,7 @@ def _split_figure(split: pd.DataFrame) -> Figure:
     )
 
 
-def _path_table(records: Records) -> pd.DataFrame:
+def _path_table(records: Records[WeightTrajectory]) -> pd.DataFrame:
     ratios, shares = records.derived(spreads), records.analysis("shares")
     rows = []
     for layer, own in ratios.groupby("layer", sort=False):
@@ -183,35 +185,36 @@ def _path_table(records: Records) -> pd.DataFrame:
             "PCA 2": (second["together"], "mean"),
             "PCA 1, each alone": (first["alone"], "mean"),
             "start over end, PCA 1": ("plane", "ratio"),
-            "start over end, full space": ("full space", "ratio"),
-            "last step over first": ("last step", "ratio"),
+            "start over end, full space": ("full_space", "ratio"),
+            "last step over first": ("last_step", "ratio"),
         }
         nulls = {
             "PCA 1 of a random walk": first["random_walk"].iloc[0],
-            "PCA 1 of paths at right angles": 1 / (records.plan.settings["trainings"] - 1),
+            "PCA 1 of paths at right angles": 1 / (records.settings.trainings - 1),
         }
-        rows.append({"layer": layer, "parameters": first["parameters"].iloc[0]} | row(own, numbers) | nulls)
+        place = {"layer": LAYERS[str(layer)], "parameters": first["parameters"].iloc[0]}
+        rows.append(place | row(own, numbers) | nulls)
     return pd.DataFrame(rows)
 
 
-def _variance_row(records: Records, result: str) -> dict[str, object]:
+def _variance_row(records: Records[WeightTrajectory], result: str) -> dict[str, object]:
     values = records.derived(_final)[result]
     split = split_variance(records, result).rename(columns=SOURCES).reset_index()
-    final = {"final": result.replace("_", " "), "mean": values.mean(), "deviation": values.std()}
+    final = {"final": RESULTS[result], "mean": values.mean(), "deviation": values.std()}
     return final | row(split, {name: (name, "mean") for name in SOURCES.values()})
 
 
-def spreads(records: Records) -> pd.DataFrame:
+def spreads(records: Records[WeightTrajectory]) -> pd.DataFrame:
     """A row a group and layer: variance between trainings at the start over the end, in the plane and in full space."""
     walks, apart = records.analysis("paths"), records.analysis("apart")
     if walks.empty:
-        return pd.DataFrame(columns=["seed", "layer", "plane", "full space", "last step"])
+        return pd.DataFrame(columns=["seed", "layer", "plane", "full_space", "last_step"])
     keys = ["seed", "layer", "epoch"]
     of = walks.groupby(keys)
     over = [of["component_1"].var(), apart.assign(square=apart["distance"] ** 2).groupby(keys)["square"].mean()]
     plane, full, steps = (_ends(values) for values in (*over, of["step_length"].mean().dropna()))
     order = pd.MultiIndex.from_frame(walks[["seed", "layer"]].drop_duplicates())
-    ratios = {"plane": plane[0] / plane[1], "full space": full[0] / full[1], "last step": steps[1] / steps[0]}
+    ratios = {"plane": plane[0] / plane[1], "full_space": full[0] / full[1], "last_step": steps[1] / steps[0]}
     return pd.DataFrame(ratios).reindex(order).reset_index()
 
 
@@ -222,13 +225,13 @@ def _ends(values: pd.Series) -> tuple[pd.Series, pd.Series]:
     return first, last
 
 
-def split_variance(records: Records, result: str) -> pd.DataFrame:
+def split_variance(records: Records[WeightTrajectory], result: str) -> pd.DataFrame:
     """A row a group: components of variance as shares of one result's, whose variance is the mean of all groups.
 
     Each group's own variance would do as a denominator too, but makes the mean of few small designs too low (by a
     quarter at three by three and a share of one half, in simulation) and its interval too narrow.
     """
-    k = records.plan.settings["crossed"]
+    k = records.settings.crossed
     final = records.derived(_final)
     final = final[(final["weights"] < k) & (final["order"] < k)]
     parts = {}
@@ -244,7 +247,7 @@ def split_variance(records: Records, result: str) -> pd.DataFrame:
     return table / table.sum(axis=1, skipna=False).mean()
 
 
-def _final(records: Records) -> pd.DataFrame:
+def _final(records: Records[WeightTrajectory]) -> pd.DataFrame:
     """The last evaluation of every run; no test result counts where the training loss is not a number."""
     last = records.table("metrics").groupby("fingerprint", sort=False).tail(1)
     results = ["test_loss", "test_accuracy"]

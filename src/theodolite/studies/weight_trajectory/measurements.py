@@ -15,23 +15,25 @@ if TYPE_CHECKING:
 
 
 def measure(spec: RunSpec, outcome: "Outcome") -> Mapping[str, pd.DataFrame]:
-    """The first layer after every few epochs, a row a weight: the report's file, as Parquet and as CSV."""
+    """The first layer after every few epochs: a row a weight and epoch; as CSV the report's file, a row a weight."""
     if not spec.measure.get("first_layer"):
         return {}
     first = next(name for name, tensor in outcome.weights.items() if tensor.ndim == 2).rpartition(".")[0]
     weight, bias = (f"{first}.{part}" for part in ("weight", "bias"))
     units, inputs = outcome.weights[weight].shape
-    table = pd.DataFrame(
+    place = pd.DataFrame(
         {
             "unit": [*np.repeat(np.arange(units), inputs), *range(units)],
             "input": pd.array([*np.tile(np.arange(inputs), units), *[None] * units], dtype="Int64"),  # none: the bias
-            **{
-                f"epoch {epoch}": np.concatenate([state[weight].numpy().ravel(), state[bias].numpy()])
-                for epoch, state in outcome.snapshots.items()
-            },
         }
     )
-    return {"first_layer": table, "first_layer.csv": table}
+    after = {
+        epoch: np.concatenate([state[weight].numpy().ravel(), state[bias].numpy()])
+        for epoch, state in outcome.snapshots.items()
+    }
+    rows = [place.assign(epoch=epoch, weight=weights) for epoch, weights in after.items()]
+    wide = place.assign(**{f"epoch {epoch}": weights for epoch, weights in after.items()})
+    return {"first_layer": pd.concat(rows, ignore_index=True), "first_layer.csv": wide}
 
 
 def analyse(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd.DataFrame]:
@@ -40,9 +42,9 @@ def analyse(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd
     if any(sorted(run.snapshots) != epochs or run.spec.training.epochs not in epochs for run in trained):
         return {}  # one diverged: the group gives no number, which the claims take at its worst
     found: dict[str, list[pd.DataFrame]] = {"paths": [], "apart": [], "shares": []}
-    for layer, name in LAYERS.items():
+    for layer in LAYERS:
         for table, rows in _paths(trained, epochs, layer).items():
-            rows.insert(0, "layer", name)
+            rows.insert(0, "layer", layer)
             found[table].append(rows)
     joined = {table: pd.concat(parts, ignore_index=True) for table, parts in found.items()}
     return {**joined, "lines": _lines(trained, spec.settings["alphas"])}

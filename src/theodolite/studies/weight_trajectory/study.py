@@ -8,11 +8,9 @@ weights and a data order of its own, and among the first ``crossed`` of them eve
 """
 
 from collections.abc import Iterator
-from typing import Annotated
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from theodolite.claims import Claim, Evidence, rank_correlation
 from theodolite.data import DataSpec
@@ -23,6 +21,7 @@ from theodolite.studies.weight_trajectory.findings import (
     FIRST,
     GUESSING,
     LARGE,
+    RENAMED,
     SHOWN,
     figures,
     split_variance,
@@ -30,43 +29,11 @@ from theodolite.studies.weight_trajectory.findings import (
     tables,
 )
 from theodolite.studies.weight_trajectory.measurements import analyse, measure
-from theodolite.study import AnalysisSpec, RunSpec, Seeds, Settings, Study
+from theodolite.studies.weight_trajectory.settings import PRESETS, WeightTrajectory
+from theodolite.study import AnalysisSpec, RunSpec, Seeds, Study
 
 NAME = "weight-trajectory"
 ALPHAS = tuple(i / 20 for i in range(21))  # of the line between two ends
-
-
-class WeightTrajectory(Settings):
-    """Dials of the study, at ``quick``."""
-
-    seeds: PositiveInt = 8  # groups
-    trainings: Annotated[int, Field(ge=2)] = 8  # the report's, independent of each other
-    crossed: Annotated[int, Field(ge=2)] = 3  # initial weights and orders of the crossed design, its square trainings
-    source: str = "mnist"  # the data set of the report's other networks of this part
-    train: PositiveInt | None = 2_000  # a subset; its full size costs thirty times as much
-    test: PositiveInt | None = 2_000
-    hidden: tuple[PositiveInt, ...] = (16, 16)  # small, since every snapshot of every training is kept
-    learning_rate: PositiveFloat = 1e-3  # Adam's default
-    batch_size: PositiveInt = 32  # the smallest of the report's
-    epochs: PositiveInt = 51  # the report's
-    every: PositiveInt = 3  # epochs between snapshots; the report's
-
-    @model_validator(mode="after")
-    def _check(self) -> "WeightTrajectory":
-        if self.crossed > self.trainings:
-            raise ValueError(f"the crossed design takes {self.crossed} of only {self.trainings} trainings")
-        if self.epochs <= self.every:
-            raise ValueError("expected at least two steps between snapshots")
-        return self
-
-
-PRESETS = {
-    "smoke": WeightTrajectory(seeds=3, crossed=2, source="digits", train=None, test=None, epochs=15),
-    "quick": WeightTrajectory(),
-    "full": WeightTrajectory(
-        seeds=10, train=None, test=None, hidden=(32, 32), batch_size=128
-    ),  # 128: four times as fast
-}
 
 
 def expand(settings: WeightTrajectory) -> Iterator[RunSpec]:
@@ -87,12 +54,12 @@ def analyses(settings: WeightTrajectory) -> Iterator[AnalysisSpec]:
         yield AnalysisSpec(study=NAME, labels={}, seed=group, inputs=inputs, settings={"alphas": ALPHAS})
 
 
-def _starts(records: Records, space: str) -> Evidence:
+def _starts(records: Records[WeightTrajectory], space: str) -> Evidence:
     spread = records.derived(spreads)
     return _each_group(records, spread.loc[spread["layer"] == FIRST].set_index("seed")[space])
 
 
-def _steps(records: Records) -> Evidence:
+def _steps(records: Records[WeightTrajectory]) -> Evidence:
     """One number a training: its weights and its order are its own."""
     walks = records.analysis("paths")
     runs = records.done[records.done["weights"] == records.done["order"]]
@@ -107,13 +74,11 @@ def _steps(records: Records) -> Evidence:
     return Evidence.exact(pd.concat([found.low, _unknown(names[lost]).low]))
 
 
-def _barrier(records: Records) -> Evidence:
+def _barrier(records: Records[WeightTrajectory]) -> Evidence:
     """One number a pair; no training is in two pairs."""
     lines = records.analysis("lines")
     pairs = [
-        f"{group}:{first}"
-        for group in _diverged(records)
-        for first in range(0, records.plan.settings["trainings"] - 1, 2)
+        f"{group}:{first}" for group in _diverged(records) for first in range(0, records.settings.trainings - 1, 2)
     ]
     lost = _unknown(pd.Series(pairs, dtype="str")).low
     if not len(lines):
@@ -122,7 +87,7 @@ def _barrier(records: Records) -> Evidence:
     return Evidence.exact(pd.concat([heights, lost]))
 
 
-def _luck(records: Records) -> Evidence:
+def _luck(records: Records[WeightTrajectory]) -> Evidence:
     return Evidence.exact(split_variance(records, "test_loss")["weights"])
 
 
@@ -147,7 +112,7 @@ CLAIMS = (
         kind="ratio",
         side="below",
         threshold=0.1,
-        evidence=lambda records: _starts(records, "full space"),
+        evidence=lambda records: _starts(records, "full_space"),
     ),
     Claim(
         id="steps-shrink",
@@ -208,7 +173,7 @@ def _spec(settings: WeightTrajectory, group: int, weights: int, order: int) -> R
     )
 
 
-def _diverged(records: Records) -> list[int]:
+def _diverged(records: Records[WeightTrajectory]) -> list[int]:
     """Groups of which an independent training diverged."""
     runs = records.done
     lost = runs["diverged_epoch"].notna() & (runs["weights"] == runs["order"])
@@ -219,7 +184,7 @@ def _unknown(names: pd.Series) -> Evidence:
     return Evidence.exact(pd.Series(np.nan, index=pd.Index(names), dtype="float64"))
 
 
-def _each_group(records: Records, values: pd.Series) -> Evidence:
+def _each_group(records: Records[WeightTrajectory], values: pd.Series) -> Evidence:
     lost = [group for group in _diverged(records) if group not in values.index]
     return Evidence.exact(values.reindex([*values.index, *lost]))
 
@@ -232,6 +197,7 @@ STUDY = Study(
         "decided by the initial weights?"
     ),
     source="Figure 5",
+    settings_type=WeightTrajectory,
     presets=PRESETS,
     expand=expand,
     measure=measure,
@@ -240,6 +206,7 @@ STUDY = Study(
     claims=CLAIMS,
     analyses=analyses,
     analyse=analyse,
+    renamed=RENAMED,
     seconds={"smoke": 8, "quick": 35, "full": 700},
     not_shown=(
         "Whether two ends are different functions: hidden units can be permuted without changing the network, and a "
