@@ -4,10 +4,12 @@ import argparse
 import datetime
 import json
 import os
+import random
 import runpy
 import shlex
 import subprocess
 import sys
+import zipfile
 from collections import OrderedDict, defaultdict
 from copy import deepcopy
 from functools import partial
@@ -23,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel
 from theodolite import measure
 from theodolite.checkpoint import weights
 from theodolite.checkpoint.weights import Checkpoint
-from theodolite.errors import BadModel, StoreError, UnknownName
+from theodolite.errors import BadModel, StoreError, TheodoliteError, UnknownName
 
 
 def net(seed: int = 0) -> nn.Module:
@@ -165,6 +167,37 @@ def test_a_model_that_is_a_part_of_the_one_in_the_file_is_not_guessed(tmp_path):
     layers = saved(tmp_path, nn.Sequential(nn.Linear(4, 2), nn.Linear(4, 2)).state_dict())
     with pytest.raises(BadModel, match=r"--strip-prefix '0\.', or --strip-prefix '1\.'"):
         taken(layers, model=nn.Linear(4, 2))
+
+
+def test_weights_that_would_be_other_numbers_in_the_model_are_refused(tmp_path):
+    whole = saved(tmp_path, TRUE | {"head.weight": torch.ones(2, 4, dtype=torch.int8)})
+    with pytest.raises(BadModel, match=r"head\.weight int8 for float32"):
+        taken(whole)
+    tied = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    tied[1].weight = tied[0].weight
+    apart = saved(tmp_path, {"0.weight": torch.eye(4), "1.weight": torch.ones(4, 4)})
+    with pytest.raises(BadModel, match="since the model ties them, but they differ"):
+        weights.put(tied, weights.read(apart), apart)
+
+
+def test_state_that_is_no_tensor_is_the_models_own_affair(tmp_path):
+    class Extra(nn.Linear):
+        def get_extra_state(self):
+            return {"calls": 3}
+
+        def set_extra_state(self, state):
+            self.calls = state["calls"]
+
+    model, path = Extra(4, 2), saved(tmp_path, Extra(4, 2).state_dict())
+    weights.put(model, weights.read(path), path)
+    assert model.weight.tolist() == weights.read(path)["weight"].tolist()
+
+
+@pytest.mark.parametrize("key", ["optimizerG", "optim", "amp_scaler", "lr_scheduler", "cuda_rng_state", "opt_state"])
+def test_what_belongs_to_training_is_no_weight(key, tmp_path):
+    path = saved(tmp_path, {"model_optimized": TRUE, key: {name: tensor * 2 for name, tensor in TRUE.items()}})
+    assert taken(path) == [f"keys {key}"]
+    assert dict(weights.read(path)).keys() == TRUE.keys()
 
 
 def test_a_key_or_prefix_that_is_not_there_is_said(tmp_path):
@@ -379,3 +412,27 @@ def test_a_file_that_holds_itself_is_read_to_an_end(tmp_path):
     loop["again"] = loop
     stored = weights.read(saved(tmp_path, loop))
     weights.put(net(), stored, Path("w.pt"))
+
+
+def test_a_file_whose_objects_are_damaged_is_read_or_refused_in_words(tmp_path):
+    draw = random.Random(0)
+    content = {"state_dict": TRUE, "args": argparse.Namespace(a=1), "model": net(1), "config": dictionary()}
+    with zipfile.ZipFile(saved(tmp_path, content)) as whole:
+        parts = {name: whole.read(name) for name in whole.namelist()}
+    refused = 0
+    for _ in range(300):
+        with zipfile.ZipFile(
+            tmp_path / "w.pt", "w"
+        ) as file:  # with checksums that are right, as whoever means harm has
+            for name, part in parts.items():
+                damaged = bytearray(part)
+                for _ in range(draw.choice((1, 2, 5)) if name.endswith("data.pkl") else 0):
+                    damaged[draw.randrange(len(damaged))] = draw.randrange(256)
+                file.writestr(name, bytes(damaged))
+        try:
+            stored = weights.read(tmp_path / "w.pt")
+            weights.put(net(), stored, tmp_path / "w.pt")
+            len(stored)
+        except TheodoliteError:
+            refused += 1
+    assert refused > 150

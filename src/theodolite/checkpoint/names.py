@@ -23,7 +23,7 @@ class Fit:
     found: dict[str, str]  # the model's names, with the tensors that are theirs
     missing: list[str]  # names of the model
     unexpected: list[str]  # behind the prefix, for which the model has no name
-    reshaped: list[str]  # names of the model whose tensors have another shape
+    reshaped: list[str]  # names of the model whose tensors have another shape, or whole numbers for fractions
 
     @property
     def fills(self) -> bool:
@@ -53,16 +53,16 @@ def fits(tensors: State, roots: Iterable[str], wanted: State, prefix: str | None
     found = []
     for start, hits in (behind or {starts[-1]: {}}).items():
         used = set(hits.values())
-        filled = {_place(wanted[name]) for name in hits}  # a tied tensor may be stored under one of its names
+        filled = {place(wanted[name]) for name in hits}  # a tied tensor may be stored under one of its names
         fit = Fit(
             root=_root(start, starts),
             prefix=start,
             found=hits,
-            missing=[n for n, t in wanted.items() if n not in hits and not (t.numel() and _place(t) in filled)],
+            missing=[n for n, t in wanted.items() if n not in hits and not (t.numel() and place(t) in filled)],
             unexpected=[
                 n.removeprefix(start) for n, whole in bare.items() if n.startswith(start) and whole not in used
             ],
-            reshaped=[own for own, whole in hits.items() if tensors[whole].shape != wanted[own].shape],
+            reshaped=[name for name, whole in hits.items() if not _alike(tensors[whole], wanted[name])],
         )
         found.append(fit)
     return found
@@ -154,7 +154,13 @@ def _root(name: str, starts: Sequence[str]) -> str:
     return next((start for start in starts if name.startswith(start)), "")
 
 
-def _place(tensor: Tensor) -> tuple[int, torch.Size]:
+def _alike(stored: Tensor, wanted: Tensor) -> bool:
+    """Whether one can be copied into the other: quantised weights, which are whole numbers, would be others."""
+    return stored.shape == wanted.shape and (stored.is_floating_point() or not wanted.is_floating_point())
+
+
+def place(tensor: Tensor) -> tuple[int, torch.Size]:
+    """Where a tensor lies in memory: tied ones are at one place."""
     return tensor.data_ptr(), tensor.shape
 
 

@@ -11,7 +11,10 @@ from theodolite.checkpoint.opened import attributes
 from theodolite.errors import StoreError, UnknownName
 
 # Keys beneath which tensors are no weights: moments of an optimizer, states of random generators.
-BESIDE = re.compile(r"optim|sched|scaler|rng|random_state|^(callbacks|loops|hyper_parameters)$", re.IGNORECASE)
+BESIDE = re.compile(
+    r"(^|_)(?i:opt|optim|optimi[sz]ers?|sched|schedulers?|scaler|rng|random)(_|[A-Z0-9]|$)"
+    r"|^(callbacks|loops|hyper_parameters)$"
+)
 DEEPEST = 100  # beyond any checkpoint; a file may hold what contains itself
 
 
@@ -79,5 +82,6 @@ def _of_module(part: Any) -> dict[str, Any] | None:
     lists = [known.get(kind) for kind in ("_parameters", "_buffers", "_modules")]
     if not all(isinstance(entries, dict) for entries in lists):
         return None
-    passing = known.get("_non_persistent_buffers_set", set())
-    return {name: value for entries in lists if entries for name, value in entries.items() if name not in passing}
+    passing = known.get("_non_persistent_buffers_set")
+    held = {n: value for entries in lists if entries for n, value in entries.items() if isinstance(n, str)}
+    return {n: value for n, value in held.items() if not (isinstance(passing, set) and n in passing)}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from theodolite.checkpoint import folders, names, opened, tree
@@ -120,7 +121,7 @@ def put(model: nn.Module, state: State, checkpoint: Path | Checkpoint) -> None:
     """
     one = _checkpoint(checkpoint)
     stored = state if isinstance(state, Stored) else Stored(one, dict(state), frozenset({""}), tuple(state))
-    wanted = model.state_dict()
+    wanted = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
     fits = names.fits(stored.tensors, stored.roots, wanted, one.prefix)
     whole = names.different([fit for fit in fits if fit.fills], stored.tensors)
     if len(whole) > 1:
@@ -131,6 +132,7 @@ def put(model: nn.Module, state: State, checkpoint: Path | Checkpoint) -> None:
         )
     if not whole or (whole[0].unexpected and one.prefix is None):  # a larger model with the same names is another
         raise BadModel(_apart(fits, stored, wanted, one))
+    _check_tied(whole[0], stored, wanted, one)
     model.load_state_dict({own: stored.tensors[name] for own, name in whole[0].found.items()}, strict=False)
     _say(whole[0], stored, one)
 
@@ -169,8 +171,21 @@ def _apart(fits: Sequence[Fit], stored: Stored, wanted: State, one: Checkpoint) 
         if not near.missing:
             advice = f"{advice[:-1]}, or have them left out: --strip-prefix '{near.prefix.removeprefix(near.root)}'"
         return f"expected the weights of this model in {one}, but names do not match: {parts}. {advice}"
-    shapes = [f"{own} {_shape(stored.tensors[near.found[own]])} for {_shape(wanted[own])}" for own in near.reshaped]
-    return f"expected the weights of this model in {one}, but shapes do not match: {some(shapes)}. {advice}"
+    pairs = [(own, stored.tensors[near.found[own]], wanted[own]) for own in near.reshaped]
+    apart = [f"{own} {_shape(has, asked)} for {_shape(asked, has)}" for own, has, asked in pairs]
+    return f"expected the weights of this model in {one}, but shapes do not match: {some(apart)}. {advice}"
+
+
+def _check_tied(fit: Fit, stored: Stored, wanted: State, one: Checkpoint) -> None:
+    """Two tensors of a file for one of the model, which could take either."""
+    first: dict[object, str] = {}
+    for own, name in fit.found.items():
+        other = first.setdefault(names.place(wanted[own]), name) if wanted[own].numel() else name
+        if other != name and not torch.equal(stored.tensors[name], stored.tensors[other]):
+            raise BadModel(
+                f"expected equal tensors '{other}' and '{name}' in {one}, since the model ties them, but they differ. "
+                "Let --model make the model that was trained."
+            )
 
 
 def _say(fit: Fit, stored: Stored, one: Checkpoint) -> None:
@@ -187,5 +202,8 @@ def _say(fit: Fit, stored: Stored, one: Checkpoint) -> None:
         one.say("; ".join(parts))
 
 
-def _shape(tensor: Tensor) -> str:
+def _shape(tensor: Tensor, other: Tensor) -> str:
+    """A shape; or the type, where that is all that differs."""
+    if tensor.shape == other.shape:
+        return str(tensor.dtype).removeprefix("torch.")
     return " x ".join(map(str, tensor.shape)) or "a number"
