@@ -16,6 +16,7 @@ from commands import called
 from theodolite import measure
 from theodolite.checkpoint import code, settings, weights
 from theodolite.data import DataSpec, load
+from theodolite.errors import StoreError
 from theodolite.measure.catalogue import COSTS, INSTRUMENTS
 from theodolite.measure.results import writer as written
 
@@ -278,6 +279,8 @@ def test_a_file_that_would_run_code_is_refused_unopened_and_a_pickled_model_is_r
     status, _, error = shell("gradient_norm", *DIGITS, "--weights", "w.pt")
     assert status == 2
     assert "could run code, so it was not opened" in error
+    with pytest.raises(StoreError):
+        weights.read(here / "w.pt")
     assert not (here / "exploded").exists()
     torch.save(trained(1), here / "model.pt")
     safetensors.torch.save_file(trained(1).state_dict(), here / "w.safetensors")
