@@ -58,6 +58,10 @@ def two():
 def named():
     return Named()
 
+def normed():
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 2)).double()
+
 def classes(outputs, targets):
     return cross_entropy(outputs, targets, weight=CLASSES)
 
@@ -115,6 +119,12 @@ def test_a_pair_that_is_given_whole_is_measured_whole(own):
     found = shell("one", "pair", "--loss", "own.py:classes")
     assert found["result"]["value"] == pytest.approx(true, rel=1e-10)
     assert found["measured"]["samples used"] == 1200
+
+
+def test_statistics_of_a_batch_are_those_of_the_whole_pair(own):
+    model = own["normed"]().train()
+    true = norm(model, cross_entropy(model(own["x"]), own["y"]))
+    assert shell("normed", "pair", "--mode", "train")["result"]["value"] == pytest.approx(true, rel=1e-10)
 
 
 @pytest.mark.parametrize("data", ["two_inputs", "loader_of_two", "dataset_of_two", "ready"])

@@ -37,7 +37,7 @@ def measure(
         str | None,
         typer.Option(
             metavar="NAME|FILE.py:NAME",
-            help="A data set of `theodolite data`, or a function that gives (inputs, targets) or batches.",
+            help="A data set of `theodolite data`, or a function that gives (inputs, targets), batches or a data set.",
         ),
     ] = None,
     loss: Annotated[
