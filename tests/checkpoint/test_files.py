@@ -155,6 +155,34 @@ def test_two_sets_that_fit_are_asked_about_and_the_options_named_choose(tmp_path
     assert taken(bare, prefix="")[0].startswith("9 tensors: teacher.")
 
 
+AMBIGUOUS = {
+    "two keys": {"model": OTHER, "ema": TRUE},
+    "two keys within a key": {"checkpoint": {"model": OTHER, "ema": TRUE}},
+    "one above the other": {**OTHER, "ema": TRUE},
+    "two prefixes under a key": {"state_dict": prefixed("student.", OTHER) | prefixed("teacher.")},
+    "two prefixes": prefixed("student.", OTHER) | prefixed("teacher."),
+    "one prefix and none": OTHER | prefixed("teacher."),
+    "prefixes within keys": {"a": prefixed("x.", OTHER) | prefixed("y."), "b": prefixed("z.", net(3).state_dict())},
+}
+
+
+@pytest.mark.parametrize("key", [None, "checkpoint"])
+@pytest.mark.parametrize("name", AMBIGUOUS)
+def test_each_of_the_options_in_the_message_chooses_another_set(name, key, tmp_path):
+    path = saved(tmp_path, AMBIGUOUS[name] if key is None else {"checkpoint": AMBIGUOUS[name]})
+    with pytest.raises(BadModel, match="Say which:") as refused:
+        weights.put(net(), weights.read(Checkpoint(path, key)), Checkpoint(path, key))
+    chosen = set()
+    for options in str(refused.value).partition("Say which: ")[2].split(", or "):
+        words = shlex.split(options)
+        given = dict(zip(words[::2], words[1::2], strict=True))
+        one = Checkpoint(path, given.get("--weights-key", key), given.get("--strip-prefix"))
+        model = net()
+        weights.put(model, weights.read(one), one)
+        chosen.add(str(model.state_dict()["head.bias"].tolist()))
+    assert chosen == {str(state["head.bias"].tolist()) for state in (TRUE, OTHER)}
+
+
 def test_two_sets_that_are_the_same_are_one(tmp_path):
     assert taken(saved(tmp_path, {"model": TRUE, "ema": deepcopy(TRUE)})) == ["keys ema"]
 

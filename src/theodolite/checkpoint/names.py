@@ -109,8 +109,10 @@ def some(names: Sequence[str]) -> str:
 
 
 def _chosen(behind: dict[str, dict[str, str]], starts: Sequence[str], prefix: str) -> dict[str, dict[str, str]]:
-    """Those that are behind a prefix and nothing else; where there are none, behind more."""
+    """What is behind a prefix, counted from the top; or else from each root; or else behind more than it."""
     start = _dotted(prefix)
+    if start in behind:
+        return {start: behind[start]}
     rests = {whole: whole.removeprefix(_root(whole, starts)) for whole in behind}
     exact = {whole: hits for whole, hits in behind.items() if rests[whole] == start}
     return exact or {whole: hits for whole, hits in behind.items() if rests[whole].startswith(start)}

@@ -66,7 +66,7 @@ class Stored(Mapping[str, Tensor]):
             shown = some([root.removesuffix(".") or "what lies in none of them" for root in sets])
             raise StoreError(
                 f"expected one set of weights in {self.checkpoint}, got {len(sets)}: {shown}. "
-                f"Say which: --weights-key {next(filter(None, sets)).removesuffix('.')}"
+                f"Say which: --weights-key {_place(self.checkpoint.key, next(filter(None, sets)))}"
             )
         return names.unwrapped(next(iter(sets.values())), self.checkpoint.prefix)
 
@@ -128,7 +128,7 @@ def put(model: nn.Module, state: State, checkpoint: Path | Checkpoint) -> None:
         raise BadModel(
             f"expected one set of weights for this model in {one}, got {len(whole)} that fit: "
             f"{some([fit.prefix.removesuffix('.') or 'names with nothing before' for fit in whole])}. "
-            f"Say which: {_choice(whole, 0)}, or {_choice(whole, 1)}"
+            f"Say which: {_choice(whole, 0, one)}, or {_choice(whole, 1, one)}"
         )
     if not whole or (whole[0].unexpected and one.prefix is None):  # a larger model with the same names is another
         raise BadModel(_apart(fits, stored, wanted, one))
@@ -152,12 +152,18 @@ def _checkpoint(given: Path | Checkpoint) -> Checkpoint:
     return given if isinstance(given, Checkpoint) else Checkpoint(given)
 
 
-def _choice(fits: Sequence[Fit], number: int) -> str:
+def _place(key: str | None, root: str) -> str:
+    """Where in a file weights lie, as ``--weights-key`` names it."""
+    return ".".join(filter(None, (key, root.removesuffix("."))))
+
+
+def _choice(fits: Sequence[Fit], number: int, one: Checkpoint) -> str:
     """The options that tell one of several fits from the others."""
     chosen = fits[number]
     alike = [fit for fit in fits if fit.root == chosen.root]
-    key = f"--weights-key {chosen.root.removesuffix('.')}" if chosen.root else ""
-    prefix = f"--strip-prefix '{chosen.prefix.removeprefix(chosen.root)}'" if len(alike) > 1 or not key else ""
+    place = _place(one.key, chosen.root)
+    key = f"--weights-key {place}" if place else ""
+    prefix = f"--strip-prefix '{chosen.prefix.removeprefix(chosen.root)}'" if len(alike) > 1 or not chosen.root else ""
     return f"{key} {prefix}".strip()
 
 
@@ -192,7 +198,7 @@ def _say(fit: Fit, stored: Stored, one: Checkpoint) -> None:
     """Tell which tensors and keys of the file were not used."""
     used = set(fit.found.values())
     near = [name.removeprefix(fit.root) for name in stored.tensors if name not in used and name.startswith(fit.root)]
-    place = ".".join(filter(None, (one.key, fit.root)))
+    place = _place(one.key, fit.root)
     keys = [k for k in stored.top if not f"{place}.".startswith(f"{k}.") and (place or k not in stored.tensors)]
     elsewhere = [n for n in stored.tensors if not n.startswith(fit.root) and n.partition(".")[0] not in keys]
     parts = [f"{counted(len(near), 'tensor')}: {some(near)}"] if near else []
