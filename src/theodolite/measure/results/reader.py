@@ -7,7 +7,7 @@ import json
 import pkgutil
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -107,7 +107,8 @@ def _made(kind: type, own: Mapping[str, Any]) -> Any:
     hints = get_type_hints(kind)
     wanted = {f.name: hints[f.name] for f in fields(kind)}
     own = {name if name in wanted else RENAMED.get(name, name): value for name, value in own.items()}
-    if set(own) != set(wanted):
+    needed = {f.name for f in fields(kind) if f.default is MISSING}  # a field that came later has a default
+    if not needed <= set(own) <= set(wanted):
         raise ValueError(f"{kind.__name__} has the fields {', '.join(wanted)}, not {', '.join(own)}")
     wrong = [name for name, value in own.items() if not is_instance(value, wanted[name])]
     if wrong:
