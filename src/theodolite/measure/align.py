@@ -59,7 +59,7 @@ def align(
     read these units are given in the two models.
 
     What is returned was compared with ``model_b``: outputs in evaluation mode, in float64 where the model allows it,
-    on all of ``data``, or without data on random inputs of a shape that the model takes.
+    on the first thousand samples of ``data``, or without data on random inputs of a shape that the model takes.
 
     Args:
         model_a: the model to match. Without ``units``, an ``nn.Sequential`` (which may be nested) of linear layers,

@@ -6,7 +6,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import prune
+from torch.nn.utils import prune, remove_weight_norm
 from torch.nn.utils import spectral_norm as old_spectral_norm
 from torch.nn.utils import weight_norm as old_weight_norm
 from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_norm
@@ -15,6 +15,7 @@ from torch.nn.utils.parametrize import remove_parametrizations
 from networks import drawn, same, shuffled
 from theodolite.errors import BadModel, CheckFailed, SettingError
 from theodolite.measure.align import align
+from theodolite.measure.units import Axis, made, read
 from theodolite.measure.units.networks import chained
 
 
@@ -217,6 +218,21 @@ def test_weights_that_are_computed_are_taken_once_they_are_stored_as_the_error_s
         align(a, b)
     for model in (a, b):
         remove_parametrizations(model[0], "weight")
+    inputs = normal(4)
+    assert torch.allclose(align(a, b).model(inputs), b(inputs))
+
+
+def test_weights_that_a_hook_computes_are_taken_once_it_is_removed_as_the_error_says():
+    a, b = (nn.Sequential(of_old(nn.Linear(4, 6)), nn.ReLU(), nn.Linear(6, 2)).double() for _ in "ab")
+    with pytest.raises(BadModel, match="remove_weight_norm"):
+        align(a, b)
+    with pytest.raises(BadModel, match="remove_weight_norm"):
+        made(a, "0")
+    rows = [Axis("0.weight_g", 0), Axis("0.weight_v", 0), Axis("0.bias", 0), *read(a, "2")]
+    with pytest.raises(BadModel, match="that can be copied"):  # PyTorch copies no tensor that was computed
+        align(a, b, units={"hidden": rows})
+    for model in (a, b):
+        remove_weight_norm(model[0])
     inputs = normal(4)
     assert torch.allclose(align(a, b).model(inputs), b(inputs))
 

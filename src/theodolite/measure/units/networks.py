@@ -196,10 +196,16 @@ def chained(model: nn.Module) -> Units:
         BadModel: it is none, or holds a layer whose units are not known.
     """
     links = chain(model)
-    if links is None or len(links) < 2:
+    if links is None:
         raise BadModel(
-            f"expected an nn.Sequential without hooks, got {type(model).__name__}. Rebuild it as a chain, or say what "
-            "shares units, as in units=resnet(model) or gpt(model) of theodolite.measure.units."
+            "expected an nn.Sequential without hooks, got one with some, which may change what happens in between. "
+            "Remove them (remove_weight_norm, remove_spectral_norm and prune.remove of torch.nn.utils), or say what "
+            "shares units in units=."
+        )
+    if len(links) < 2:
+        raise BadModel(
+            f"expected an nn.Sequential, got {type(model).__name__}. Rebuild it as a chain, or say what shares units, "
+            "as in units=resnet(model) or gpt(model) of theodolite.measure.units."
         )
     names = [n for n, _ in model.named_parameters(remove_duplicate=False)]
     if len(names) != len(list(model.parameters())):

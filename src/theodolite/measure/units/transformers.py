@@ -77,12 +77,6 @@ def gpt(model: nn.Module, *, heads: int | None = None) -> Units:
 
     Raises:
         BadModel: there is no such block, or a layer outside them is neither embedding, normalisation nor head.
-
-    Example:
-        >>> from transformers import GPT2Config, GPT2LMHeadModel
-        >>> small = GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=5, n_positions=4)
-        >>> list(gpt(GPT2LMHeadModel(small)))
-        ['residual', 'transformer.h.0.attn', 'transformer.h.0.mlp']
     """
     blocks = [name for name, module in model.named_modules() if _is_block(module)]
     if not blocks:
