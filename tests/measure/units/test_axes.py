@@ -243,3 +243,28 @@ def test_weights_tied_under_two_names_move_once():
     assert same(a, result.model)
     assert result.model.twin.weight is result.model.first.weight
     assert np.isclose(result.distance, 0)
+
+
+class Graph(nn.Module):
+    """What a node gets from the others is given for the whole batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Linear(4, 6), nn.Linear(6, 2)
+
+    def forward(self, x, adjacency):
+        return self.down(adjacency @ torch.tanh(self.up(adjacency @ x)))
+
+
+def test_a_batch_of_more_than_a_thousand_samples_is_cut_where_that_is_possible():
+    a, b = drawn(Graph, 1), drawn(Graph, 2)
+    nodes, adjacency = torch.randn(1100, 4, dtype=torch.float64), torch.eye(1100, dtype=torch.float64).roll(1, 0)
+    units = {"hidden": [*made(a, "up"), *read(a, "down")]}
+    result = align(a, b, units=units, data=((nodes, adjacency), torch.zeros(1100)))
+    assert torch.allclose(result.model(nodes, adjacency), b(nodes, adjacency))
+
+    a, b = drawn(Dense, 1), drawn(Dense, 2)
+    sizes = []
+    b.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    align(a, b, units=a.units(), data=(torch.randn(4000, 5, dtype=torch.float64), torch.zeros(4000)))
+    assert set(sizes) == {1000}

@@ -1,6 +1,6 @@
 """Whether two models compute the same function: asked of their outputs, on data or on inputs made for them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from itertools import chain as each_of
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from theodolite.errors import BadData, BadModel, CheckFailed, NotDeterministic, SettingError
-from theodolite.measure.problem.batches import Data, samples, tensors
+from theodolite.measure.problem.batches import Data, alike, pairs, samples, tensors
 from theodolite.measure.problem.isolation import preserve_rng
 from theodolite.measure.problem.objective import UNFIT, Objective, objective
 from theodolite.measure.units.layers import CONVOLUTIONS, TRANSPOSED, is_weighted, width_read
 
-ENOUGH = 1000  # samples of the data, after which no further batch is read
+ENOUGH = 1000  # samples of the data
 SAMPLES = 4  # of inputs made here
 SIDES = (32, 28, 8, 64, 96, 128, 224, 256, *range(1, 65))  # of images to try
 LENGTHS = (8, *range(1, 65), 128, 256, 512)  # of sequences
@@ -25,8 +25,8 @@ LENGTHS = (8, *range(1, 65), 128, 256, 512)  # of sequences
 def difference(model_a: nn.Module, model_b: nn.Module, data: Data | None) -> float:
     """The largest difference between outputs of two models, over the largest output.
 
-    Both are copied, put into evaluation mode and, where they allow it, called in float64, on the batches that hold the
-    first thousand samples.
+    Both are copied, put into evaluation mode and, where they allow it, called in float64, on the first thousand
+    samples or a few more.
 
     Raises:
         CheckFailed: they differ by more than rounding.
@@ -38,11 +38,9 @@ def difference(model_a: nn.Module, model_b: nn.Module, data: Data | None) -> flo
         if parameter.is_floating_point():
             parameter.requires_grad_(True)  # an objective wants something to measure
     with preserve_rng(), torch.no_grad():
-        given = data if data is not None else _probe(copies[1])
-        first, second = _doubled(*(objective(model, any_output, given) for model in copies))
-        worst, seen = 0.0, 0
-        for batch, _ in second.batches():
-            inputs = batch[0]
+        first, second = _doubled(*_objectives(copies, data))
+        worst = 0.0
+        for (inputs, _), _ in second.batches():
             there, tolerance = _outputs(second, inputs)
             if not any(bool(tensor.isfinite().any()) for tensor in there):
                 raise BadModel(
@@ -51,9 +49,7 @@ def difference(model_a: nn.Module, model_b: nn.Module, data: Data | None) -> flo
             found = _apart(_outputs(first, inputs)[0], there)
             if found > tolerance:
                 _refuse(found, _apart(_outputs(second, inputs)[0], there) > tolerance)
-            worst, seen = max(worst, found), seen + samples(batch)
-            if seen >= ENOUGH:
-                break
+            worst = max(worst, found)
     return worst
 
 
@@ -70,6 +66,37 @@ def _numbers(outputs: Any) -> list[Tensor]:
             "or a tuple or dict of tensors."
         )
     return found
+
+
+def _objectives(models: Sequence[nn.Module], data: Data | None) -> list[Objective]:
+    """Both models with the first samples of the data: any inputs that they take will do."""
+    if data is None:
+        return [objective(model, any_output, _probe(models[1])) for model in models]
+    batches: list[Any] = []
+    for batch in pairs(data):
+        batches.append(batch)
+        if sum(map(_size, batches)) >= ENOUGH:
+            break
+    try:
+        return [objective(model, any_output, [_cut(b, _size(b)) for b in batches]) for model in models]
+    except (
+        BadData
+    ):  # what is given for a whole batch, as a graph is, cannot be cut; or it is bad, and says so once more
+        return [objective(model, any_output, batches) for model in models]
+
+
+def _size(batch: Any) -> int:
+    """How many samples; what is no batch is enough to say so."""
+    return samples((batch[0], batch[1])) if isinstance(batch, (tuple, list)) and len(batch) == 2 else ENOUGH
+
+
+def _cut(part: Any, size: int) -> Any:
+    """The first samples of a batch of that size, or of a part of it."""
+    if isinstance(part, Tensor):
+        return part[:ENOUGH] if part.ndim and len(part) == size else part
+    if isinstance(part, Mapping):
+        return {key: _cut(value, size) for key, value in part.items()}
+    return alike(part, [_cut(value, size) for value in part]) if isinstance(part, (tuple, list)) else part
 
 
 def _doubled(first: Objective, second: Objective) -> tuple[Objective, Objective]:
