@@ -59,7 +59,8 @@ def align(
     read these units are given in the two models.
 
     What is returned was compared with ``model_b``: outputs in evaluation mode, in float64 where the model allows it,
-    on the first thousand samples of ``data``, or without data on random inputs of a shape that the model takes.
+    on the first thousand samples of ``data``, or without data on random inputs of the plainest
+    shape that the model takes.
 
     Args:
         model_a: the model to match. Without ``units``, an ``nn.Sequential`` (which may be nested) of linear layers,
@@ -67,7 +68,8 @@ def align(
             Flatten; weights may be under ``weight_norm``.
         model_b: a model of the same architecture.
         method: by weights, or by activations, which needs ``data``.
-        data: one ``(inputs, targets)`` pair or a re-iterable of such batches; targets are not used.
+        data: one ``(inputs, targets)`` pair or a re-iterable of such batches; targets are not used. ``weights`` needs
+            none; a batch is enough to check on.
         seed: of the order of kinds in the descent.
         units: what shares units, for any other network: a name for each kind, and the axes of all tensors along which
             its units lie. :mod:`theodolite.measure.units` has that of residual networks, ``resnet(model)``, and of a
