@@ -1,7 +1,7 @@
 """Ways in which people use a model, a loss and their data: the number is the one of a plain script, or refused.
 
-Truth is a script of its own: ``loss(model(inputs), targets)`` over the batches, its derivatives taken by the model's own
-parameters one entry after the other. It shares nothing with the package.
+Truth is a script of its own: ``loss(model(inputs), targets)`` over the batches, its derivatives taken by the model's
+own parameters one entry after the other. It shares nothing with the package.
 """
 
 from collections.abc import Callable
@@ -170,6 +170,7 @@ def infinite_mask() -> Use:
     m = Masked().double()
     x, y = torch.randn(12, 3, 4).double(), torch.randint(0, 3, (12,))
     mask = torch.triu(torch.full((3, 3), -torch.inf), 1).double().expand(12, 3, 3).contiguous()
+
     def script():
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernel has no second derivative
             return cross_entropy(m(x, mask), y)

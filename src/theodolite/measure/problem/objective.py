@@ -213,9 +213,8 @@ def advice(error: Exception, otherwise: str) -> str:
 
 def unfit(where: str, error: Exception) -> str:
     """That a batch does not suit model or loss, in PyTorch's words."""
-    return (
-        f"expected data that model and loss accept, got an error from {where}: {_words(error)}. "
-        + advice(error, "Check the shapes and types of inputs and targets.")
+    return f"expected data that model and loss accept, got an error from {where}: {_words(error)}. " + advice(
+        error, "Check the shapes and types of inputs and targets."
     )
 
 
