@@ -163,8 +163,8 @@ LANGUAGE = [
     row(
         "GPT-2 on padded batches, some labels ignored",
         lambda: (gpt2(), lambda outputs, _: outputs.loss, [tokens(2), tokens(3)]), "loss of the model's own",
-        tolerance=FLOAT32, ggn_refused=Refusal(BadLoss, "from outputs such as logits, got one that the model computes itself"),
-        note="to the rounding of float32, in which that library sums it",
+        ggn_refused=Refusal(BadLoss, "from outputs such as logits, got one that the model computes itself"),
+        tolerance=FLOAT32, note="to the rounding of float32, in which that library sums it",
     ),
 ]  # fmt: skip
 

@@ -15,7 +15,8 @@ samples of several sizes (images of a detector).
 """
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,7 +186,7 @@ def moved(part: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
     if isinstance(part, PackedSequence):
         return part.to(device) if dtype is None else part.to(device, dtype)  # type: ignore[arg-type]
     if isinstance(part, Mapping):
-        return {key: moved(value, device, dtype) for key, value in part.items()}
+        return alike(part, {key: moved(value, device, dtype) for key, value in part.items()})
     if _is_graph(part):
         return part.to(device)
     if not isinstance(part, (tuple, list)):
@@ -198,12 +199,18 @@ def copied(part: Any) -> Any:
     if isinstance(part, Tensor):
         return part.clone()
     if isinstance(part, Mapping):
-        return {key: copied(value) for key, value in part.items()}
+        return alike(part, {key: copied(value) for key, value in part.items()})
     if isinstance(part, PackedSequence) or not isinstance(part, (tuple, list)):
         return part.clone() if hasattr(part, "clone") else part
     return alike(part, [copied(p) for p in part])
 
 
-def alike(part: Any, values: list[Any]) -> Any:
-    """The values as a tuple or list of the same type, which may be a named tuple."""
+def alike(part: Any, values: list[Any] | dict[Any, Any]) -> Any:
+    """The values as a tuple, list or mapping of the same type, which may be a named tuple, or have attributes."""
+    if isinstance(values, dict):
+        if type(part) is dict or not isinstance(part, MutableMapping):
+            return values
+        same = copy(part)
+        same.update(values)
+        return same
     return type(part)(*values) if hasattr(part, "_fields") else type(part)(values)
