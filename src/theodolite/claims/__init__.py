@@ -1,12 +1,13 @@
 """From the numbers of each seed to a verdict: an interval, a threshold fixed beforehand, and Holm's correction.
 
-How a claim is tested: docs/decisions/0010-intervals.md, with the coverage that was measured. Imports no torch.
+How a claim is tested, and what of it was measured: docs/how-claims-are-tested.md. Imports no torch.
 """
 
-from theodolite.claims.compare import Change, compare
+from theodolite.claims.changes import Change, changes
+from theodolite.claims.claim import Claim, Side
 from theodolite.claims.evidence import Evidence, epochs_to_convergence
 from theodolite.claims.intervals import Interval, Statistic, interval
-from theodolite.claims.judge import Claim, Judged, Side, holm, judge
+from theodolite.claims.judge import Judged, holm, judge
 from theodolite.claims.rows import row
 from theodolite.claims.trends import factor_per_doubling, rank_correlation
 
@@ -18,7 +19,7 @@ __all__ = [
     "Judged",
     "Side",
     "Statistic",
-    "compare",
+    "changes",
     "epochs_to_convergence",
     "factor_per_doubling",
     "holm",
