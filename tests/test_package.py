@@ -13,7 +13,7 @@ def python(script: str) -> str:
 
 
 def test_the_public_names_are_these():
-    assert set(theodolite.__all__) == {"Recorder", "data", "errors", "measure", "models", "studies", "survey"}
+    assert set(theodolite.__all__) == {"Recorder", "claims", "data", "errors", "measure", "models", "studies", "survey"}
     assert dir(theodolite) == theodolite.__all__
 
 
@@ -36,5 +36,5 @@ def test_every_public_name_can_be_had():
 
 
 def test_a_wrong_name_says_which_there_are():
-    with pytest.raises(AttributeError, match="it has Recorder, data, errors, measure"):
+    with pytest.raises(AttributeError, match="it has Recorder, claims, data, errors, measure"):
         theodolite.telescope  # noqa: B018

@@ -9,10 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from theodolite import data, errors, measure, models, studies, survey
+    from theodolite import claims, data, errors, measure, models, studies, survey
     from theodolite.record import Recorder
 
-__all__ = ["Recorder", "data", "errors", "measure", "models", "studies", "survey"]
+__all__ = ["Recorder", "claims", "data", "errors", "measure", "models", "studies", "survey"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,9 @@ from theodolite.claims.claim import Claim, Side
 from theodolite.claims.evidence import Evidence, epochs_to_convergence
 from theodolite.claims.intervals import Interval, Statistic, interval
 from theodolite.claims.judge import Judged, holm, judge
+from theodolite.claims.monitor import Monitor
 from theodolite.claims.rows import row
+from theodolite.claims.tested import Tested, compare, test
 from theodolite.claims.trends import factor_per_doubling, rank_correlation
 
 __all__ = [
@@ -17,9 +19,12 @@ __all__ = [
     "Evidence",
     "Interval",
     "Judged",
+    "Monitor",
     "Side",
     "Statistic",
+    "Tested",
     "changes",
+    "compare",
     "epochs_to_convergence",
     "factor_per_doubling",
     "holm",
@@ -27,4 +32,5 @@ __all__ = [
     "judge",
     "rank_correlation",
     "row",
+    "test",
 ]

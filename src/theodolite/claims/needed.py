@@ -68,7 +68,7 @@ def _chance(evidence: Evidence, kind: Statistic, found: Interval, limit: float, 
     spread = half * math.sqrt(seeds) / means.quantile(seeds, level)
     effect = abs(forward(limit) - forward(found.estimate)) / spread
     critical = stdtrit(means.degrees_of_freedom(counts, means.KURTOSIS), 1 - tail)
-    missed: Array = nctdtr(counts - 1, effect * np.sqrt(counts), critical)
+    missed = np.asarray(nctdtr(counts - 1, effect * np.sqrt(counts), critical), dtype=np.float64)
     found_out: Array = 1 - np.nan_to_num(missed)  # it has no number for chances next to zero
     return found_out
 
