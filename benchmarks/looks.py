@@ -9,8 +9,8 @@ import argparse
 
 import numpy as np
 import pandas as pd
-from intervals import SKEWED, atoms, centre, correlations, drawn
 
+from intervals import SKEWED, atoms, centre, correlations, drawn
 from theodolite.claims import Monitor, test
 
 SEEDS = 200

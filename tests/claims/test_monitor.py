@@ -25,10 +25,10 @@ def test_without_tempering_the_evidence_is_the_mixture_of_likelihood_ratios_of_t
 
 
 def test_signs_are_weighed_by_the_beta_binomial():
-    values = np.array([1.0, 2.0, -1.0, 3.0, 4.0, 0.0])  # the last lies at the threshold: neither side
+    values = np.array([1.0, 2.0, -1.0, 3.0, 4.0, 0.0])  # the last lies at the threshold: against those above
     g = looks.PRIOR_SEEDS
-    expected, _ = integrate.quad(lambda p: stats.beta.pdf(p, g, g) * p**4 * (1 - p), 0, 1)
-    assert math.exp(looks.median(values, 0.0)[-1]) == pytest.approx(expected * 2**5)
+    expected, _ = integrate.quad(lambda p: stats.beta.pdf(p, g, g) * p**4 * (1 - p) ** 2, 0, 1)
+    assert math.exp(looks.median(values, 0.0)[-1]) == pytest.approx(expected * 2**6)
 
 
 def test_the_stake_of_a_gambler_is_multiplied_number_by_number():
@@ -59,6 +59,7 @@ MADE = {
     ("mean", "lognormal(0.7)"): (lambda g, s: g.lognormal(0, 0.7, s), math.exp(0.245), 0.07),
     ("mean", "0 or 1"): (lambda g, s: (g.random(s) < 0.1) * 1.0, 0.1, 0.07),
     ("median", "exponential"): (lambda g, s: g.exponential(size=s), math.log(2), 0.055),
+    ("median", "1 or 0.9"): (lambda g, s: np.where(g.random(s) < 0.8, 1.0, 0.9), 1.0, 0.055),
     ("share", "0 or 1"): (lambda g, s: (g.random(s) < 0.9) * 1.0, 0.9, 0.055),
 }
 

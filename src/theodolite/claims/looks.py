@@ -12,7 +12,7 @@ from scipy.special import betaln, logsumexp
 Array = NDArray[np.float64]
 
 PRIOR_SEEDS = 3.0  # how many seeds the prior weighs: with fewer, large effects are found sooner and small ones later
-TEMPERED = 0.6  # of the seeds count, so that skewed numbers keep the size too (docs/decisions/0040-looks.md)
+TEMPERED = 0.6  # of the seeds count, so that skewed numbers keep the size too (docs/decisions/0039-sizes.md)
 BETS = np.linspace(0.05, 0.95, 19)  # shares of the stake
 
 
@@ -52,12 +52,13 @@ def mean_ends(values: Array, alpha: float) -> tuple[float, float]:
 def median(values: Array, threshold: float) -> Array:
     """The same against a median that is the threshold: signs, and a mixture over how they are shared.
 
-    A number at the threshold counts for neither side.
+    A number at the threshold speaks for it, so it counts on the other side of whichever side has the more.
 
     Source: Robbins 1970, "Statistical methods related to the law of the iterated logarithm".
     """
     above, below = (np.cumsum(side, dtype=np.int64) for side in (values > threshold, values < threshold))
-    return _signs(above, below)
+    n, most = np.arange(1, len(values) + 1), np.maximum(above, below)
+    return np.where(2 * most > n, _signs(most, n - most), -np.inf)
 
 
 def median_ends(values: Array, alpha: float) -> tuple[float, float]:
@@ -69,9 +70,9 @@ def median_ends(values: Array, alpha: float) -> tuple[float, float]:
     return (-np.inf, np.inf) if k == 0 else (float(ordered[k - 1]), float(ordered[n - k]))
 
 
-def _signs(above: NDArray[np.int64], below: NDArray[np.int64]) -> Array:
-    found = betaln(above + PRIOR_SEEDS, below + PRIOR_SEEDS) - betaln(PRIOR_SEEDS, PRIOR_SEEDS)
-    return np.asarray(found + (above + below) * np.log(2), dtype=np.float64)
+def _signs(most: NDArray[np.int64], others: NDArray[np.int64]) -> Array:
+    found = betaln(most + PRIOR_SEEDS, others + PRIOR_SEEDS) - betaln(PRIOR_SEEDS, PRIOR_SEEDS)
+    return np.asarray(found + (most + others) * np.log(2), dtype=np.float64)
 
 
 def ranged(values: Array, threshold: float, *, above: bool) -> Array:
