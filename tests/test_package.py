@@ -16,6 +16,7 @@ def test_the_public_names_are_these():
     assert set(theodolite.__all__) == {
         "Recorder",
         "Result",
+        "claims",
         "data",
         "errors",
         "instrument",
@@ -47,5 +48,5 @@ def test_every_public_name_can_be_had():
 
 
 def test_a_wrong_name_says_which_there_are():
-    with pytest.raises(AttributeError, match="it has Recorder, Result, data, errors, instrument, measure"):
+    with pytest.raises(AttributeError, match="it has Recorder, Result, claims, data, errors, instrument, measure"):
         theodolite.telescope  # noqa: B018

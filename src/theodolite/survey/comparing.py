@@ -34,7 +34,7 @@ def compare(first: Path | Copy, second: Path | Copy) -> Comparison:
     if not shared:
         names = " and ".join(copy.place for copy in copies)
         raise StoreError(f"expected surveys with a study in common, but {names} share none.")
-    changes = claims.compare(
+    changes = claims.changes(
         [
             (
                 verdicts[0][name, claim.id],
