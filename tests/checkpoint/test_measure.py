@@ -274,18 +274,59 @@ class Whole(nn.Module):
         return os.mkdir, ("exploded",)
 
 
-def test_a_pickled_model_is_refused_unopened_and_the_message_converts_it(shell, here):
+def test_a_file_that_would_run_code_is_refused_unopened_and_a_pickled_model_is_read(shell, here):
     torch.save(Whole(), here / "w.pt")
     status, _, error = shell("gradient_norm", *DIGITS, "--weights", "w.pt")
     assert status == 2
     assert "could run code, so it was not opened" in error
+    with pytest.raises(StoreError):
+        weights.read(here / "w.pt")
     assert not (here / "exploded").exists()
-    torch.save(nn.Linear(2, 1), here / "model.pt")
-    with pytest.raises(StoreError) as refused:
-        weights.read(Path("model.pt"))
-    command = str(refused.value).partition('-c "')[2].rpartition('"')[0]
-    subprocess.run([sys.executable, "-c", command], check=True, cwd=here)
-    assert set(weights.read(here / "weights.pt")) == {"weight", "bias"}
+    torch.save(trained(1), here / "model.pt")
+    safetensors.torch.save_file(trained(1).state_dict(), here / "w.safetensors")
+    plain, whole = (result(shell, "gradient_norm", *DIGITS, "--weights", w) for w in ("w.safetensors", "model.pt"))
+    assert plain["result"] == whole["result"]
+
+
+def test_what_a_file_holds_beside_the_weights_is_said_and_options_choose_among_them(shell, here):
+    both = {"net": trained(1).state_dict(), "ema": trained(2).state_dict(), "epoch": 3}
+    torch.save(both, here / "w.pt")
+    safetensors.torch.save_file(trained(2).state_dict(), here / "ema.safetensors")
+    status, _, error = shell("gradient_norm", *DIGITS, "--weights", "w.pt")
+    assert status == 2
+    assert "--weights-key net, or --weights-key ema" in error
+    chosen = result(shell, "gradient_norm", *DIGITS, "--weights", "w.pt", "--weights-key", "ema")
+    assert chosen["result"] == result(shell, "gradient_norm", *DIGITS, "--weights", "ema.safetensors")["result"]
+    assert chosen["measured"]["left out"] == "keys net, epoch"
+    status, output, _ = shell("gradient_norm", *DIGITS, "--weights", "w.pt", "--weights-key", "ema")
+    assert "left out" in output
+    torch.save({f"net.{n}": t for n, t in both["ema"].items()} | {"loss.weight": torch.ones(10)}, here / "p.pt")
+    bare = result(shell, "gradient_norm", *DIGITS, "--weights", "p.pt", "--strip-prefix", "net")
+    assert bare["result"] == chosen["result"]
+    assert bare["measured"]["left out"] == "1 tensor: loss.weight"
+
+
+def test_pixels_are_scaled_as_asked_and_the_result_says_how(shell):
+    images = load(DataSpec(source="digits"))
+    raw = torch.from_numpy(images.train_inputs.astype(np.float32))
+    mean, spread = raw.mean(), raw.std(unbiased=False)
+    scaled = {"standard": (raw - mean) / spread, "unit": raw / 16, "none": raw}
+    words = {
+        "standard": f"standardised, (pixel − {mean:.4g}) / {spread:.4g}",
+        "unit": "pixel / 16",
+        "none": "published",
+    }
+    targets = torch.tensor(images.train_targets)
+    for scale, inputs in scaled.items():
+        model = made()
+        nn.functional.cross_entropy(model(inputs), targets).backward()
+        norm = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
+        asked = ("gradient_norm", "--model", "net.py:make", "--data", "digits", "--scale", scale)
+        found = result(shell, *asked)
+        assert found["result"]["value"] == pytest.approx(float(norm), rel=1e-4)
+        assert words[scale] in found["measured"]["data"]
+        if scale == "standard":
+            assert result(shell, *asked[:-2])["measured"]["data"] == found["measured"]["data"]
 
 
 WRONG = {
@@ -339,6 +380,8 @@ WRONG = {
     "weights that hold NaN": (("gradient_norm", *SMALL, "--weights", "nan.pt"), "'0.weight' holds NaN"),
     "weights cut off": (("gradient_norm", *SMALL, "--weights", "cut.pt"), "Save the weights again"),
     "no state dict": (("gradient_norm", *SMALL, "--weights", "list.pt"), "expected a state dict in list.pt, got list"),
+    "an unknown scale": (("gradient_norm", *DIGITS, "--scale", "unti"), "Did you mean 'unit'"),
+    "a scale for own data": (("gradient_norm", *SMALL, "--scale", "unit"), "--scale with a named data set alone"),
     "an unknown mode": (("gradient_norm", *SMALL, "--mode", "evla"), "Did you mean 'eval'"),
     "an unknown type": (("gradient_norm", *SMALL, "--dtype", "float63"), "Did you mean 'float64'"),
     "an unknown device": (("gradient_norm", *SMALL, "--device", "cudo"), "expected a device that PyTorch has"),

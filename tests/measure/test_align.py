@@ -1,3 +1,4 @@
+import contextlib
 import copy
 
 import pytest
@@ -7,6 +8,7 @@ from torch import nn
 from theodolite.errors import BadModel, SettingError
 from theodolite.measure.align import align
 from theodolite.measure.interpolate import interpolate
+from theodolite.measure.units import each, made, read
 
 
 def mlp():
@@ -111,7 +113,7 @@ def test_dead_units_do_not_disturb_the_match_of_the_others():
 
 
 REFUSED = {
-    "LayerNorm": nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2)),
+    "LocalResponseNorm": nn.Sequential(nn.Conv2d(1, 4, 3), nn.LocalResponseNorm(2), nn.Conv2d(4, 2, 3)),
     "without groups": nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.ReLU(), nn.Conv2d(4, 2, 3)),
     "nn.Flatten": nn.Sequential(nn.Conv2d(1, 4, 3), nn.Linear(4, 2)),
     "nn.Sequential": nn.Transformer(4, 2, 1, 1, 4, batch_first=True),
@@ -145,3 +147,57 @@ def test_bad_requests_are_named(linear):
 def test_network_without_hidden_layer_stays_as_it_is(linear):
     model = nn.Sequential(nn.Flatten(), nn.Linear(3, 2))
     assert align(model, copy.deepcopy(model)).permutations == ()
+
+
+class Loud(nn.Module):
+    """Dropout, and batch statistics, whatever they are fed."""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.norm, self.drop = nn.Linear(16, 6), nn.BatchNorm1d(6), nn.Dropout(0.5)
+        self.down = nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.down(self.drop(torch.relu(self.norm(self.up(x.flatten(1))))))
+
+
+AROUND = {
+    "nothing": contextlib.nullcontext,
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "another device": lambda: torch.device("meta"),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("around", AROUND)
+def test_what_is_set_around_alignment_changes_nothing_and_stays(around, method):
+    torch.manual_seed(3)
+    a, b = Loud().double(), Loud().double()
+    if method == "weights":
+        a.train(), b.train()
+    else:
+        a.eval(), b.eval()
+    b.down.weight.requires_grad_(False)
+    units = {"hidden": [*made(a, "up"), *each(a, "norm"), *read(a, "down")]}
+    plain = align(a, b, units=units, **METHODS[method])
+    before = copy.deepcopy([m.state_dict() for m in (a, b)]), torch.get_rng_state()
+    with AROUND[around]():
+        found = align(a, b, units=units, **METHODS[method])
+    assert [p.tolist() for p in found.permutations] == [p.tolist() for p in plain.permutations]
+    assert found.check_error < 1e-12
+    assert torch.equal(before[1], torch.get_rng_state())
+    for model, state in zip((a, b), before[0], strict=True):
+        assert all(torch.equal(t, state[n]) for n, t in model.state_dict().items())
+    for model in (b, found.model):
+        assert all(m.training == (method == "weights") for m in model.modules())
+        assert [p.requires_grad for p in model.parameters()] == [True] * 4 + [False, True]
+        assert all(p.grad is None for p in model.parameters())
+    found.model(DATA[0]).sum().backward()  # it can be trained on
+
+
+def test_frozen_networks_are_aligned_too():
+    a, b = network("MLP", 1).requires_grad_(False), network("MLP", 2).requires_grad_(False)
+    assert align(a, b).moved == align(network("MLP", 1), network("MLP", 2)).moved
+    assert not any(p.requires_grad for p in align(a, b).model.parameters())

@@ -28,11 +28,19 @@ def measure(
         list[Path] | None,
         typer.Option(help="safetensors or PyTorch's weights-only files; again for a second model or a path; a folder."),
     ] = None,
+    weights_key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Where the weights lie in the file; found by the model's names by default."),
+    ] = None,
+    strip_prefix: Annotated[
+        str | None,
+        typer.Option(metavar="PREFIX", help="What comes before the model's names there; found by itself by default."),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
             metavar="NAME|FILE.py:NAME",
-            help="A data set of `theodolite data`, or a function that gives (inputs, targets) or batches.",
+            help="A data set of `theodolite data`, or a function that gives (inputs, targets), batches or a data set.",
         ),
     ] = None,
     loss: Annotated[
@@ -47,8 +55,14 @@ def measure(
         typer.Option("--set", metavar="KEY=VALUE", help="An option of the instrument; may be given often."),
     ] = None,
     part: Annotated[str, typer.Option(help="Of a named data set: train or test.")] = "train",
+    scale: Annotated[
+        str | None,
+        typer.Option(help="Of the pixels of a named data set: standard (the default), unit (0 to 1) or none."),
+    ] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Samples to use; all by default.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Samples at once; it changes no number.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Samples at once of a data set; 1,000 by default.")
+    ] = None,
     device: Device = "cpu",
     dtype: Annotated[
         str | None, typer.Option(help="float64, float32, bfloat16 or float16; the model's own by default.")
@@ -80,8 +94,9 @@ def measure(
     if data_dir is not None:
         os.environ["THEODOLITE_DATA"] = str(data_dir)
     found = checkpoint.measure(
-        instrument, model=model, checkpoints=weights or [], data=data, loss=loss, options=set_ or [], part=part,
-        samples=samples, batch_size=batch_size, device=device, dtype=dtype, mode=mode,
+        instrument, model=model, checkpoints=weights or [], weights_key=weights_key, strip_prefix=strip_prefix,
+        data=data, loss=loss, options=set_ or [], part=part, scale=scale, samples=samples, batch_size=batch_size,
+        device=device, dtype=dtype, mode=mode,
     )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(checkpoint.plain(found)))

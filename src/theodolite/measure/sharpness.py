@@ -127,7 +127,7 @@ def _moved(centre: Tensor, step: Tensor) -> Tensor:
 
 def _loss(whole: Objective, parameters: Mapping[str, Tensor]) -> float:
     with preserve_rng(), torch.set_grad_enabled(whole.grad_in_loss):
-        return sum(share * float(whole.batch_loss(parameters, batch)) for batch, share in whole.batches())
+        return sum(share * float(whole.batch_loss(parameters, batch).detach()) for batch, share in whole.batches())
 
 
 def _keskar(whole: Objective, epsilon: float, starts: int, iterations: int, seed: int) -> Sharpness:

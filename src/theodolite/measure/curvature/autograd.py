@@ -88,7 +88,7 @@ def _own_loss(slope: Any) -> bool:
 def flat(tree: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
     """All real tensors in a structure as one vector, and how to put another such vector into their places."""
     leaves, structure = tree_flatten(tree)
-    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    places = [i for i, leaf in enumerate(leaves) if _is_real(leaf)]
     sizes = [leaves[i].numel() for i in places]
 
     def rebuild(vector: Tensor) -> Any:
@@ -98,6 +98,10 @@ def flat(tree: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
         )
 
     return torch.cat([leaves[i].flatten() for i in places]) if places else torch.zeros(0), rebuild
+
+
+def _is_real(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.layout == torch.strided
 
 
 def _grad(outputs: Tensor, inputs: Tensor, v: Tensor, **options: Any) -> Tensor:
@@ -120,6 +124,8 @@ def counted(ours: Tensor) -> Iterator[Callable[[], list[int]]]:
     storages = {ours.untyped_storage().data_ptr(): 0}
 
     def pack(tensor: Tensor) -> Tensor:
+        if tensor.layout != torch.strided:
+            return tensor
         storage = tensor.untyped_storage()
         storages.setdefault(storage.data_ptr(), storage.nbytes())
         return tensor

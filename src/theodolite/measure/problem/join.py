@@ -68,7 +68,7 @@ def objective(
     bad: list[int] = []
     with preserve_rng(), torch.enable_grad():  # a DataLoader draws from the random state whenever it is read
         for number, given in enumerate(readings):
-            if not count(given):
+            if not count(given) or (whole.reduction == "mean" and not weight(given)):  # a mean over nothing is none
                 continue
             batch, seen = whole.cast(given), seen + 1
             total += weight(given)

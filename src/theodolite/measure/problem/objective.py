@@ -199,11 +199,22 @@ def check_finite(what: str, value: Tensor | float, whole: Objective | None = Non
     )
 
 
+ADVICE = {  # words of an error of PyTorch's -> what helps
+    "None of the inputs have requires_grad": "Pass use_reentrant=False to checkpoint.",
+    "not compatible with .grad()": "Pass use_reentrant=False to checkpoint.",
+    "does not require grad": "Let gradients through: leave out .detach() and torch.no_grad() on the way.",
+}
+
+
+def advice(error: Exception, otherwise: str) -> str:
+    """What to do about an error of PyTorch's, if we know."""
+    return next((way for words, way in ADVICE.items() if words in str(error)), otherwise)
+
+
 def unfit(where: str, error: Exception) -> str:
     """That a batch does not suit model or loss, in PyTorch's words."""
-    return (
-        f"expected data that model and loss accept, got an error from {where}: {_words(error)}. "
-        "Check the shapes and types of inputs and targets."
+    return f"expected data that model and loss accept, got an error from {where}: {_words(error)}. " + advice(
+        error, "Check the shapes and types of inputs and targets."
     )
 
 

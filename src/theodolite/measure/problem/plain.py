@@ -26,6 +26,11 @@ STEP = 1e-2  # of a parameter tensor's own length
 ROUNDING = 1e3  # units in the last place: two ways run the same operations on the same numbers
 LARGEST_ROUNDING = 0.1  # relative, in bfloat16
 
+SILENTLY_WRONG = (  # warnings of PyTorch's where the number would not be what its writer thinks
+    "Using a target size",  # all outputs are paired with all targets
+    "None of the inputs have requires_grad",  # a reentrant checkpoint: its layers get no gradient
+)
+
 
 @contextmanager
 def in_place(whole: Objective) -> Iterator[Callable[[Tensor], None]]:
@@ -124,7 +129,8 @@ def _all_tensors(batch: Batch) -> list[Tensor]:
 def _value(whole: Objective, batch: Batch) -> Tensor:
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("error", "Using a target size")  # PyTorch's, where it pairs all with all
+            for words in SILENTLY_WRONG:
+                warnings.filterwarnings("error", words)
             value = whole.batch_loss({}, batch)
     except (TheodoliteError, torch.OutOfMemoryError):
         raise

@@ -20,7 +20,7 @@ from torch.nn.parameter import is_lazy
 from theodolite.errors import BadLoss, BadModel, MeasurementError, SettingError, TheodoliteError
 from theodolite.measure.problem.batches import pairs
 from theodolite.measure.problem.isolation import plain_torch, preserve_modules, unwrapped
-from theodolite.measure.problem.objective import Loss, Objective, raise_bad_batch
+from theodolite.measure.problem.objective import Loss, Objective, advice, raise_bad_batch
 from theodolite.measure.problem.reduction import weigh
 from theodolite.measure.problem.typed import in_words, is_instance, is_plain, parts_of
 
@@ -59,7 +59,8 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
                 _raise_bad_batch(given, error)
                 raise MeasurementError(
                     f"expected to measure, got an error from PyTorch, the model or the loss in {function.__name__}: "
-                    f"{type(error).__name__}: {error}. Call the model and the loss on a batch by hand to see where."
+                    f"{type(error).__name__}: {error}. "
+                    + advice(error, "Call the model and the loss on a batch by hand to see where.")
                 ) from error
 
     return instrument

@@ -1,0 +1,59 @@
+"""A measurement as a shell asks for it: which part of a file is meant, how data are scaled; and what was left out."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from theodolite.checkpoint import code, inputs, measuring
+from theodolite.checkpoint.measuring import Measured
+from theodolite.checkpoint.weights import Checkpoint
+from theodolite.errors import SettingError, UnknownName
+
+
+def measure(
+    name: str,
+    *,
+    checkpoints: Sequence[Path] = (),
+    weights_key: str | None = None,
+    strip_prefix: str | None = None,
+    data: str | None = None,
+    part: str = "train",
+    scale: str | None = None,
+    **others: Any,
+) -> Measured:
+    """Measure a checkpoint; all that is not named here is as in :func:`theodolite.checkpoint.measuring.measure`.
+
+    Args:
+        name: of the instrument.
+        checkpoints: files of weights, or folders.
+        weights_key: where the weights lie in each file, "a.b" for b in a; None: where the model's names are.
+        strip_prefix: what comes before the model's names there; None: whatever does; "": nothing.
+        data: a data set's name or ``FILE.py:NAME``.
+        part: of a named data set: ``"train"`` or ``"test"``.
+        scale: of the pixels of a named data set: ``"standard"``, ``"unit"`` or ``"none"``; None: standard.
+        others: as there.
+
+    Raises:
+        UnknownName, SettingError: no such scale, or one for data of the user's own.
+        UsageError, StoreError, DataError, MeasurementError: as there.
+    """
+    named = None if data is None or code.is_code(data) else inputs.Scaled(data, scale or "standard")
+    if scale is not None:
+        if scale not in inputs.SCALES:
+            raise UnknownName("scale", scale, inputs.SCALES)
+        if named is None:
+            raise SettingError(
+                "expected --scale with a named data set alone, since data of your own are taken as given."
+            )
+    left_out: dict[str, None] = {}  # of a path of checkpoints, all the same
+    files: list[Any] = [  # each stands for its path until it is read
+        Checkpoint(path, weights_key, strip_prefix, left_out.setdefault) for path in checkpoints
+    ]
+    found = measuring.measure(name, checkpoints=files, data=named or data, part=part, **others)
+    facts = found.facts
+    if named is not None and "data" in facts:
+        facts = facts | {"data": f"{facts['data']}, {inputs.scaling(named)}"}
+    if left_out:
+        facts = facts | {"left out": " / ".join(left_out)}
+    return replace(found, facts=facts)
