@@ -26,8 +26,8 @@ class Binding:
             caught: also replace parameters that functions hold by themselves, at a cost for each call of PyTorch.
         """
         modules = {id(m): m for root in roots if isinstance(root, nn.Module) for m in root.modules()}
-        self._places: list[tuple[dict[str, Any], str, Tensor, Tensor]] = [
-            (store, name, own, tensors[id(own)])
+        self._places: list[tuple[dict[str, Any], str, Tensor]] = [
+            (store, name, tensors[id(own)])
             for module in modules.values()
             for store in (module._parameters, module._buffers)
             for name, own in store.items()
@@ -35,17 +35,19 @@ class Binding:
         ]
         self._caught = _Caught(tensors) if caught else None
         self._stack = ExitStack()
+        self._before: list[list[Tensor]] = []  # what was in the places at each entry: others may have put theirs there
 
     def __enter__(self) -> None:
-        for store, name, _own, tensor in self._places:
+        self._before.append([store[name] for store, name, _ in self._places])
+        for store, name, tensor in self._places:
             store[name] = tensor
         if self._caught is not None:
             self._stack.enter_context(self._caught)
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-        for store, name, own, _tensor in self._places:
-            store[name] = own
+        for (store, name, _), before in zip(self._places, self._before.pop(), strict=True):
+            store[name] = before
 
 
 class _Caught(TorchFunctionMode):
