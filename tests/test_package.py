@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +52,9 @@ def test_every_public_name_can_be_had():
 def test_a_wrong_name_says_which_there_are():
     with pytest.raises(AttributeError, match="it has Recorder, Result, claims, data, errors, instrument, measure"):
         theodolite.telescope  # noqa: B018
+
+
+def test_the_version_is_that_of_the_project_and_is_not_looked_up_before_it_is_asked_for():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert theodolite.__version__ == project["version"]
+    assert python("import sys, theodolite; print('importlib.metadata' in sys.modules)") == "False"

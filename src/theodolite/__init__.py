@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
+
     from theodolite import claims, data, errors, measure, models, studies, survey
     from theodolite.measure.catalogue import instrument
     from theodolite.measure.results.base import Result
@@ -28,6 +30,8 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module(f"theodolite.{ELSEWHERE[name]}"), name)
     if name in __all__:
         return import_module(f"theodolite.{name}")
+    if name == "__version__":  # only when asked for: reading what is installed takes as long as the import
+        return import_module("importlib.metadata").version("theodolite")
     raise AttributeError(f"module 'theodolite' has no attribute '{name}'; it has {', '.join(__all__)}")
 
 

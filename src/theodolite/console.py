@@ -173,6 +173,12 @@ def failures(study: str, errors: Mapping[str, str]) -> None:
         )
 
 
+def ended(study: str, ended_by: Mapping[str, str]) -> None:
+    """Say which recorded trainings an error ended, though their recordings are done."""
+    for fingerprint, error in ended_by.items():
+        err.print(f"{study}: the training of {fingerprint} was ended by {error}.", markup=False)
+
+
 def watch(updates: Iterator[list["survey.Progress"]]) -> dict[str, dict[str, str]]:
     """Show a survey while it runs.
 

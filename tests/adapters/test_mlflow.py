@@ -1,12 +1,15 @@
 """Against an MLflow store in a local SQLite file, read back by MLflow's own client."""
 
 import json
+import re
+import tomllib
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pytest
 import torch
+from packaging.requirements import Requirement
 from torch import nn
 
 import theodolite as th
@@ -60,3 +63,23 @@ def test_numbers_spectra_and_figures_arrive(client, tmp_path):
 def test_without_a_run_it_says_how_to_start_one(client):
     with pytest.raises(SettingError, match=r"Call mlflow\.start_run\(\) before"):
         MLflowSink()
+
+
+def test_the_page_starts_a_run_in_a_local_store(client, tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "recorder.md").read_text(encoding="utf-8")
+    code = next(block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "MLflowSink()" in block)
+    client, place = client
+    mlflow.set_experiment(experiment_id=client.create_experiment("page", artifact_location=place))
+    monkeypatch.chdir(tmp_path)
+    session = {"probe": (torch.eye(2), torch.zeros(2, 1)), "nn": nn}
+    loop = code.replace("...  # your loop", "recorder.step(nn.Linear(2, 1), nn.MSELoss())  #")
+    exec(loop, session)  # noqa: S102 - our own documentation
+    assert not len(session["recorder"].table("failures"))
+    run = mlflow.last_active_run().info.run_id
+    assert [metric.step for metric in client.get_metric_history(run, "gradient_norm/value")] == [1]
+
+
+def test_the_extra_brings_what_a_local_store_needs():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    asked = {Requirement(one).name.lower() for one in project["optional-dependencies"]["mlflow"]}
+    assert asked >= {"mlflow-skinny", "alembic", "sqlalchemy"}

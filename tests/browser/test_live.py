@@ -5,8 +5,10 @@ import threading
 from contextlib import contextmanager
 
 import pytest
+import torch
 from axe_playwright_python.base import AXE_FILE_PATH
 
+import theodolite as th
 import tiny as survey_of
 from theodolite.serve import Server
 from theodolite.store import live, lock, records
@@ -149,3 +151,16 @@ def test_the_live_part_fits_and_has_no_serious_accessibility_fault(look, served,
         page.evaluate(AXE_FILE_PATH.read_text())  # through the debugger, which the page's policy does not bind
         found = page.evaluate("() => axe.run('#live')")["violations"]
     assert [fault["id"] for fault in found if fault["impact"] in ("serious", "critical")] == []
+
+
+def test_recordings_under_way_are_said_to_be(look, tmp_path):
+    made = [th.Recorder({"one": lambda *_: 1.0}, every=1, out=tmp_path / "own", seed=seed) for seed in range(2)]
+    for recorder in made:
+        recorder.step(torch.nn.Linear(2, 1), torch.nn.MSELoss(), (torch.eye(2), torch.ones(2, 1)))
+    with serving(tmp_path / "own") as served:
+        page = look(served)
+        page.get_by_text("2 recordings are running: 0 of 2 runs done, 2 running").wait_for()
+        made[0].close()
+        page.get_by_text("1 recording is running: 1 of 2 runs done, 1 running").wait_for()
+        made[1].close()
+        page.get_by_text("No survey is running: 2 of 2 runs done").wait_for()

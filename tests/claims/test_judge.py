@@ -10,6 +10,7 @@ from scipy import stats
 
 from theodolite.claims import Claim, Evidence, Judged, epochs_to_convergence, holm, interval, judge
 from theodolite.claims.means import distribution_free
+from theodolite.errors import SettingError
 from theodolite.findings import Verdict
 
 INF = math.inf
@@ -482,3 +483,15 @@ def coverage(low, kind, truth, high=None):
     high = low if high is None else high
     found = [interval(Evidence(pd.Series(a), pd.Series(b)), kind) for a, b in zip(low, high, strict=True)]
     return float(np.mean([f.low - 1e-9 <= truth <= f.high + 1e-9 for f in found]))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"side": "lower"}, "the side of claim 'made' as one of above, below, within, got 'lower'"),
+        ({"kind": "average"}, "the kind of claim 'made' as one of mean, ratio"),
+    ],
+)
+def test_a_side_or_statistic_that_there_is_not_is_refused_where_the_claim_is_written(given, says):
+    with pytest.raises(SettingError, match=says):
+        made_claim(**{"kind": "mean", "side": "below", "threshold": 0.0} | given)

@@ -7,13 +7,16 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
 import theodolite as th
-from theodolite import report, survey
+from theodolite import cli, report, survey
+from theodolite.errors import StoreError
 from theodolite.figures.theme import specification
 from theodolite.record import RecorderWarning
 from theodolite.recordings import findings as recorder
 from theodolite.recordings import paths as recorded_paths
+from theodolite.report import text
 from theodolite.store import records
 
 LOSS = nn.MSELoss()
@@ -90,8 +93,59 @@ def test_short_vectors_are_drawn_entry_by_entry_the_largest_first(tmp_path):
 def test_long_vectors_are_drawn_by_their_quantiles(tmp_path):
     record(tmp_path / "own", {"all": lambda at: {"eigenvalues": np.arange(101.0) * at}})
     line = drawn(found(tmp_path / "own")["all-eigenvalues-lines"])
-    expected = {"largest": 200.0, "90 % below": 180.0, "median": 100.0, "10 % below": 20.0, "smallest": 0.0}
+    expected = {
+        "largest": 200.0,
+        "90 % below": 180.0,
+        "median of those recorded": 100.0,
+        "10 % below": 20.0,
+        "smallest recorded": 0.0,
+    }
     assert line[line["x"] == 2].set_index("series")["y"].to_dict() == expected
+
+
+def test_ranks_are_said_to_be_among_what_was_recorded(tmp_path):
+    record(tmp_path / "own", {"top": lambda at: {"eigenvalues": np.arange(10.0 + at)}})
+    title = found(tmp_path / "own")["top-eigenvalues-lines"].title
+    assert title == "Eigenvalue, by rank among the 11 to 14 recorded at a time"
+
+
+def test_vectors_are_in_the_table_of_what_was_recorded(tmp_path):
+    made = {"top": lambda at: {"eigenvalues": [5.0 * at, 1.0 * at], "residuals": [0.1, 0.1], "value": 7.0}}
+    record(tmp_path / "own", made)
+    table = {t.name: t.frame for t in survey.findings(tmp_path / "own")[0].tables}["recorded"].set_index("quantity")
+    assert list(table.index) == ["value", "eigenvalues, largest", "eigenvalues, 2nd"]
+    assert table.loc["eigenvalues, 2nd", ["measured", "first", "last", "lowest", "highest"]].tolist() == [3, 1, 4, 1, 4]
+
+
+def crash(out, seed):
+    with th.Recorder({"height": lambda *_: 1.0}, every=1, out=out, seed=seed) as recorder_:
+        step(recorder_, nn.Linear(2, 1), 5)
+        raise ZeroDivisionError
+
+
+def test_a_training_that_an_error_ended_is_said_to_be_wherever_it_counts_as_done(tmp_path):
+    record(tmp_path / "own", {"height": float}, seed=0)
+    with pytest.raises(ZeroDivisionError):
+        crash(tmp_path / "own", 1)
+    (row,) = survey.status(tmp_path / "own")
+    assert list(row["ended_by"].values()) == ["ZeroDivisionError"]
+    told = CliRunner().invoke(cli.app, ["status", str(tmp_path / "own")])
+    assert "recorder: the training of" in told.stderr
+    assert "was ended by ZeroDivisionError." in " ".join(told.stderr.split())
+    page = survey.findings(tmp_path / "own")[0]
+    assert "1 training was ended by an error (ZeroDivisionError)." in text.took(page)
+    assert "None diverged or failed" not in text.took(page)
+    table = {t.name: t.frame for t in page.tables}["trainings"]
+    assert table[["seed", "steps", "ended by"]].values.tolist() == [[0, 4, ""], [1, 5, "ZeroDivisionError"]]
+
+
+def test_recordings_side_by_side_are_sent_to_the_report_that_compares_them(tmp_path):
+    for name in "ab":
+        record(tmp_path / name, {"height": float})
+    told = CliRunner().invoke(cli.app, ["report", "--compare", str(tmp_path / "a"), str(tmp_path / "b")])
+    assert told.exit_code == 2 or isinstance(told.exception, StoreError)
+    said = str(told.exception) + told.output
+    assert "with labels={...} that tell them apart: its report compares them." in " ".join(said.split())
 
 
 def test_densities_of_several_steps_share_one_grid(tmp_path):
@@ -204,7 +258,7 @@ def test_nothing_but_failures_still_makes_a_report(tmp_path):
     with pytest.warns(RecorderWarning):
         record(tmp_path / "own", {"bad": lambda at: 1 / 0})
     tables = [table.name for table in survey.findings(tmp_path / "own")[0].tables]
-    assert tables == ["costs", "failures"]
+    assert tables == ["trainings", "costs", "failures"]
 
 
 def test_a_name_of_the_users_own_becomes_a_file_name_that_harms_nobody(tmp_path):

@@ -43,6 +43,20 @@ def test_two_processes_make_the_report_that_one_makes_byte_for_byte(surveyed, tm
     assert [study.verdicts for study in findings] == [study.verdicts for study in alone]
 
 
+def test_a_report_that_is_to_lie_elsewhere_leaves_the_results_as_they_are(surveyed, tmp_path):
+    shutil.copytree(surveyed, tmp_path / "results")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("*")}
+    for processes in (1, 2):
+        out = tmp_path / f"out-{processes}"
+        page, _ = reporting.build(tmp_path / "results", out=out, processes=processes)
+        assert page == out / "report.html"
+        assert list(out.glob("gradient-norm/figures/*.svg"))
+        assert page.read_bytes() == (surveyed / "report.html").read_bytes()
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("*")} == before
+    with pytest.raises(StoreError, match="holds some, whose report would be replaced"):
+        reporting.build(surveyed, out=tmp_path / "results")
+
+
 @pytest.fixture
 def in_this_process(monkeypatch):
     """Work is split and put together as for several processes; the test above starts them."""
@@ -55,7 +69,8 @@ def test_a_damaged_record_is_named_whichever_process_reads_it(surveyed, tmp_path
     victim.write_bytes(victim.read_bytes()[:-7])
     with pytest.raises(RecordCorrupt, match=str(victim)):
         reporting.build(tmp_path / "hurt", processes=2)
-    sent = copy.copy(reporting.one((tmp_path / "hurt", "simulate-function", None)))  # taken apart as between processes
+    one = reporting.one((tmp_path / "hurt", tmp_path / "hurt", "simulate-function", None))
+    sent = copy.copy(one)  # taken apart as between processes
     assert str(victim) in str(sent)
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from theodolite.claims import means
 from theodolite.claims.evidence import Evidence
 from theodolite.claims.intervals import Interval, Statistic, interval
 from theodolite.claims.needed import FEWEST
+from theodolite.errors import SettingError
 from theodolite.findings import Decision
 from theodolite.wording import signed
 
@@ -46,6 +47,12 @@ class Claim:
     evidence: Callable[["Records[Any]"], "Evidence | Mapping[str, Evidence]"]
 
     def __post_init__(self) -> None:
+        for name, known in (("side", get_args(Side)), ("kind", get_args(Statistic))):
+            if getattr(self, name) not in known:
+                raise SettingError(
+                    f"expected the {name} of claim '{self.id}' as one of {', '.join(known)}, got "
+                    f"{getattr(self, name)!r:.60}. Write one of them."
+                )
         if isinstance(self.threshold, tuple) != (self.side == "within"):
             raise ValueError(f"expected two thresholds for 'within' and one otherwise in claim '{self.id}'.")
         limits = np.atleast_1d(self.threshold)

@@ -44,7 +44,9 @@ def report(
     compare: Annotated[
         tuple[str, str] | None, typer.Option(help="Two results folders, side by side.", show_default=False)
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the comparison; the second by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write into; by default the one given, or the second.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Rebuild tables, figures, claims and page from the records; or compare two surveys."""
@@ -59,7 +61,7 @@ def report(
         from theodolite.store.remote import workspace as remote
 
         with remote.reading(place, remote.tables) as copy:
-            _report(copy, figure_width, as_json=as_json)
+            _report(copy, figure_width, out, as_json=as_json)
 
 
 def claims(place: Place, as_json: Json = False) -> None:
@@ -83,6 +85,7 @@ def status(place: Place, as_json: Json = False) -> None:
     if not as_json:
         for row in rows:
             console.failures(row["study"], row["errors"])
+            console.ended(row["study"], row["ended_by"])
 
 
 def serve(
@@ -168,18 +171,19 @@ def _fetch(prepared: Sequence["Prepared"]) -> None:
         sets.fetch([name for name in survey.sources(prepared) if not name.startswith("function:")], progress=progress)
 
 
-def _report(copy: "Copy", figure_width: str | None = None, *, as_json: bool = False) -> None:
+def _report(copy: "Copy", figure_width: str | None = None, out: Path | None = None, *, as_json: bool = False) -> None:
     from theodolite.figures import paper
     from theodolite.survey import report as reporting
 
     width = None if figure_width is None else paper.pixels(figure_width)
-    page, found = reporting.build(copy.directory, figure_width=width)
-    copy.send_pages()
+    page, found = reporting.build(copy.directory, out=out, figure_width=width)
+    if out is None:
+        copy.send_pages()
     verdicts = [verdict for part in found for verdict in part.verdicts]
     if verdicts or as_json:  # a folder of recordings alone has none
         show([v.model_dump(mode="json") for v in verdicts], as_json, lambda: console.verdicts(verdicts))
     say = console.say if as_json else typer.echo
-    say(f"Report: {copy.place}/{page.name}")
+    say(f"Report: {copy.place if out is None else out}/{page.name}")
 
 
 def _compare(first: str, second: str, out: Path | None, *, as_json: bool) -> None:

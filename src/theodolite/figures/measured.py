@@ -1,6 +1,7 @@
 """The chart of each instrument's result, from its table and numbers alone: what ``result.plot()`` shows."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import altair as alt
@@ -34,10 +35,23 @@ def chart(result: Any, draw: Callable[[Any], Any]) -> Any:
         '#ffffff'
     """
     drawn = draw(result)
+    kind: type[Any] = type(drawn)
+    object.__setattr__(drawn, "__class__", _offline(kind))  # Altair takes what is set for a part of the chart
     look = config()
     del look["legend"]["layout"]  # Vega's own, which Altair takes for a mistake
     drawn.config = alt.Config.from_dict(look, validate=False)
     return drawn
+
+
+@cache
+def _offline(kind: type) -> type:
+    """The same class of chart, whose pages hold Vega themselves: Altair's would fetch it from the network."""
+
+    def save(self: Any, fp: Any, format: Any = None, *others: Any, **options: Any) -> None:  # noqa: A002 - Altair's name
+        page = format == "html" or (format is None and str(fp).endswith(".html"))
+        kind.save(self, fp, format, *others, **({"inline": True} if page else {}) | options)  # type: ignore[attr-defined]
+
+    return type(kind.__name__, (kind,), {"save": save, "__doc__": kind.__doc__, "__module__": kind.__module__})
 
 
 def general(result: Any) -> Any:

@@ -31,7 +31,13 @@ PLACES = ("largest", "2nd", "3rd", "4th", "5th", "6th", "7th")
 LINES = len(PALETTE)  # of one figure, at most
 PANELS = 3  # side by side, at most
 SPAN = 30.0  # an axis is logarithmic where its numbers span more than this
-QUANTILES = {"largest": 1.0, "90 % below": 0.9, "median": 0.5, "10 % below": 0.1, "smallest": 0.0}
+QUANTILES = {
+    "largest": 1.0,
+    "90 % below": 0.9,
+    "median of those recorded": 0.5,
+    "10 % below": 0.1,
+    "smallest recorded": 0.0,
+}
 DENSITIES = 5  # steps whose densities are drawn
 DECADES = 6  # of a density, below its peak
 
@@ -118,20 +124,45 @@ def _vector_figures(vectors: pd.DataFrame) -> Iterator[Figure]:
         known = list(dict.fromkeys(own["quantity"]))
         if {"grid", "density"} <= set(known):
             yield from _densities(own, str(instrument))
-        for quantity in (q for q in known if q not in ABOUT | {"grid", "density"}):
+        for quantity in dict.fromkeys(vectors_found(own)["quantity"]):
             part = own[own["quantity"] == quantity]
-            longest = int(part["place"].max()) + 1
-            keys = ["fingerprint", "seed", "training", "step", "epoch"]
-            rows = [
-                dict(zip([*keys, "line", "value"], (*key, line, value), strict=True))
-                for key, entries in part.groupby(keys, sort=False)["value"]
-                for line, value in _entries(entries.to_numpy(), longest)
-            ]
-            yield from _lines(pd.DataFrame(rows), str(instrument), quantity, "rank")
+            what = f"rank among the {_lengths(part)} recorded at a time"
+            yield from _lines(ranked(part), str(instrument), quantity, what)
+
+
+def vectors_found(vectors: pd.DataFrame) -> pd.DataFrame:
+    """The rows that say what was found: without how it was found, and without densities, which are curves."""
+    known = vectors.groupby("instrument")["quantity"].agg(set)
+    curves_ = {name for name, own in known.items() if {"grid", "density"} <= own}
+    about = vectors["quantity"].isin(ABOUT)
+    curve = vectors["instrument"].isin(curves_) & vectors["quantity"].isin({"grid", "density"})
+    return vectors[~about & ~curve]
+
+
+def ranked(part: pd.DataFrame) -> pd.DataFrame:
+    """One quantity's vectors by rank: a row for each ``line`` of each measurement.
+
+    Ranks are among what was recorded, which may be the largest few of many.
+    """
+    longest = int(part["place"].max()) + 1
+    keys = ["fingerprint", "seed", "training", "step", "epoch"]
+    rows = [
+        dict(zip([*keys, "line", "value"], (*key, line, value), strict=True))
+        for key, entries in part.groupby(keys, sort=False)["value"]
+        for line, value in _entries(entries.to_numpy(), longest)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _lengths(part: pd.DataFrame) -> str:
+    """How many entries a vector has, over all measurements: ``20``, or ``3 to 20``."""
+    lengths = part.groupby(["fingerprint", "step", "epoch"])["place"].max() + 1
+    low, high = int(lengths.min()), int(lengths.max())
+    return f"{high}" if low == high else f"{low} to {high}"
 
 
 def _entries(values: npt.NDArray[np.float64], longest: int) -> Iterator[tuple[str, float]]:
-    """Each entry of a short vector, the largest first; quantiles of a long one."""
+    """Each entry of a short vector, the largest first; quantiles of a long one, all of what was recorded."""
     if longest <= LINES:
         yield from zip(PLACES, np.sort(values)[::-1], strict=False)
     else:

@@ -11,12 +11,13 @@ import pandas as pd
 
 from theodolite.findings import Figure, Table
 from theodolite.recordings import paths as recorded_paths
-from theodolite.recordings.figures import ABOUT, draw, path_figures
+from theodolite.recordings.figures import ABOUT, draw, path_figures, ranked, vectors_found
 from theodolite.store.records import Records
 from theodolite.study import Settings, Study
 
 NAME = "recorder"
 TABLES = ("numbers", "vectors", "costs", "failures", "ledger")
+FACTS = ["steps", "epochs", "ended_by"]  # of a recording, as its metadata has them
 ENDS = {"first": "first", "last": "last", "lowest": "min", "highest": "max"}  # as pandas calls them
 
 
@@ -27,8 +28,15 @@ def tables(records: Records[Any]) -> list[Table]:
         Table(
             "recorded",
             "What was recorded",
-            _recorded(found["numbers"]),
-            "Medians over seeds of the first, last, lowest and highest number of each training.",
+            _recorded(found["numbers"], found["vectors"]),
+            "Medians over seeds of the first, last, lowest and highest number of each training. Entries of a vector go "
+            "by their rank among those that were recorded, which may be the largest few of many.",
+        ),
+        Table(
+            "trainings",
+            "How the trainings ended",
+            _trainings(records),
+            "Steps and epochs that the recorder counted. Ended by: the error that ended the training, where one did.",
         ),
         Table(
             "costs",
@@ -59,7 +67,7 @@ def figures(records: Records[Any]) -> list[Figure]:
 
 
 def _found(records: Records[Any]) -> dict[str, pd.DataFrame]:
-    words = {item.fingerprint: ", ".join(f"{k} {v}" for k, v in item.labels.items()) for item in records.plan.runs}
+    words = _words(records)
     tables = {name: records.table(name) for name in TABLES}
     return {
         name: table.assign(training=table["fingerprint"].map(words)) if len(table) else table
@@ -67,11 +75,33 @@ def _found(records: Records[Any]) -> dict[str, pd.DataFrame]:
     }
 
 
-def _recorded(numbers: pd.DataFrame) -> pd.DataFrame:
-    if not len(numbers):
-        return numbers
-    about = ABOUT - {"standard_error", "mean_standard_error"}
-    told = numbers[~numbers["quantity"].str.contains(".", regex=False) & ~numbers["quantity"].isin(about)]
+def _words(records: Records[Any]) -> dict[str, str]:
+    return {item.fingerprint: ", ".join(f"{k} {v}" for k, v in item.labels.items()) for item in records.plan.runs}
+
+
+def _trainings(records: Records[Any]) -> pd.DataFrame:
+    done, words = records.done, _words(records)
+    if not len(done):
+        return done
+    table = pd.DataFrame({"training": done["fingerprint"].map(words), "seed": done["seed"]})
+    for name in (name for name in FACTS if name in done):  # folders of older versions do not say
+        table[name.replace("_", " ")] = done[name]
+    return _without_empty(table)
+
+
+def _recorded(numbers: pd.DataFrame, vectors: pd.DataFrame) -> pd.DataFrame:
+    parts = []
+    if len(numbers):
+        about = ABOUT - {"standard_error", "mean_standard_error"}
+        parts.append(numbers[~numbers["quantity"].str.contains(".", regex=False) & ~numbers["quantity"].isin(about)])
+    if len(vectors):
+        of = vectors_found(vectors).groupby(["instrument", "quantity"], sort=False)
+        for (instrument, quantity), part in of:
+            lines = ranked(part)
+            parts.append(lines.assign(instrument=str(instrument), quantity=f"{quantity}, " + lines["line"]))
+    if not parts:
+        return pd.DataFrame()
+    told = pd.concat(parts, ignore_index=True)
     rows = []
     for (training, instrument, quantity), own in told.groupby(["training", "instrument", "quantity"], sort=False):
         runs = own.groupby("fingerprint")["value"]

@@ -22,6 +22,7 @@ class RunsSummary:
     versions: Mapping[str, str] = field(default_factory=dict)  # {"theodolite": "0.1.0", "torch": "2.13.0"}
     errors: Sequence[str] = ()  # of the failed runs
     kind: str = "runs"  # "analyses" of a study that trains nothing beforehand
+    ended_by: Sequence[str] = ()  # the errors that ended recorded trainings, by name
 
 
 @dataclass(frozen=True, slots=True)

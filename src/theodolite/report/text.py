@@ -209,7 +209,10 @@ def took(study: StudyFindings) -> str:
         (runs.unfinished, "is not finished", "are not finished"),
     )
     parts += [f"{counted(*outcome)}." for outcome in outcomes if outcome[0]]
-    if not runs.diverged and not runs.failed:
+    if runs.ended_by:
+        names = ", ".join(dict.fromkeys(runs.ended_by))
+        parts.append(f"{counted(len(runs.ended_by), 'training was', 'trainings were')} ended by an error ({names}).")
+    elif not runs.diverged and not runs.failed:
         parts.append("None diverged or failed.")
     if runs.versions:
         parts.append("Versions: " + ", ".join(f"{name} {version}" for name, version in runs.versions.items()) + ".")

@@ -142,7 +142,9 @@
   function show(state) {
     const sum = (key) => state.studies.reduce((total, study) => total + study[key], 0);
     const counts = `${sum("done")} of ${counted(sum("total"), "run")} done, ${sum("running")} running, ${sum("failed")} failed, ${sum("left")} left`;
-    news.textContent = `${state.running ? "A survey is running" : "No survey is running"}: ${counts}.`;
+    const recordings = sum("running"); // where no survey runs: each holds its own folder
+    const alone = recordings ? `${counted(recordings, "recording")} ${recordings === 1 ? "is" : "are"} running` : "No survey is running";
+    news.textContent = `${state.running ? "A survey is running" : alone}: ${counts}.`;
     problem.hidden = !state.problem;
     problem.textContent = state.problem;
     body.replaceChildren(...state.studies.map(row));

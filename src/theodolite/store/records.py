@@ -27,7 +27,7 @@ from theodolite.errors import RecordCorrupt
 from theodolite.specs import RUN_COLUMNS, AnalysisSpec, RunSpec
 from theodolite.store import lock
 from theodolite.store import tables as parquet
-from theodolite.store.folder import check_folder, claim_folder
+from theodolite.store.folder import MARK, check_folder, claim_folder
 from theodolite.store.plan import PLAN, add_to_plan, read_plan, write_plan
 from theodolite.store.record import (
     REDO,
@@ -51,9 +51,9 @@ from theodolite.store.record import (
 from theodolite.store.schema import Plan, Planned, Spec, Status, first_line
 
 __all__ = [
-    "PLAN", "STATUS", "Plan", "Planned", "Records", "Spec", "Status", "add_to_plan", "check_folder", "claim_folder",
-    "finished", "folder_of", "parse_status", "read", "read_file", "read_plan", "read_spec", "read_status", "write",
-    "write_failure", "write_part", "write_plan", "write_start",
+    "MARK", "PLAN", "STATUS", "Plan", "Planned", "Records", "Spec", "Status", "add_to_plan", "check_folder",
+    "claim_folder", "finished", "folder_of", "parse_status", "read", "read_file", "read_plan", "read_spec",
+    "read_status", "write", "write_failure", "write_part", "write_plan", "write_start",
 ]  # fmt: skip
 
 
@@ -218,7 +218,8 @@ class Records(Generic[S]):
         if folder.parent.name == AnalysisSpec.FOLDER:
             return row
         if "training" not in metadata.spec:  # a recording: what it watched is described by its metadata alone
-            return {**row, "parameters": metadata.parameters}
+            facts = metadata.model_dump(include={"parameters", "steps", "epochs", "ended_by"})
+            return {**facts, **row}  # labels may be called so
         spec = spec_in(folder, metadata)
         return {
             **row,

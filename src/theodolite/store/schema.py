@@ -54,6 +54,9 @@ class RecordMetadata(BaseModel):
     processor: str = ""
     versions: dict[str, str] = {}
     parameters: Count = 0  # of a recording, whose spec does not say
+    steps: Count | None = None  # likewise
+    epochs: Count | None = None
+    ended_by: str = ""  # the error that ended the training, by its name
 
 
 class Status(_Sealed):

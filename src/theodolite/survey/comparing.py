@@ -7,6 +7,7 @@ from typing import Any
 from theodolite import claims
 from theodolite.claims import holm
 from theodolite.errors import StoreError
+from theodolite.recordings import findings as recordings
 from theodolite.report import Comparison, Side
 from theodolite.store.records import Records
 from theodolite.store.remote.workspace import Copy
@@ -33,7 +34,14 @@ def compare(first: Path | Copy, second: Path | Copy) -> Comparison:
     ]
     if not shared:
         names = " and ".join(copy.place for copy in copies)
-        raise StoreError(f"expected surveys with a study in common, but {names} share none.")
+        if any(study.name == recordings.NAME for found in sides for study, _ in found):
+            raise StoreError(
+                f"expected surveys with claims in common, but of the recordings in {names} nothing is claimed. Record "
+                "the trainings into one folder, with labels={...} that tell them apart: its report compares them."
+            )
+        raise StoreError(
+            f"expected surveys with a study in common, but {names} share none. Run the same study for both."
+        )
     changes = claims.changes(
         [
             (

@@ -82,7 +82,17 @@ def _status(study: Study[Any], record: Records[Any], *, held: bool) -> dict[str,
         "failed": failed,
         "left": len(table) - done - failed - running,
         "errors": dict(zip(errors["fingerprint"], errors["error"], strict=True)),
+        "ended_by": _ended_by(record),
     }
+
+
+def _ended_by(record: Records[Any]) -> dict[str, str]:
+    """The error that ended a recorded training, where one did: its recording is done, the training is not."""
+    rows = record.runs
+    if "ended_by" not in rows:
+        return {}
+    ended = rows[rows["ended_by"].fillna("") != ""]
+    return dict(zip(ended["fingerprint"], ended["ended_by"], strict=True))
 
 
 def read(directory: Path) -> Iterator[tuple[Study[Any], Records[Any]]]:
@@ -124,6 +134,7 @@ def _findings(study: Study[Any], record: Records[Any]) -> StudyFindings:
         versions=facts["versions"],
         errors=tuple(failed["error"].unique()),
         kind=kind,
+        ended_by=tuple(_ended_by(record).values()),
     )
     with debug_mode(False):  # no schema is asked for every part of a chart as it is made: tests do, for each family
         figures = study.figures(record)

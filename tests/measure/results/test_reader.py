@@ -2,6 +2,7 @@
 
 import json
 import pickle  # noqa: TID251 - to make a file that must not be opened
+import re
 from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -83,6 +84,10 @@ def test_an_array_too_long_for_json_is_given_by_its_shape(results):
 @pytest.mark.parametrize("name", [name for name in EACH if name != "CriticalPoints, none"])
 def test_a_result_draws_itself_in_the_theme_of_the_report(name, results, tmp_path):
     results[name].plot().save(tmp_path / "r.svg")
+    results[name].plot().save(tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert re.findall(r'(?:src|href)="http[^"]*"|import\("http[^"]*', page) == []
+    assert len(page) > 500_000  # Vega itself
     drawing = (tmp_path / "r.svg").read_text()
     assert "<text" in drawing
     assert "system-ui" in drawing
@@ -249,3 +254,25 @@ def test_a_file_saved_before_the_files_moved_is_still_read_with_the_same_numbers
     kept = [v for f in fields(old) if isinstance(v := getattr(old, f.name), torch.Tensor)]
     assert type(old) is type(results[name])
     assert all(any(same(v, t) for t in stored.values()) for v in kept)
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_a_result_equals_the_one_that_was_loaded_and_no_other(results, tmp_path, name):
+    model = network(0) if name == "Alignment" else None
+    results[name].save(tmp_path / "r.safetensors")
+    again = measure.load(tmp_path / "r.safetensors", model=model)
+    assert again == results[name]
+    assert hash(again) == hash(results[name])
+    assert again != results["GradientNorm" if name != "GradientNorm" else "Trace"]
+    number = next((f.name for f in fields(again) if isinstance(getattr(again, f.name), float | torch.Tensor)), None)
+    if number is not None:
+        assert replace(again, **{number: getattr(again, number) + 1}) != results[name]
+
+
+@pytest.mark.parametrize(
+    ("ending", "says"), [("pkl", "ends in .safetensors"), ("csv", r"to_frame\(\).to_csv"), ("PNG", r"plot\(\).save")]
+)
+def test_a_name_that_promises_another_format_is_refused(results, tmp_path, ending, says):
+    with pytest.raises(StoreError, match=says):
+        results["GradientNorm"].save(tmp_path / f"r.{ending}")
+    assert not list(tmp_path.iterdir())

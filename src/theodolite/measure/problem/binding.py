@@ -26,26 +26,28 @@ class Binding:
             caught: also replace parameters that functions hold by themselves, at a cost for each call of PyTorch.
         """
         modules = {id(m): m for root in roots if isinstance(root, nn.Module) for m in root.modules()}
-        self._places: list[tuple[dict[str, Any], str, Tensor, Tensor]] = [
-            (store, name, own, tensors[id(own)])
-            for module in modules.values()
-            for store in (module._parameters, module._buffers)
+        stores: list[dict[str, Any]] = [s for m in modules.values() for s in (m._parameters, m._buffers)]
+        self._places = [
+            (store, name, tensors[id(own)])
+            for store in stores
             for name, own in store.items()
             if own is not None and id(own) in tensors
         ]
         self._caught = _Caught(tensors) if caught else None
         self._stack = ExitStack()
+        self._before: list[list[Tensor]] = []  # what was in the places at each entry: others may have put theirs there
 
     def __enter__(self) -> None:
-        for store, name, _own, tensor in self._places:
+        self._before.append([store[name] for store, name, _ in self._places])
+        for store, name, tensor in self._places:
             store[name] = tensor
         if self._caught is not None:
             self._stack.enter_context(self._caught)
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-        for store, name, own, _tensor in self._places:
-            store[name] = own
+        for (store, name, _tensor), before in zip(self._places, self._before.pop(), strict=True):
+            store[name] = before
 
 
 class _Caught(TorchFunctionMode):

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from theodolite.measure import catalogue
-from theodolite.measure.results import kinds
+from theodolite.measure.results import equality, kinds
 from theodolite.measure.results import writer as written
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Result:
         if (own := kinds.of(cls)) is not None:
             kinds.register(own, cls)
         # In the class's own namespace, or dataclass would write its own: one line of raw tensors, and an equality
-        # that raises on them. Two results are equal if they are the same.
+        # that raises on them.
         for name in ("__repr__", "__eq__", "__hash__"):
             if name not in cls.__dict__:
                 setattr(cls, name, getattr(Result, name))
@@ -73,6 +73,13 @@ class Result:
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self.rows())
         return f"<table><caption>{type(self).__name__}</caption>{rows}</table>"
+
+    def __eq__(self, other: object) -> bool:
+        """Of one class, with the same numbers bit for bit, wherever tensors lie; so is one loaded to the one saved."""
+        return type(self) is type(other) and equality.same(self, other)
+
+    def __hash__(self) -> int:
+        return hash((type(self).__qualname__, repr(self)))  # what is equal prints alike
 
     def to_frame(self) -> "pd.DataFrame":
         """One row for each entry of the vectors (those as long as the first one), numbers repeated beside them.
@@ -108,8 +115,8 @@ class Result:
         """Write the result to one safetensors file, without pickle; ``theodolite.measure.load`` reads it back.
 
         Raises:
-            StoreError: it cannot be written there, its class has no ``kind``, or a field is not what its annotation
-                says.
+            StoreError: it cannot be written there, its class has no ``kind``, a field is not what its annotation says,
+                or the name ends as files of another format do.
         """
         written.save(self, path)
 

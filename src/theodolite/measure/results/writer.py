@@ -23,6 +23,14 @@ from theodolite.store import files
 
 FORMAT = 2  # 1 named the module of a class where 2 names its kind
 MARK = "theodolite"  # the header's entry
+_NAME = "Choose such a name: theodolite.measure.load reads it back."
+_TABLE = "For a table: result.to_frame().to_csv(...), or another way of pandas."
+_PICTURE = "For a picture: result.plot().save(...)."
+OTHERS = {  # endings that promise another format -> what to do
+    **dict.fromkeys((".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".npy", ".npz", ".h5", ".hdf5"), _NAME),
+    **dict.fromkeys((".csv", ".json", ".md", ".parquet", ".tsv", ".txt", ".xlsx"), _TABLE),
+    **dict.fromkeys((".html", ".jpg", ".pdf", ".png", ".svg"), _PICTURE),
+}
 LISTED = 10_000  # numbers of an array that JSON for other programs holds at most
 
 
@@ -30,8 +38,14 @@ def save(result: Any, path: Path | str) -> None:
     """Write a result whole, with a checksum; :func:`~theodolite.measure.results.reader.load` gives it back exactly.
 
     Raises:
-        StoreError: it cannot be written there, or could not be read back.
+        StoreError: it cannot be written there, could not be read back, or the name is that of another format.
     """
+    ending = Path(path).suffix.lower()
+    if ending in OTHERS:
+        raise StoreError(
+            f"expected a name that ends in .safetensors, as which results are saved, got {Path(path).name}. "
+            f"{OTHERS[ending]}"
+        )
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(_encode(result, tensors, "result"), allow_nan=False)
     # One entry: safetensors writes several in an order that changes from process to process.
