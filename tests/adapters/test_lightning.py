@@ -90,6 +90,7 @@ def test_a_training_that_fails_leaves_its_record_with_the_reason(tmp_path):
     assert '"state": "done"' in (recorder.folder / "status.json").read_text()
 
 
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
 def test_a_training_that_goes_on_from_a_checkpoint_is_one_recording_with_the_trainers_steps(tmp_path):
     class Failing(Module):
         def training_step(self, batch, index):

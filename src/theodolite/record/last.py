@@ -17,7 +17,7 @@ class Last:
         self.loss: Loss
         self.data: Data | None = None
         self._measured: dict[str, int] = {}
-        self._parameters = list(model.parameters())
+        self._parameters = [p for p in model.parameters() if not p.is_inference()]  # which count nothing
         self._versions: list[Any] = []
 
     def see(self, loss: Loss, data: Data | None, step: int, measured: Iterable[str]) -> None:
@@ -36,4 +36,4 @@ class Last:
         return self._versions == self._now()
 
     def _now(self) -> list[Any]:
-        return [None if p.is_inference() else (p._version, p.data_ptr()) for p in self._parameters]
+        return [(p._version, p.data_ptr()) for p in self._parameters]
