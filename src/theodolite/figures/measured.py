@@ -35,8 +35,7 @@ def chart(result: Any, draw: Callable[[Any], Any]) -> Any:
         '#ffffff'
     """
     drawn = draw(result)
-    kind: type[Any] = type(drawn)
-    object.__setattr__(drawn, "__class__", _offline(kind))  # Altair takes what is set for a part of the chart
+    object.__setattr__(drawn, "__class__", _offline(type(drawn)))  # type: ignore[arg-type]  # Altair takes what is set for a part of the chart
     look = config()
     del look["legend"]["layout"]  # Vega's own, which Altair takes for a mistake
     drawn.config = alt.Config.from_dict(look, validate=False)
