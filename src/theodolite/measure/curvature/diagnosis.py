@@ -29,6 +29,7 @@ WAYS_ROUND = {  # what PyTorch calls an operation that it cannot differentiate t
     "segment_reduce": "take torch.Tensor.index_add",
     "sparse_softmax": "take torch.softmax of the dense tensor",
     "use_reentrant": "pass use_reentrant=False to checkpoint",
+    "modified by an inplace operation": "leave out inplace=True",
     "once_differentiable": "leave out @once_differentiable and write its backward in PyTorch's operations",
 }
 
@@ -130,8 +131,14 @@ def _local(whole: Objective, module: nn.Module, call: tuple[Any, Any]) -> tuple[
 
 
 def _fresh(call: Any) -> Any:
-    """The same arguments with copies of what is no tensor: transformers write into the cache that they pass on."""
-    return tree_map(lambda leaf: leaf if isinstance(leaf, Tensor) or callable(leaf) else deepcopy(leaf), call)
+    """Copies of the arguments: layers write into them in place, and transformers into the cache that they pass on."""
+    return tree_map(_copy, call)
+
+
+def _copy(leaf: Any) -> Any:
+    if isinstance(leaf, Tensor):
+        return leaf.clone()
+    return leaf if callable(leaf) else deepcopy(leaf)
 
 
 def _gradient(value: Tensor, point: Tensor) -> Tensor:
