@@ -46,8 +46,8 @@ class Binding:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-        for (store, name, _), before in zip(self._places, self._before.pop(), strict=True):
-            store[name] = before
+        for (store, name, _), tensor in zip(self._places, self._before.pop(), strict=True):
+            store[name] = tensor
 
 
 class _Caught(TorchFunctionMode):
