@@ -43,7 +43,7 @@ def chart(result: Any, draw: Callable[[Any], Any]) -> Any:
 
 
 @cache
-def _offline(kind: type) -> type:
+def _offline(kind: Any) -> type:
     """The same class of chart, whose pages hold Vega themselves: Altair's would fetch it from the network."""
 
     def save(self: Any, fp: Any, format: Any = None, *others: Any, **options: Any) -> None:  # noqa: A002 - Altair's name

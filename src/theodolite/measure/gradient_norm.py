@@ -13,6 +13,7 @@ from theodolite.measure.problem.batches import Batch, Data
 from theodolite.measure.problem.distributed import Shards, is_sharded
 from theodolite.measure.problem.isolation import preserve_rng
 from theodolite.measure.problem.join import objective
+from theodolite.measure.problem.not_finite import where
 from theodolite.measure.problem.objective import Loss, Objective, check_finite, check_reached
 from theodolite.measure.problem.options import ProblemOptions, with_options
 from theodolite.measure.problem.validation import checked
@@ -76,7 +77,7 @@ def gradient_norm(
         value, gradient = loss_and_gradient(whole)
     check_finite("the loss", value, whole)
     for name, part in gradient.items():
-        check_finite(f"the gradient of '{name}'", part, whole)
+        check_finite(f"the gradient of '{name}'", part, whole, partial(where, whole, 1))
     norms = {name: float(g.double().norm()) for name, g in gradient.items()}
     return GradientNorm(sum(n * n for n in norms.values()) ** 0.5, value, norms, whole.samples)
 

@@ -85,7 +85,7 @@ def sensitivity(
                 _check_own(whole, batch, gradients, size)
             rows = torch.stack([(times * g.double()).flatten(1).norm(dim=1) for g in gradients])
             norms.append(rows.norm(dim=0).cpu())
-    check_finite("the derivative of the loss by its inputs", squares)
+    check_finite("the derivative of the loss by its inputs", squares, whole)
     own = torch.cat(norms) if per_sample else None
     nan = float("nan")
     return Sensitivity(

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Unpack
 
 import torch
@@ -13,6 +14,7 @@ from theodolite.measure.gradient_norm import loss_and_gradient
 from theodolite.measure.problem.batches import Data
 from theodolite.measure.problem.isolation import preserve_rng
 from theodolite.measure.problem.join import objective
+from theodolite.measure.problem.not_finite import where
 from theodolite.measure.problem.objective import Loss, Objective, check_finite
 from theodolite.measure.problem.options import ProblemOptions, with_options
 from theodolite.measure.problem.validation import checked
@@ -20,6 +22,11 @@ from theodolite.measure.results.base import Result
 from theodolite.streams import named_seed
 
 Method = Literal["keskar", "sam"]
+
+WIDER = {
+    **dict.fromkeys((torch.bfloat16, torch.float16), "Take model.float() and inputs.float(), or pass"),
+    torch.float32: "Take model.double() and inputs.double(), or pass",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +111,7 @@ def _sam(whole: Objective, rho: float) -> Sharpness:
     before, gradient = loss_and_gradient(whole)
     check_finite("the loss", before, whole)
     length = sum(float(g.double().pow(2).sum()) for g in gradient.values()) ** 0.5
-    check_finite("the gradient", length)
+    check_finite("the gradient", length, whole, partial(where, whole, 1))
     if length == 0:
         raise BadModel(
             "expected a gradient to step along, but it is exactly zero here. Use method='keskar', which needs none."
@@ -120,7 +127,7 @@ def _moved(centre: Tensor, step: Tensor) -> Tensor:
     if float((moved.double() - centre.double() - step.double()).norm()) > 0.01 * float(step.double().norm()):
         raise SettingError(
             f"expected a radius that weights of type {centre.dtype} can resolve, but rounding eats more than 1 % of "
-            "the step. Call model.float(), or pass a larger radius."
+            f"the step. {WIDER.get(centre.dtype, 'Pass')} a larger radius."
         )
     return moved
 

@@ -95,8 +95,7 @@ def _recorded(numbers: pd.DataFrame, vectors: pd.DataFrame) -> pd.DataFrame:
         about = ABOUT - {"standard_error", "mean_standard_error"}
         parts.append(numbers[~numbers["quantity"].str.contains(".", regex=False) & ~numbers["quantity"].isin(about)])
     if len(vectors):
-        of = vectors_found(vectors).groupby(["instrument", "quantity"], sort=False)
-        for (instrument, quantity), part in of:
+        for (instrument, quantity), part in vectors_found(vectors).groupby(["instrument", "quantity"], sort=False):
             lines = ranked(part)
             parts.append(lines.assign(instrument=str(instrument), quantity=f"{quantity}, " + lines["line"]))
     if not parts:

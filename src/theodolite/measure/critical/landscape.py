@@ -37,7 +37,7 @@ class Landscape:
 
     def __call__(self, vectors: Tensor) -> SecondOrder:
         """Loss ``(S,)``, gradient ``(S, P)`` and Hessian ``(S, P, P)`` at vectors ``(S, P)``."""
-        loss, gradient, hessian = self._of_data(vectors)
+        loss, gradient, hessian = (part.detach() for part in self._of_data(vectors.detach()))
         loss = loss + 0.5 * self.weight_decay * (vectors * vectors).sum(1)
         hessian.diagonal(dim1=1, dim2=2).add_(self.weight_decay)
         return loss, gradient + self.weight_decay * vectors, hessian

@@ -21,6 +21,7 @@ from theodolite.streams import named_seed
 WAYS_ROUND = {  # what PyTorch calls an operation that it cannot differentiate twice -> the same by ones that it can
     "cdist": "write it as ((x[:, None] - y) ** 2).sum(-1).sqrt()",
     "pdist": "write it as (x[i] - x[j]).norm(dim=1) with i, j = torch.triu_indices(len(x), len(x), 1)",
+    "EmbeddingBag": "take nn.Embedding and the sum, mean or largest of what it gives",
     "embedding_bag": "take nn.Embedding and the sum, mean or largest of what it gives",
     "hardsigmoid": "write it as (x / 6 + 0.5).clamp(0, 1)",
     "multi_margin_loss": "write the loss with clamp(min=0)",
@@ -28,6 +29,7 @@ WAYS_ROUND = {  # what PyTorch calls an operation that it cannot differentiate t
     "ctc_loss": "write its recursion with torch.logsumexp",
     "segment_reduce": "take torch.Tensor.index_add",
     "sparse_softmax": "take torch.softmax of the dense tensor",
+    "reshape is not implemented for sparse tensors": "pass sparse=False to nn.Embedding",
     "use_reentrant": "pass use_reentrant=False to checkpoint",
     "modified by an inplace operation": "leave out inplace=True",
     "once_differentiable": "leave out @once_differentiable and write its backward in PyTorch's operations",
@@ -35,20 +37,27 @@ WAYS_ROUND = {  # what PyTorch calls an operation that it cannot differentiate t
 
 
 def raise_not_differentiable(whole: Objective, batch: Batch, error: RuntimeError) -> None:
-    """Raise NotDifferentiable with the layer's name if PyTorch cannot differentiate one of them twice; else return."""
+    """Raise NotDifferentiable with the layer's name if PyTorch cannot differentiate one of them twice; else return.
+
+    Of several that fail by themselves it is the first that fails as the whole does; others may need what is around.
+    """
+    found: list[tuple[str, str]] = []
     with preserve_rng(), torch.enable_grad():
         for name, gradient, point in _layers(whole, batch):
             try:
                 _twice(gradient, point)
             except RuntimeError as local:
-                why = _first_line(local)
-                way = next(
-                    (way for word, way in WAYS_ROUND.items() if word in why), "write it in elementary operations"
-                )
-                raise NotDifferentiable(
-                    f"expected layers that PyTorch can differentiate twice, but {name} is not ({why}). The way round: "
-                    f"{way}; or measure only the layers after it: parameters='NAME.*'."
-                ) from error
+                found.append((name, _first_line(local)))
+    if not found:
+        return
+    name, why = next((one for one in found if one[1] == _first_line(error)), found[0])
+    way = next(
+        (way for word, way in WAYS_ROUND.items() if word in f"{name} {why}"), "write it in elementary operations"
+    )
+    raise NotDifferentiable(
+        f"expected layers that PyTorch can differentiate twice, but {name} is not ({why}). The way round: {way}"
+        + ("; or measure only the layers after it: parameters='NAME.*'." if name.startswith("layer") else ".")
+    ) from error
 
 
 def locate_wrong_layer(whole: Objective, batch: Batch) -> str:

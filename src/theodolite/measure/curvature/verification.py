@@ -13,8 +13,10 @@ samples of the first batch. Every layer and parameter takes part in those as in 
 what is left of it shows no curvature or a difference, the whole first batch decides.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,11 +30,20 @@ from theodolite.measure.curvature.finite_difference import AGREE, Field, compare
 from theodolite.measure.problem.batches import Batch, count
 from theodolite.measure.problem.isolation import autocast_off, preserve_rng
 from theodolite.measure.problem.microbatches import first_samples
+from theodolite.measure.problem.not_finite import where
 from theodolite.measure.problem.objective import Objective, check_finite
 from theodolite.measure.problem.plain import in_place, plain_gradient
 from theodolite.streams import named_seed
 
+UNSURE = 0.1  # of a product: a number with fewer digits than one is none
 CHECK_BYTES = 2**22  # of the graph that the check takes: of so many samples, 4 to 64, whatever the batch
+
+UNDECIDED = (
+    "the check of a product with the Hessian cannot decide: finite differences are {:.1e} of its length from it, and "
+    "as far from each other with other steps. So it is where kinks lie at the weights themselves, as those of ReLU do "
+    "where biases and inputs are zero: measure after the first steps of training; or where the loss is zero to "
+    "rounding: measure an earlier checkpoint. The number is that of PyTorch's own second derivative."
+)
 
 Tried = list[tuple[Tensor, Tensor]]
 
@@ -62,7 +73,7 @@ def verify(
     pair /= pair.norm(dim=1, keepdim=True)
     u, v = pair.to(whole.vector.dtype)
     products = rows(torch.stack([u, v]))
-    check_finite("a product of the matrix", products, whole)
+    check_finite("a product of the matrix", products, whole, partial(where, whole, 2))
     Hu, Hv = products
     gap = float((u.double() @ Hv.double() - v.double() @ Hu.double()).abs())
     with preserve_rng(), torch.enable_grad():
@@ -143,7 +154,21 @@ def _compared(
                 f"length: {locate_wrong_layer(own, batch)} Correct its second derivative, or replace it by elementary "
                 "operations."
             )
+        _check_precision(own, work, exact, again(v.to(point)))
+        if error > UNSURE * scale:
+            warnings.warn(UNDECIDED.format(error / scale), stacklevel=2)
     return error / scale if scale else 0.0
+
+
+def _check_precision(own: Objective, work: Objective, product: Tensor, wide: Tensor) -> None:
+    """Raise CheckFailed where a product in the model's precision is mostly rounding, as double precision shows."""
+    error, scale = float((product.to(wide) - wide).norm()), float(wide.norm())
+    if work is not own and error > UNSURE * scale:
+        raise CheckFailed(
+            f"expected products in {own.vector.dtype} to be near those in float64, got a difference of "
+            f"{error / max(scale, 1e-300):.1e} of their length: they are mostly rounding. Take model.double() and "
+            "inputs.double()."
+        )
 
 
 def _product(make: Callable[[Objective, Tensor, Batch], Product], whole: Objective, batch: Batch) -> Field:

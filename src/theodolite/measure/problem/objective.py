@@ -189,8 +189,17 @@ def check_reached(value: Tensor) -> None:
         )
 
 
-def check_finite(what: str, value: Tensor | float, whole: Objective | None = None) -> None:
-    """Raise BadLoss where a number summed over all batches is none: the first batch alone was checked beforehand."""
+def check_finite(
+    what: str, value: Tensor | float, whole: Objective | None = None, find: Callable[[], str] | None = None
+) -> None:
+    """Raise BadLoss where a number summed over all batches is none: the first batch alone was checked beforehand.
+
+    Args:
+        what: it is.
+        value: the number, or several.
+        whole: the loss that it is of.
+        find: of a derivative: gives a sentence that says where it becomes NaN, or "".
+    """
     if bool(torch.isfinite(torch.as_tensor(value)).all()):
         return
     if whole is not None and whole.bad_batches:
@@ -198,16 +207,29 @@ def check_finite(what: str, value: Tensor | float, whole: Objective | None = Non
             f"expected {what} to be finite, but batch {whole.bad_batches[0]} holds NaN or infinity, and no loss that "
             "leaves them out. Clean the data first."
         )
-    raise BadLoss(
-        f"expected {what} to be finite over all batches, got NaN or infinity. Check the data and the loss batch by "
-        "batch; where numbers are too large for the model's precision, call model.double()."
+    cause = (
+        "Check the data and the loss batch by batch."
+        if find is None
+        else (
+            f"{find()}A root, a norm or a power at zero has no derivative: add a small number within it, as in "
+            "(z.pow(2).sum(1) + 1e-12).sqrt()."
+        )
     )
+    if whole is None or whole.vector.dtype != torch.float64:
+        cause += " Where numbers are too large for the model's precision, take model.double() and inputs.double()."
+    raise BadLoss(f"expected {what} to be finite over all batches, got NaN or infinity. {cause}")
 
 
 ADVICE = {  # words of an error of PyTorch's -> what helps
+    "use_reentrant": "Pass use_reentrant=False to checkpoint.",
     "None of the inputs have requires_grad": "Pass use_reentrant=False to checkpoint.",
     "not compatible with .grad()": "Pass use_reentrant=False to checkpoint.",
+    "One of the differentiated Tensors does not require grad": (
+        "A derivative by the inputs needs inputs that have one: call x.requires_grad_() in the model before x is used, "
+        "or on the data."
+    ),
     "does not require grad": "Let gradients through: leave out .detach() and torch.no_grad() on the way.",
+    "must have the same dtype": "Give model and inputs one type, as by model.double() and inputs.double().",
 }
 
 

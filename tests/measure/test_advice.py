@@ -1,0 +1,613 @@
+"""What an error advises is done, on the case that prints it: then the number is that of brute force.
+
+A row a kind of advice: what is refused, what the message says to do, what that makes of it, and the number that
+PyTorch gives without any instrument.
+"""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+import oracles
+from theodolite import measure
+from theodolite.errors import TheodoliteError
+
+CROSS_ENTROPY = nn.CrossEntropyLoss()
+DRAW = torch.Generator().manual_seed(0)
+X, TOKENS = torch.randn(24, 6, generator=DRAW, dtype=torch.float64), torch.randint(0, 9, (24, 4), generator=DRAW)
+Y = torch.randint(0, 3, (24,), generator=DRAW)
+DATA = (X, Y)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is refused, and what becomes of it."""
+
+    says: str  # the advice, a part of the message
+    refused: Callable[[], Any]
+    advised: Callable[[], Any]  # gives numbers
+    expected: Callable[[], Any]  # by brute force
+
+
+class Function(nn.Module):
+    """A function as a layer."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+class Squeezed(nn.Module):
+    """As in MobileNetV3: an activation in place, then one that PyTorch cannot differentiate twice."""
+
+    def __init__(self, gate: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.inner, self.act, self.gate = nn.Linear(6, 6), nn.Hardswish(inplace=True), gate
+
+    def forward(self, x):
+        return x * self.gate(self.act(self.inner(x)))
+
+
+class Recomputed(nn.Module):
+    def __init__(self, *, reentrant: bool) -> None:
+        super().__init__()
+        self.first, self.middle, self.last = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+        self.reentrant = reentrant
+
+    def forward(self, x):
+        def middle(z):
+            return torch.tanh(self.middle(z))
+
+        return self.last(checkpoint(middle, self.first(x), use_reentrant=self.reentrant))
+
+
+class Slope(nn.Module):
+    """A network's derivative by its input, as physics-informed losses take it."""
+
+    def __init__(self, *, asks: bool) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 1))
+        self.asks = asks
+
+    def forward(self, x):
+        x = x.requires_grad_() if self.asks else x
+        return torch.autograd.grad(self.net(x).sum(), x, create_graph=True)[0][:, :3]
+
+
+def seeded(make: Callable[..., nn.Module], *args: Any, dtype: torch.dtype = torch.float64, **options: Any) -> nn.Module:
+    torch.manual_seed(1)
+    return make(*args, **options).to(dtype)
+
+
+def chain(*middle: nn.Module) -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(6, 6), *middle, nn.Linear(6, 3)).double()
+
+
+def words(**options: Any) -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Embedding(9, 5, **options), nn.Flatten(), nn.Linear(20, 3)).double()
+
+
+def bags(*, sparse: bool) -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.EmbeddingBag(9, 5, sparse=sparse), nn.Linear(5, 3)).double()
+
+
+def meant() -> nn.Module:
+    """What a bag of embeddings is, by hand."""
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Embedding(9, 5), Function(lambda rows: rows.mean(1)), nn.Linear(5, 3)).double()
+
+
+def product(model: nn.Module, loss: Any = CROSS_ENTROPY, data: Any = DATA, **options: Any) -> Tensor:
+    """The Hessian times the same vector."""
+    H = measure.HessianOperator(model, loss, data, **options)
+    return H @ _vector(H.size)
+
+
+def multiplied(model: nn.Module, loss: Any = CROSS_ENTROPY, data: Any = DATA) -> Tensor:
+    H = oracles.hessian(model, loss, [data])
+    return H @ _vector(len(H)).to(H)
+
+
+def _vector(size: int) -> Tensor:
+    return torch.linspace(-1, 1, size, dtype=torch.float64)
+
+
+def hessian_of(says: str, wrong: Any, right: Any, *, data: Any = DATA, loss: Any = CROSS_ENTROPY) -> Case:
+    """A model that is refused and another that is not; or a pair of model and loss each."""
+    (bad, bad_loss), (good, good_loss) = (m if isinstance(m, tuple) else (m, loss) for m in (wrong, right))
+    return Case(
+        says,
+        lambda: product(bad, bad_loss, data),
+        lambda: product(good, good_loss, data),
+        lambda: multiplied(good, good_loss, data),
+    )
+
+
+def slope_of(says: str, wrong: Any, right: Any, *, data: Any = DATA) -> Case:
+    """The same for the gradient's norm; each a model, its loss and its data."""
+    return Case(
+        says,
+        lambda: measure.gradient_norm(*wrong),
+        lambda: measure.gradient_norm(*right).value,
+        lambda: oracles.gradient(right[0], right[1], [data]).norm(),
+    )
+
+
+def distances(x: Tensor) -> Tensor:
+    return torch.cdist(x, torch.ones(6, x.shape[1], dtype=x.dtype))
+
+
+def written_out(x: Tensor) -> Tensor:
+    y = torch.ones(6, x.shape[1], dtype=x.dtype)
+    return ((x[:, None] - y) ** 2).sum(-1).sqrt()
+
+
+def clamped(x: Tensor) -> Tensor:
+    return (x / 6 + 0.5).clamp(0, 1)
+
+
+def margins(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The multi-class margin loss, with clamp."""
+    own = outputs.gather(1, targets[:, None])
+    losses = (1 - own + outputs).clamp(min=0) ** 2
+    return (losses.sum(1) - 1).mean() / outputs.shape[1]
+
+
+AT_ZERO = (torch.cat([torch.zeros(1, 6, dtype=torch.float64), X[1:]]), Y)  # outputs of a linear layer are zero there
+RAGGED = [(X[:8], Y[:8]), (X[8:20], Y[8:20]), (X[20:], Y[20:])]
+NOT_FINITE = (torch.cat([torch.full((1, 6), torch.nan, dtype=torch.float64), X[1:]]), Y)
+
+
+class Drifting:
+    """Data that are augmented anew at each reading."""
+
+    def __init__(self) -> None:
+        self.draw = torch.Generator().manual_seed(3)
+
+    def __iter__(self):
+        for x, y in RAGGED:
+            yield x + 0.3 * torch.randn(x.shape, generator=self.draw, dtype=x.dtype), y
+
+
+class Once(Drifting):
+    """Data that are there once."""
+
+    def __init__(self) -> None:
+        self.left = list(RAGGED)
+
+    def __iter__(self):
+        while self.left:
+            yield self.left.pop(0)
+
+
+def summed(outputs: Tensor, targets: Tensor) -> Tensor:
+    return functional.cross_entropy(outputs, targets, reduction="sum")
+
+
+def penalty(model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda o, t: CROSS_ENTROPY(o, t) + 0.3 * sum(p.pow(2).sum() for p in model.parameters())
+
+
+def root(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs - 1).pow(2).sum(1).sqrt().mean()
+
+
+def rounded_root(outputs: Tensor, targets: Tensor) -> Tensor:
+    return ((outputs - 1).pow(2).sum(1) + 1e-12).sqrt().mean()
+
+
+def length(outputs: Tensor, targets: Tensor) -> Tensor:
+    return outputs.norm(dim=1).mean()
+
+
+def rounded_length(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs.pow(2).sum(1) + 1e-2).sqrt().mean()
+
+
+def sure(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Cross entropy so near zero that probabilities in float32 are rounding."""
+    return CROSS_ENTROPY(outputs + 18.0 * functional.one_hot(targets, 3).to(outputs), targets)
+
+
+def gauss_newton(model: nn.Module, loss: Any = CROSS_ENTROPY) -> Tensor:
+    G = oracles.gauss_newton(model, loss, [DATA])
+    return G @ _vector(len(G))
+
+
+def ones() -> nn.Module:
+    """A linear layer whose outputs are all one."""
+    model = seeded(nn.Linear, 6, 3)
+    nn.init.zeros_(model.weight)
+    nn.init.ones_(model.bias)
+    return model
+
+
+THREE = [(x, y, torch.ones(len(x), dtype=torch.float64)) for x, y in RAGGED]
+
+
+def weighted(outputs: Tensor, targets: tuple[Tensor, Tensor]) -> Tensor:
+    return (targets[1] * functional.cross_entropy(outputs, targets[0], reduction="none")).mean()
+
+
+def unlabelled(outputs: Tensor, inputs: Tensor) -> Tensor:
+    return (outputs.sum(1) - inputs.sum(1)).pow(2).mean()
+
+
+def saddle(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs - 1).pow(2).mean()
+
+
+def loaded() -> nn.Module:
+    model = nn.Linear(6, 3, device="meta", dtype=torch.float64)
+    model.load_state_dict(FLAT.state_dict(), assign=True)
+    return model.requires_grad_()
+
+
+def gradients_at(points: Any) -> Tensor:
+    """Of the loss with its penalty, where a point is certified."""
+    assert all(point.certified for point in points)
+    return torch.tensor([round(float(point.gradient_norm), 6) for point in points])
+
+
+class OwnLoss(nn.Module):
+    """Gives its loss with its outputs, as models of Hugging Face do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = chain(nn.Tanh())
+
+    def forward(self, x):
+        outputs = self.net(x)
+        return {"loss": CROSS_ENTROPY(outputs, Y[: len(x)]), "logits": outputs}
+
+
+class Tied(nn.Module):
+    """One layer twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.last = nn.Linear(6, 6, bias=False), nn.Linear(6, 1, bias=False)
+
+    def forward(self, x):
+        z = self.last(torch.tanh(self.inner(torch.tanh(self.inner(x)))))
+        return torch.cat([z, -z, 2 * z], 1)
+
+
+TIED = seeded(Tied)
+BATCH_NORM, DROPOUT, PENALISED = chain(nn.BatchNorm1d(6)), chain(nn.Dropout(0.5)), chain(nn.Tanh())
+WIDE = chain(nn.Tanh())
+SINGLE = seeded(nn.Linear, 6, 3, dtype=torch.float32)
+SINGLE_DATA = (X.float(), Y)
+SINGLE_EXACT = deepcopy(SINGLE).double(), sure, (X.float().double(), Y)
+EMBEDDED = words()
+AFTER = EMBEDDED[1:]  # what follows the embedding
+FLAT = seeded(nn.Linear, 6, 3)
+
+CASES = {
+    # Layers that PyTorch cannot differentiate twice: of several, the one at fault is named, with what to write instead.
+    "hardsigmoid": hessian_of(r"layer '1' \(Hardsigmoid\).*clamp", chain(nn.Hardsigmoid()), chain(Function(clamped))),
+    "in place before it": hessian_of(
+        r"the model itself \(Squeezed\).*clamp\(0, 1\)\.$",
+        seeded(Squeezed, functional.hardsigmoid),
+        seeded(Squeezed, clamped),
+        data=(X, Y),
+    ),
+    "hardswish before it": hessian_of(
+        r"layer '2' \(Hardsigmoid\)", chain(nn.Hardswish(), nn.Hardsigmoid()), chain(nn.Hardswish(), Function(clamped))
+    ),
+    "cdist": hessian_of(r"\(\(x\[:, None\] - y\) \*\* 2\)", chain(Function(distances)), chain(Function(written_out))),
+    "embedding bag": Case(
+        "take nn.Embedding and the sum",
+        lambda: product(Weighted(bag=True), data=DATA),
+        lambda: product(Weighted(bag=False), data=DATA),
+        lambda: multiplied(Weighted(bag=False), data=DATA),
+    ),
+    "sparse": hessian_of("pass sparse=False", words(sparse=True), EMBEDDED, data=(TOKENS, Y)),
+    "sparse bag": hessian_of("take nn.Embedding and the sum, mean", bags(sparse=True), meant(), data=(TOKENS, Y)),
+    "only the layers after it": Case(
+        r"measure only the layers after it: parameters='NAME",
+        lambda: product(words(sparse=True), data=(TOKENS, Y)),
+        lambda: product(words(sparse=True), data=(TOKENS, Y), parameters="2.*"),
+        lambda: multiplied(AFTER, data=(EMBEDDED[0](TOKENS).detach(), Y)),
+    ),
+    "margin": hessian_of(
+        r"the loss \(MultiMarginLoss\).*with clamp\(min=0\)\.$",
+        (chain(nn.Tanh()), nn.MultiMarginLoss(p=2)),
+        (chain(nn.Tanh()), margins),
+    ),
+    "reentrant": hessian_of(
+        "use_reentrant=False", seeded(Recomputed, reentrant=True), seeded(Recomputed, reentrant=False)
+    ),
+    "reentrant, gradient": slope_of(
+        "use_reentrant=False",
+        (seeded(Recomputed, reentrant=True), CROSS_ENTROPY, DATA),
+        (seeded(Recomputed, reentrant=False), CROSS_ENTROPY, DATA),
+    ),
+    # Derivatives that are none.
+    "an input's derivative": hessian_of(
+        r"call x.requires_grad_\(\) in the model", seeded(Slope, asks=False), seeded(Slope, asks=True)
+    ),
+    "second derivative of a norm at zero": hessian_of(
+        r"in the derivative of \w+ at test_advice.py:\d+, `return outputs.norm\(dim=1\).*`, in batch 0.*\+ 1e-12",
+        (seeded(nn.Linear, 6, 3, bias=False), length),
+        (seeded(nn.Linear, 6, 3, bias=False), rounded_length),
+        data=AT_ZERO,
+    ),
+    "root at zero": slope_of(
+        r"of pow at test_advice.py:\d+, `return \(outputs - 1\).*`, in batch 0.*\+ 1e-12\)\.sqrt\(\)\.$",
+        (ones(), root, DATA),
+        (ones(), rounded_root, DATA),
+    ),
+    "rounding of float32": Case(
+        r"Take model.double\(\) and inputs.double\(\)",
+        lambda: product(SINGLE, sure, SINGLE_DATA),
+        lambda: product(*SINGLE_EXACT),
+        lambda: multiplied(*SINGLE_EXACT),
+    ),
+    "two types": slope_of(
+        r"model.double\(\) and inputs.double\(\)", (SINGLE, CROSS_ENTROPY, DATA), (FLAT, CROSS_ENTROPY, DATA)
+    ),
+    "no gradient": slope_of(
+        r"Leave out .detach\(\)",
+        (chain(Function(torch.tanh)), lambda o, t: CROSS_ENTROPY(o.detach(), t), DATA),
+        (chain(Function(torch.tanh)), CROSS_ENTROPY, DATA),
+    ),
+    # Losses and what they are over a batch.
+    "no scalar": slope_of(
+        "Use reduction='mean'",
+        (FLAT, nn.CrossEntropyLoss(reduction="none"), DATA),
+        (FLAT, nn.CrossEntropyLoss(reduction="mean"), DATA),
+    ),
+    "a sum for a mean": Case(
+        "Pass reduction='sum'",
+        lambda: measure.gradient_norm(FLAT, summed, RAGGED),
+        lambda: measure.gradient_norm(FLAT, summed, RAGGED, reduction="sum").value,
+        lambda: len(X) * oracles.gradient(FLAT, CROSS_ENTROPY, [DATA]).norm(),
+    ),
+    "another reduction than its own": Case(
+        "Leave reduction out",
+        lambda: measure.gradient_norm(FLAT, CROSS_ENTROPY, RAGGED, reduction="sum"),
+        lambda: measure.gradient_norm(FLAT, CROSS_ENTROPY, RAGGED).value,
+        lambda: oracles.gradient(FLAT, CROSS_ENTROPY, [DATA]).norm(),
+    ),
+    "a penalty in a Gauss-Newton matrix": Case(
+        "2 c for c times the sum of squares",
+        lambda: product(PENALISED, penalty(PENALISED), operator="ggn"),
+        lambda: product(PENALISED, operator="ggn") + 2 * 0.3 * _vector(sum(p.numel() for p in PENALISED.parameters())),
+        lambda: gauss_newton(PENALISED) + 0.6 * _vector(sum(p.numel() for p in PENALISED.parameters())),
+    ),
+    "a penalty in the Hessian": Case(
+        "or take operator='hessian'",
+        lambda: product(PENALISED, penalty(PENALISED), operator="ggn"),
+        lambda: product(PENALISED, penalty(PENALISED), operator="hessian"),
+        lambda: multiplied(PENALISED, penalty(PENALISED)),
+    ),
+    # Data.
+    "data that drift": Case(
+        r"data=list\(loader\)",
+        lambda: product(WIDE, data=Drifting()),
+        lambda: product(WIDE, data=list(Drifting())),
+        lambda: multiplied_over(WIDE, list(Drifting())),
+    ),
+    "an iterator": Case(
+        "Pass a list of batches",
+        lambda: measure.gradient_norm(FLAT, CROSS_ENTROPY, iter(RAGGED)),
+        lambda: measure.gradient_norm(FLAT, CROSS_ENTROPY, list(iter(RAGGED))).value,
+        lambda: oracles.gradient(FLAT, CROSS_ENTROPY, [DATA]).norm(),
+    ),
+    "data that are there once": Case(
+        "Let __iter__ begin anew",
+        lambda: product(WIDE, data=Once()),
+        lambda: product(WIDE, data=RAGGED),
+        lambda: multiplied(WIDE),
+    ),
+    "not finite": slope_of(
+        "Clean",
+        (FLAT, CROSS_ENTROPY, NOT_FINITE),
+        (FLAT, CROSS_ENTROPY, (X[1:], Y[1:])),
+        data=(X[1:], Y[1:]),
+    ),
+    "dropout": Case(
+        r"Call model.eval\(\)",
+        lambda: measure.gradient_norm(DROPOUT.train(), CROSS_ENTROPY, DATA),
+        lambda: measure.gradient_norm(DROPOUT.eval(), CROSS_ENTROPY, DATA).value,
+        lambda: oracles.gradient(nn.Sequential(DROPOUT[0], DROPOUT[2]), CROSS_ENTROPY, [DATA]).norm(),
+    ),
+    # What an instrument asks.
+    "tokens": Case(
+        "pass their embeddings",
+        lambda: measure.sensitivity(EMBEDDED, CROSS_ENTROPY, (TOKENS, Y)),
+        lambda: measure.sensitivity(AFTER, CROSS_ENTROPY, (EMBEDDED[0](TOKENS).detach(), Y)).value,
+        lambda: input_slope(AFTER, EMBEDDED[0](TOKENS).detach()),
+    ),
+    "samples that meet": Case(
+        "or pass per_sample=False",
+        lambda: measure.sensitivity(BATCH_NORM.train(), CROSS_ENTROPY, DATA),
+        lambda: measure.sensitivity(BATCH_NORM.train(), CROSS_ENTROPY, DATA, per_sample=False).value,
+        lambda: input_slope(BATCH_NORM.train(), X),
+    ),
+    "samples that meet in training": Case(
+        r"Call model.eval\(\)",
+        lambda: measure.sensitivity(BATCH_NORM.train(), CROSS_ENTROPY, DATA),
+        lambda: measure.sensitivity(BATCH_NORM.eval(), CROSS_ENTROPY, DATA).value,
+        lambda: input_slope(BATCH_NORM.eval(), X),
+    ),
+    "a radius that float32 cannot resolve": Case(
+        r"Take model.double\(\) and inputs.double\(\), or pass a larger radius",
+        lambda: measure.sharpness(SINGLE, CROSS_ENTROPY, SINGLE_DATA, method="sam", radius=1e-8),
+        lambda: 1e8 * measure.sharpness(FLAT, CROSS_ENTROPY, DATA, method="sam", radius=1e-8).value,
+        lambda: 1e8 * oracles.rise(FLAT, CROSS_ENTROPY, [DATA], 1e-8),
+    ),
+    "a loss below minus one": Case(
+        "Use method='sam'",
+        lambda: measure.sharpness(FLAT, lambda o, t: CROSS_ENTROPY(o, t) - 9, DATA),
+        lambda: measure.sharpness(FLAT, lambda o, t: CROSS_ENTROPY(o, t) - 9, DATA, method="sam", radius=0.1).value,
+        lambda: oracles.rise(FLAT, CROSS_ENTROPY, [DATA], 0.1),
+    ),
+    "too large for a spectrum": Case(
+        r"Use hessian_eigenvalues .*parameters='NAME",
+        lambda: measure.hessian_spectrum(WIDE, CROSS_ENTROPY, DATA, memory="4 KiB"),
+        lambda: measure.hessian_eigenvalues(WIDE, CROSS_ENTROPY, DATA, k=1, tolerance=1e-8).eigenvalues[0],
+        lambda: torch.linalg.eigvalsh(oracles.hessian(WIDE, CROSS_ENTROPY, [DATA]))[-1],
+    ),
+    "rows for columns": Case(
+        "One column is one vector",
+        lambda: measure.HessianOperator(FLAT, CROSS_ENTROPY, DATA) @ torch.eye(21, dtype=torch.float64)[:2],
+        lambda: measure.HessianOperator(FLAT, CROSS_ENTROPY, DATA) @ torch.eye(21, dtype=torch.float64)[:2].T,
+        lambda: oracles.hessian(FLAT, CROSS_ENTROPY, [DATA])[:, :2],
+    ),
+    "three parts of a batch": Case(
+        r"data=\[\(x, \(y, w\)\) for x, y, w in loader\]",
+        lambda: measure.gradient_norm(FLAT, weighted, THREE),
+        lambda: measure.gradient_norm(FLAT, weighted, [(x, (y, w)) for x, y, w in THREE]).value,
+        lambda: oracles.gradient(FLAT, CROSS_ENTROPY, [DATA]).norm(),
+    ),
+    "a batch that is none": Case(
+        "Wrap the data in such pairs",
+        lambda: measure.gradient_norm(FLAT, unlabelled, [X[:8], X[8:16], X[16:]]),
+        lambda: measure.gradient_norm(FLAT, unlabelled, [(x, x) for x in (X[:8], X[8:16], X[16:])]).value,
+        lambda: oracles.gradient(FLAT, unlabelled, [(X, X)]).norm(),
+    ),
+    "a gradient of zero": Case(
+        "Use method='keskar'",
+        lambda: measure.sharpness(ones(), saddle, DATA, method="sam", radius=0.1),
+        lambda: measure.sharpness(ones(), saddle, DATA, method="keskar", radius=1e-3).loss,
+        lambda: 0.0,
+    ),
+    "a trace layer by layer": Case(
+        r"Leave method out, or pass method='hutch\+\+'",
+        lambda: measure.hessian_trace(TIED, CROSS_ENTROPY, DATA, method="layer by layer"),
+        lambda: measure.hessian_trace(TIED, CROSS_ENTROPY, DATA, method="hutch++", products=3 * 42).value,
+        lambda: oracles.hessian(TIED, CROSS_ENTROPY, [DATA]).trace(),
+    ),
+    "memory for a graph": Case(
+        "Pass more, or smaller batches",
+        lambda: product(WIDE, memory=1000),
+        lambda: product(WIDE, memory="1 MiB"),
+        lambda: multiplied(WIDE),
+    ),
+    "two precisions": Case(
+        r"Call model.to\(…\) first",
+        lambda: measure.interpolate(FLAT, SINGLE, CROSS_ENTROPY, DATA, alphas=[1.0]),
+        lambda: measure.interpolate(
+            FLAT, deepcopy(SINGLE).to(FLAT.weight.dtype), CROSS_ENTROPY, DATA, alphas=[1.0]
+        ).loss[0],
+        lambda: CROSS_ENTROPY(deepcopy(SINGLE).double()(X), Y),
+    ),
+    "weights on the device meta": Case(
+        "Load weights",
+        lambda: measure.gradient_norm(nn.Linear(6, 3, device="meta"), CROSS_ENTROPY, DATA),
+        lambda: measure.gradient_norm(loaded(), CROSS_ENTROPY, DATA).value,
+        lambda: oracles.gradient(FLAT, CROSS_ENTROPY, [DATA]).norm(),
+    ),
+    "a loss that the model computes": Case(
+        "or operator='hessian'",
+        lambda: product(OwnLoss(), lambda out, batch: out["loss"], (X, Y), operator="ggn"),
+        lambda: product(OwnLoss(), lambda out, batch: out["loss"], (X, Y), operator="hessian"),
+        lambda: multiplied(OwnLoss(), lambda out, batch: out["loss"]),
+    ),
+    "outputs in place of a loss of the model's": Case(
+        r"loss=lambda outputs, batch: cross_entropy\(outputs.logits",
+        lambda: product(OwnLoss(), lambda out, batch: out["loss"], (X, Y), operator="ggn"),
+        lambda: product(OwnLoss(), lambda out, batch: CROSS_ENTROPY(out["logits"], batch), (X, Y), operator="ggn"),
+        lambda: gauss_newton(OwnLoss().net),
+    ),
+    "an instrument's starts with kinks": Case(
+        "Use tanh, softplus or GELU, or pass force=True",
+        lambda: measure.find_critical_points(chain(nn.ReLU()), CROSS_ENTROPY, DATA, 1),
+        lambda: gradients_at(measure.find_critical_points(chain(nn.Tanh()), CROSS_ENTROPY, DATA, 2, weight_decay=0.1)),
+        lambda: torch.zeros(2),
+    ),
+    "directions": Case(
+        r"Flatten them in the order of named_parameters\(\)",
+        lambda: measure.surface(FLAT, CROSS_ENTROPY, DATA, directions=torch.ones(2, 3, 6), x=[0.0], y=[1.0]),
+        lambda: measure.surface(
+            FLAT,
+            CROSS_ENTROPY,
+            DATA,
+            directions=torch.stack([torch.cat([p.flatten() for p in (torch.ones(3, 6), torch.ones(3))])] * 2),
+            x=[0.0],
+            y=[1.0],
+        ).loss[0, 0],
+        lambda: CROSS_ENTROPY(X @ (FLAT.weight + 1).T + FLAT.bias + 1, Y),
+    ),
+    "weights that are not there yet": Case(
+        "Pass a batch through model",
+        lambda: measure.gradient_norm(nn.LazyLinear(3).double(), CROSS_ENTROPY, DATA),
+        lambda: measure.gradient_norm(warmed(), CROSS_ENTROPY, DATA).value,
+        lambda: oracles.gradient(warmed(), CROSS_ENTROPY, [DATA]).norm(),
+    ),
+}
+
+
+class Weighted(nn.Module):
+    """Sums of embeddings with weights made of the inputs, by the bag or by hand."""
+
+    def __init__(self, *, bag: bool) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.table, self.out, self.bag = nn.Parameter(torch.randn(9, 3).double()), nn.Linear(6, 4).double(), bag
+
+    def forward(self, x):
+        weights, tokens = self.out(x).tanh(), TOKENS[: len(x)]
+        if self.bag:
+            return functional.embedding_bag(tokens, self.table, mode="sum", per_sample_weights=weights)
+        return (weights[:, :, None] * functional.embedding(tokens, self.table)).sum(1)
+
+
+def warmed() -> nn.Module:
+    model = nn.LazyLinear(3).double()
+    torch.manual_seed(1)
+    model(X)
+    return model
+
+
+def multiplied_over(model: nn.Module, batches: list[Any]) -> Tensor:
+    H = oracles.hessian(model, CROSS_ENTROPY, batches)
+    return H @ _vector(len(H))
+
+
+def input_slope(model: nn.Module, inputs: Tensor) -> Tensor:
+    """The norm of the loss's derivative by the inputs."""
+    leaf = inputs.clone().requires_grad_()
+    return torch.autograd.grad(CROSS_ENTROPY(model(leaf), Y), leaf)[0].norm()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_an_error_advises_gives_the_right_number(name):
+    case = CASES[name]
+    with pytest.raises(TheodoliteError, match=case.says):
+        case.refused()
+    found, expected = (torch.as_tensor(part()).detach().double() for part in (case.advised, case.expected))
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9 * float(expected.abs().max()))
+
+
+def on_a_kink(bias: float) -> tuple[nn.Module, Any]:
+    """ReLU with biases of zero, and samples that are zero, as the rims of images are."""
+    model = chain(nn.ReLU())
+    nn.init.constant_(model[0].bias, bias)
+    return model, (torch.cat([torch.zeros(20, 6, dtype=torch.float64), X[:4]]), Y)
+
+
+def test_a_check_that_cannot_decide_says_so_and_what_it_advises_decides():
+    model, data = on_a_kink(bias=0.0)
+    with pytest.warns(UserWarning, match="cannot decide.*measure after the first steps of training"):
+        H = measure.HessianOperator(model, CROSS_ENTROPY, data)
+    assert H.check_error > 0.1
+    torch.testing.assert_close(H @ _vector(H.size), multiplied(model, data=data))  # PyTorch's own, as it says
+    moved, data = on_a_kink(bias=0.01)
+    assert measure.HessianOperator(moved, CROSS_ENTROPY, data).check_error < 1e-5
+    torch.testing.assert_close(product(moved, data=data), multiplied(moved, data=data))
