@@ -9,10 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from theodolite import data, errors, measure, models, recordings, studies, survey
+    from theodolite import data, errors, measure, models, studies, survey
     from theodolite.measure.catalogue import instrument
     from theodolite.measure.results.base import Result
     from theodolite.record import Recorder
+    from theodolite.recordings.frames import read as recordings
 
 __all__ = ["Recorder", "Result", "data", "errors", "instrument", "measure", "models", "recordings", "studies", "survey"]
 

@@ -204,7 +204,7 @@ def test_nothing_but_failures_still_makes_a_report(tmp_path):
     with pytest.warns(RecorderWarning):
         record(tmp_path / "own", {"bad": lambda at: 1 / 0})
     tables = [table.name for table in survey.findings(tmp_path / "own")[0].tables]
-    assert tables == ["costs", "failures"]
+    assert tables == ["trainings", "costs", "failures"]
 
 
 def test_a_name_of_the_users_own_becomes_a_file_name_that_harms_nobody(tmp_path):
@@ -219,3 +219,39 @@ def test_the_study_of_recordings_is_not_one_that_can_be_run():
 
     assert recorder.NAME not in studies.INDEX
     assert recorder.STUDY in survey.readable()
+
+
+def table(out, name):
+    return next(table.frame for table in survey.findings(out)[0].tables if table.name == name)
+
+
+def test_eigenvalues_are_in_the_table_with_how_many_were_found(tmp_path):
+    made = {"values": lambda at: torch.tensor([3.0, 1.0, 2.0]) * at, "one": lambda at: [float(at)]}
+    record(tmp_path, made, steps=(1, 2, 4))
+    rows = table(tmp_path, "recorded").set_index("quantity")
+    assert rows.loc["value, largest of 3", ["first", "last", "lowest", "highest"]].tolist() == [3, 12, 3, 12]
+    assert rows.loc["value, smallest of 3", ["first", "last"]].tolist() == [1, 4]
+    assert rows.loc["value, largest of 1", "last"] == 4
+    assert len(rows) == 3
+
+
+def test_the_report_says_how_each_training_ended(tmp_path):
+    def bad(at):
+        raise KeyboardInterrupt
+
+    record(tmp_path, {"height": float}, seed=0)
+    assert "ended by" not in table(tmp_path, "trainings")
+    with pytest.raises(KeyboardInterrupt):
+        record(tmp_path, {"height": bad}, seed=1)
+    rows = table(tmp_path, "trainings")
+    assert rows["ended by"].tolist() == ["", "KeyboardInterrupt"]
+    assert rows["status"].tolist() == ["done", "interrupted"]
+    assert rows["steps"].tolist() == [4, 1]
+
+
+def test_a_recording_that_has_nothing_yet_is_reported_as_such(tmp_path):
+    recorder_ = th.Recorder("gradient_norm", every="1 epoch", out=tmp_path)
+    step(recorder_, nn.Linear(2, 1), 1)
+    assert table(tmp_path, "trainings")["status"].tolist() == ["running"]
+    assert report.build(tmp_path, survey.findings(tmp_path)).exists()
+    recorder_.close()

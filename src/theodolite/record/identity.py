@@ -58,6 +58,8 @@ def of_beginning(model: nn.Module) -> dict[str, str]:
 
 
 def _some(parameter: Tensor) -> bytes:
+    if parameter.is_meta:
+        return b""
     flat = parameter.detach().flatten()
     part = flat[:: max(1, len(flat) // SAMPLED)].cpu().contiguous()
     return part.view(torch.uint8).numpy().tobytes() if len(part) else b""

@@ -1,7 +1,7 @@
 """Trainings of the user's own, as ``th.Recorder`` wrote them down: tables and figures of whatever was recorded.
 
 No study of the report, so not in the index: it trains nothing and claims nothing. Its figures are in
-``recorder_figures.py``. Imports no torch.
+``figures.py``. Imports no torch.
 """
 
 from typing import Any
@@ -12,6 +12,7 @@ import pandas as pd
 from theodolite.findings import Figure, Table
 from theodolite.recordings import paths as recorded_paths
 from theodolite.recordings.figures import ABOUT, draw, path_figures
+from theodolite.recordings.trainings import trainings
 from theodolite.store.records import Records
 from theodolite.study import Settings, Study
 
@@ -27,8 +28,15 @@ def tables(records: Records[Any]) -> list[Table]:
         Table(
             "recorded",
             "What was recorded",
-            _recorded(found["numbers"]),
-            "Medians over seeds of the first, last, lowest and highest number of each training.",
+            _recorded(pd.concat([found["numbers"], _ends(found["vectors"])])),
+            "Medians over seeds of the first, last, lowest and highest number of each training. Of a vector, such as "
+            "the eigenvalues found, its largest and its smallest entry.",
+        ),
+        Table(
+            "trainings",
+            "How each training ended",
+            _ended(records),
+            "Steps as far as they were recorded. A training that was interrupted goes on with Recorder(resume=True).",
         ),
         Table(
             "costs",
@@ -80,6 +88,29 @@ def _recorded(numbers: pd.DataFrame) -> pd.DataFrame:
         row |= {which: runs.agg(how).median() for which, how in ENDS.items()}
         rows.append(row)
     return _without_empty(pd.DataFrame(rows))
+
+
+def _ends(vectors: pd.DataFrame) -> pd.DataFrame:
+    """The largest and smallest entry of each vector, as numbers; one of a vector of one."""
+    if not len(vectors):
+        return vectors
+    keys = ["fingerprint", "seed", "training", "step", "epoch", "instrument", "quantity"]
+    own = vectors[~vectors["quantity"].isin(ABOUT | {"grid", "density"})]
+    entries = own.groupby(keys, sort=False, observed=True)["value"].agg(["size", "max", "min"]).reset_index()
+    parts = []
+    for which, column, at_least in (("largest", "max", 1), ("smallest", "min", 2)):
+        part = entries[entries["size"] >= at_least]
+        named = part["quantity"].astype(str) + f", {which} of " + part["size"].astype(str)
+        parts.append(part.assign(quantity=named, value=part[column])[[*keys, "value"]])
+    return pd.concat(parts)
+
+
+def _ended(records: Records[Any]) -> pd.DataFrame:
+    table = trainings(records).drop(columns="fingerprint")
+    for column in ("training_seconds", "parameters", "ended_by"):
+        if table[column].isna().all() or (column == "ended_by" and not table[column].astype(bool).any()):
+            table = table.drop(columns=column)
+    return table.rename(columns={"training_seconds": "seconds of training", "ended_by": "ended by"})
 
 
 def _costs(ledger: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:
