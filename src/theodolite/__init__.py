@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from theodolite.measure.catalogue import instrument
     from theodolite.measure.results.base import Result
     from theodolite.record import Recorder
-    from theodolite.recordings.frames import read as recordings
+    from theodolite.recordings.frames import recordings
 
 __all__ = ["Recorder", "Result", "data", "errors", "instrument", "measure", "models", "recordings", "studies", "survey"]
 

@@ -86,7 +86,7 @@ class Recordings:
         return list(dict.fromkeys(name for item in self._records.plan.runs for name in item.labels))
 
 
-def read(directory: str | Path) -> Recordings:
+def recordings(directory: str | Path) -> Recordings:
     """Everything that recorders wrote into a results folder, also while they write.
 
     Args:

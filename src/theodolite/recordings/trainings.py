@@ -24,8 +24,9 @@ def trainings(records: Records[Any]) -> pd.DataFrame:
         status, facts = read_status(folder), {}
         if status is not None and status.readable:
             facts = read_metadata(folder, status).model_dump()
-        running, ended_by = lock.is_held(folder), facts.get("ended_by", "")
-        done = status is not None and status.state == "done" and not ended_by
+        running, whole = lock.is_held(folder), status is not None and status.state == "done"
+        ended_by = facts.get("ended_by", "") if whole else "a kill"  # nobody was left to write more
+        done = whole and not ended_by
         rows.append(
             {"fingerprint": item.fingerprint, "seed": item.seed}
             | {label: item.labels.get(label) for label in labels}
