@@ -239,12 +239,25 @@ def test_a_killed_recording_goes_on_and_is_one_training(tmp_path):
         time.sleep(0.001)
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
+    killed = th.recordings(out).trainings
+    assert killed[["seed", "status", "ended_by"]].to_numpy().tolist() == [[1, "interrupted", "a kill"]]
     subprocess.run([*command, "10", "5"], check=True, capture_output=True)
     record = records.read(out, "recorder")
     assert record.runs[["seed", "status"]].to_numpy().tolist() == [[1, "done"]]
     assert record.table("costs").query("instrument == 'gradient_norm'")["step"].tolist() == list(range(1, 16))
     folder = next((out / "recorder" / "runs").iterdir())
     assert list(read_snapshots(folder)) == list(range(1, 16))
+
+
+def test_the_same_script_in_two_processes_is_not_two_seeds(tmp_path):
+    """Whose other generators, of Python and NumPy, nobody seeded."""
+    script = KILLED.replace("seed=1, resume=True", "seed=None")
+    command = [sys.executable, "-c", script, str(tmp_path / "own"), "0", "3"]
+    subprocess.run(command, check=True, capture_output=True)
+    again = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert "the same again is no second seed" in again.stderr
+    subprocess.run([*command[:2], script.replace("seed(0)", "seed(1)"), *command[3:]], check=True, capture_output=True)
+    assert records.read(tmp_path / "own", "recorder").runs["seed"].tolist() == [0, 1]
 
 
 def test_a_program_that_ends_without_closing_can_go_on(tmp_path):
@@ -323,6 +336,15 @@ def test_the_end_of_a_training_is_measured_once_and_not_where_it_was_or_where_it
     with pytest.raises(Stop), recorder(None) as made:
         Training().run(made, 9, crash=4)
     assert made.table("costs")["step"].tolist() == [1, 1, 3, 4]  # weights are kept every 4 steps
+
+
+def test_the_model_measured_at_the_end_is_that_of_the_last_step():
+    made = th.Recorder({"bias": lambda model, loss, data: model.bias.item()}, every=10, out=None)
+    models = [nn.Linear(2, 1) for _ in range(3)]
+    for model in models:
+        made.step(model, LOSS, DATA)
+    made.close()
+    assert made.table("numbers")["value"].tolist() == [models[0].bias.item(), models[2].bias.item()]
 
 
 def test_a_model_that_was_changed_after_the_last_step_is_not_measured_as_if_it_was_that_steps():

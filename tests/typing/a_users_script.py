@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_type
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -70,5 +71,7 @@ def main() -> None:
         return Norm(sum(float(p.abs().pow(power).sum()) for p in model.parameters()))
 
     assert_type(norm_of_weights(model, nn.MSELoss(), data, power=1.0), Norm)
-    th.Recorder([norm_of_weights, "sharpness"])
+    th.Recorder([norm_of_weights, "sharpness"], samples=lambda batch: 1.0, reduction="sum", resume=True)
+    assert_type(th.recordings("results/own").over_seeds("sharpness"), pd.DataFrame)
+    th.Recorder("sharpness", reduction="max")  # type: ignore[arg-type]
     th.instrument(asks="?", cost="cheap")  # type: ignore[arg-type]

@@ -48,7 +48,7 @@ def _offline(kind: Any) -> type:
 
     def save(self: Any, fp: Any, format: Any = None, *others: Any, **options: Any) -> None:  # noqa: A002 - Altair's name
         page = format == "html" or (format is None and str(fp).endswith(".html"))
-        kind.save(self, fp, format, *others, **({"inline": True} if page else {}) | options)  # type: ignore[attr-defined]
+        kind.save(self, fp, format, *others, **({"inline": True} if page else {}) | options)
 
     return type(kind.__name__, (kind,), {"save": save, "__doc__": kind.__doc__, "__module__": kind.__module__})
 

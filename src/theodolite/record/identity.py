@@ -5,12 +5,10 @@ otherwise is no second seed (:mod:`~theodolite.record.place` says so).
 """
 
 import hashlib
-import random
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -52,21 +50,19 @@ def of_beginning(model: nn.Module) -> dict[str, str]:
     """Weights and random state as they are now.
 
     Both alike: the same script with the same seed. The random state alone: the same seed, and other settings, such as
-    a learning rate, which nobody told the recorder.
+    a learning rate, which nobody told the recorder. The state is PyTorch's: Python's own and NumPy's differ from
+    process to process wherever a script does not seed them, and weights are not drawn from those.
     """
-    return {"weights_at_start": _hash(map(_some, model.parameters())), "chance_at_start": _hash(_chance())}
+    chance = torch.get_rng_state().numpy().tobytes()
+    return {"weights_at_start": _hash(map(_some, model.parameters())), "chance_at_start": _hash([chance])}
 
 
 def _some(parameter: Tensor) -> bytes:
+    if parameter.is_meta:
+        return b""
     flat = parameter.detach().flatten()
     part = flat[:: max(1, len(flat) // SAMPLED)].cpu().contiguous()
     return part.view(torch.uint8).numpy().tobytes() if len(part) else b""
-
-
-def _chance() -> Iterable[bytes]:
-    yield torch.get_rng_state().numpy().tobytes()
-    yield repr(random.getstate()).encode()
-    yield repr([np.asarray(part).tolist() for part in np.random.get_state(legacy=True)]).encode()
 
 
 def _hash(parts: Iterable[bytes]) -> str:

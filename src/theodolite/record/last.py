@@ -12,16 +12,19 @@ from theodolite.measure.problem.objective import Loss
 class Last:
     """Model, loss and data of the last step, and at which step each instrument measured last."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
+    def __init__(self) -> None:
+        self.model: nn.Module | None = None
         self.loss: Loss
         self.data: Data | None = None
         self._measured: dict[str, int] = {}
-        self._parameters = [p for p in model.parameters() if not p.is_inference()]  # which count nothing
+        self._parameters: list[nn.Parameter] = []
         self._versions: list[Any] = []
 
-    def see(self, loss: Loss, data: Data | None, step: int, measured: Iterable[str]) -> None:
+    def see(self, model: nn.Module, loss: Loss, data: Data | None, step: int, measured: Iterable[str]) -> None:
         """One more step, or epoch."""
+        if model is not self.model:
+            self.model = model
+            self._parameters = [p for p in model.parameters() if not p.is_inference()]  # which count no writing
         self.loss, self.data = loss, data
         self._measured |= dict.fromkeys(measured, step)
         self._versions = self._now()

@@ -133,6 +133,11 @@ def _check_same(former: Former, facts: Mapping[str, Any], directory: Path) -> No
 def _check_another_seed(former: Former, asked: Asked, facts: Mapping[str, Any], directory: Path) -> None:
     if not _alike(former, facts, "chance_at_start"):
         return
+    if former.held and _alike(former, facts, "weights_at_start"):
+        raise StoreError(
+            f"the same training is being recorded as seed {former.seed} in {directory} just now. Where several "
+            "processes train one model, call the recorder in one of them; else seed the training otherwise."
+        )
     if _alike(former, facts, "weights_at_start"):
         raise StoreError(
             f"this training begins with the weights and the random state of seed {former.seed} in {directory} "

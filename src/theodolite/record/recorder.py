@@ -178,7 +178,7 @@ class Recorder:
         self._before = 0.0, 0.0  # seconds trained, and passed, in an earlier part of this recording
         self._flushed, self._flush_cost = 0.0, 0.0
         self._said: set[str] = set()
-        self._last: Last | None = None
+        self._last = Last()
         self._log = Log(
             Path(out) if out is not None else None, Asked(seed, dict(labels or {}), resume=resume, replace=replace)
         )
@@ -338,15 +338,13 @@ class Recorder:
         due = [name for name in self._schedules if self._asks(name, trained) or always]
         if due:
             self._take(due, model, loss, data)
-        if self._last is None:
-            self._last = Last(model)
-        self._last.see(loss, data, self._steps, due)
+        self._last.see(model, loss, data, self._steps, due)
 
     def _measure_last(self) -> None:
         """All that was not measured after the last step, which the budget may forbid."""
-        last, self._last = self._last, None
-        due = last.due(self._log.ledgers, self._steps) if last is not None else []
-        if last is None or not due:
+        last = self._last
+        due = last.due(self._log.ledgers, self._steps)
+        if last.model is None or not due:
             return
         if not last.unchanged:
             self._say_once(
@@ -361,7 +359,7 @@ class Recorder:
             self._take(due, last.model, last.loss, last.data)
 
     def _end(self) -> None:
-        self._last = None
+        self._last = Last()  # so that it keeps neither model nor data
         self._facts()
         for sink in self._sinks:
             tables = {name: self._labelled(table) for name, table in self._log.tables().items()}

@@ -16,10 +16,11 @@ class _Room(ModuleType):
     """This module, which can be called."""
 
     def __call__(self, directory: str | Path) -> "Recordings":
-        """Everything that recorders wrote into a results folder; see :func:`theodolite.recordings.frames.read`."""
-        from theodolite.recordings.frames import read  # with pandas, which importing the package must not wait for
+        """Everything that recorders wrote into a results folder; :func:`theodolite.recordings.frames.recordings`."""
+        # Here, with pandas, for which importing the package does not wait.
+        from theodolite.recordings.frames import recordings
 
-        return read(directory)
+        return recordings(directory)
 
 
 sys.modules[__name__].__class__ = _Room

@@ -100,6 +100,7 @@ def _lines(table: pd.DataFrame, instrument: str, quantity: str, what: str, colum
     if len(names) < 2 or not len(shown):
         return
     more = f" The {LINES} with the largest median of {len(medians)}." if len(medians) > LINES else ""
+    more += " Ranks are among the entries recorded." if what == "rank" else ""
     chart = curves(
         shown,
         x=_axis(at, at, shown[at]),

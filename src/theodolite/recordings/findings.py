@@ -1,7 +1,7 @@
 """Trainings of the user's own, as ``th.Recorder`` wrote them down: tables and figures of whatever was recorded.
 
 No study of the report, so not in the index: it trains nothing and claims nothing. Its figures are in
-``recorder_figures.py``. Imports no torch.
+``figures.py``. Imports no torch.
 """
 
 from typing import Any
@@ -12,12 +12,12 @@ import pandas as pd
 from theodolite.findings import Figure, Table
 from theodolite.recordings import paths as recorded_paths
 from theodolite.recordings.figures import ABOUT, draw, path_figures, ranked, vectors_found
+from theodolite.recordings.trainings import trainings
 from theodolite.store.records import Records
 from theodolite.study import Settings, Study
 
 NAME = "recorder"
 TABLES = ("numbers", "vectors", "costs", "failures", "ledger")
-FACTS = ["steps", "epochs", "ended_by"]  # of a recording, as its metadata has them
 ENDS = {"first": "first", "last": "last", "lowest": "min", "highest": "max"}  # as pandas calls them
 
 
@@ -34,9 +34,9 @@ def tables(records: Records[Any]) -> list[Table]:
         ),
         Table(
             "trainings",
-            "How the trainings ended",
-            _trainings(records),
-            "Steps and epochs that the recorder counted. Ended by: the error that ended the training, where one did.",
+            "How each training ended",
+            _ended(records),
+            "Steps as far as they were recorded. A training that was interrupted goes on with Recorder(resume=True).",
         ),
         Table(
             "costs",
@@ -79,16 +79,6 @@ def _words(records: Records[Any]) -> dict[str, str]:
     return {item.fingerprint: ", ".join(f"{k} {v}" for k, v in item.labels.items()) for item in records.plan.runs}
 
 
-def _trainings(records: Records[Any]) -> pd.DataFrame:
-    done, words = records.done, _words(records)
-    if not len(done):
-        return done
-    table = pd.DataFrame({"training": done["fingerprint"].map(words), "seed": done["seed"]})
-    for name in (name for name in FACTS if name in done):  # folders of older versions do not say
-        table[name.replace("_", " ")] = done[name]
-    return _without_empty(table)
-
-
 def _recorded(numbers: pd.DataFrame, vectors: pd.DataFrame) -> pd.DataFrame:
     parts = []
     if len(numbers):
@@ -109,6 +99,14 @@ def _recorded(numbers: pd.DataFrame, vectors: pd.DataFrame) -> pd.DataFrame:
         row |= {which: runs.agg(how).median() for which, how in ENDS.items()}
         rows.append(row)
     return _without_empty(pd.DataFrame(rows))
+
+
+def _ended(records: Records[Any]) -> pd.DataFrame:
+    table = trainings(records).drop(columns="fingerprint")
+    for column in ("training_seconds", "parameters", "ended_by"):
+        if table[column].isna().all() or (column == "ended_by" and not table[column].astype(bool).any()):
+            table = table.drop(columns=column)
+    return table.rename(columns={"training_seconds": "seconds of training", "ended_by": "ended by"})
 
 
 def _costs(ledger: pd.DataFrame, costs: pd.DataFrame) -> pd.DataFrame:

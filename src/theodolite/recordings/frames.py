@@ -10,11 +10,9 @@ from pydantic import BaseModel
 
 from theodolite.errors import SettingError, StoreError, UnknownName
 from theodolite.recordings.findings import NAME, TABLES, figures
-from theodolite.store import lock, records
-from theodolite.store.record import read_metadata, read_status
+from theodolite.recordings.trainings import trainings
+from theodolite.store import records
 from theodolite.store.records import Records
-
-FACTS = ("model", "parameters", "steps", "epochs", "training_seconds", "ended_by")
 
 
 @dataclass(frozen=True)
@@ -31,21 +29,7 @@ class Recordings:
         ``status`` is ``running`` while somebody records; ``interrupted`` where the training was killed, or ended by an
         error or with its program, so that ``Recorder(resume=True)`` goes on with it; else ``done``.
         """
-        rows, labels = [], self._labels()
-        for item in self._records.plan.runs:
-            folder = self.directory / NAME / "runs" / item.fingerprint
-            status, facts = read_status(folder), {}
-            if status is not None and status.readable:
-                facts = read_metadata(folder, status).model_dump()
-            ended = status is not None and status.state == "done" and not facts.get("ended_by")
-            running = lock.is_held(folder)
-            rows.append(
-                {"seed": item.seed, **{label: item.labels.get(label) for label in labels}}
-                | {"status": "running" if running else "done" if ended else "interrupted"}
-                | {name: facts.get(name) for name in FACTS}
-                | {"ended_by": "" if running else facts.get("ended_by", "")}
-            )
-        return pd.DataFrame(rows)
+        return trainings(self._records).drop(columns="fingerprint")
 
     def table(self, name: str) -> pd.DataFrame:
         """One table of all trainings: ``numbers``, ``vectors``, ``costs``, ``failures``, ``ledger``.
@@ -102,7 +86,7 @@ class Recordings:
         return list(dict.fromkeys(name for item in self._records.plan.runs for name in item.labels))
 
 
-def read(directory: str | Path) -> Recordings:
+def recordings(directory: str | Path) -> Recordings:
     """Everything that recorders wrote into a results folder, also while they write.
 
     Args:
