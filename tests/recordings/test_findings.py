@@ -143,7 +143,7 @@ def test_a_training_that_an_error_ended_is_said_to_be_wherever_it_counts_as_done
     assert "None diverged or failed" not in text.took(page)
     table = {t.name: t.frame for t in page.tables}["trainings"]
     assert table["seed"].tolist() == [0, 1]
-    assert table["ended_by"].tolist() == ["", "ZeroDivisionError"]
+    assert table["ended by"].tolist() == ["", "ZeroDivisionError"]
 
 
 def test_recordings_side_by_side_are_sent_to_the_report_that_compares_them(tmp_path):
