@@ -35,7 +35,9 @@ def chart(result: Any, draw: Callable[[Any], Any]) -> Any:
         '#ffffff'
     """
     drawn = draw(result)
-    object.__setattr__(drawn, "__class__", _offline(type(drawn)))  # Altair takes what is set for a part of the chart
+    object.__setattr__(
+        drawn, "__class__", _offline(drawn.__class__)
+    )  # set plainly, Altair takes it for a part
     look = config()
     del look["legend"]["layout"]  # Vega's own, which Altair takes for a mistake
     drawn.config = alt.Config.from_dict(look, validate=False)
@@ -43,12 +45,12 @@ def chart(result: Any, draw: Callable[[Any], Any]) -> Any:
 
 
 @cache
-def _offline(kind: Any) -> type:
+def _offline(kind: Any) -> type[Any]:
     """The same class of chart, whose pages hold Vega themselves: Altair's would fetch it from the network."""
 
     def save(self: Any, fp: Any, format: Any = None, *others: Any, **options: Any) -> None:  # noqa: A002 - Altair's name
         page = format == "html" or (format is None and str(fp).endswith(".html"))
-        kind.save(self, fp, format, *others, **({"inline": True} if page else {}) | options)  # type: ignore[attr-defined]
+        kind.save(self, fp, format, *others, **({"inline": True} if page else {}) | options)
 
     return type(kind.__name__, (kind,), {"save": save, "__doc__": kind.__doc__, "__module__": kind.__module__})
 

@@ -46,8 +46,8 @@ class Binding:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
-        for (store, name, _), tensor in zip(self._places, self._before.pop(), strict=True):
-            store[name] = tensor
+        for (store, name, _tensor), before in zip(self._places, self._before.pop(), strict=True):
+            store[name] = before
 
 
 class _Caught(TorchFunctionMode):
