@@ -18,11 +18,13 @@ def test_the_public_names_are_these():
     assert set(theodolite.__all__) == {
         "Recorder",
         "Result",
+        "claims",
         "data",
         "errors",
         "instrument",
         "measure",
         "models",
+        "recordings",
         "studies",
         "survey",
     }
@@ -49,7 +51,7 @@ def test_every_public_name_can_be_had():
 
 
 def test_a_wrong_name_says_which_there_are():
-    with pytest.raises(AttributeError, match="it has Recorder, Result, data, errors, instrument, measure"):
+    with pytest.raises(AttributeError, match="it has Recorder, Result, claims, data, errors, instrument, measure"):
         theodolite.telescope  # noqa: B018
 
 

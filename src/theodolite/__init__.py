@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __version__: str
 
-    from theodolite import data, errors, measure, models, studies, survey
+    from theodolite import claims, data, errors, measure, models, recordings, studies, survey
     from theodolite.measure.catalogue import instrument
     from theodolite.measure.results.base import Result
     from theodolite.record import Recorder
 
-__all__ = ["Recorder", "Result", "data", "errors", "instrument", "measure", "models", "studies", "survey"]
+__all__ = [
+    "Recorder", "Result", "claims", "data", "errors", "instrument", "measure", "models", "recordings", "studies",
+    "survey",
+]  # fmt: skip
 
 ELSEWHERE = {  # name -> module that has it
     "Recorder": "record",

@@ -9,10 +9,23 @@ from pydantic import BaseModel, ConfigDict
 Decision = Literal["holds", "fails", "undecided"]
 
 
+class Part(BaseModel):
+    """One task of a claim about several: its own estimate and interval."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    estimate: float | None
+    interval: tuple[float | None, float | None]
+    seeds: int
+    verdict: Decision  # of this task by itself
+
+
 class Verdict(BaseModel):
     """What became of one claim: an entry of ``claims.json``, whose fields are fixed.
 
-    ``estimate`` and ``interval`` are in the statistic's own unit; an end that nothing bounds is None.
+    ``estimate`` and ``interval`` are in the statistic's own unit; an end that nothing bounds is None. Fields with a
+    default are newer than the others: files of earlier versions lack them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,6 +46,10 @@ class Verdict(BaseModel):
     needed_seeds: int | None  # seeds that would decide it, where undecided and estimable
     preset: str
     note: str = ""
+    p_value: float | None = None  # smallest 1 - level at which it is decided; 1 where it never is
+    looks: int = 1  # how often the numbers were looked at so far
+    rough: bool = False  # it stands only if the numbers are not much more skewed, or odder, than they look
+    parts: tuple[Part, ...] = ()  # the tasks of a claim about several: estimate and interval are the decisive one's
 
 
 @dataclass(frozen=True, slots=True)

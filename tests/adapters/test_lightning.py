@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import theodolite as th
 from theodolite.adapters.lightning import RecorderCallback
+from theodolite.record import RecorderWarning
 
 LOSS = nn.CrossEntropyLoss()
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore:.*LeafSpec:FutureWarning")
@@ -30,15 +31,16 @@ class Module(pl.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=0.01)
 
 
-def fit(callbacks, epochs=2, module=None, **options):
+def fit(callbacks, epochs=2, module=None, ckpt_path=None, **options):
     pl.seed_everything(0, verbose=False)
     module = module or Module()
     data = TensorDataset(torch.randn(40, 4), torch.arange(40) % 3)
     trainer = pl.Trainer(
-        max_epochs=epochs, callbacks=callbacks, accelerator="cpu", logger=False, enable_checkpointing=False,
+        max_epochs=epochs, callbacks=callbacks, accelerator="cpu", logger=False,
+        enable_checkpointing=any(isinstance(one, pl.callbacks.ModelCheckpoint) for one in callbacks),
         enable_progress_bar=False, enable_model_summary=False, **options,
     )  # fmt: skip
-    trainer.fit(module, DataLoader(data, batch_size=8, shuffle=True))
+    trainer.fit(module, DataLoader(data, batch_size=8, shuffle=True), ckpt_path=ckpt_path)
     return module
 
 
@@ -48,7 +50,7 @@ def test_steps_and_epochs_are_the_trainers_and_the_training_is_the_same_bit_for_
     recorder = th.Recorder(instruments, every=every, weights="*", out=None)
     watched = fit([RecorderCallback(recorder, LOSS)])
     costs = recorder.table("costs").groupby("instrument")[["step", "epoch"]]
-    assert costs.get_group("gradient_norm").to_numpy().tolist() == [[1, 0], [4, 0], [8, 1]]
+    assert costs.get_group("gradient_norm").to_numpy().tolist() == [[1, 0], [4, 0], [8, 1], [10, 2]]
     assert costs.get_group("top").to_numpy().tolist() == [[5, 1], [10, 2]]
     assert not len(recorder.table("failures"))
     plain = fit([])
@@ -86,3 +88,32 @@ def test_a_training_that_fails_leaves_its_record_with_the_reason(tmp_path):
         fit([RecorderCallback(recorder, LOSS)], module=Failing())
     assert '"ended_by": "ZeroDivisionError"' in (recorder.folder / "spec.json").read_text()
     assert '"state": "done"' in (recorder.folder / "status.json").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+def test_a_training_that_goes_on_from_a_checkpoint_is_one_recording_with_the_trainers_steps(tmp_path):
+    class Failing(Module):
+        def training_step(self, batch, index):
+            if failing and self.trainer.global_step == 13:
+                raise ZeroDivisionError
+            return super().training_step(batch, index)
+
+    def callbacks(resume):
+        every = {"gradient_norm": 2, "top": "1 epoch"}
+        instruments = {"gradient_norm": "gradient_norm", "top": ("hessian_eigenvalues", {"k": 1})}
+        recorder = th.Recorder(instruments, every=every, out=tmp_path / "own", seed=4, resume=resume)
+        saving = pl.callbacks.ModelCheckpoint(tmp_path / "saved", filename="last", every_n_epochs=2)
+        return [RecorderCallback(recorder, LOSS), saving]
+
+    failing = True
+    with pytest.raises(ZeroDivisionError):
+        fit(callbacks(resume=False), epochs=4, module=Failing())
+    failing = False
+    with pytest.warns(RecorderWarning, match="after step 10: what was recorded of steps 11 to 13 is measured again"):
+        fit(callbacks(resume=True), epochs=4, module=Failing(), ckpt_path=tmp_path / "saved" / "last.ckpt")
+    found = th.recordings(tmp_path / "own")
+    assert found.trainings[["seed", "status", "steps", "epochs"]].to_numpy().tolist() == [[4, "done", 20, 4]]
+    costs = found.table("costs").groupby("instrument")[["step", "epoch"]]
+    steps = costs.get_group("gradient_norm").to_numpy().tolist()
+    assert steps == [[step, (step - 1) // 5] for step in (1, *range(2, 21, 2))]
+    assert costs.get_group("top").to_numpy().tolist() == [[5, 1], [10, 2], [15, 3], [20, 4]]

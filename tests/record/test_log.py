@@ -21,8 +21,8 @@ from theodolite.store import files, records
 LOSS = nn.MSELoss()
 
 
-def train(out, steps=20, model=None, close=True, **options):
-    torch.manual_seed(0)
+def train(out, steps=20, model=None, close=True, chance=0, **options):
+    torch.manual_seed(chance)
     model = model or nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     data = torch.eye(2), torch.ones(2, 1)
@@ -61,17 +61,17 @@ def test_what_was_recorded_is_read_back_from_the_folder(tmp_path):
 
 
 def test_recordings_without_a_seed_take_the_next_that_is_free(tmp_path):
-    for _ in range(3):
-        train(tmp_path / "own")
+    for chance in range(3):
+        train(tmp_path / "own", chance=chance)
     train(tmp_path / "own", labels={"optimizer": "SGD"})
     read = records.read(tmp_path / "own", "recorder")
     assert read.runs["seed"].tolist() == [0, 1, 2, 0]
     assert read.runs["status"].tolist() == ["done"] * 4
 
 
-def test_a_recording_of_the_same_seed_replaces_the_earlier_one_whole(tmp_path):
+def test_a_recording_of_the_same_seed_replaces_the_earlier_one_whole_where_asked(tmp_path):
     train(tmp_path / "own", seed=3, steps=20)
-    recorder = train(tmp_path / "own", seed=3, steps=5, weights=None)
+    recorder = train(tmp_path / "own", seed=3, steps=5, weights=None, replace=True)
     read = records.read(tmp_path / "own", "recorder")
     assert read.runs["seed"].tolist() == [3]
     assert read.table("numbers")["step"].max() == 5
@@ -82,7 +82,7 @@ def test_two_recorders_at_once_cannot_write_the_same_seed(tmp_path):
     first = train(tmp_path / "own", seed=3, close=False)
     with pytest.raises(StoreError, match="another recorder is writing seed 3"):
         train(tmp_path / "own", seed=3)
-    second = train(tmp_path / "own", seed=4)
+    second = train(tmp_path / "own", seed=4, chance=1)
     first.close()
     assert first.folder != second.folder
 

@@ -261,8 +261,12 @@ def test_instruments_are_given_in_any_of_these_forms(given, name):
         ({"instruments": "sharpness", "every": {}}, SettingError, "every for each of sharpness"),
         ({"instruments": "sharpness", "budget": math.nan}, SettingError, "budget as"),
         ({"instruments": "sharpness", "budget": "a tenth"}, SettingError, "budget as number or None"),
-        ({"instruments": "sharpness", "samples": 0}, SettingError, "samples ≥ 1"),
-        ({"instruments": "sharpness", "samples": "all"}, SettingError, "samples as whole number or None"),
+        ({"instruments": "sharpness", "samples": 0}, SettingError, "first ≥ 1"),
+        ({"instruments": "sharpness", "first": 0}, SettingError, "first ≥ 1"),
+        ({"instruments": "sharpness", "resume": True, "replace": True}, SettingError, "and without replace"),
+        ({"instruments": "sharpness", "resume": True}, SettingError, "with a folder"),
+        ({"instruments": "sharpness", "resume": -3}, SettingError, "the step of a checkpoint"),
+        ({"instruments": "sharpness", "samples": "all"}, SettingError, "samples as function or whole number or None"),
         ({"instruments": "sharpness", "weights": 3}, SettingError, "weights as text or None"),
         ({"instruments": "sharpness", "seed": -1}, SettingError, "seed as whole number or None from 0 on"),
         ({"instruments": "sharpness", "labels": {"a": [1]}}, SettingError, "labels as {name: text or number}"),
@@ -342,5 +346,5 @@ def test_a_loader_is_read_once_and_the_same_samples_are_measured_ever_after():
 
 def test_a_probe_set_that_would_fill_the_memory_is_refused():
     loader = DataLoader(TensorDataset(*batch(n=40)), batch_size=8)
-    with pytest.raises(SettingError, match=r"probe set of at most .* Pass samples="):
+    with pytest.raises(SettingError, match=r"probe set of at most .* Pass first="):
         fixed(loader, limit=500)

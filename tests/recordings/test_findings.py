@@ -205,7 +205,7 @@ def test_many_snapshots_are_thinned_and_keep_their_ends(tmp_path, monkeypatch):
 def test_networks_of_different_shapes_get_planes_of_their_own(tmp_path):
     walk(tmp_path / "own", 0)
     other = nn.Linear(2, 1)
-    with th.Recorder(weights="*", every=1, out=tmp_path / "own") as recorder_:
+    with th.Recorder(weights="*", every=1, out=tmp_path / "own", labels={"model": "small"}) as recorder_:
         for _ in range(3):
             with torch.no_grad():
                 other.weight.add_(1.0)

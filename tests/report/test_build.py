@@ -23,7 +23,7 @@ HOSTILE = """<script>alert("1")</script> | </script>\u2028 <img src=x onerror=al
 FIELDS = {  # public, as other programs read them
     *("study", "id", "sentence", "source", "statistic", "claimed", "estimate", "interval", "level"),
     *("threshold",),
-    *("seeds", "verdict", "verdict_holm", "needed_seeds", "preset", "note"),
+    *("seeds", "verdict", "verdict_holm", "needed_seeds", "preset", "note", "p_value", "looks", "rough", "parts"),
 }
 
 BUILD = f"""

@@ -53,6 +53,10 @@ def test_a_verdict_says_what_its_symbol_says():
     ]
 
 
+def test_a_rough_verdict_says_so():
+    assert text.decision(made_verdict(rough=True)) == "✓ holds, rough"
+
+
 def test_remarks_name_holm_only_where_it_changes_the_verdict():
     assert text.remarks(made_verdict()) == ""
     assert text.remarks(made_verdict(verdict_holm="undecided", note="A note.")) == (

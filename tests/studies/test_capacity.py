@@ -77,7 +77,8 @@ def test_sizes_out_of_order_or_too_few_are_refused(hidden):
 
 
 def test_all_claims_hold_where_the_test_set_turns_and_the_noise_makes_a_hump(made_survey, verdicts):
-    found = verdicts(STUDY, made_survey(STUDY, settings(), AS_CLAIMED))
+    # Rank correlations of exactly 1 in 36 of 36 seeds, not fewer, say that their mean is above 0.8: 0.9^36 < 0.025.
+    found = verdicts(STUDY, made_survey(STUDY, settings(seeds=36), AS_CLAIMED))
     assert set(found.values()) == {"holds"}
     assert len(found) == 5
 
@@ -97,20 +98,22 @@ def test_a_seed_waits_until_all_its_sizes_are_there(made_survey):
 
     made = made_survey(STUDY, settings(), interrupted)
     for claim in STUDY.claims:
-        assert claim.evidence(made).low.index.tolist() == [0, 1, 2, 4, 5, 6, 7]
+        complete = [0, 1, 2, 4, 5, 6, 7]
+        tested = complete if claim.kind == "correlation" else [0, 2, 4, 6]  # the others pick
+        assert claim.evidence(made).low.index.tolist() == tested
 
 
 def test_a_diverged_largest_network_leaves_its_seed_unknown_and_counted(made_survey):
     def diverged(spec):
         made = AS_CLAIMED(spec)
-        if spec.seed == 3 and spec.labels["hidden"] == SIZES[-1]:
+        if spec.seed == 2 and spec.labels["hidden"] == SIZES[-1]:
             made["metrics"].loc[1, ["train_loss", "test_loss"]] = np.nan
         return made
 
     claims = {claim.id: claim for claim in STUDY.claims}
     found = claims["test-loss-rises-past-a-size"].evidence(made_survey(STUDY, settings(), diverged))
-    assert len(found.low) == 8
-    assert np.isnan(found.low[3])
+    assert len(found.low) == 4
+    assert np.isnan(found.low[2])
 
 
 def test_the_interpolation_threshold_is_the_first_size_whose_median_fits_all_but_one_in_a_hundred():

@@ -81,7 +81,8 @@ def test_every_run_keeps_the_snapshots_that_the_setting_says(preset):
     ],
 )
 def test_a_claim_holds_fails_and_is_undecided_where_the_records_say_so(tmp_path, claim, holds, fails):
-    assert verdict(claim, made_records(tmp_path / "holds", 5, **holds)).verdict == "holds"
+    # Rank correlations at exactly 1 in all of 13 seeds, not in fewer, say that their mean is above 0.5.
+    assert verdict(claim, made_records(tmp_path / "holds", 13, **holds)).verdict == "holds"
     assert verdict(claim, made_records(tmp_path / "fails", 5, **fails)).verdict == "fails"
     few = verdict(claim, made_records(tmp_path / "few", 2, **holds))
     assert (few.verdict, few.seeds) == ("undecided", 2)

@@ -45,7 +45,10 @@ def pairs(batches: Iterable[Mapping[str, Any]], labels: str = "labels") -> list[
 
 
 class RecorderCallback(TrainerCallback):  # type: ignore[misc]  # transformers is not asked for its types
-    """Counts the trainer's steps and epochs for a recorder, and closes it with the training.
+    """Takes the trainer's count of steps and epochs to a recorder, and closes it with the training.
+
+    A training that goes on from a checkpoint, ``train(resume_from_checkpoint=…)``, goes on in its recording with
+    ``Recorder(resume=True)``.
 
     ``Trainer`` does not show its batches to callbacks, so the recorder has its own data: see :func:`pairs`. Where
     several processes train, the first one measures.
@@ -66,8 +69,8 @@ class RecorderCallback(TrainerCallback):  # type: ignore[misc]  # transformers i
     def on_epoch_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """One epoch."""
         if state.is_world_process_zero:
-            self.recorder.epoch(given["model"], self._loss)
+            self.recorder.epoch(given["model"], self._loss, number=round(state.epoch))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        """Write the record whole."""
+        """Measure once more, and write the record whole."""
         self.recorder.close()

@@ -20,7 +20,10 @@ except ImportError:
 
 
 class RecorderCallback(Callback):  # type: ignore[misc]  # Lightning is not asked for its types
-    """Counts the trainer's optimizer steps and epochs for a recorder, and closes it with the training.
+    """Takes the trainer's count of steps and epochs to a recorder, and closes it with the training.
+
+    A training that goes on from a checkpoint, ``fit(ckpt_path=…)``, goes on in its recording with
+    ``Recorder(resume=True)``.
 
     The loss is given, and not taken from ``training_step``, which logs and counts whenever it is called. Where several
     processes train, the first one measures.
@@ -59,10 +62,11 @@ class RecorderCallback(Callback):  # type: ignore[misc]  # Lightning is not aske
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """One epoch."""
         if trainer.is_global_zero:
-            self.recorder.epoch(self._model(pl_module), self._loss, self._batch)
+            number = trainer.current_epoch + 1
+            self.recorder.epoch(self._model(pl_module), self._loss, self._batch, number=number)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        """Write the record whole."""
+        """Measure once more, and write the record whole."""
         self.recorder.close()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:

@@ -20,6 +20,9 @@ def measure(
     data: str | None = None,
     part: str = "train",
     scale: str | None = None,
+    samples: str | int | None = None,
+    reduction: str | None = None,
+    options: Sequence[str] = (),
     **others: Any,
 ) -> Measured:
     """Measure a checkpoint; all that is not named here is as in :func:`theodolite.checkpoint.measuring.measure`.
@@ -32,6 +35,9 @@ def measure(
         data: a data set's name or ``FILE.py:NAME``.
         part: of a named data set: ``"train"`` or ``"test"``.
         scale: of the pixels of a named data set: ``"standard"``, ``"unit"`` or ``"none"``; None: standard.
+        samples: how many to use, or ``FILE.py:NAME``, a function that says for how many samples a batch counts.
+        reduction: what the loss is over a batch: ``"mean"`` or ``"sum"``.
+        options: as there.
         others: as there.
 
     Raises:
@@ -46,14 +52,38 @@ def measure(
             raise SettingError(
                 "expected --scale with a named data set alone, since data of your own are taken as given."
             )
+    number, weigh = _samples(samples)
+    if reduction is not None:
+        options = [*options, f"reduction={reduction}"]
     left_out: dict[str, None] = {}  # of a path of checkpoints, all the same
     files: list[Any] = [  # each stands for its path until it is read
         Checkpoint(path, weights_key, strip_prefix, left_out.setdefault) for path in checkpoints
     ]
-    found = measuring.measure(name, checkpoints=files, data=named or data, part=part, **others)
+    found = measuring.measure(
+        name,
+        checkpoints=files,
+        data=named or data,
+        part=part,
+        samples=number,
+        options=options,
+        functions=weigh,
+        **others,
+    )
     facts = found.facts
     if named is not None and "data" in facts:
         facts = facts | {"data": f"{facts['data']}, {inputs.scaling(named)}"}
     if left_out:
         facts = facts | {"left out": " / ".join(left_out)}
     return replace(found, facts=facts)
+
+
+def _samples(given: str | int | None) -> tuple[int | None, dict[str, Any]]:
+    """How many samples to use, or the option that says what a batch counts for."""
+    if isinstance(given, str) and code.is_code(given):
+        return None, {"samples": code.named(given, "--samples")}
+    if given is None or (str(given).isdecimal() and int(given) > 0):
+        return None if given is None else int(given), {}
+    raise SettingError(
+        f"expected --samples as a number of at least 1, or FILE.py:NAME, a function of a batch, got '{given}'. For "
+        "example: --samples 1000"
+    )

@@ -40,6 +40,7 @@ def measure(
     data: str | None = None,
     loss: str | None = None,
     options: Sequence[str] = (),
+    functions: Mapping[str, Any] | None = None,
     part: str = "train",
     samples: int | None = None,
     batch_size: int | None = None,
@@ -57,6 +58,7 @@ def measure(
         data: a data set's name or ``FILE.py:NAME``.
         loss: a loss's name or ``FILE.py:NAME``; None: by the targets.
         options: ``key=value`` for the instrument.
+        functions: options of it that no text can say, by name.
         part: of a named data set: ``"train"`` or ``"test"``.
         samples: how many of the data; None: all.
         batch_size: at once; None: 1,000.
@@ -73,7 +75,10 @@ def measure(
     for what, value, known in (("mode", mode, MODES), ("part", part, PARTS), ("dtype", dtype or "float32", DTYPES)):
         if value not in known:
             raise UnknownName(what, value, known)
-    chosen = settings.read(one.function, options)
+    chosen = settings.read(one.function, options) | dict(functions or {})
+    for option in functions or {}:
+        if option not in signature(one.function).parameters:
+            raise UnknownName(f"option of {one.name}", option, settings.options(one.function))
     files = weights.found(checkpoints)
     if one.checkpoints == "path":
         return _of_path(one, files, chosen)

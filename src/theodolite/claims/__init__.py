@@ -1,13 +1,16 @@
 """From the numbers of each seed to a verdict: an interval, a threshold fixed beforehand, and Holm's correction.
 
-How a claim is tested: docs/decisions/0010-intervals.md, with the coverage that was measured. Imports no torch.
+How a claim is tested, and what of it was measured: docs/how-claims-are-tested.md. Imports no torch.
 """
 
-from theodolite.claims.compare import Change, compare
+from theodolite.claims.changes import Change, changes
+from theodolite.claims.claim import Claim, Side
 from theodolite.claims.evidence import Evidence, epochs_to_convergence
 from theodolite.claims.intervals import Interval, Statistic, interval
-from theodolite.claims.judge import Claim, Judged, Side, holm, judge
+from theodolite.claims.judge import Judged, holm, judge
+from theodolite.claims.monitor import Monitor
 from theodolite.claims.rows import row
+from theodolite.claims.tested import Tested, compare, test
 from theodolite.claims.trends import factor_per_doubling, rank_correlation
 
 __all__ = [
@@ -16,8 +19,11 @@ __all__ = [
     "Evidence",
     "Interval",
     "Judged",
+    "Monitor",
     "Side",
     "Statistic",
+    "Tested",
+    "changes",
     "compare",
     "epochs_to_convergence",
     "factor_per_doubling",
@@ -26,4 +32,5 @@ __all__ = [
     "judge",
     "rank_correlation",
     "row",
+    "test",
 ]

@@ -1,4 +1,4 @@
-"""Intervals over seeds, by kind of statistic; each measured to cover the truth (docs/decisions/0010-intervals.md).
+"""Intervals over seeds, by kind of statistic; what each covers was measured (docs/decisions/0039-sizes.md).
 
 One rule for numbers known only between bounds, for all kinds: the lower end of the interval comes from the lower
 bounds and the upper end from the upper bounds, so an unknown number is always taken at its worst, never left out.
@@ -7,14 +7,15 @@ bounds and the upper end from the upper bounds, so an unknown number is always t
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv, stdtrit  # not scipy.stats: half a second to import, and 0.1 ms a number
+from scipy.special import betaincinv  # not scipy.stats: half a second to import, and 0.1 ms a number
 
+from theodolite.claims import means
 from theodolite.claims.evidence import Evidence
+from theodolite.claims.medians import apart, order_statistics
 
 Statistic = Literal["mean", "ratio", "correlation", "share", "median", "median_ratio"]
 MEDIANS: tuple[Statistic, ...] = ("median", "median_ratio")
@@ -40,7 +41,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """The scale on which a statistic's numbers are nearest to normal, and the range they can have."""
+    """The scale on which a statistic's numbers are averaged, and the range they can have."""
 
     forward: Callable[[Any], Any]
     back: Callable[[Any], Any]
@@ -63,34 +64,36 @@ def _exp(x: Any) -> Any:
 
 _PLAIN = Scale(_same, _same, (-math.inf, math.inf))
 _LOG = Scale(_log, _exp, (0.0, math.inf))
-# Not Fisher's z: it is infinite at a correlation of exactly 1, which a rank correlation over few values often has.
-_ARCSINE = Scale(np.arcsin, np.sin, (-1.0, 1.0))
 SCALES: dict[Statistic, Scale] = {
     "mean": _PLAIN,
     "ratio": _LOG,
-    "correlation": _ARCSINE,
+    "correlation": Scale(_same, _same, (-1.0, 1.0)),
     "share": Scale(_same, _same, (0.0, 1.0)),
     "median": _PLAIN,
     "median_ratio": _LOG,
 }
 
 
-def interval(evidence: Evidence, kind: Statistic, level: float = 0.95) -> Interval:
+def interval(evidence: Evidence, kind: Statistic, level: float = 0.95, kurtosis: float = means.KURTOSIS) -> Interval:
     """Estimate a statistic over seeds, with the interval that covers it in ``level`` of all surveys.
 
     =============================== =====================================================================
-    mean, ratio, correlation        Student's t on the plain, logarithmic or arcsine scale
+    mean, ratio                     Student's t, plain or on logarithms, with the degrees of freedom that
+                                    numbers of this excess kurtosis leave (:func:`means.student`)
+    correlation                     the mean itself, of numbers that have a range (:func:`means.ranged`)
     share                           Clopper and Pearson 1934: covers in at least ``level``, often in more
-    median, median_ratio            order statistics, interpolated (Hettmansperger and Sheather 1986); below
-                                    six seeds Student's t, or no bound at all where a number is not known
+    median, median_ratio            order statistics, and beyond the outermost where seeds are too few for
+                                    the level (:func:`medians.order_statistics`)
     =============================== =====================================================================
 
-    Numbers that are all equal have no spread to estimate: there the order statistics serve every kind but the share.
+    No interval of known numbers has width zero. Where all are equal nothing says how far the next may lie: means and
+    medians are unbounded then, and a correlation is bounded by its range.
 
     Args:
         evidence: one number a seed, positive for ratios, in [-1, 1] for correlations, 0 or 1 for shares.
         kind: the statistic.
         level: between 0 and 1.
+        kurtosis: excess kurtosis up to which means, ratios and correlations are covered.
 
     Returns:
         Estimate and ends in the statistic's own unit. Where the estimate itself is known only between two finite
@@ -103,7 +106,7 @@ def interval(evidence: Evidence, kind: Statistic, level: float = 0.95) -> Interv
         >>> import pandas as pd
         >>> found = interval(Evidence.exact(pd.Series([0.5, 1.0, 2.0])), "ratio")
         >>> f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]"
-        '1.00 [0.18, 5.59]'
+        '1.00 [0.01, 161.56]'
     """
     least, most = SCALES[kind].range
     low = evidence.low.fillna(least).to_numpy(dtype=np.float64)
@@ -115,7 +118,7 @@ def interval(evidence: Evidence, kind: Statistic, level: float = 0.95) -> Interv
         return _share(low, high, level)
     scale = SCALES[kind]
     low, high = scale.forward(low), scale.forward(high)
-    below, above = _ends(low, high, kind, level)
+    below, above = _ends(low, high, kind, level, kurtosis)
     ends = [_estimate(low, kind), _estimate(high, kind)]
     estimate = ends[0] if ends[0] == ends[1] else sum(ends) / 2 if np.isfinite(ends).all() else math.nan
     floor, ceiling = scale.forward(np.array(scale.range))
@@ -137,60 +140,17 @@ def _estimate(values: Array, kind: Statistic) -> float:
     return float(values.mean()) if np.isfinite(values).all() else math.nan
 
 
-def _ends(low: Array, high: Array, kind: Statistic, level: float) -> tuple[float, float]:
-    known = bool(np.array_equal(low, high) and np.isfinite(low).all())
-    even = known and bool((low == low[0]).all())
-    ends = order_statistics if even or (kind in MEDIANS and (len(low) >= 6 or not known)) else student
-    below = ends(low, level)
-    above = below if known else ends(high, level)
-    return below[0], above[1]
+def _ends(low: Array, high: Array, kind: Statistic, level: float, kurtosis: float) -> tuple[float, float]:
+    def ends(values: Array) -> tuple[float, float]:
+        if kind in MEDIANS:
+            return order_statistics(values, level)
+        if kind == "correlation":
+            return means.ranged(values, -1.0, 1.0, level, kurtosis)
+        return means.student(values, level, kurtosis)
 
-
-def student(values: Array, level: float) -> tuple[float, float]:
-    """Student's t interval of a mean; unbounded where a value is infinite or there is only one."""
-    n = len(values)
-    if n < 2 or not np.isfinite(values).all():
-        return -math.inf, math.inf
-    half = stdtrit(n - 1, (1 + level) / 2) * values.std(ddof=1) / math.sqrt(n)
-    return float(values.mean() - half), float(values.mean() + half)
-
-
-def order_statistics(values: Array, level: float) -> tuple[float, float]:
-    r"""Interval of a median between order statistics, interpolated; values may be infinite.
-
-    The k-th smallest and k-th largest of n values hold the median with probability
-    :math:`\gamma_k = 1 - 2\,P(B < k)`, B binomial (n, 1/2). Between two such pairs the ends are interpolated with
-    :math:`\lambda = (n-k) I / (k + (n-2k) I)`, :math:`I = (\gamma_k - level) / (\gamma_k - \gamma_{k+1})`.
-
-    Source: Hettmansperger and Sheather 1986, "Confidence intervals based on interpolated order statistics".
-
-    Example:
-        >>> order_statistics(np.arange(1.0, 6.0), 0.95)  # five values cannot give 95 %
-        (-inf, inf)
-    """
-    n, ordered = len(values), np.sort(values)
-    gamma = _held(n)
-    k = int(np.flatnonzero(gamma >= level)[-1])
-    if k == 0:
-        return -math.inf, math.inf
-    if k > n // 2:  # a level of 0 with odd n: the median itself
-        return float(ordered[n // 2]), float(ordered[n // 2])
-    share = (gamma[k] - level) / (gamma[k] - gamma[k + 1])
-    weight = (n - k) * share / (k + (n - 2 * k) * share)
-    return _between(ordered[k - 1], ordered[k], weight), _between(ordered[n - k], ordered[n - k - 1], weight)
-
-
-@cache
-def _held(n: int) -> Array:
-    """Probability that the k-th smallest and k-th largest of n hold the median, from k = 0 (no bound) to n // 2 + 1."""
-    below = np.cumsum([0, *(math.comb(n, k) for k in range(n // 2 + 1))], dtype=object)  # exact: n may be thousands
-    return np.array([1 - 2 * (outside / 2**n) for outside in below])
-
-
-def _between(outer: float, inner: float, weight: float) -> float:
-    if outer == inner or weight == 0:  # also where both are infinite
-        return float(outer)
-    return float((1 - weight) * outer + weight * inner)
+    if not np.array_equal(low, high):
+        return ends(low)[0], ends(high)[1]
+    return apart(low, *ends(low)) if kind in MEDIANS else ends(low)
 
 
 def _share(low: Array, high: Array, level: float) -> Interval:

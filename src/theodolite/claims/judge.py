@@ -1,80 +1,26 @@
-"""A claim, its verdict, and Holm's correction over all claims of a survey."""
+"""The verdict on a claim, and Holm's correction over all claims of a survey."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
-from scipy.special import stdtrit  # what scipy.stats.t.ppf calls
 
+from theodolite.claims import means
+from theodolite.claims.claim import Claim, by_task, decide, p_value, smallest_p
 from theodolite.claims.evidence import Evidence
-from theodolite.claims.intervals import MEDIANS, SCALES, Interval, Statistic, interval, shares
-from theodolite.errors import SettingError
-from theodolite.findings import Decision, Verdict
-from theodolite.wording import counted, signed
+from theodolite.claims.intervals import MEDIANS, Interval, Statistic, interval
+from theodolite.claims.needed import FEWEST, needed_seeds
+from theodolite.findings import Decision, Part, Verdict
+from theodolite.wording import counted
 
 if TYPE_CHECKING:
     from theodolite.store.records import Records
 
-Side = Literal["above", "below", "within"]
-
 LEVEL = 0.95
-FEWEST = 3  # seeds below which nothing is decided
-HOPELESS = 10_000  # more seeds than this are not worth naming
-SMALLEST_P = 1e-12  # below it, rounding decides
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A sentence of the report with all that decides its verdict, fixed before any run.
-
-    ``kind`` names the statistic over seeds and with it the interval (:func:`~theodolite.claims.interval`): ``mean``;
-    ``ratio`` (geometric mean of positive numbers); ``correlation`` (mean, on the arcsine scale, of numbers in
-    [-1, 1]); ``share`` (of seeds, from zeros and ones); ``median`` and ``median_ratio``, which cope with runs that
-    did not converge.
-    """
-
-    id: str
-    sentence: str  # the report's words, or ours where the study goes beyond it
-    source: str  # "report, Figure 1 right", or "beyond"
-    statistic: str  # in words, with its unit
-    kind: Statistic
-    side: Side  # where the claim says that the statistic lies; "within": between the two thresholds
-    threshold: float | tuple[float, float]  # a pair for "within": the margin
-    evidence: Callable[["Records[Any]"], Evidence]
-
-    def __post_init__(self) -> None:
-        for name, known in (("side", get_args(Side)), ("kind", get_args(Statistic))):
-            if getattr(self, name) not in known:
-                raise SettingError(
-                    f"expected the {name} of claim '{self.id}' as one of {', '.join(known)}, got "
-                    f"{getattr(self, name)!r:.60}. Write one of them."
-                )
-        if isinstance(self.threshold, tuple) != (self.side == "within"):
-            raise ValueError(f"expected two thresholds for 'within' and one otherwise in claim '{self.id}'.")
-
-    @property
-    def claimed(self) -> str:
-        """Side and threshold in words: ``below 0.5``, ``between 0.8 and 1.25``."""
-        if isinstance(self.threshold, tuple):
-            low, high = (signed(f"{end:g}") for end in self.threshold)
-            return f"between {low} and {high}"
-        return f"{self.side} {signed(f'{self.threshold:g}')}"
-
-    def decide(self, found: Interval) -> Decision:
-        """``holds`` where the interval lies wholly on the claimed side, ``fails`` where wholly on the other.
-
-        An end that touches the threshold decides nothing.
-        """
-        if isinstance(self.threshold, tuple):
-            least, most = self.threshold
-            inside, outside = least < found.low and found.high < most, found.high < least or most < found.low
-        else:
-            above, below = found.low > self.threshold, found.high < self.threshold
-            inside, outside = (above, below) if self.side == "above" else (below, above)
-        return "holds" if inside else "fails" if outside else "undecided"
+SEEDS_OF_A_MEDIAN = 6  # from which its interval assumes nothing
+NOTHING = Evidence.exact(pd.Series(dtype="float64"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,98 +37,87 @@ def judge(claim: Claim, records: "Records[Any]", *, study: str, preset: str) -> 
     Returns:
         The verdict at 95 %, its ``verdict_holm`` still ``undecided``: :func:`holm` completes it.
     """
-    nothing = pd.Series(dtype="float64")
     measured = records.runs if len(records.runs) else records.analyses  # a study may have no runs
     started = bool((measured["status"] == "done").any())
-    evidence = claim.evidence(records) if started else Evidence(nothing, nothing)
-    found = interval(evidence, claim.kind, LEVEL)
+    return verdict(claim, claim.evidence(records) if started else NOTHING, study=study, preset=preset)
+
+
+def verdict(
+    claim: Claim, evidence: Evidence | Mapping[str, Evidence], *, study: str, preset: str, level: float = LEVEL
+) -> Judged:
+    """Test one claim on its evidence; what :func:`judge` does once it has that."""
+    parts = by_task(evidence)
+    seeds = min(len(part.low) for part in parts.values())
+    decision = decide(claim, parts, level)
+    shown, found = _decisive(claim, parts, decision, level)
+    rough = decision != "undecided" and (
+        decide(claim, parts, level, means.SKEWED) != decision or (claim.kind in MEDIANS and seeds < SEEDS_OF_A_MEDIAN)
+    )
+    p = p_value(claim, parts)
+    return Judged(
+        Verdict(
+            study=study,
+            id=claim.id,
+            sentence=claim.sentence,
+            source=claim.source,
+            statistic=claim.statistic,
+            claimed=claim.claimed,
+            estimate=_finite(found[shown].estimate),
+            interval=(_finite(found[shown].low), _finite(found[shown].high)),
+            level=level,
+            threshold=claim.threshold,
+            seeds=seeds,
+            verdict=decision,
+            verdict_holm="undecided",
+            needed_seeds=_needed(claim, parts, found, level) if decision == "undecided" else None,
+            preset=preset,
+            note=_note(parts, shown, claim.kind, rough=rough),
+            p_value=p,
+            rough=rough,
+            parts=tuple(_part(name, claim, parts[name], found[name]) for name in parts) if len(parts) > 1 else (),
+        ),
+        p,
+    )
+
+
+def _decisive(
+    claim: Claim, parts: Mapping[str, Evidence], decision: Decision, level: float
+) -> tuple[str, dict[str, Interval]]:
+    """The task that the verdict hangs on, and the intervals of all.
+
+    That is the one that fails most clearly, or else the one that is farthest from holding.
+    """
+    found = {name: interval(part, claim.kind, level) for name, part in parts.items()}
+    if len(parts) == 1:
+        return next(iter(parts)), found
+    wanted = "fails" if decision == "fails" else "holds"
+
+    def p(name: str) -> float:
+        return smallest_p(lambda p: decide(claim, {name: parts[name]}, 1 - p) == wanted)
+
+    return (min if decision == "fails" else max)(parts, key=p), found
+
+
+def _part(name: str, claim: Claim, evidence: Evidence, found: Interval) -> Part:
     seeds = len(evidence.low)
     decision = claim.decide(found) if seeds >= FEWEST else "undecided"
-    verdict = Verdict(
-        study=study,
-        id=claim.id,
-        sentence=claim.sentence,
-        source=claim.source,
-        statistic=claim.statistic,
-        claimed=claim.claimed,
-        estimate=_finite(found.estimate),
-        interval=(_finite(found.low), _finite(found.high)),
-        level=LEVEL,
-        threshold=claim.threshold,
-        seeds=seeds,
-        verdict=decision,
-        verdict_holm="undecided",
-        needed_seeds=needed_seeds(claim, found, seeds) if decision == "undecided" else None,
-        preset=preset,
-        note=_note(evidence, claim.kind),
-    )
-    return Judged(verdict, p_value(claim, evidence))
+    ends = (_finite(found.low), _finite(found.high))
+    return Part(name=name, estimate=_finite(found.estimate), interval=ends, seeds=seeds, verdict=decision)
 
 
-def p_value(claim: Claim, evidence: Evidence) -> float:
-    """The smallest 1 - level at which the interval decides the claim, by bisection on its logarithm.
-
-    So it agrees with the interval by construction, whatever the kind: it is below 0.05 just where the 95 % interval
-    decides. For a threshold it is the two-sided p-value of the test that the interval inverts; for a margin, the
-    larger of the two.
-    """
-    if len(evidence.low) < FEWEST:
-        return 1.0
-
-    def decided(p: float) -> bool:
-        return claim.decide(interval(evidence, claim.kind, 1 - p)) != "undecided"
-
-    return smallest_p(decided)
-
-
-def smallest_p(decided: Callable[[float], bool]) -> float:
-    """The smallest p at which ``decided(p)`` is true, by bisection on its logarithm; 1 where it never is.
-
-    Args:
-        decided: true from some p on.
-    """
-    if decided(SMALLEST_P):
-        return SMALLEST_P
-    if not decided(1 - SMALLEST_P):
-        return 1.0
-    low, high = math.log(SMALLEST_P), 0.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (low, middle) if decided(min(math.exp(middle), 1 - SMALLEST_P)) else (middle, high)
-    return math.exp(high)
-
-
-def needed_seeds(claim: Claim, found: Interval, seeds: int) -> int | None:
-    r"""Seeds that would decide an undecided claim, if the estimate and the spread stay as they are.
-
-    On the scale of the kind, with distance d from the estimate to the nearest threshold and half width w of the
-    interval on that side: the smallest m with :math:`t_{m-1} / \sqrt m \le (d / w)\, t_{n-1} / \sqrt n`, t the 97.5 %
-    point of Student's distribution. For a share: the smallest m at which the same share decides.
-
-    Returns:
-        None where nothing can be said: no estimate, an end unbounded, the estimate on the threshold, or above 10,000.
-    """
-    if not seeds or math.isnan(found.estimate):
-        return None
-    counts = np.arange(FEWEST, HOPELESS + 1)
-    if claim.kind == "share":
-        successes = np.rint(found.estimate * counts)
-        pairs = zip(*shares(successes, counts, LEVEL), strict=True)
-        decides = np.array([claim.decide(Interval(found.estimate, a, b)) != "undecided" for a, b in pairs])
-    else:
-        if seeds < 2:
-            return None
-        forward = SCALES[claim.kind].forward
-        estimate = forward(found.estimate)
-        threshold = min(np.atleast_1d(forward(np.array(claim.threshold))), key=lambda end: abs(end - estimate))
-        half = abs(forward(found.high if threshold > estimate else found.low) - estimate)
-        if not np.isfinite(half) or threshold == estimate:
-            return None
-        point = (1 + LEVEL) / 2
-        width = stdtrit(counts - 1, point) / np.sqrt(counts)
-        decides = width * half < abs(threshold - estimate) * stdtrit(seeds - 1, point) / math.sqrt(seeds)
-    enough = counts[decides & (counts > seeds if seeds >= FEWEST else True)]
-    return int(enough[0]) if len(enough) else None
+def _needed(claim: Claim, parts: Mapping[str, Evidence], found: Mapping[str, Interval], level: float) -> int | None:
+    """Seeds for the whole claim: as many as its slowest task takes, or as the first takes to fail."""
+    most: list[int | None] = []
+    against: list[int] = []
+    for name, part in parts.items():
+        estimate = found[name].estimate
+        needed = needed_seeds(part, claim.kind, found[name], claim.threshold, level)
+        if needed is not None and claim.decide(Interval(estimate, estimate, estimate)) == "fails":
+            against.append(needed)
+        elif claim.decide(found[name]) != "holds":
+            most.append(needed)
+    known = [needed for needed in most if needed is not None]
+    return min(against) if against else max(known) if known and len(known) == len(most) else None
 
 
 def holm(judged: Sequence[Judged]) -> list[Verdict]:
@@ -213,22 +148,28 @@ def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _note(evidence: Evidence, kind: Statistic) -> str:
+def _note(parts: Mapping[str, Evidence], shown: str, kind: Statistic, *, rough: bool) -> str:
+    evidence = parts[shown]
     n = len(evidence.low)
     unknown = int(evidence.low.isna().sum())
     bounded = int((evidence.low < evidence.high).sum())
-    parts = [evidence.note]
+    said = [evidence.note]
+    if len(parts) > 1:
+        said.append(f"The decisive one of {len(parts)}: {shown}.")
     if not n:
-        parts.append("No seed has finished yet.")
+        said.append("No seed has finished yet.")
     elif n < FEWEST:
-        parts.append(f"Fewer than {FEWEST} seeds decide nothing.")
+        said.append(f"Fewer than {FEWEST} seeds decide nothing.")
     if bounded:
-        parts.append(
+        said.append(
             f"{bounded} of {counted(n, 'seed')} known only within bounds (a run did not get there within its epochs)."
         )
     if unknown:
         why = "a run diverged, or there was nothing to take it from"
-        parts.append(f"{unknown} of {counted(n, 'seed')} gave no number ({why}); taken at their worst.")
-    if n and kind not in MEDIANS and kind != "share" and unknown + bounded == 0 and evidence.low.nunique() == 1:
-        parts.append("All seeds gave the same number: interval from order statistics.")
-    return " ".join(filter(None, parts))
+        said.append(f"{unknown} of {counted(n, 'seed')} gave no number ({why}); taken at their worst.")
+    if n > 1 and kind != "share" and unknown + bounded == 0 and evidence.low.nunique() == 1:
+        said.append("All seeds gave the same number, which does not say how far another may lie.")
+    if rough:
+        why = "lie in two groups" if kind in MEDIANS else "were as skewed as a lognormal distribution"
+        said.append(f"Rough: it would not stand if the numbers {why}.")
+    return " ".join(filter(None, said))

@@ -59,7 +59,16 @@ def measure(
         str | None,
         typer.Option(help="Of the pixels of a named data set: standard (the default), unit (0 to 1) or none."),
     ] = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="Samples to use; all by default.")] = None,
+    samples: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|FILE.py:NAME",
+            help="Samples to use, all by default; or a function that says for how many samples a batch counts.",
+        ),
+    ] = None,
+    reduction: Annotated[
+        str | None, typer.Option(help="What the loss is over a batch, mean or sum; as PyTorch's losses say by default.")
+    ] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Samples at once of a data set; 1,000 by default.")
     ] = None,
@@ -95,8 +104,8 @@ def measure(
         os.environ["THEODOLITE_DATA"] = str(data_dir)
     found = checkpoint.measure(
         instrument, model=model, checkpoints=weights or [], weights_key=weights_key, strip_prefix=strip_prefix,
-        data=data, loss=loss, options=set_ or [], part=part, scale=scale, samples=samples, batch_size=batch_size,
-        device=device, dtype=dtype, mode=mode,
+        data=data, loss=loss, options=set_ or [], part=part, scale=scale, samples=samples, reduction=reduction,
+        batch_size=batch_size, device=device, dtype=dtype, mode=mode,
     )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(checkpoint.plain(found)))

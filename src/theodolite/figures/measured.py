@@ -35,9 +35,8 @@ def chart(result: Any, draw: Callable[[Any], Any]) -> Any:
         '#ffffff'
     """
     drawn = draw(result)
-    object.__setattr__(
-        drawn, "__class__", _offline(drawn.__class__)
-    )  # set plainly, Altair takes it for a part
+    # Set plainly, Altair would take it for a part of the chart.
+    object.__setattr__(drawn, "__class__", _offline(drawn.__class__))
     look = config()
     del look["legend"]["layout"]  # Vega's own, which Altair takes for a mistake
     drawn.config = alt.Config.from_dict(look, validate=False)

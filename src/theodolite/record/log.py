@@ -3,10 +3,10 @@
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields
-from itertools import chain, count
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,6 +16,8 @@ from torch import Tensor
 from theodolite import machine
 from theodolite.errors import SettingError, StoreError
 from theodolite.record.flatten import Numbers, Vectors
+from theodolite.record.former import RUNNING, Former, Kept, read
+from theodolite.record.place import Asked, Place, choose
 from theodolite.record.schedule import Ledger
 from theodolite.specs import COLUMNS, RecordingSpec
 from theodolite.store import files, lock, records, weights
@@ -46,7 +48,7 @@ class Measurement:
     numbers: Numbers
     vectors: Vectors
     result: Any  # as the instrument returned it
-    seconds: float
+    seconds: float  # 0: a number of the user's own
 
 
 @runtime_checkable
@@ -63,18 +65,17 @@ class Sink(Protocol):
 class Log:
     """Rows of all tables, snapshots, and the folder they are written to, if any."""
 
-    def __init__(self, directory: Path | None, seed: int | None, labels: Mapping[str, str | int | float]) -> None:
-        taken = sorted({*labels} & RESERVED)
+    def __init__(self, directory: Path | None, asked: Asked) -> None:
+        taken = sorted({*asked.labels} & RESERVED)
         if taken:
             raise SettingError(
                 f"expected labels of other names than the columns of recordings, got '{taken[0]}'. "
                 f"Call it, for example, 'my_{taken[0]}'."
             )
-        self.directory = directory
-        self.seed, self.labels = seed, dict(labels)
+        self.directory, self.asked = directory, asked
         self.spec: RecordingSpec | None = None
         self.ledgers: dict[str, Ledger] = {}
-        self.facts: dict[str, Any] = {"parameters": 0, "device": "", "wall_seconds": 0.0}
+        self.facts: dict[str, Any] = {"parameters": 0, "device": "", "wall_seconds": 0.0, "ended_by": RUNNING}
         self.finished = False
         self._frames: dict[str, list[pd.DataFrame]] = {name: [] for name in TABLES}
         self._new: dict[str, list[tuple[Any, ...]]] = {name: [] for name in TABLES}
@@ -84,36 +85,75 @@ class Log:
         self._held = ExitStack()  # the lock of the record's folder
         self._process = os.getpid()
 
-    def open(self, settings: Mapping[str, Any]) -> None:
-        """Take a place in the folder: that of the seed given, or of the first that is free.
+    def open(self, settings: Mapping[str, Any], number: int | None, epoch: int | None) -> tuple[Place, Kept | None]:
+        """Take a place in the folder, and up what goes on there.
+
+        Args:
+            settings: of the recorder, for the plan.
+            number: of the first step, where the user counts.
+            epoch: of the first epoch that ends, likewise.
 
         Raises:
-            StoreError: not a results folder, not writable, or another recorder is writing this very seed and labels.
+            StoreError: not a results folder, not writable, or the training would mix with what is there.
+            SettingError: nothing says which recording goes on.
         """
         if self.directory is None:
-            return
+            return Place(RecordingSpec(study=STUDY, labels=dict(self.asked.labels), seed=self.asked.seed or 0)), None
         records.claim_folder(self.directory)
         study = self.directory / STUDY
         study.mkdir(exist_ok=True)
         command = shlex.join(["python", *sys.argv])
         with lock.hold(study, patience=60):
-            spec = _free(self.directory, self.seed, self.labels)
+            place = choose(self.directory, STUDY, self.asked, self.facts, number)
+            kept = self._take_up(place.former, place.step, epoch) if place.former else None
+            spec = place.spec
             records.add_to_plan(self.directory, spec, command=command, settings=settings)  # a plan before any record
             folder = records.folder_of(self.directory, spec)
             folder.mkdir(parents=True, exist_ok=True)
             self._held.enter_context(lock.hold(folder))
-        records.write_start(self.directory, spec)  # from here on, what an earlier recording left does not count
-        for old in folder.iterdir():
-            if old.name not in (lock.LOCK, records.STATUS):
-                old.unlink()
-        self.spec = spec
+            # From here on, what an earlier recording left does not count, or may be read while it goes on.
+            records.write_start(self.directory, spec, partial=kept is not None)
+            self.spec = spec
+            self.flush()  # so that others see what this one is of
+            mine = {f"{name}.parquet" for name in self.tables()} | self._sums.keys()
+            for old in folder.iterdir():
+                if old.name not in {lock.LOCK, records.STATUS, "spec.json", *mine}:
+                    old.unlink()
+        return place, kept
+
+    def _take_up(self, former: Former, step: int, epoch: int | None) -> Kept:
+        """All that an earlier recording has up to a step."""
+        epoch = former.epochs(step) if epoch is None else epoch - 1
+        kept = read(former, dict.fromkeys([*TABLES, LEDGER]), step, epoch)
+        for name in TABLES:
+            if name in kept.tables:
+                self._frames[name].insert(0, kept.tables[name])
+        self._entries += len(kept.tables.get("vectors", ()))
+        self._sums |= kept.snapshots
+        for row in kept.tables.get(LEDGER, pd.DataFrame()).to_dict("records"):
+            values = {str(key): value for key, value in row.items()}
+            if (name := values.pop("instrument")) in self.ledgers:
+                ledger = Ledger(**{**values, "last": None if pd.isna(values["last"]) else values["last"]})
+                self.ledgers[name] = ledger if step >= former.steps else self._cut(name, ledger)
+        again = {"weights_at_start", "chance_at_start"} & former.facts.keys()
+        self.facts |= {name: former.facts[name] for name in again}
+        self.facts["epoch_ends"] = [
+            [end, number] for end, number in former.facts.get("epoch_ends", ()) if end <= step and number <= epoch
+        ]
+        self.facts["resumed_at"] = [*former.facts.get("resumed_at", ()), step]
+        return kept
+
+    def _cut(self, name: str, ledger: Ledger) -> Ledger:
+        """How often an instrument measured and failed, by the rows that were kept."""
+        counts = [int((frame["instrument"] == name).sum()) for frame in map(self.table, ("costs", "failures"))]
+        return replace(ledger, measured=counts[0], failed=counts[1], asked=sum(counts) + ledger.skipped)
 
     def add(self, table: str, *row: Any) -> None:
         """One row, in the order of the table's columns."""
         self._new[table].append(row)
 
-    def take(self, measurement: Measurement, trained: float) -> None:
-        """The rows of one measurement.
+    def take(self, measurement: Measurement, trained: float | None) -> None:
+        """The rows of one measurement, after so many seconds of training; None: a number of the user's own.
 
         Raises:
             StoreError: with its vectors the record would be larger than one that can be read back.
@@ -130,7 +170,8 @@ class Log:
         for quantity, values in measurement.vectors.items():
             columns = dict(zip(WHEN, when, strict=True)) | {"quantity": quantity}
             self._frames["vectors"].append(pd.DataFrame(columns | {"place": range(len(values)), "value": values}))
-        self.add("costs", *when, measurement.seconds, trained)
+        if trained is not None:
+            self.add("costs", *when, measurement.seconds, trained)
 
     def keep(self, step: int, state: Mapping[str, Tensor]) -> None:
         """A snapshot of parameters: a file of its own, written once."""
@@ -195,17 +236,3 @@ def read_snapshots(folder: Path) -> dict[int, dict[str, Tensor]]:
         int(path.stem.rpartition("-")[2]): weights.from_bytes(records.read_file(path), path)
         for path in sorted(folder.glob(SNAPSHOT.replace("{:010d}", "*")))
     }
-
-
-def _free(directory: Path, seed: int | None, labels: Mapping[str, str | int | float]) -> RecordingSpec:
-    """The seed asked for, unless somebody is writing it just now, or the first that nobody has."""
-    tried: Iterable[int] = count() if seed is None else (seed,)
-    for number in tried:
-        spec = RecordingSpec(study=STUDY, labels=dict(labels), seed=number)
-        folder = records.folder_of(directory, spec)
-        if (seed is None and not folder.exists()) or (seed is not None and not lock.is_held(folder)):
-            return spec
-    raise StoreError(
-        f"another recorder is writing seed {seed} with these labels into {directory}. Pass another seed, other labels, "
-        "or none: then the next free seed is taken."
-    )

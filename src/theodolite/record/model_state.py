@@ -1,34 +1,22 @@
-"""A model as it is measured: unwrapped, in the mode asked for, and afterwards as it was."""
+"""A model as it is measured: in the mode asked for, and afterwards as it was, whatever measured it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from theodolite.measure.problem.isolation import preserve_rng
+from theodolite.measure.problem.batches import copied, tensors
+from theodolite.measure.problem.isolation import Caller, plain_torch, preserve_modules, preserve_rng
 
 Mode = Literal["evaluation", "training", "as it is"]
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """The module whose parameters are trained, without what compiles it or spreads it over processes.
-
-    Compiled code cannot be differentiated twice, and a wrapper's hooks would wait for processes that do not measure.
-    """
-    while True:
-        inner = getattr(model, "_orig_mod", None)
-        if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
-            inner = model.module
-        if not isinstance(inner, nn.Module):
-            return model
-        model = inner
+IN_PLACE = 2**30  # bytes of a model up to which what may change is copied beside it; above, to the CPU
 
 
 @contextmanager
 def measuring(model: nn.Module, mode: Mode) -> Iterator[None]:
-    """Measure within: every module in ``mode``, gradients on whatever the caller has switched off.
+    """Measure within: every module in ``mode``, PyTorch as a script finds it, whatever the caller has set.
 
     Flags are set one by one and not by ``model.eval()``, which a user's model may have made do more. Afterwards each
     module has its own flag again, and the random state is what it was.
@@ -38,11 +26,60 @@ def measuring(model: nn.Module, mode: Mode) -> Iterator[None]:
         if mode != "as it is":
             for module, _ in flags:
                 module.training = mode == "training"
-        with preserve_rng(), torch.inference_mode(False), torch.enable_grad():
+        with preserve_rng(), plain_torch():
             yield
     finally:
         for module, training in flags:
             module.training = training
+
+
+@contextmanager
+def guarded(model: nn.Module, loss: Any, data: Any) -> Iterator[Any]:
+    """Run a function of the user's own within: it gets these data, and whatever it changes is put back, bit for bit.
+
+    That is what modules keep on themselves, parameters, buffers and gradients, also where nobody thinks of it: an
+    embedding with ``max_norm`` writes into its weight, a layer may write into its input. Our instruments see to that
+    by themselves, and without copies.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(Caller.of_instrument().defaults())  # for the user's own code, as for the model's
+        stack.enter_context(preserve_modules(model, loss))
+        stack.enter_context(_preserve_tensors(model, loss, data))
+        inference = any(tensor.is_inference() for tensor in _of(data))  # which autograd does not take
+        yield copied(data) if inference else data
+
+
+@contextmanager
+def _preserve_tensors(model: nn.Module, loss: Any, data: Any) -> Iterator[None]:
+    roots = [root for root in (model, loss) if isinstance(root, nn.Module)]
+    parameters = {id(p): p for root in roots for p in root.parameters()}
+    buffers = {id(b): b for root in roots for b in root.buffers()}
+    gradients = [(p, p.grad, p.requires_grad) for p in parameters.values()]
+    held = [*parameters.values(), *buffers.values(), *(grad for _, grad, _ in gradients if grad is not None)]
+    held += [tensor for tensor in _of(data) if not tensor.is_inference()]
+    beside = sum(tensor.numel() * tensor.element_size() for tensor in held) <= IN_PLACE
+    saved = [(tensor, tensor.data, _copy(tensor, beside)) for tensor in held]
+    try:
+        yield
+    finally:
+        for p, grad, wanted in gradients:
+            p.grad, p.requires_grad = grad, wanted
+        with torch.no_grad():
+            for tensor, storage, before in saved:
+                if tensor.data_ptr() != storage.data_ptr() or tensor.dtype != storage.dtype:
+                    tensor.data = storage
+                before = before.to(tensor.device)
+                if not torch.equal(tensor, before):
+                    tensor.data.copy_(before)
+
+
+def _copy(tensor: Tensor, beside: bool) -> Tensor:
+    return tensor.detach().clone() if beside else tensor.detach().to("cpu", copy=True)
+
+
+def _of(data: Any) -> list[Tensor]:
+    found = {id(tensor): tensor for tensor in tensors(data)}
+    return list(found.values())
 
 
 def synchronize(device: torch.device) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from theodolite.errors import SettingError
@@ -62,6 +62,22 @@ def parse(every: Every) -> Schedule:
     return {"step": steps, "epoch": epochs, "per decade": logarithmic}[unit](number)
 
 
+def parse_all(every: Every | Mapping[str, Every], names: Sequence[str]) -> dict[str, Schedule]:
+    """A schedule for each name: one for all, or one each.
+
+    Raises:
+        SettingError: a schedule is none, or the names are others.
+    """
+    if not isinstance(every, Mapping):
+        return dict.fromkeys(names, parse(every))
+    if set(every) != set(names):
+        raise SettingError(
+            f"expected every for each of {', '.join(names)}, got it for {', '.join(every) or 'none'}. Name all of "
+            "them, or give one schedule for all."
+        )
+    return {name: parse(every[name]) for name in names}
+
+
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """What one instrument was asked for, did and took. Times in seconds."""
@@ -85,6 +101,10 @@ class Ledger:
         training has earned the first measurement of each instrument.
         """
         return self.last is None or (self.spent + self.last <= part and self.last <= left)
+
+    def at(self, marks: int) -> "Ledger":
+        """Where so many marks are passed already."""
+        return replace(self, marks=marks)
 
     def skip(self, marks: int) -> "Ledger":
         """Asked, and left out for the budget's sake."""

@@ -112,8 +112,8 @@ def _limit(value: float) -> str:
 
 
 def decision(verdict: Verdict) -> str:
-    """The verdict in words behind its symbol."""
-    return f"{SYMBOLS[verdict.verdict]} {verdict.verdict}"
+    """The verdict in words behind its symbol, and whether it is rough."""
+    return f"{SYMBOLS[verdict.verdict]} {verdict.verdict}{', rough' if verdict.rough else ''}"
 
 
 def statistic(verdict: Verdict) -> str:

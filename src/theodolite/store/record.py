@@ -83,9 +83,9 @@ def _write_content(
     return {name: files.checksum(data) for name, data in content.items()}
 
 
-def write_start(directory: Path, spec: Spec) -> None:
-    """Record that a run or an analysis is under way."""
-    _write_status(directory, spec, state="running")
+def write_start(directory: Path, spec: Spec, *, partial: bool = False) -> None:
+    """Record that a run or an analysis is under way; ``partial``: one that goes on, so that what is there is read."""
+    _write_status(directory, spec, state="running", partial=partial)
 
 
 def write_failure(directory: Path, spec: Spec, error: str) -> None:

@@ -42,7 +42,7 @@ def compare(first: Path | Copy, second: Path | Copy) -> Comparison:
         raise StoreError(
             f"expected surveys with a study in common, but {names} share none. Run the same study for both."
         )
-    changes = claims.compare(
+    changes = claims.changes(
         [
             (
                 verdicts[0][name, claim.id],

@@ -158,6 +158,23 @@ def test_the_message_knows_what_to_write_instead(name):
         HessianOperator(*problem(Named(function)))
 
 
+def test_layers_that_write_into_their_input_are_not_blamed_for_others():
+    model, loss, data = problem(Distances(), nn.Linear(6, 6), nn.ReLU(inplace=True))
+    with pytest.raises(NotDifferentiable, match=r"layer '1' \(Distances\)"):
+        HessianOperator(model, loss, data)
+
+
+def test_what_writes_over_numbers_that_its_gradient_needs_is_told_so():
+    model, loss, data = problem(nn.ReLU(inplace=True), nn.ReLU(inplace=True))
+    with pytest.raises(RuntimeError, match="inplace"):  # of a plain script, whose first layer's output is overwritten
+        loss(model(data[0]), data[1]).backward()
+    with pytest.raises(NotDifferentiable, match=r"leave out inplace=True"):
+        HessianOperator(model, loss, data)
+    for layer in (model[1], model[2]):
+        layer.inplace = False
+    assert HessianOperator(model, loss, data).check_error < 1e-5
+
+
 def test_a_loss_without_a_second_derivative_is_named():
     model, _, data = problem(nn.Tanh())
     with pytest.raises(NotDifferentiable, match=r"the loss \(MultiMarginLoss\).*clamp"):

@@ -31,6 +31,7 @@ WAYS_ROUND = {  # what PyTorch calls an operation that it cannot differentiate t
     "sparse_softmax": "take torch.softmax of the dense tensor",
     "reshape is not implemented for sparse tensors": "pass sparse=False to nn.Embedding",
     "use_reentrant": "pass use_reentrant=False to checkpoint",
+    "modified by an inplace operation": "leave out inplace=True",
     "once_differentiable": "leave out @once_differentiable and write its backward in PyTorch's operations",
 }
 
@@ -139,7 +140,7 @@ def _local(whole: Objective, module: nn.Module, call: tuple[Any, Any]) -> tuple[
 
 
 def _fresh(call: Any) -> Any:
-    """Copies of the same arguments: transformers write into the cache that they pass on, others into their inputs."""
+    """Copies of the arguments: layers write into them in place, and transformers into the cache that they pass on."""
     return tree_map(_copy, call)
 
 

@@ -1,7 +1,8 @@
 """Data as pairs of inputs and targets, a batch each, and what an instrument asks of a batch.
 
 A batch is a pair ``(inputs, targets)``. Inputs that are a tuple are the model's positional arguments, a mapping its
-keyword arguments, and anything else its one argument. A list of tensors with one first dimension, which is what
+keyword arguments (or its one argument, where ``forward`` takes one and none of those names), and anything else its one
+argument. A list of tensors with one first dimension, which is what
 PyTorch's ``default_collate`` makes of several inputs, is a tuple too where ``forward`` requires several arguments. A
 batch that is itself a mapping, as tokenizers and the data sets of Hugging Face give it, is both: the model gets it as
 keyword arguments, and the loss as its targets. So a model that computes its own loss takes
@@ -14,7 +15,8 @@ samples of several sizes (images of a detector).
 """
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,7 +110,7 @@ def _is_graph(batch: Any) -> bool:
 def arguments_of(model: nn.Module, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """How a model is called with the inputs of a batch."""
     if isinstance(inputs, Mapping):
-        return (), dict(inputs)
+        return ((inputs,), {}) if _takes_whole(model, inputs) else ((), dict(inputs))
     if isinstance(inputs, tuple) and not isinstance(inputs, PackedSequence):
         return inputs, {}
     if isinstance(inputs, list) and len(inputs) > 1 and _same_length(inputs) and _requires_several(model):
@@ -121,12 +123,27 @@ def _same_length(parts: list[Any]) -> bool:
 
 
 def _requires_several(model: nn.Module) -> bool:
-    try:
-        given = inspect.signature(model.forward).parameters.values()
-    except (TypeError, ValueError):
-        return False
+    given = _parameters(model)
     required = [p for p in given if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty]
     return len(required) > 1 or any(p.kind is p.VAR_POSITIONAL for p in given)
+
+
+def _takes_whole(model: nn.Module, inputs: Mapping[Any, Any]) -> bool:
+    """Whether a mapping is the one argument of a model, which takes none of its entries by name."""
+    given = _parameters(model)
+    return (
+        len(given) == 1
+        and given[0].kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        and given[0].name not in inputs
+    )
+
+
+def _parameters(model: nn.Module) -> list[inspect.Parameter]:
+    """What ``forward`` takes; nothing, where that cannot be told."""
+    try:
+        return list(inspect.signature(model.forward).parameters.values())
+    except (TypeError, ValueError):
+        return []
 
 
 def tensors(part: Any) -> list[Tensor]:
@@ -169,7 +186,7 @@ def moved(part: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
     if isinstance(part, PackedSequence):
         return part.to(device) if dtype is None else part.to(device, dtype)  # type: ignore[arg-type]
     if isinstance(part, Mapping):
-        return {key: moved(value, device, dtype) for key, value in part.items()}
+        return alike(part, {key: moved(value, device, dtype) for key, value in part.items()})
     if _is_graph(part):
         return part.to(device)
     if not isinstance(part, (tuple, list)):
@@ -182,12 +199,18 @@ def copied(part: Any) -> Any:
     if isinstance(part, Tensor):
         return part.clone()
     if isinstance(part, Mapping):
-        return {key: copied(value) for key, value in part.items()}
+        return alike(part, {key: copied(value) for key, value in part.items()})
     if isinstance(part, PackedSequence) or not isinstance(part, (tuple, list)):
         return part.clone() if hasattr(part, "clone") else part
     return alike(part, [copied(p) for p in part])
 
 
-def alike(part: Any, values: list[Any]) -> Any:
-    """The values as a tuple or list of the same type, which may be a named tuple."""
+def alike(part: Any, values: list[Any] | dict[Any, Any]) -> Any:
+    """The values as a tuple, list or mapping of the same type, which may be a named tuple, or have attributes."""
+    if isinstance(values, dict):
+        if type(part) is dict or not isinstance(part, MutableMapping):
+            return values
+        same = copy(part)
+        same.update(values)
+        return same
     return type(part)(*values) if hasattr(part, "_fields") else type(part)(values)

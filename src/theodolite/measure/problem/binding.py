@@ -26,10 +26,10 @@ class Binding:
             caught: also replace parameters that functions hold by themselves, at a cost for each call of PyTorch.
         """
         modules = {id(m): m for root in roots if isinstance(root, nn.Module) for m in root.modules()}
-        self._places: list[tuple[dict[str, Any], str, Tensor]] = [
+        stores: list[dict[str, Any]] = [s for m in modules.values() for s in (m._parameters, m._buffers)]
+        self._places = [
             (store, name, tensors[id(own)])
-            for module in modules.values()
-            for store in (module._parameters, module._buffers)
+            for store in stores
             for name, own in store.items()
             if own is not None and id(own) in tensors
         ]

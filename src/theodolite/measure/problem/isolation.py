@@ -158,16 +158,21 @@ AUTOCAST = ("cpu", "cuda", "mps", "xpu")  # devices that a caller may have switc
 _caller: ContextVar[Caller] = ContextVar("caller", default=Caller())  # noqa: B039 - frozen
 
 
-@contextmanager
-def plain_torch() -> Iterator[None]:
+def plain_torch() -> AbstractContextManager[object]:
     """PyTorch as a script finds it: no autocast, gradients recorded, no inference mode, defaults float32 on the CPU."""
+    asked = torch.is_inference_mode_enabled() or not torch.is_grad_enabled()
+    asked = asked or any(map(torch.is_autocast_enabled, AUTOCAST))
+    return _plain_torch() if asked or Caller.now() != Caller() else nullcontext()
+
+
+@contextmanager
+def _plain_torch() -> Iterator[None]:
     with ExitStack() as stack:
         if (now := Caller.now()) != Caller():
             stack.callback(_caller.reset, _caller.set(now))
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))
-        if not torch.is_grad_enabled():
-            stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.enable_grad())
         for device in AUTOCAST:
             stack.enter_context(autocast_off(device))
         stack.enter_context(Caller().defaults())

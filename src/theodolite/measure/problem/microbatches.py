@@ -104,7 +104,7 @@ def _cut(part: Any, n: int, here: slice) -> Any:
         return None
     if isinstance(part, Mapping):
         cut = {key: _cut(value, n, here) for key, value in part.items()}
-        return None if any(value is None for value in cut.values()) else cut
+        return None if any(value is None for value in cut.values()) else alike(part, cut)
     if isinstance(part, (tuple, list)):
         values = [_cut(value, n, here) for value in part]
         return None if any(value is None for value in values) else alike(part, values)

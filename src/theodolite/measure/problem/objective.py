@@ -95,6 +95,11 @@ class Objective:
         """By what the loss of a batch is multiplied: w_b / W, or 1."""
         return 1.0 if self.reduction == "sum" else self.weight(batch) / self.total
 
+    def over(self, batches: list[Batch]) -> "Objective":
+        """The same loss over other batches, which are not checked anew."""
+        total = sum(self.weight(batch) for batch in batches)
+        return replace(self, data=batches, samples=sum(map(count, batches)), total=total)
+
     def cast(self, batch: Batch) -> Batch:
         """A batch of :meth:`batches` of the same objective in another precision, in this one's."""
         return moved(batch, self.device, self.dtype)  # type: ignore[no-any-return]

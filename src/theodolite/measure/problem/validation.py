@@ -98,6 +98,8 @@ def check_module(name: str, value: Any) -> None:
             got, hint = f"the class {value.__name__}", f"Make one: {value.__name__}(…)."
         elif isinstance(value, Mapping):
             got, hint = f"{kind}, maybe a state dict", "Put it into its network: model.load_state_dict(…)."
+        elif callable(value):
+            hint = "Make it the forward of an nn.Module that holds the parameters as nn.Parameter."
         raise BadModel(f"expected {name} as a torch.nn.Module, got {got}. {hint}")
 
 

@@ -15,6 +15,7 @@ from theodolite.errors import BadModel
 from theodolite.measure.problem.batches import Data
 from theodolite.measure.problem.isolation import preserve_rng
 from theodolite.measure.problem.join import objective
+from theodolite.measure.problem.objective import check_finite
 from theodolite.measure.units.axes import Group, Permutation, Place, permute, tensors_of
 from theodolite.measure.units.layers import CONVOLUTIONS, TRANSPOSED, is_weighted, read
 from theodolite.measure.units.same_function import any_output
@@ -92,6 +93,8 @@ def by_activations(model_a: nn.Module, model_b: nn.Module, groups: Sequence[Grou
                 for name, place in own.items():
                     if (0, name) in given:
                         parts = _moments(*(_rows(place, given[which, name]) for which in range(2)))
+                        for part in parts:
+                            check_finite(f"what layer '{name}' is given", part, first)
                         known = sums.get((number, name))
                         sums[number, name] = (
                             [s + p for s, p in zip(known, parts, strict=True)] if known else list(parts)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from theodolite.claims import Claim, Evidence, rank_correlation
-from theodolite.claims.crossfit import hump, past_the_best
+from theodolite.claims.halves import hump, past_the_best
 from theodolite.data import DataSpec
 from theodolite.store.records import Records
 from theodolite.studies.capacity.findings import (
@@ -65,7 +65,7 @@ def _part(records: Records[Capacity], labels: str) -> pd.DataFrame:
 
 
 def _by_size(records: Records[Capacity], labels: str, column: str) -> pd.DataFrame:
-    """Sizes by seeds, for the numbers that are picked by the other seeds."""
+    """Sizes by seeds, for the numbers whose place half of the seeds pick."""
     part = _part(records, labels).astype({column: "float64"})
     return part.pivot(index="parameters", columns="seed", values=column).sort_index()
 
@@ -106,8 +106,8 @@ CLAIMS = (
         sentence="The testing accuracy actually decreases when the number of parameters gets too large.",
         source="report, Figure 10 left",
         statistic=(
-            "test accuracy at the largest size minus that at the smaller size which is best for the other seeds, true "
-            "labels"
+            "test accuracy at the largest size minus that at the smaller size which is best for the other half of the "
+            "seeds, true labels"
         ),
         kind="mean",
         side="below",
@@ -118,8 +118,8 @@ CLAIMS = (
         id="test-loss-rises-past-a-size",
         sentence="The testing loss actually increases after a certain point.",
         source="report, Figure 10 right",
-        statistic="test loss at the largest size over that at the smaller size which is best for the other seeds, "
-        "true labels",
+        statistic="test loss at the largest size over that at the smaller size which is best for the other half of the "
+        "seeds, true labels",
         kind="ratio",
         side="above",
         threshold=1.0,
@@ -131,7 +131,7 @@ CLAIMS = (
         source="beyond",
         statistic=(
             "height of the hump of the test error over size, above the valley before it or the largest size, "
-            "whichever is less; valley and peak where they are in the other seeds; noisy labels"
+            "whichever is less; valley and peak where they are in the other half of the seeds; noisy labels"
         ),
         kind="mean",
         side="above",

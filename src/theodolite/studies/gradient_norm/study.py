@@ -5,7 +5,6 @@ the reason beside each.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -68,7 +67,7 @@ def measure(spec: RunSpec, outcome: "Outcome") -> Mapping[str, pd.DataFrame]:
             break
         value, norm = _loss_and_norm(whole, weights)
         drawn = [torch.randperm(len(split), generator=draw)[:size] for _ in range(spec.measure["batches"])]
-        batches = (replace(whole, data=[(inputs[batch], targets[batch])], samples=size) for batch in drawn)
+        batches = (whole.over([(inputs[batch], targets[batch])]) for batch in drawn)
         norms = np.array([_loss_and_norm(batch, weights)[1] for batch in batches])
         rows.append(
             {

@@ -1,15 +1,17 @@
 """Whether one claim came out alike in two surveys: both intervals together, at any level, and Holm's correction."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
+from theodolite.claims.claim import by_task, smallest_p
 from theodolite.claims.evidence import Evidence
 from theodolite.claims.intervals import SCALES, Interval, Statistic, interval
-from theodolite.claims.judge import FEWEST, LEVEL, smallest_p, survivors
+from theodolite.claims.judge import LEVEL, NOTHING, survivors
+from theodolite.claims.needed import FEWEST
 from theodolite.findings import Verdict
 
 Chance = Literal["more than chance", "within chance", "cannot say"]
@@ -62,7 +64,7 @@ def change(a: Evidence, b: Evidence, kind: Statistic, level: float = LEVEL) -> I
         >>> slow, fast = (Evidence.exact(x * pd.Series([0.9, 1.0, 1.1])) for x in (100.0, 50.0))
         >>> found = change(slow, fast, "ratio")
         >>> f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]"
-        '0.50 [0.35, 0.71]'
+        '0.50 [0.18, 1.42]'
     """
     first, second = (interval(evidence, kind, level) for evidence in (a, b))
     scale = SCALES[kind] if is_ratio(kind) else SCALES["mean"]
@@ -79,8 +81,13 @@ def is_ratio(kind: Statistic) -> bool:
     return kind in ("ratio", "median_ratio")
 
 
-def compare(pairs: Sequence[tuple[Verdict, Verdict, Evidence, Evidence, Statistic]]) -> list[Change]:
+Tasks = Evidence | Mapping[str, Evidence]
+
+
+def changes(pairs: Sequence[tuple[Verdict, Verdict, Tasks, Tasks, Statistic]]) -> list[Change]:
     """Claims that two surveys share: verdicts beside each other, and whether the estimates differ by more than chance.
+
+    Of a claim about several tasks the one that differs most is shown, its p-value times the number that both have.
 
     Args:
         pairs: verdict and evidence of A and of B, and the claim's kind.
@@ -89,7 +96,7 @@ def compare(pairs: Sequence[tuple[Verdict, Verdict, Evidence, Evidence, Statisti
         A change a pair, in the same order; ``chance`` is told at 95 % for each claim by itself, ``chance_holm`` with
         Holm's correction over all of them.
     """
-    found = [_change(*pair) for pair in pairs]
+    found = [_largest(*pair) for pair in pairs]
     kept = survivors([entry.p_value for entry in found])
     return [
         replace(entry, chance_holm="within chance" if entry.chance == "more than chance" else entry.chance)
@@ -97,6 +104,18 @@ def compare(pairs: Sequence[tuple[Verdict, Verdict, Evidence, Evidence, Statisti
         else entry
         for number, entry in enumerate(found)
     ]
+
+
+def _largest(a: Verdict, b: Verdict, first: Tasks, second: Tasks, kind: Statistic) -> Change:
+    ours, theirs = by_task(first), by_task(second)
+    shared = [name for name in ours if name in theirs]
+    found = [_change(a, b, ours[name], theirs[name], kind) for name in shared]
+    if not found:  # tasks have other names in one of them
+        return _change(a, b, NOTHING, NOTHING, kind)
+    most = min(found, key=lambda entry: entry.p_value)
+    p_value = min(1.0, most.p_value * len(found))
+    told = "within chance" if most.chance == "more than chance" and p_value >= 1 - LEVEL else most.chance
+    return replace(most, p_value=p_value, chance=told, chance_holm=told)
 
 
 def _change(a: Verdict, b: Verdict, first: Evidence, second: Evidence, kind: Statistic) -> Change:

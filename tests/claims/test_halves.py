@@ -1,33 +1,41 @@
-"""Numbers at a place picked by the other seeds: right by hand, and not fooled by noise."""
+"""Numbers at a place picked by the other half of the seeds: right by hand, and not fooled by noise."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from theodolite.claims.crossfit import hump, past_the_best
+from theodolite.claims.halves import halves, hump, past_the_best
 
 
 def table(*seeds):
     return pd.DataFrame(dict(enumerate(seeds)), dtype="float64")
 
 
-def test_the_best_size_is_picked_by_the_other_seeds_only():
-    values = table([1, 9, 5], [8, 2, 6], [9, 1, 7])  # means of the others: (8.5, 1.5), (5, 5), (4.5, 5.5)
+def test_the_best_size_is_picked_by_the_other_half_of_the_seeds_only():
+    values = table([1, 9, 5], [8, 2, 6], [9, 1, 7], [6, 5, 0])  # seeds 1 and 3 pick: means 7 and 3.5
     largest, best = past_the_best(values, highest=True)
-    assert largest.tolist() == [5, 6, 7]
-    assert best.tolist() == [1, 8, 1]
+    assert largest.to_dict() == {0: 5, 2: 7}
+    assert best.to_dict() == {0: 1, 2: 9}
+
+
+def test_a_seed_that_is_added_or_missing_leaves_all_others_in_their_half():
+    for seeds in range(2, 9):
+        picking, tested = halves(table(*np.arange(3.0 * seeds).reshape(seeds, 3)).drop(columns=[0]))
+        assert list(tested) == (list(range(2, seeds, 2)) if seeds > 2 else [])
+        assert list(picking) == (list(range(1, seeds, 2)) if seeds > 2 else [])
 
 
 def test_the_largest_size_itself_is_never_the_best_smaller_one():
     largest, best = past_the_best(table([3, 2, 1], [3, 2, 1]), highest=False)
-    assert (largest - best).tolist() == [-1, -1]
+    assert (largest - best).tolist() == [-1]
 
 
 def test_a_diverged_run_is_never_the_best_and_leaves_its_own_seed_without_a_number():
-    largest, best = past_the_best(table([1, 2, np.nan], [np.nan, 2, 3]), highest=False)
+    seeds = [1, 2, np.nan], [np.nan, 2, 3], [1, np.nan, 4], [1, 3, 3]
+    largest, best = past_the_best(table(*seeds), highest=False)
     assert np.isnan(largest[0])
-    assert best[0] == 2  # its neighbour diverged at the smallest size, so that is not picked
-    assert np.isnan(best[1])  # picked by its neighbour, and diverged there itself: unknown, not replaced
+    assert best[0] == 2  # one that picks diverged at the smallest size, so that is not picked
+    assert np.isnan(best[2])  # diverged where the others pick: unknown, not replaced
 
 
 def test_one_seed_has_no_others_and_gives_no_number():
@@ -66,4 +74,4 @@ def test_noise_alone_makes_no_size_the_best_and_no_hump(shape):
     ],
 )
 def test_the_hump_is_as_high_as_the_lower_of_its_sides(curve, height):
-    assert hump(table(curve, curve)).tolist() == [height, height]
+    assert hump(table(curve, curve)).tolist() == [height]

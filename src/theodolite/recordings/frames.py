@@ -1,0 +1,120 @@
+"""Recordings as data frames, all trainings of a folder together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel
+
+from theodolite.errors import SettingError, StoreError, UnknownName
+from theodolite.recordings.findings import NAME, TABLES, figures
+from theodolite.store import lock, records
+from theodolite.store.record import read_metadata, read_status
+from theodolite.store.records import Records
+
+FACTS = ("model", "parameters", "steps", "epochs", "training_seconds", "ended_by")
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """What recorders wrote into one folder. Every frame has a column for the seed and for each label."""
+
+    directory: Path
+    _records: Records[BaseModel] = field(repr=False, compare=False)
+
+    @property
+    def trainings(self) -> pd.DataFrame:
+        """A row a training: seed, labels, status, model, steps, and what ended it, nothing where it was closed.
+
+        ``status`` is ``running`` while somebody records; ``interrupted`` where the training was killed, or ended by an
+        error or with its program, so that ``Recorder(resume=True)`` goes on with it; else ``done``.
+        """
+        rows, labels = [], self._labels()
+        for item in self._records.plan.runs:
+            folder = self.directory / NAME / "runs" / item.fingerprint
+            status, facts = read_status(folder), {}
+            if status is not None and status.readable:
+                facts = read_metadata(folder, status).model_dump()
+            ended = status is not None and status.state == "done" and not facts.get("ended_by")
+            running = lock.is_held(folder)
+            rows.append(
+                {"seed": item.seed, **{label: item.labels.get(label) for label in labels}}
+                | {"status": "running" if running else "done" if ended else "interrupted"}
+                | {name: facts.get(name) for name in FACTS}
+                | {"ended_by": "" if running else facts.get("ended_by", "")}
+            )
+        return pd.DataFrame(rows)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One table of all trainings: ``numbers``, ``vectors``, ``costs``, ``failures``, ``ledger``.
+
+        Raises:
+            UnknownName: there is no such table.
+        """
+        if name not in TABLES:
+            raise UnknownName("table of a recording", name, TABLES)
+        return self._records.table(name)
+
+    @property
+    def numbers(self) -> pd.DataFrame:
+        """Every number: a row a step, instrument and quantity."""
+        return self.table("numbers")
+
+    @property
+    def vectors(self) -> pd.DataFrame:
+        """Every vector: a row a step, instrument, quantity and place in the vector."""
+        return self.table("vectors")
+
+    def over_seeds(self, instrument: str, quantity: str = "value") -> pd.DataFrame:
+        """One number over training: a row a step (within the labels, where there are any), a column a seed.
+
+        ``over_seeds("gradient_norm").iloc[-1]`` is the last one of every seed, as ``th.claims.test`` takes it. A seed
+        that was not measured at a step has NaN there; of two numbers at one step the last one counts.
+
+        Raises:
+            UnknownName: nothing of this name was recorded.
+        """
+        numbers = self.numbers
+        if not len(numbers):
+            raise StoreError(f"{self.directory} holds no number yet. Wait for the first, or look at .trainings.")
+        for column, name in (("instrument", instrument), ("quantity", quantity)):
+            if name not in set(numbers[column]):
+                raise UnknownName(f"{column} in {self.directory}", name, set(numbers[column]))
+            numbers = numbers[numbers[column] == name]
+        at = "step" if numbers["step"].max() > 0 else "epoch"
+        labels = self._labels()
+        index = [*labels, at]
+        return numbers.drop_duplicates([*index, "seed"], keep="last").pivot(
+            index=index if labels else at, columns="seed", values="value"
+        )
+
+    def plot(self) -> Any:
+        """Figures of all that was recorded, by name, as a report has them: Altair charts."""
+        return {figure.name: figure.chart for figure in figures(self._records)}
+
+    def __str__(self) -> str:
+        table = self.trainings.to_string(index=False)
+        return f"Recordings in {self.directory}\n{table}\nnext: .numbers, .vectors, .over_seeds('gradient_norm')"
+
+    def _labels(self) -> Sequence[str]:
+        return list(dict.fromkeys(name for item in self._records.plan.runs for name in item.labels))
+
+
+def read(directory: str | Path) -> Recordings:
+    """Everything that recorders wrote into a results folder, also while they write.
+
+    Args:
+        directory: the results folder, ``out`` of :class:`~theodolite.record.recorder.Recorder`.
+
+    Raises:
+        StoreError: there is no such folder, or it holds no recording.
+        RecordCorrupt: a file is not what was written; the message names it.
+    """
+    if not isinstance(directory, (str, Path)):
+        raise SettingError(f"expected a results folder as text or a path, got {type(directory).__name__}.")
+    found = records.read(Path(directory), NAME)
+    if found is None:
+        raise StoreError(f"{directory} holds no recording. Record one: th.Recorder(…, out={str(directory)!r}).")
+    return Recordings(Path(directory), found)
