@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -97,3 +98,26 @@ def test_every_study_and_decision_is_in_the_navigation(site):
     for folder in ("studies", "decisions", "instruments", "notebooks"):
         for path in (ROOT / "docs" / folder).iterdir():
             assert f'href="{folder}/{path.stem}.html"' in start
+
+
+def test_a_page_that_is_opened_as_a_file_is_searched_without_asking_anyone(site):
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install -e '.[dev]'")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--headless", "--no-sandbox", "--disable-gpu"]
+        )
+        page, asked, wrong = browser.new_page(viewport={"width": 1300, "height": 800}), [], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto((site / "instruments" / "sharpness.html").as_uri())
+        page.locator("input.md-search__input").click()
+        page.locator("input.md-search__input").press_sequentially("certified critical points")
+        first = page.locator(".md-search-result__link").first
+        first.wait_for()
+        assert first.get_attribute("href").partition("?")[0] == (site / "critical-points.html").as_uri()
+        browser.close()
+    assert wrong == []
+    assert [url for url in asked if not url.startswith("file:")] == []

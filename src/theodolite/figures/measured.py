@@ -35,7 +35,8 @@ def chart(result: Any, draw: Callable[[Any], Any]) -> Any:
         '#ffffff'
     """
     drawn = draw(result)
-    object.__setattr__(drawn, "__class__", _offline(type(drawn)))  # type: ignore[arg-type]  # Altair takes what is set for a part of the chart
+    # Set plainly, Altair would take it for a part of the chart.
+    object.__setattr__(drawn, "__class__", _offline(drawn.__class__))
     look = config()
     del look["legend"]["layout"]  # Vega's own, which Altair takes for a mistake
     drawn.config = alt.Config.from_dict(look, validate=False)
@@ -43,7 +44,7 @@ def chart(result: Any, draw: Callable[[Any], Any]) -> Any:
 
 
 @cache
-def _offline(kind: Any) -> type:
+def _offline(kind: Any) -> type[Any]:
     """The same class of chart, whose pages hold Vega themselves: Altair's would fetch it from the network."""
 
     def save(self: Any, fp: Any, format: Any = None, *others: Any, **options: Any) -> None:  # noqa: A002 - Altair's name
