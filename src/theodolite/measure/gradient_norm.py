@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -15,9 +15,11 @@ from theodolite.measure.problem.isolation import preserve_rng
 from theodolite.measure.problem.join import objective
 from theodolite.measure.problem.not_finite import where
 from theodolite.measure.problem.objective import Loss, Objective, check_finite, check_reached
-from theodolite.measure.problem.options import ProblemOptions, with_options
+from theodolite.measure.problem.options import ShardOptions, with_options
 from theodolite.measure.problem.validation import checked
 from theodolite.measure.results.base import Result
+
+ABOUT_THE_LOSS = ("parameters", "samples", "reduction")  # options of the loss; the others say where it is computed
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +33,12 @@ class GradientNorm(Result, kind="gradient_norm"):
 
 
 @checked
-@with_options(ProblemOptions)
+@with_options(ShardOptions)
 def gradient_norm(
     model: nn.Module,
     loss: Loss,
     data: Data,
-    *,
-    parameters: str | None = None,
-    engine: str = "local",
-    workers: int | None = None,
-    address: str | None = None,
-    **options: Unpack[ProblemOptions],
+    **options: Unpack[ShardOptions],
 ) -> GradientNorm:
     r"""Measure the norm of the gradient of the loss over all data, not of one mini-batch.
 
@@ -54,10 +51,6 @@ def gradient_norm(
         model: any module, measured in the mode it is in; frozen parameters are left out.
         loss: maps (outputs, targets) to a scalar mean over samples.
         data: one ``(inputs, targets)`` pair or a re-iterable of such batches; inputs a tensor, tuple or dict.
-        parameters: a pattern such as ``"0.*"`` that restricts the measurement to a part of the model.
-        engine: ``"local"``; or ``"ray"``: the gradient is summed over shards of the data on a Ray cluster.
-        workers: shards; None: one a processor of the cluster (one a GPU on ``cuda``).
-        address: of a running Ray cluster; None: the one that this program is on, or one of this machine.
 
     Raises:
         MeasurementError: model, loss or data cannot be measured; see
@@ -70,9 +63,10 @@ def gradient_norm(
         >>> gradient_norm(model, nn.MSELoss(), data).value  # L = (9 + 16) / 2, whose gradient is (3, 4)
         5.0
     """
-    whole = objective(model, loss, data, parameters=parameters, **options)
-    if is_sharded(engine):
-        value, gradient = _over_shards(whole, parameters, options, workers=workers, address=address)
+    about = {name: value for name, value in options.items() if name in ABOUT_THE_LOSS}
+    whole = objective(model, loss, data, **about)  # type: ignore[arg-type]
+    if is_sharded(options.get("engine", "local")):
+        value, gradient = _over_shards(whole, about, options.get("workers"), options.get("address"))
     else:
         value, gradient = loss_and_gradient(whole)
     check_finite("the loss", value, whole)
@@ -108,9 +102,9 @@ def loss_and_gradient(whole: Objective, at: Mapping[str, Tensor] | None = None) 
 
 
 def _over_shards(
-    whole: Objective, parameters: str | None, options: ProblemOptions, *, workers: int | None, address: str | None
+    whole: Objective, about: Mapping[str, Any], workers: int | None, address: str | None
 ) -> tuple[float, dict[str, Tensor]]:
-    shards = Shards(whole, partial(_of_shard, parameters, options), workers=workers, address=address)
+    shards = Shards(whole, partial(_of_shard, about), workers=workers, address=address)
     try:
         value, *parts = shards.sum(_arrays)
     finally:
@@ -118,11 +112,9 @@ def _over_shards(
     return float(value), {name: torch.from_numpy(part) for name, part in zip(whole.names, parts, strict=True)}
 
 
-def _of_shard(
-    parameters: str | None, options: ProblemOptions, model: nn.Module, loss: Loss, batches: list[Batch], memory: int
-) -> Objective:
+def _of_shard(about: Mapping[str, Any], model: nn.Module, loss: Loss, batches: list[Batch], memory: int) -> Objective:
     """What a shard holds; of its memory a gradient takes no more than a training."""
-    return objective(model, loss, batches, parameters=parameters, **options)
+    return objective(model, loss, batches, **about)
 
 
 def _arrays(own: Objective) -> tuple[np.ndarray, ...]:

@@ -11,16 +11,13 @@ from theodolite.measure.curvature.operator import HessianOperator
 from theodolite.measure.problem.batches import Data
 from theodolite.measure.problem.memory import Memory, halves
 from theodolite.measure.problem.objective import Loss
-from theodolite.measure.problem.options import Option, ProblemOptions
+from theodolite.measure.problem.options import Option, ShardOptions
 
 
-class CurvatureOptions(ProblemOptions, total=False):
+class CurvatureOptions(ShardOptions, total=False):
     """Which matrix is measured, and what may be used for it."""
 
     operator: Annotated[Curvature, Option("hessian", '``"hessian"`` or ``"ggn"``.')]
-    parameters: Annotated[
-        str | None, Option(None, 'a pattern such as ``"0.*"`` that restricts the matrix to a part of the model.')
-    ]
     memory: Annotated[
         Memory,
         Option(
@@ -28,21 +25,6 @@ class CurvatureOptions(ProblemOptions, total=False):
             'what may be taken, as ``"2GB"`` or a number of bytes; None: half of what is free. Half goes to graphs, '
             "which are made anew for each product if they do not fit, with the same numbers.",
         ),
-    ]
-    engine: Annotated[
-        str,
-        Option(
-            "local",
-            '``"local"``; or ``"ray"``: products are summed over shards of the data on a Ray cluster, with the same '
-            "numbers to rounding. 2 P numbers a product are sent to and from each shard.",
-        ),
-    ]
-    workers: Annotated[
-        int | None, Option(None, "shards; None: one a processor of the cluster (one a GPU on ``cuda``).")
-    ]
-    address: Annotated[
-        str | None,
-        Option(None, "of a running Ray cluster; None: the one that this program is on, or one of this machine."),
     ]
 
 

@@ -37,6 +37,29 @@ class ProblemOptions(TypedDict, total=False):
     ]
 
 
+class ShardOptions(ProblemOptions, total=False):
+    """Which part of a model is measured, and where."""
+
+    parameters: Annotated[
+        str | None, Option(None, 'a pattern such as ``"0.*"`` that restricts the measurement to a part of the model.')
+    ]
+    engine: Annotated[
+        str,
+        Option(
+            "local",
+            '``"local"``; or ``"ray"``: gradients and products are summed over shards of the data on a Ray cluster, '
+            "with the same numbers to rounding. 2 P numbers a product are sent to and from each shard.",
+        ),
+    ]
+    workers: Annotated[
+        int | None, Option(None, "shards; None: one a processor of the cluster (one a GPU on ``cuda``).")
+    ]
+    address: Annotated[
+        str | None,
+        Option(None, "of a running Ray cluster; None: the one that this program is on, or one of this machine."),
+    ]
+
+
 def with_options(options: type) -> Callable[[F], F]:
     """Give a function with ``**options: Unpack[...]`` the options' names, types, defaults and descriptions.
 
