@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -96,3 +98,38 @@ def test_bad_input_is_named():
         trajectory([])
     with pytest.raises(SettingError, match="components"):
         trajectory(walks(1, 4, 3), components=4)
+
+
+class Tied(torch.nn.Module):
+    """Two layers of one weight, and a buffer that follows it: a running mean of its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
+        self.second.weight = self.first.weight
+        self.register_buffer("shadow", self.first.weight.detach().clone())
+
+
+def snapshots(model, *, copied):
+    torch.manual_seed(0)
+    found = []
+    for _ in range(4):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter))
+            model.shadow.lerp_(model.first.weight, 0.5)
+        found.append(
+            {n: t.clone() for n, t in model.state_dict().items()} if copied else copy.deepcopy(model.state_dict())
+        )
+    return found
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_tied_weights_count_once_and_buffers_not_at_all_where_the_model_says_which_those_are(copied):
+    model = Tied()
+    states = snapshots(model, copied=copied)
+    own = torch.stack([torch.cat([s[n].flatten() for n, _ in model.named_parameters()]) for s in states]).double()
+    found = trajectory(states, model=model)
+    assert found.parameters == own.shape[1] == 9 + 3 + 3
+    assert found.step_lengths[0] == pytest.approx(own.diff(dim=0).norm(dim=1).numpy())
+    assert trajectory(states).parameters == 9 + 3 + 3 + 9  # the buffer is taken for weights, the tied ones once

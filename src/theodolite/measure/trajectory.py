@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from theodolite.errors import BadModel, SettingError, UnknownName
 from theodolite.measure.problem.validation import checked
@@ -48,7 +48,9 @@ class Trajectory(Result, kind="trajectory"):
 
 
 @checked
-def trajectory(weights: Run | Sequence[Run], layer: str = "all", *, components: int = 2) -> Trajectory:
+def trajectory(
+    weights: Run | Sequence[Run], layer: str = "all", *, components: int = 2, model: nn.Module | None = None
+) -> Trajectory:
     r"""Reduce paths of weights to their principal components, and measure them in full.
 
     A plane can mislead: a pure random walk in many dimensions also draws a smooth curve, with a share of
@@ -62,9 +64,11 @@ def trajectory(weights: Run | Sequence[Run], layer: str = "all", *, components: 
         weights: one run or several of equal length; a run is a sequence of state dicts, in the order of training, or
             an array ``(T, P)``.
         layer: ``"all"``; ``"first"``, the weights and bias of the first layer that holds a matrix; or a name, of one
-            tensor (``"0.weight"``) or of a module (``"0"``). Arrays have no names: leave it ``"all"``. Statistics of
-            BatchNorm are not weights and are left out.
+            tensor (``"0.weight"``) or of a module (``"0"``). Arrays have no names: leave it ``"all"``.
         components: k, at most T and P.
+        model: the network that the state dicts are of, which tells weights from buffers; weights that are not in it are
+            left out. Without it the statistics of BatchNorm are left out by their names, and of tensors that move
+            and are equal in every snapshot, as tied ones are, one counts.
 
     Raises:
         UnknownName: no such layer.
@@ -79,7 +83,7 @@ def trajectory(weights: Run | Sequence[Run], layer: str = "all", *, components: 
         >>> path.explained_variance.round(6).tolist(), path.step_lengths.tolist()
         ([1.0, 0.0], [[5.0, 5.0, 5.0, 5.0]])
     """
-    runs = np.stack(_same_shape([_matrix(run, layer) for run in _runs(weights)]))
+    runs = np.stack(_same_shape([_matrix(run, layer, model) for run in _runs(weights)]))
     number, steps, size = runs.shape
     if steps < 2:
         raise BadModel(f"expected at least two snapshots of each run, got {steps}. Save weights more often.")
@@ -125,7 +129,7 @@ def _runs(weights: Run | Sequence[Run]) -> list[Run]:
     return [weights] if isinstance(weights[0], Mapping) else list(weights)  # type: ignore[list-item,arg-type]
 
 
-def _matrix(run: Run, layer: str) -> Array:
+def _matrix(run: Run, layer: str, model: nn.Module | None) -> Array:
     """One run as ``(T, P)``."""
     if isinstance(run, (Tensor, np.ndarray)):
         if run.ndim != 2:
@@ -139,7 +143,7 @@ def _matrix(run: Run, layer: str) -> Array:
         raise BadModel(f"expected a run as state dicts or an array (T, P), got {type(run).__name__} of something else.")
     if not len(run):
         raise BadModel("expected snapshots in every run, got an empty one. Leave it out.")
-    names = _names(run[0], layer)
+    names = _names(run[0], layer, model)
     if not names:
         raise BadModel("expected weights in every snapshot, got state dicts without any. Pass model.state_dict().")
     missing = [
@@ -150,11 +154,26 @@ def _matrix(run: Run, layer: str) -> Array:
     ]
     if missing:
         raise BadModel(f"expected snapshots of one model, but '{missing[0]}' is missing in one or has another shape.")
+    names = names if model is not None else _once(run, names)
     return np.stack([torch.cat([s[n].detach().double().cpu().flatten() for n in names]).numpy() for s in run])
 
 
-def _names(state: Mapping[str, Tensor], layer: str) -> list[str]:
+def _once(run: Sequence[Mapping[str, Tensor]], names: list[str]) -> list[str]:
+    """The names without those that hold what an earlier one does in every snapshot, and moves: tied weights."""
+    kept: list[str] = []
+    for name in names:
+        moves = any(not torch.equal(state[name], run[0][name]) for state in run[1:])
+        alike = (n for n in kept if run[0][n].shape == run[0][name].shape)
+        if not (moves and any(all(torch.equal(state[n], state[name]) for state in run) for n in alike)):
+            kept.append(name)
+    return kept
+
+
+def _names(state: Mapping[str, Tensor], layer: str, model: nn.Module | None) -> list[str]:
     names = [n for n, t in state.items() if _is_weight(t) and n.rpartition(".")[2] not in STATISTICS]
+    if model is not None:
+        weights = dict(model.named_parameters())  # tied ones once
+        names = [n for n in names if n in weights]
     if layer == "all":
         return names
     module = layer
