@@ -446,7 +446,7 @@ def test_the_list_shows_every_instrument_with_its_cost(shell):
 def test_the_options_of_an_instrument_are_listed_as_its_signature_has_them(shell):
     rows = json.loads(shell("sharpness", "--list", "--json")[1])
     assert {row["option"]: row["default"] for row in rows} == {
-        "method": '"keskar"', "radius": "null", "starts": "3", "iterations": "10", "seed": "0",
+        "method": '"keskar"', "radius": "null", "starts": "3", "iterations": "10", "seed": "0", "reduction": "null",
     }  # fmt: skip
     assert rows[0]["values"] == "keskar or sam"
 

@@ -8,10 +8,12 @@ What data and a batch may be: :mod:`~theodolite.measure.problem.batches`; what s
 :mod:`~theodolite.measure.problem.reduction`.
 """
 
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -246,4 +248,9 @@ def unfit(where: str, error: Exception) -> str:
 
 
 def _words(error: Exception) -> str:
-    return str(error).rstrip(". ") or type(error).__name__
+    """What an error says, and where it came from if it says little: an error of a dict is its key alone."""
+    text = str(error).rstrip(". ") or type(error).__name__
+    if isinstance(error, (RuntimeError, ValueError, TypeError)):
+        return text
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in line {place.lineno} of {Path(place.filename).name}: {text}"
