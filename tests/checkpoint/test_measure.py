@@ -387,7 +387,7 @@ WRONG = {
     "an unknown device": (("gradient_norm", *SMALL, "--device", "cudo"), "expected a device that PyTorch has"),
     "a figure of no kind": (("gradient_norm", *SMALL, "--figure", "a.gif"), "one of .png, .svg, .pdf, .html"),
     "an unknown flag": (("gradient_norm", *SMALL, "--wieghts", "w.pt"), "No such option"),
-    "a number that is none": (("gradient_norm", *SMALL, "--samples", "few"), "Invalid value"),
+    "a number that is none": (("gradient_norm", *SMALL, "--samples", "few"), "--samples as a number of at least 1"),
 }  # fmt: skip
 
 

@@ -68,7 +68,7 @@ def find(directory: Path, study: str, labels: Labels) -> list[Former]:
         if status is None:  # its folder was removed
             continue
         known = status.readable and (folder / "spec.json").exists()
-        facts = read_metadata(folder, status).model_dump() if known else {}
+        facts = read_metadata(folder, status).model_dump(exclude_none=True) if known else {}
         found.append(Former(spec, folder, facts, status.state == "done", lock.is_held(folder)))
     return found
 

@@ -112,6 +112,7 @@ def test_the_algorithms_load_nothing_that_knows_a_model():
         "import sys\n"
         "from theodolite.measure.linalg import eigensolver, quadrature, trace\n"
         "own = [name for name in sys.modules if name.startswith('theodolite.measure.')]\n"
+        "own.remove('theodolite.measure.catalogue')  # names and questions, which the package reads\n"
         "assert own and all(name.startswith('theodolite.measure.linalg') for name in own), own"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
