@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import oracles
 from theodolite import measure
-from theodolite.errors import UsageError, WorkerDied
+from theodolite.errors import BadData, UsageError, WorkerDied
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own: open sockets and files of the cluster
 RAY = {"engine": "ray", "progress": False}
@@ -177,10 +177,12 @@ def fails_on_large_batches(outputs: Tensor, targets: Tensor) -> Tensor:
     return nn.functional.cross_entropy(outputs, targets)
 
 
-def test_an_exception_in_the_loss_is_raised_as_it_is_with_where_it_came_from(problem):
-    with pytest.raises(ArithmeticError, match="25 are too many") as caught:
+def test_an_exception_in_the_loss_is_told_with_its_batch_and_kept_with_where_it_came_from(problem):
+    with pytest.raises(BadData, match="batch 1: ArithmeticError in line .* 25 are too many") as caught:
         measure.gradient_norm(problem[0], fails_on_large_batches, batches(15, 25, 10), engine="ray")
-    assert "fails_on_large_batches" in caught.value.__notes__[0]
+    cause = caught.value.__cause__
+    assert isinstance(cause, ArithmeticError)
+    assert "fails_on_large_batches" in cause.__notes__[0]
     assert all_processors_free()
 
 

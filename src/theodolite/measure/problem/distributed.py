@@ -160,13 +160,13 @@ def shares_of(whole: Objective, shards: int) -> list[float]:
     if whole.reduction == "sum":
         return [1.0] * shards
     weights = [0.0] * shards
-    for number, batch in zip(_places(_sizes(whole), shards), whole.data, strict=True):
+    for number, (batch, _) in zip(_places(_sizes(whole), shards), whole.batches(), strict=True):
         weights[number] += whole.weight(batch)
     return [weight / whole.total for weight in weights]
 
 
 def _sizes(whole: Objective) -> Iterator[int]:
-    for batch in whole.data:
+    for batch, _ in whole.batches():  # those that count
         yield count(batch)
 
 
