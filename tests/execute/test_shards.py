@@ -178,7 +178,7 @@ def fails_on_large_batches(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def test_an_exception_in_the_loss_is_told_with_its_batch_and_kept_with_where_it_came_from(problem):
-    with pytest.raises(BadData, match="batch 1: ArithmeticError in line .* 25 are too many") as caught:
+    with pytest.raises(BadData, match=r"batch 1: ArithmeticError in line .* 25 are too many") as caught:
         measure.gradient_norm(problem[0], fails_on_large_batches, batches(15, 25, 10), engine="ray")
     cause = caught.value.__cause__
     assert isinstance(cause, ArithmeticError)
