@@ -9,13 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    __version__: str
-
     from theodolite import claims, data, errors, measure, models, studies, survey
     from theodolite.measure.catalogue import instrument
     from theodolite.measure.results.base import Result
     from theodolite.record import Recorder
     from theodolite.recordings.frames import recordings
+
+    __version__: str
 
 __all__ = [
     "Recorder", "Result", "claims", "data", "errors", "instrument", "measure", "models", "recordings", "studies",
