@@ -63,12 +63,14 @@ def objective(
     shapes = tuple(p.shape for p in chosen.values())
     whole = Objective(model, loss, readings, tuple(chosen), shapes, 1, weight, reduction=reduction_of(loss, reduction))
     whole = replace(whole, caller=Caller.of_instrument())
-    total, counted, seen = 0.0, 0.0, 0
+    total, counted, seen, only_ignored = 0.0, 0.0, 0, False
     sizes: list[tuple[float, float]] = []
     bad: list[int] = []
     with preserve_rng(), torch.enable_grad():  # a DataLoader draws from the random state whenever it is read
         for number, given in enumerate(readings):
-            if not count(given) or (whole.reduction == "mean" and not weight(given)):  # a mean over nothing is none
+            ignored = bool(count(given)) and whole.reduction == "mean" and not weight(given)
+            only_ignored |= ignored
+            if ignored or not count(given):  # a mean over nothing is none
                 continue
             batch, seen = whole.cast(given), seen + 1
             total += weight(given)
@@ -84,6 +86,11 @@ def objective(
                 _check_mean(whole, first)
             if look is not None:
                 look(whole, batch)
+    if counted == 0 and only_ignored:
+        raise BadLoss(
+            "expected a finite loss, got a mean over no target: all are ignored, or count for nothing. Check the targets, "
+            "ignore_index and the class weights."
+        )
     if counted == 0:
         raise BadData("expected at least one sample, got none. Pass (inputs, targets) or batches of them.")
     check_counts(sizes)
