@@ -88,8 +88,8 @@ def objective(
                 look(whole, batch)
     if counted == 0 and only_ignored:
         raise BadLoss(
-            "expected a finite loss, got a mean over no target: all are ignored, or count for nothing. Check the targets, "
-            "ignore_index and the class weights."
+            "expected a finite loss, got a mean over no target: all are ignored, or count for nothing. Check the "
+            "targets, ignore_index and the class weights."
         )
     if counted == 0:
         raise BadData("expected at least one sample, got none. Pass (inputs, targets) or batches of them.")
