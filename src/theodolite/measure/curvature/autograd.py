@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from theodolite.errors import BadLoss
 from theodolite.measure.problem.batches import Batch
-from theodolite.measure.problem.objective import Objective
+from theodolite.measure.problem.objective import Objective, check_reached
 
 Curvature = Literal["hessian", "ggn"]
 Product = Callable[[Tensor], Tensor]  # (P,) -> (P,), or (k, P) -> (k, P)
@@ -72,11 +72,7 @@ PRODUCTS: dict[Curvature, Callable[[Objective, Tensor, Batch], Product]] = {
 
 def varying(loss: Tensor) -> Tensor:
     """The loss, if it depends on what is measured."""
-    if not loss.requires_grad:
-        raise BadLoss(
-            "expected a loss that depends on the parameters measured, got one that no gradient reaches. "
-            "Leave out .detach(), .item() and torch.no_grad() on the way from model to loss."
-        )
+    check_reached(loss)
     return loss
 
 

@@ -68,13 +68,15 @@ def objective(
     bad: list[int] = []
     with preserve_rng(), torch.enable_grad():  # a DataLoader draws from the random state whenever it is read
         for number, given in enumerate(readings):
-            ignored = bool(count(given)) and whole.reduction == "mean" and not weight(given)
+            size = count(given)
+            share = weight(given) if size else 0.0
+            ignored = bool(size) and whole.reduction == "mean" and not share
             only_ignored |= ignored
-            if ignored or not count(given):  # a mean over nothing is none
+            if ignored or not size:  # a mean over nothing is none
                 continue
             batch, seen = whole.cast(given), seen + 1
-            total += weight(given)
-            counted += count(given) if samples is None else weight(given)
+            total += share
+            counted += size if samples is None else share
             if samples is None and (pair := lengths(given)) is not None:
                 sizes.append(pair)
             if seen == 1:
