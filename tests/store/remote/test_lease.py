@@ -6,7 +6,8 @@ First at a place without conditional puts, then at one with them (``Conditional`
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
+from typing import Any
 
 import fsspec
 import pytest
@@ -69,27 +70,36 @@ def silent(words: str) -> None:
     pass
 
 
+def at_once(hold: Callable[[int], AbstractContextManager[Any]], stay: float) -> tuple[list[int], list[str]]:
+    """Five claimants: how many were inside as each came in, and what the others were told."""
+    inside, most, refused, start = [], [], [], threading.Barrier(5)
+
+    def come(number: int) -> None:
+        start.wait()
+        try:
+            with hold(number):
+                inside.append(number)
+                most.append(len(inside))
+                time.sleep(stay)
+                inside.remove(number)
+        except StoreError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=come, args=(number,)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return most, refused
+
+
 @pytest.mark.parametrize("spread", [0.0, 0.004, 0.02])
 def test_of_many_that_come_at_once_never_two_hold_an_address_and_one_does(found: Objects, spread: float):
     for _ in range(4):
-        inside, most, refused, start = [], [], [], threading.Barrier(5)
-
-        def come(number: int, inside=inside, most=most, refused=refused, start=start) -> None:
-            start.wait()
-            try:
-                with lease.hold(Slow(found.address, spread * number), f"machine {number}", silent):
-                    inside.append(number)
-                    most.append(len(inside))
-                    time.sleep(0.03)
-                    inside.remove(number)
-            except StoreError as error:
-                refused.append(str(error))
-
-        threads = [threading.Thread(target=come, args=(number,)) for number in range(5)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        most, refused = at_once(
+            lambda number: lease.hold(Slow(found.address, spread * number), f"machine {number}", silent),
+            stay=0.03,
+        )
         assert len(most) + len(refused) == 5
         assert set(most) == {1}
         assert all("another survey" in words and "is writing into memory://lease" in words for words in refused)
@@ -239,26 +249,8 @@ def store() -> Conditional:
 
 
 def come_at_once(place: Conditional, spread: float = 0.0) -> tuple[list[int], list[str]]:
-    """Five claimants: how many were inside as each came in, and what the others were told."""
-    inside, most, refused, start = [], [], [], threading.Barrier(5)
-
-    def come(number: int) -> None:
-        start.wait()
-        try:
-            with held(Conditional(spread * number, place), f"machine {number}"):
-                inside.append(number)
-                most.append(len(inside))
-                time.sleep(0.3)
-                inside.remove(number)
-        except StoreError as error:
-            refused.append(str(error))
-
-    threads = [threading.Thread(target=come, args=(number,)) for number in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return most, refused
+    """Five claimants of a store with conditional puts."""
+    return at_once(lambda number: held(Conditional(spread * number, place), f"machine {number}"), stay=0.3)
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.01])

@@ -86,13 +86,14 @@ OnePoint = Callable[[Tensor], tuple[Tensor, Tensor]]  # weights (B,) -> the loss
 def _at_one_point(objective: Objective, basis: StackedStates, batch: Batch, *, split_first: bool) -> OnePoint:
     forward = _split_first_layer(objective, basis, batch[0]) if split_first else None
 
+    def values(outputs: Any) -> tuple[Tensor, Tensor]:
+        return _loss(objective, outputs, batch[1]).reshape(()), _right(outputs, batch[1])
+
     def one(row: Tensor) -> tuple[Tensor, Tensor]:
         if forward is not None:
-            outputs = forward(row)
-            return _loss(objective, outputs, batch[1]).reshape(()), _right(outputs, batch[1])
+            return values(forward(row))
         with objective.at({name: mix(row, tensors) for name, tensors in basis.items()}):
-            outputs = objective.call(batch[0])
-            return _loss(objective, outputs, batch[1]).reshape(()), _right(outputs, batch[1])
+            return values(objective.call(batch[0]))
 
     return one
 
