@@ -7,8 +7,9 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_type_hints
 
 from pydantic import ValidationError
 
@@ -27,8 +28,8 @@ Run = Callable[..., Any]  # (seed, factors by name) -> Trained, a dict of number
 R = TypeVar("R", bound=Run)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 NOT_SHOWN = (
-    "Whether it is so at other levels, sizes or data than those that were run, and whether the code does what its author "
-    "meant: it is below, as it was run."
+    "Whether it is so at other levels, sizes or data than those that were run, and whether the code does what its "
+    "author meant: it stands above, as it was run."
 )
 
 
@@ -131,13 +132,19 @@ class OwnStudy:
             raise SettingError(
                 f"expected evidence= of claim '{id}' as a function of the records alone, without compare=."
             )
+        if value is not None and "." not in str(value):
+            raise SettingError(
+                f"expected value= of claim '{id}' as metrics.NAME, MEASURE.FIELD or TABLE.COLUMN, got {value!r}. For "
+                "example: "
+                f"'metrics.{value}'"
+            )
         arms = self._arms(id, compare or {})
         kind: Statistic = statistic
         if arms:
             if (how, statistic) not in HOW:
                 raise SettingError(
-                    f"expected how='difference' or 'ratio' and statistic='mean' or 'median' in claim '{id}', got {how!r} "
-                    f"and {statistic!r}."
+                    f"expected how='difference' or 'ratio' and statistic='mean' or 'median' in claim '{id}', got "
+                    f"{how!r} and {statistic!r}."
                 )
             kind = HOW[how, statistic]
         tested = given.claim(kind, above, below, within, 0.95)
@@ -153,7 +160,7 @@ class OwnStudy:
             self.evidence[id] = evidence
 
     def main(self) -> None:
-        """Run this file as ``theodolite run FILE.py`` does, with the same options: for ``if __name__ == "__main__"``."""
+        """Run this file as ``theodolite run FILE.py`` does, with the same options."""
         from theodolite import cli
 
         file = getattr(sys.modules["__main__"], "__file__", None)
@@ -171,6 +178,11 @@ class OwnStudy:
         """
         if self.function is None:
             raise SettingError(f"expected a function under @study.run(…) in study '{self.name}', got none. Add it.")
+        for claim in self.claims.values():
+            name, _, field = str(claim.value).partition(".")
+            known = _fields(self.measures[name][0]) if name in self.measures else ()
+            if known and field.partition(".")[0] not in known:
+                raise UnknownName(f"field of '{name}', which claim '{claim.id}' names,", field, known)
 
     def _arms(self, claim: str, compare: Mapping[str, Any]) -> dict[str, tuple[Label, Label]]:
         arms: dict[str, tuple[Label, Label]] = {}
@@ -242,6 +254,17 @@ def _check_signature(function: Any, factors: Mapping[str, Any]) -> None:
     if missing or extra:
         what = f"no '{missing[0]}'" if missing else f"'{extra[0]}', which is no factor"
         raise SettingError(f"expected {name}({', '.join(wanted)}), got {what}. Give it these arguments.")
+
+
+def _fields(function: Any) -> tuple[str, ...]:
+    """Of the result of an instrument; none where nothing says what it returns."""
+    try:
+        returned = get_type_hints(function).get("return")
+    except Exception:  # an annotation may be anything, and name what is not imported
+        return ()
+    return (
+        tuple(field.name for field in fields(returned)) if isinstance(returned, type) and is_dataclass(returned) else ()
+    )
 
 
 def _name(function: Any) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
 
 from theodolite.claims.claim import Claim, Side
 from theodolite.claims.evidence import Evidence

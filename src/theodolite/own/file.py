@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import pandas as pd
+
 from theodolite.claims import Evidence, given
-from theodolite.errors import CodeFailed, UsageError
+from theodolite.errors import CodeFailed, RecordCorrupt, UsageError
 from theodolite.own import loading, sources
 from theodolite.own.declared import OwnStudy
 from theodolite.own.described import (
@@ -65,7 +67,7 @@ class File:
             UsageError: other code has finished some of them, and nobody said what to do; or the folder holds a study
                 of this name from another file.
         """
-        before = read_description(directory, self.own.name)
+        before = _described(directory, self.own.name)
         now = self.description
         if before is None or before.code == now.code:
             allowed = before.kept if before is not None else ()
@@ -73,7 +75,9 @@ class File:
             self._same_file(directory, before)
             allowed = (before.code, *before.kept) if self.changed == "keep" else ()
         earlier = [] if before is None else [code for code in (before.code, *before.kept) if code != now.code]
-        settled, asked, kept = [], [], {}
+        settled: list[CodeSpec] = []
+        asked: list[CodeSpec] = []
+        kept: dict[str, None] = {}
         for spec in specs:
             other = None if records.finished(directory, spec) else _finished(directory, spec, earlier)
             if other is None or self.changed == "redo":
@@ -106,9 +110,18 @@ class File:
     def _same_file(self, directory: Path, before: Description) -> None:
         if before.file != self.description.file and self.changed is None:
             raise UsageError(
-                f"expected a name of its own for each study in {directory}, but '{before.name}' of {before.file} is there. "
-                f"Choose another name or another --out; if {self.description.file} is the same study, add --keep or --redo."
+                f"expected a name of its own for each study in {directory}, but '{before.name}' of {before.file} is "
+                "there. "
+                f"Choose another name or another --out; if {self.description.file} is the same study, add --keep or "
+                "--redo."
             )
+
+
+def _described(directory: Path, name: str) -> Description | None:
+    try:
+        return read_description(directory, name)
+    except RecordCorrupt:  # describing it again is what mends it
+        return None
 
 
 def prepared(reference: str, changed: Changed | None = None) -> Study[Any]:
@@ -152,18 +165,18 @@ def _functions(own: OwnStudy) -> dict[str, Any]:
 
 def _evidence(claim: str, function: Any, found: Records[Any], say: Say) -> Evidence | Mapping[str, Evidence]:
     """What a function of the user's makes of the records; where it raises, why there is none."""
-    kind = "mean"
     try:
         made = function(found)
         if isinstance(made, Evidence):
             return made
         if isinstance(made, Mapping) and made and all(isinstance(part, Evidence) for part in made.values()):
             return made
-        return given.numbers(made, kind)  # type: ignore[arg-type]
+        return given.numbers(made, "mean")
     except Exception as error:
-        why = f"The function of claim '{claim}' gave no evidence ({type(error).__name__}: {' '.join(str(error).split())})."
-        say(why)
-        return Evidence.exact(given.numbers({}, kind).low, why)  # type: ignore[arg-type]
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        sentence = f"The function of claim '{claim}' gave no evidence ({why})."
+        say(sentence)
+        return Evidence.exact(pd.Series(dtype="float64"), sentence)
 
 
 def _finished(directory: Path, spec: CodeSpec, codes: Sequence[str]) -> CodeSpec | None:
@@ -177,7 +190,9 @@ def _question(file: str, asked: Sequence[CodeSpec], changed: Sequence[str]) -> s
     more = f"; and {len(asked) - NAMED} more" if len(asked) > NAMED else ""
     where = ", ".join(changed) or file
     return (
-        f"expected the code that finished runs were made with, but {where} has changed since {counted(len(asked), 'run')} "
-        f"finished ({some}{more}). Run it again with --keep, to take them as they are and do the rest with the code of now, "
+        f"expected the code that finished runs were made with, but {where} has changed since "
+        f"{counted(len(asked), 'run')} "
+        f"finished ({some}{more}). Run it again with --keep, to take them as they are and do the rest with the code "
+        "of now, "
         "or with --redo, to do them anew."
     )

@@ -6,6 +6,7 @@ Curves of whatever has epochs or steps, a figure a claim with its arms, and a ta
 from collections.abc import Iterator
 from typing import Any
 
+import altair as alt
 import numpy as np
 import pandas as pd
 
@@ -15,11 +16,11 @@ from theodolite.figures.curves import BAND, curves
 from theodolite.figures.points import MEDIAN, forest, over_factor
 from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
-from theodolite.own.claimed import by_level, stored
+from theodolite.own.claimed import by_level
+from theodolite.own.claimed import claim as claim_of
 from theodolite.own.described import Claimed, Description
 from theodolite.own.factors import named
-from theodolite.own.values import METRICS, value
-from theodolite.store.record import holds, read_status
+from theodolite.own.values import METRICS, value, written
 from theodolite.store.records import Records
 from theodolite.wording import counted
 
@@ -51,7 +52,8 @@ def tables(study: Description, records: Records[Any]) -> list[Table]:
             "numbers",
             "All numbers",
             pd.DataFrame(rows),
-            f"Means over {counted(seeds, 'seed')} with 95 % intervals; a seed that gave no number leaves them open. Of a "
+            f"Means over {counted(seeds, 'seed')} with 95 % intervals; a seed that gave no number leaves them open. "
+            "Of a "
             f"vector the first {ENTRIES} entries; of a table, none.{note}",
         ),
         Table("runs", "The numbers of each run", wide, "A row a run.", digits=5),
@@ -60,8 +62,7 @@ def tables(study: Description, records: Records[Any]) -> list[Table]:
 
 def figures(study: Description, records: Records[Any]) -> list[Figure]:
     """Curves, and a figure a claim."""
-    drawn = [_claimed(study, claim, records) for claim in study.claims]
-    return [*_curves(study, records), *(figure for figure in drawn if figure is not None)]
+    return [*_curves(study, records), *(_claimed(study, claim, records) for claim in study.claims)]
 
 
 def numbers(study: Description, records: Records[Any]) -> pd.DataFrame:
@@ -71,7 +72,8 @@ def numbers(study: Description, records: Records[Any]) -> pd.DataFrame:
     keys = ["seed", *study.factors]
     if len(metrics):
         own = [column for column in metrics if column not in ("fingerprint", *keys)]
-        parts.append(metrics.melt(keys, own, "quantity", "number"))
+        long = metrics.melt(keys, own, "quantity", "number")
+        parts.append(long.assign(quantity=f"{METRICS}." + long["quantity"].astype(str)))
     for name in study.measures:
         table = records.table(name)
         if len(table):
@@ -102,13 +104,14 @@ def same_for_all_seeds(study: Description, records: Records[Any]) -> list[str]:
 
 def _curves(study: Description, records: Records[Any]) -> Iterator[Figure]:
     left = CURVES
-    for name in _tables(records):
+    for name in written(records):
         table = records.table(name)
         along = next((column for column in ALONG if column in table), None)
         if along is None:
             continue
         keys = ["fingerprint", "seed", along, *study.factors]
-        own = [c for c in table if c not in keys and c not in ALONG and pd.api.types.is_numeric_dtype(table[c])]
+        skipped = {*keys, *ALONG}
+        own = [str(c) for c in table if c not in skipped and pd.api.types.is_numeric_dtype(table[c])]
         cell = _cells(study, table)
         shown = list(dict.fromkeys(cell))[:SERIES]
         for column in own[:left]:
@@ -125,17 +128,6 @@ def _curves(study: Description, records: Records[Any]) -> Iterator[Figure]:
             )
 
 
-def _tables(records: Records[Any]) -> list[str]:
-    """Names of all tables that finished runs have."""
-    found: dict[str, None] = {}
-    for _, folder in records.readable():
-        status = read_status(folder)
-        files = status.files if status is not None else {}
-        found |= dict.fromkeys(name.removesuffix(".parquet") for name in files if name.endswith(".parquet"))
-        assert holds  # noqa: S101
-    return sorted(found)
-
-
 def _cells(study: Description, table: pd.DataFrame) -> pd.Series:
     """Of each row its combination of levels in words; of a factor with one level nothing is said."""
     told = [name for name, levels in study.factors.items() if len(levels) > 1]
@@ -146,49 +138,51 @@ def _cells(study: Description, table: pd.DataFrame) -> pd.Series:
     return pd.Series([words[levels] for levels in table[told].itertuples(index=False, name=None)], index=table.index)
 
 
-def _claimed(study: Description, claim: Claimed, records: Records[Any]) -> Figure | None:
-    """Every seed of every arm; and what is tested, with its threshold."""
-    judged = claim.claim(None)
+def _claimed(study: Description, claim: Claimed, records: Records[Any]) -> Figure:
+    """What is tested with its interval, a row a level of all other factors; below it every seed of every arm."""
     limits = claim.threshold if isinstance(claim.threshold, tuple) else (claim.threshold,)
-    if claim.value is None:
-        dots, evidence = pd.DataFrame(), by_task(stored(study, claim, records))
-    else:
-        from theodolite.own.claimed import of_value
-
-        found = value(records, claim.value, study.measures)
-        parts = [part.assign(panel=named(cell)) for cell, part in by_level(study, claim, found)]
-        dots, evidence = pd.concat(parts), by_task(of_value(study, claim, records))
-        if claim.compare:
-            levels = [tuple(level) for level in zip(*claim.compare.values(), strict=True)]
-            kept = [tuple(row) in levels for row in dots[list(claim.compare)].itertuples(index=False, name=None)]
-            dots = dots[kept]
-    return Figure(
-        f"claim-{claim.id}",
-        claim.sentence,
-        _chart(claim, dots, evidence, [Rule(limit, "claimed", "x") for limit in limits]),
-        f"{claim.statistic}; claimed: {judged.claimed}. {counted(_seeds(evidence), 'seed')}. {MEDIAN}",
-        f"{claim.statistic}, with its interval, against what is claimed: {judged.claimed}.",
-    )
-
-
-def _seeds(evidence: Any) -> int:
-    return max(len(part.low) for part in evidence.values())
-
-
-def _chart(claim: Claimed, dots: pd.DataFrame, evidence: Any, rules: list[Rule]) -> Any:
-    return forest(
-        pd.DataFrame([_interval(name or "all", part, claim) for name, part in evidence.items()]),
+    evidence = by_task(claim_of(study, claim).evidence(records))
+    rows = [_interval(name, part, claim) for name, part in evidence.items()]
+    chart = forest(
+        pd.DataFrame(rows),
         x=Axis("estimate", claim.statistic),
         label="task",
         low="low",
         high="high",
-        rules=rules,
+        rules=[Rule(limit, "claimed", "x") for limit in limits],
     )
+    claimed = f"{claim.statistic}; claimed: {claim.claim(None).claimed}"
+    dots = _arms(study, claim, records) if claim.value else pd.DataFrame()
+    if len(dots):
+        panel = "panel" if dots["panel"].nunique() > 1 else None
+        arms = over_factor(dots, x=Axis("arm", ""), y=Axis("number", str(claim.value)), panel=panel)
+        chart = alt.vconcat(chart, arms)
+    seeds = max(len(part.low) for part in evidence.values())
+    return Figure(
+        f"claim-{claim.id}",
+        claim.sentence,
+        chart,
+        f"{claimed}. {counted(seeds, 'seed')}, with the 95 % "
+        f"interval.{f' Below, each arm. {MEDIAN}' if len(dots) else ''}",
+        " ".join(f"{row['task']}: {row['estimate']:.3g} from {row['low']:.3g} to {row['high']:.3g}." for row in rows),
+    )
+
+
+def _arms(study: Description, claim: Claimed, records: Records[Any]) -> pd.DataFrame:
+    """A row a run that the claim compares, or is about: its arm and panel in words, and its number."""
+    found = value(records, str(claim.value), study.measures)
+    parts = [part.assign(panel=named(cell)) for cell, part in by_level(study, claim, found)]
+    dots = pd.concat(parts)
+    if not claim.compare:
+        return dots.assign(arm=dots["panel"].replace("", "all"), panel="")
+    first, second = (dict(zip(claim.compare, side, strict=True)) for side in zip(*claim.compare.values(), strict=True))
+    arms = []
+    for number, arm in enumerate((first, second), 1):
+        there = np.logical_and.reduce([dots[name] == level for name, level in arm.items()])
+        arms.append(dots[there].assign(arm=f"{number}: {named(arm)}"))
+    return pd.concat(arms)
 
 
 def _interval(name: str, evidence: Evidence, claim: Claimed) -> dict[str, Any]:
     found = interval(evidence, claim.kind)
-    return {"task": name, "estimate": found.estimate, "low": found.low, "high": found.high}
-
-
-__all__ = ["figures", "numbers", "same_for_all_seeds", "tables", "over_factor"]
+    return {"task": name or "all runs", "estimate": found.estimate, "low": found.low, "high": found.high}

@@ -93,7 +93,8 @@ def _check_alike(folder: Path, made: Mapping[str, pd.DataFrame]) -> None:
                 if kinds[0] != kinds[1] and not known[column].isna().all():
                     words = ["numbers" if kind else "text" for kind in kinds]
                     raise CodeFailed(
-                        f"expected '{column}' of '{name}' as {words[1]}, as another run gave it, got {words[0]}. Return the "
+                        f"expected '{column}' of '{name}' as {words[1]}, as another run gave it, got {words[0]}. "
+                        "Return the "
                         "same kinds from each."
                     )
         return

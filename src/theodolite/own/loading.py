@@ -1,11 +1,12 @@
 """FILE.py[:NAME] to the study in it. Naming a file here runs it, as ``python FILE.py`` would. Imports no torch."""
 
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
 from theodolite.checkpoint import code as files
-from theodolite.errors import CodeFailed, UnknownName
+from theodolite.errors import CodeFailed, TheodoliteError, UnknownName
 from theodolite.own import sources
 from theodolite.own.declared import OwnStudy
 from theodolite.study import Study
@@ -72,4 +73,12 @@ def module(path: Path) -> Any:
         for name in [name for name, one in sys.modules.items() if getattr(one, "__file__", None) in own]:
             del sys.modules[name]
     _seen[path] = now
-    return files.run(path)
+    try:
+        return files.run(path)
+    except CodeFailed as error:
+        if not isinstance(error.__cause__, TheodoliteError):
+            raise
+        lines = [
+            frame.lineno for frame in traceback.extract_tb(error.__cause__.__traceback__) if frame.filename == str(path)
+        ]
+        raise CodeFailed(f"{path.name}, line {lines[-1] if lines else '?'}: {error.__cause__}") from error.__cause__

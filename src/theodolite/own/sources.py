@@ -16,6 +16,7 @@ from theodolite.errors import CodeFailed
 
 Texts = Mapping[str, str]  # by path below the file's folder, with slashes
 NOTHING = (tokenize.COMMENT, tokenize.NL, tokenize.ENCODING)
+SPACE = {tokenize.NEWLINE: "\n", tokenize.INDENT: "\n>", tokenize.DEDENT: "\n<"}
 
 
 def read(path: Path) -> dict[str, str]:
@@ -37,12 +38,14 @@ def read(path: Path) -> dict[str, str]:
 
 
 def code(texts: Texts) -> str:
-    """A hash of what Python sees of them.
+    """A hash of what Python sees of them; the first one's name is of no account.
 
     >>> code({"a.py": "x = 1\\n"}) == code({"a.py": "x = 1  # one\\n\\n"}), code({"a.py": "x = 2\\n"})[:4]
-    (True, 'f5b9')
+    (True, 'bcbf')
     """
-    parts = ["\0".join((name, *_tokens(texts[name]))) for name in sorted(texts)]
+    first = next(iter(texts))
+    named = {"" if name == first else name: text for name, text in texts.items()}
+    parts = ["\0".join((name, *_tokens(named[name]))) for name in sorted(named)]
     return hashlib.sha256("\0\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -55,15 +58,12 @@ def changed(before: Texts, now: Texts) -> list[str]:
 
 
 def _tokens(text: str) -> list[str]:
+    """What Python sees of a text: of white space the depth alone."""
     try:
         tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
     except (tokenize.TokenError, SyntaxError):
         return [text]
-    return [
-        "\n" if token.type == tokenize.NEWLINE else f"{token.type == tokenize.INDENT}{token.string}"
-        for token in tokens
-        if token.type not in NOTHING
-    ]
+    return [SPACE.get(token.type, token.string) for token in tokens if token.type not in NOTHING]
 
 
 def _text(path: Path) -> str:

@@ -4,7 +4,7 @@
 ``TABLE.COLUMN[.INDEX]`` of a DataFrame that it returned, by row; an index may count from the end.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from theodolite.store.record import read_status
 from theodolite.store.records import Records
 
 METRICS = "metrics"  # the table of numbers that a run returned
+ENDING = ".parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Value:
     problem: str = ""
 
 
-def value(records: Records[Any], name: str, measures: Iterable[str]) -> Value:
+def value(records: Records[Any], name: str, measures: Collection[str]) -> Value:
     """The number of each run that a name stands for.
 
     A run that failed has NaN, as one whose number is NaN or infinite: claims take it at its worst. One that is not
@@ -49,39 +51,45 @@ def _factors(records: Records[Any]) -> list[str]:
 
 def _numbers(records: Records[Any], name: str, field: str, *, measured: bool) -> tuple[pd.Series, str]:
     """By fingerprint; and why there are none."""
-    table = records.table(name)
     nothing = pd.Series(dtype="float64")
+    table = records.table(name)
     if table.empty:
-        return nothing, f"No run has a table '{name}'."
-    table = table.assign(fingerprint=table["fingerprint"].astype(str))
+        return nothing, f"No run has a '{name}'.{_closest(name, written(records))}"
     if measured:
-        table = table.pivot_table(
-            index=["fingerprint", "entry"],
-            columns="quantity",
-            values="number",
-            aggfunc="first",
-            sort=False,
-            dropna=False,
-        ).reset_index()
-    own = [column for column in table.columns if column not in ("fingerprint", "seed", "entry", *_factors(records))]
-    column, index = _parsed(field, own)
+        known = list(dict.fromkeys(table["quantity"].astype(str)))
+    else:
+        known = [str(column) for column in table.columns if column not in ("fingerprint", "seed", *_factors(records))]
+    column, index = _parsed(field, known)
     if column is None:
-        close = get_close_matches(field, [str(one) for one in own], n=1, cutoff=0.4)
-        hint = f" Did you mean '{name}.{close[0]}'?" if close else ""
-        return nothing, f"There is no '{field}' in '{name}'.{hint} Known: {', '.join(map(str, own))}."
+        return nothing, f"There is no '{field}' in '{name}'.{_closest(field, known)}"
+    if measured:
+        table, column = table[table["quantity"] == column], "number"
     if not pd.api.types.is_numeric_dtype(table[column]):
-        return nothing, f"'{name}.{column}' is text."
+        return nothing, f"'{name}.{field}' is text."
+    table = table[["fingerprint", column]].assign(fingerprint=table["fingerprint"].astype(str))
     groups = table.groupby("fingerprint", sort=False)
-    if index is None:
-        # What was measured is as long as its longest vector: a number beside it stands in the first row.
-        counts = groups[column].count() if measured else groups.size()
-        if (counts > 1).any():
-            return (
-                nothing,
-                f"'{name}.{column}' has {counts.max()} numbers a run. Say which: '{name}.{column}.0', or .-1.",
-            )
-        index = 0
-    return groups[column].nth(index).set_axis(groups["fingerprint"].nth(index)).astype("float64"), ""
+    if index is None and (most := int(groups.size().max())) > 1:
+        return (
+            nothing,
+            f"'{name}.{field}' has {most} numbers a run. Say which: '{name}.{field}.0', or .-1 for the last.",
+        )
+    picked: pd.Series = groups.nth(index or 0).set_index("fingerprint")[column].astype("float64")
+    return picked, ""
+
+
+def written(records: Records[Any]) -> list[str]:
+    """Names of all tables that finished runs have."""
+    found: dict[str, None] = {}
+    for _, folder in records.readable():
+        status = read_status(folder)
+        if status is not None:
+            found |= dict.fromkeys(name.removesuffix(ENDING) for name in status.files if name.endswith(ENDING))
+    return sorted(found)
+
+
+def _closest(name: str, known: Sequence[str]) -> str:
+    close = get_close_matches(name, known, n=1, cutoff=0.4)
+    return f" Did you mean '{close[0]}'?" if close else f" Known: {', '.join(known) or 'none'}."
 
 
 def _parsed(field: str, known: Iterable[str]) -> tuple[str | None, int | None]:

@@ -56,7 +56,8 @@ class Trainer:
                         produced.tables[name] = _measured(found)  # type: ignore[index]
             elif study.measures:
                 raise CodeFailed(
-                    f"expected {call} to return th.Trained(model, …), since '{next(iter(study.measures))}' is measured, got "
+                    f"expected {call} to return th.Trained(model, …), since '{next(iter(study.measures))}' is "
+                    "measured, got "
                     f"{type(returned).__name__}."
                 )
         return produced
@@ -73,7 +74,8 @@ class Trainer:
         if self.file.is_file():
             if sources.code(sources.read(self.file)) != self.code:
                 raise CodeFailed(
-                    f"expected {self.file.name} as it was when the survey began, but it has changed since. Run the same "
+                    f"expected {self.file.name} as it was when the survey began, but it has changed since. Run the "
+                    "same "
                     "command again: it says what to do."
                 )
             return self.file
@@ -89,15 +91,19 @@ class Trainer:
 
 @contextmanager
 def _afresh(seed: int) -> Iterator[None]:
-    """The seeds of all that draws; and what the last run in this process may have set is as it was at its start."""
-    torch.set_default_dtype(torch.float32)
-    torch.set_default_device(None)
-    torch.set_grad_enabled(True)
-    torch.use_deterministic_algorithms(False)
+    """The seeds of all that draws; and what a run sets for the whole process is put back, for the next run."""
+    dtype, gradients = torch.get_default_dtype(), torch.is_grad_enabled()
+    deterministic = torch.are_deterministic_algorithms_enabled()
     torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - it is this state that users' code draws from
+    np.random.seed(seed % 2**32)
     random.seed(seed)
-    yield
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_default_device(None)
+        torch.set_grad_enabled(gradients)
+        torch.use_deterministic_algorithms(deterministic)
 
 
 @contextmanager
@@ -132,7 +138,8 @@ def _produced(returned: Any, call: str) -> Produced:
     if not isinstance(returned, Mapping) or not returned:
         raise CodeFailed(
             f"expected {call} to return th.Trained(…), a dict of numbers or DataFrames by name, got "
-            f"{'an empty dict' if isinstance(returned, Mapping) else _kind(returned)}. For example: return {{'error': 0.03}}"
+            f"{'an empty dict' if isinstance(returned, Mapping) else _kind(returned)}. For example: return "
+            f"{{'error': 0.03}}"
         )
     return Produced(_tables(returned, call))
 
@@ -172,8 +179,8 @@ def _floats(table: pd.DataFrame, name: str, call: str) -> pd.DataFrame:
         raise CodeFailed(
             f"expected columns of '{name}' of {call} with names of their own, got {list(table.columns)!r:.80}."
         )
-    columns = {}
-    for column in table:
+    columns: dict[str, pd.Series] = {}
+    for column in map(str, table.columns):
         values = table[column]
         if pd.api.types.is_numeric_dtype(values):  # bools too
             columns[column] = values.astype("float64")

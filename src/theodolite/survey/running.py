@@ -1,8 +1,8 @@
 """From studies ready to run to records: every run that is not finished yet, as jobs of an engine."""
 
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import replace
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
