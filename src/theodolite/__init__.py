@@ -38,6 +38,7 @@ ELSEWHERE = {  # name -> module that has it
     "Study": "study",
     "Trained": "own",
     "instrument": "measure.catalogue",
+    "study": "own",
 }
 
 

@@ -56,7 +56,9 @@ class Code(Protocol):
         """Does one run, in a worker; can be sent there."""
         ...
 
-    def settle(self, directory: Path, specs: Sequence[CodeSpec], say: Say) -> Sequence[CodeSpec]:
+    def settle(
+        self, directory: Path, runs: Sequence[RunSpec | CodeSpec], analyses: Sequence[AnalysisSpec], say: Say
+    ) -> tuple[Sequence[RunSpec | CodeSpec], Sequence[AnalysisSpec]]:
         """Before a survey: what to do where the code has changed; describes the study in the folder."""
         ...
 

@@ -49,8 +49,8 @@ FILES = {
         "expected @study.run above claim",
     ),
     "no field": (
-        RUN
-        + "study.measure('top', th.measure.hessian_eigenvalues)\nstudy.claim('c', '', value='top.eigenvalue', above=0)\n",
+        RUN + "study.measure('top', th.measure.hessian_eigenvalues)\n"
+        "study.claim('c', '', value='top.eigenvalue', above=0)\n",
         "there is no field of 'top', which claim 'c' names, 'eigenvalue'. Did you mean 'eigenvalues'?",
     ),
     "no measure": (RUN + "study.measure('top', 3)\n", "expected a function to measure 'top' with, got int"),

@@ -3,6 +3,11 @@
 import json
 import random
 import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +15,18 @@ import pandas as pd
 import pytest
 import torch
 
-from commands import called, finished
-from theodolite import survey
+from commands import called, finished, tables, theodolite, wait_for_runs
+from theodolite import execute, survey
+from theodolite.errors import CodeFailed
+from theodolite.own import sources
+from theodolite.own.worker import Here as Code
+from theodolite.own.worker import Trainer
+from theodolite.serve.folder import Folder
+from theodolite.specs import CodeSpec
 from theodolite.store import records
+from tiny import Here
 
+HEAD = "import theodolite as th\nstudy = th.study('own', question='Is it so?', seeds=4)\n"
 TWO_ARMS = """
     @study.run(stride=[0.5, 2.0], width=[1, 3])
     def go(seed, stride, width):
@@ -33,10 +46,32 @@ def verdicts(folder: Path) -> dict[str, dict]:
     return {claim["id"]: claim for claim in json.loads((folder / "own/claims.json").read_text())}
 
 
-def test_claims_come_out_as_the_numbers_say_and_within_each_level_that_they_do_not_name(write, run, tmp_path):
-    done = run(write(TWO_ARMS))
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with a survey of the two arms, whose file is gone, with curves and something nasty in its source."""
+    home = tmp_path_factory.mktemp("made")
+    rows = """import pandas as pd
+        rows = pd.DataFrame({"epoch": [0, 1], "loss": [2.0, seed]})
+        return {"curve": rows, "height\""""
+    body = TWO_ARMS.replace('return {"height"', rows) + "\n    # a mark </code><script>alert(1)</script>\n"
+    path = home / "file.py"
+    path.write_text(HEAD + textwrap.dedent(body))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(execute, "engine", lambda *_, **__: nullcontext(Here()))
+        done = called("run", str(path), "--out", str(home / "r"))
     assert done.returncode == 0, done.stderr
-    found = verdicts(tmp_path / "r")
+    path.unlink()
+    return home / "r"
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(made, tmp_path / "r")
+
+
+def test_claims_come_out_as_the_numbers_say_and_within_each_level_that_they_do_not_name(folder):
+    found = verdicts(folder)
     heights = {(s, w): np.array([s * w * (1 + n / 10) for n in range(4)]) for s in (0.5, 2.0) for w in (1, 3)}
     four = found["four-fold"]
     assert four["estimate"] == pytest.approx(4)
@@ -50,50 +85,34 @@ def test_claims_come_out_as_the_numbers_say_and_within_each_level_that_they_do_n
     assert {claim["seeds"] for claim in found.values()} == {4}
 
 
-def test_everything_but_run_works_without_the_file_and_gives_the_same(write, run, tmp_path):
-    path = write(TWO_ARMS)
-    run(path)
-    before = {p: p.read_bytes() for p in (tmp_path / "r").rglob("*") if p.suffix in (".json", ".csv", ".html", ".md")}
-    path.unlink()
+def test_no_reader_needs_the_file_or_runs_one_that_lies_in_or_beside_the_folder(folder, monkeypatch):
+    mark = folder / "ran"
+    trap = f"import pathlib; pathlib.Path({str(mark)!r}).touch()\n"
+    for place in (folder, folder / "own", folder.parent):
+        for name in ("file.py", "__init__.py", "own.py", "pandas.py"):
+            (place / name).write_text(trap)
+    monkeypatch.chdir(folder)
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.suffix in (".json", ".csv", ".html", ".md")}
     for command in ("report", "claims", "status"):
-        done = called(command, str(tmp_path / "r"))
+        done = called(command, ".")
         assert done.returncode == 0, done.stderr
         assert "own" in done.stdout
-    after = {p: p.read_bytes() for p in before}
-    assert [str(p) for p in before if before[p] != after[p]] == []
-
-
-@pytest.mark.parametrize("place", ["r/file.py", "r/own/file.py", "file.py"])
-def test_no_reader_runs_a_file_that_lies_in_or_beside_the_folder(write, run, tmp_path, monkeypatch, place):
-    run(write(TWO_ARMS))
-    mark = tmp_path / "ran"
-    trap = f"import pathlib; pathlib.Path({str(mark)!r}).touch()\n"
-    (tmp_path / place).write_text(trap)
-    (tmp_path / "r/own/__init__.py").write_text(trap)
-    monkeypatch.chdir(tmp_path / "r")
-    monkeypatch.syspath_prepend(str(tmp_path / "r"))
-    for command in ("report", "claims", "status"):
-        assert called(command, ".").returncode == 0
-    from theodolite.serve.folder import Folder
-
     assert [part.study.name for part in Folder(Path()).look().parts] == ["own"]
     assert not mark.exists()
+    assert [str(p) for p in before if before[p] != p.read_bytes()] == []
 
 
-def test_the_page_has_curves_a_figure_a_claim_all_numbers_verdicts_and_the_source(write, run, tmp_path):
-    body = TWO_ARMS.replace('return {"height"', 'import pandas as pd\n        rows = pd.DataFrame({"epoch": [0, 1], '
-                            '"loss": [2.0, seed]})\n        return {"curve": rows, "height"')  # fmt: skip
-    run(write(body + "\n    # a mark </code><script>alert(1)</script>\n"), pictures=True)
-    folder = tmp_path / "r/own"
-    assert {p.stem for p in (folder / "figures").glob("*.png")} == {
+def test_the_page_has_curves_a_figure_a_claim_all_numbers_verdicts_and_the_source(folder):
+    own = folder / "own"
+    assert {p.stem for p in (own / "figures").glob("*.png")} == {
         "curves-curve-loss", "claim-four-fold", "claim-low", "claim-apart", "claim-by-hand",
     }  # fmt: skip
-    numbers = pd.read_csv(folder / "tables/runs.csv")
+    numbers = pd.read_csv(own / "tables/runs.csv")
     assert len(numbers) == 16
     assert numbers.query("stride == 2 and width == 3 and seed == 2")["metrics.height"].item() == pytest.approx(7.2)
-    means = pd.read_csv(folder / "tables/numbers.csv")
+    means = pd.read_csv(own / "tables/numbers.csv")
     assert means.query("stride == 0.5 and width == 1")["mean"].item() == pytest.approx(0.5 * 1.15)
-    page = (tmp_path / "r/report.html").read_text()
+    page = (folder / "report.html").read_text()
     assert "It stays low." in page
     assert "def go(seed, stride, width)" in page
     assert "<script>alert(1)" not in page
@@ -125,7 +144,8 @@ def test_a_trained_network_is_measured_and_its_weights_are_kept(write, run, tmp_
         def go(seed, scale):
             model = torch.nn.Linear(1, 1, bias=False)
             loss = lambda output, target: ((output - target) ** 2).mean()
-            return th.Trained(model, loss=loss, data=(torch.full((4, 1), scale), torch.zeros(4, 1)), metrics={"s": scale})
+            data = torch.full((4, 1), scale), torch.zeros(4, 1)
+            return th.Trained(model, loss=loss, data=data, metrics={"s": scale})
 
         study.measure("top", th.measure.hessian_eigenvalues, k=1)
         study.measure("own", lambda model, loss, data, power: {"norms": [1.0, data[0].sum() ** power], "n": 5}, power=2)
@@ -180,12 +200,61 @@ def test_a_survey_of_ones_own_beside_one_of_ours_is_one_report(write, run, tmp_p
     assert re.search(r"own +16 +0 +16", done.stdout)
 
 
-def test_a_survey_stopped_midway_shows_what_there_is(write, run, tmp_path):
-    path = write(TWO_ARMS)
-    run(path)
-    for status in sorted((tmp_path / "r/own/runs").glob("*/status.json"))[:3]:
+def test_a_survey_stopped_midway_shows_what_there_is(folder):
+    for status in sorted((folder / "own/runs").glob("*/status.json"))[:3]:
         status.unlink()
-    (row,) = survey.status(tmp_path / "r")
+    (row,) = survey.status(folder)
     assert (row["runs"], row["done"], row["left"]) == (16, 13, 3)
-    found = {verdict.id: verdict for verdict in survey.verdicts(tmp_path / "r")}
+    found = {verdict.id: verdict for verdict in survey.verdicts(folder)}
     assert "saw other runs" in found["by-hand"].note
+
+
+def test_a_node_that_does_not_see_the_file_runs_what_came_along():
+    texts = {
+        "far.py": f"{HEAD}from near import twice\n@study.run(a=[3])\ndef go(seed, a): return {{'x': twice(a)}}\n",
+        "near.py": "def twice(x): return 2 * x\n",
+    }
+    here = Code(Path("/nowhere/far.py"), "own", sources.code(texts), texts)
+    made = Trainer(here)(CodeSpec(study="own", labels={"a": 3}, seed=0, code=here.code))
+    assert made.tables["metrics"]["x"].tolist() == [6]
+
+
+def test_a_file_that_changes_while_its_runs_are_under_way_fails_them(write):
+    path = write("@study.run()\ndef go(seed): return {'x': 1}\n")
+    here = Code(path, "own", "0" * 16, {path.name: path.read_text()})
+    with pytest.raises(CodeFailed, match="has changed since"):
+        Trainer(here)(CodeSpec(study="own", labels={}, seed=0, code="0" * 16))
+
+
+def test_python_and_theodolite_run_give_the_same_folder_and_a_kill_loses_nothing(write, tmp_path):
+    path = write(f"""
+        import time
+        import numpy as np
+
+        @study.run(a=[1, 2])
+        def go(seed, a):
+            time.sleep(0.3)
+            with open({str(tmp_path / "log")!r}, "a") as log:
+                log.write(f"{{seed}} {{a}}\\n")
+            return {{"x": a * np.random.rand()}}
+
+        study.claim("c", "Is so.", value="metrics.x", compare={{"a": (2, 1)}}, above=0)
+        if __name__ == "__main__":
+            study.main()
+    """)
+    command = [sys.executable, str(path), "--jobs", "1", "--out", str(tmp_path / "python")]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for_runs(tmp_path / "python", "done", 2)
+    first.kill()
+    first.wait()
+    kept = finished(tmp_path / "python")
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert kept.items() <= finished(tmp_path / "python").items()
+    calls = (tmp_path / "log").read_text().split("\n")[:-1]
+    assert len(set(calls)) == 8
+    assert len(calls) <= 9, "but the one that was under way"
+    done = theodolite("run", str(path), "--jobs", "2", "--out", str(tmp_path / "command"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(finished(tmp_path / "python")) == set(finished(tmp_path / "command"))
+    assert tables(tmp_path / "python") == tables(tmp_path / "command")

@@ -89,10 +89,16 @@ def stored(study: Description, claimed: Claimed, records: Records[Any]) -> Tasks
     if found is None or claimed.id not in found.claims:
         return Evidence.exact(pd.Series(dtype="float64"), "Its function runs when the study's file has run to its end.")
     tasks = {name: part.evidence() for name, part in found.claims[claimed.id].items()}
-    if set(found.made_of) != set(records.done["fingerprint"]):
+    if set(found.made_of) != set(done(records)):
         old = "Its function saw other runs than there are now: run the study's file again."
         tasks = {name: Evidence(part.low, part.high, f"{part.note} {old}".strip()) for name, part in tasks.items()}
     return tasks[""] if list(tasks) == [""] else tasks
+
+
+def done(records: Records[Any]) -> tuple[str, ...]:
+    """Fingerprints of all that is finished."""
+    found = (table for table in (records.runs, records.analyses) if len(table))
+    return tuple(str(name) for table in found for name in table.loc[table["status"] == "done", "fingerprint"])
 
 
 def statistic(value: str, compare: Mapping[str, tuple[Any, Any]], how: str, kind: Statistic) -> str:

@@ -5,6 +5,7 @@ Each mistake is told where it is made, before anything runs.
 
 import inspect
 import re
+import runpy
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
@@ -161,13 +162,11 @@ class OwnStudy:
 
     def main(self) -> None:
         """Run this file as ``theodolite run FILE.py`` does, with the same options."""
-        from theodolite import cli
-
         file = getattr(sys.modules["__main__"], "__file__", None)
         if file is None:
             raise UsageError("expected a study in a file, which workers can read, got none. Save it, and run the file.")
         sys.argv = ["theodolite", "run", f"{Path(file)}:{self.name}", *sys.argv[1:]]
-        cli.main()
+        runpy.run_module("theodolite", run_name="__main__")  # the command line, which lies above this room
 
     def check(self) -> None:
         """What can only be told once all is written.
@@ -222,6 +221,14 @@ def study(name: str, *, question: str = "", seeds: int = 8, title: str = "", not
         >>> list(coin.claims)
         ['fair']
     """
+    check_name(name)
+    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
+        raise SettingError(f"expected seeds as a whole number from 1 on, got {seeds!r}.")
+    return OwnStudy(name, question, seeds, title, not_shown)
+
+
+def check_name(name: Any) -> None:
+    """Raise SettingError where a study of one's own may not be called so."""
     from theodolite import studies
     from theodolite.recordings.findings import NAME as RECORDINGS
 
@@ -231,9 +238,6 @@ def study(name: str, *, question: str = "", seeds: int = 8, title: str = "", not
         raise SettingError(
             f"expected a name of its own for a study, got '{name}', which Theodolite has. Choose another."
         )
-    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
-        raise SettingError(f"expected seeds as a whole number from 1 on, got {seeds!r}.")
-    return OwnStudy(name, question, seeds, title, not_shown)
 
 
 def _check_signature(function: Any, factors: Mapping[str, Any]) -> None:
@@ -269,6 +273,3 @@ def _fields(function: Any) -> tuple[str, ...]:
 
 def _name(function: Any) -> str:
     return str(getattr(function, "__name__", type(function).__name__))
-
-
-__all__ = ["OwnStudy", "UnknownName", "study"]

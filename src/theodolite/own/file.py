@@ -1,38 +1,37 @@
-"""A study of one's own about to run: its file, and what becomes of finished runs where the code has changed."""
+"""A study of one's own about to run, from its file: made by ``th.study``, or a whole ``th.Study``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from theodolite.claims import Evidence, given
-from theodolite.errors import CodeFailed, RecordCorrupt, UsageError
+from theodolite.claims import Claim, Evidence, given
 from theodolite.own import loading, sources
-from theodolite.own.declared import OwnStudy
+from theodolite.own.changed import Changed, Earlier
+from theodolite.own.claimed import done
+from theodolite.own.declared import OwnStudy, check_name
 from theodolite.own.described import (
+    Claimed,
     Description,
     StoredEvidence,
     by_task,
-    read_description,
     write_description,
     write_evidence,
 )
-from theodolite.own.factors import cells, named
+from theodolite.own.factors import cells
 from theodolite.own.findings import same_for_all_seeds
 from theodolite.own.reading import OwnSettings, study_of
-from theodolite.specs import CodeSpec
-from theodolite.store import records
-from theodolite.store.records import Plan, Records
-from theodolite.study import Say, Study
+from theodolite.specs import AnalysisSpec, CodeSpec, RunSpec
+from theodolite.store.records import Plan
+from theodolite.study import Say, Settings, Study
 from theodolite.wording import counted
 
 if TYPE_CHECKING:
-    from theodolite.own.worker import Trainer
+    from theodolite.own.worker import Here, Trainer
 
-Changed = Literal["keep", "redo"]
-NAMED = 3  # runs that a message names
+PRESETS = ("smoke", "quick", "full")
 
 
 @dataclass(frozen=True)
@@ -40,88 +39,74 @@ class File:
     """The file of a study, as a survey needs it (:class:`theodolite.study.Code`)."""
 
     path: Path
-    own: OwnStudy
     description: Description
     changed: Changed | None
+    reader: Callable[[], Study[Any]]  # makes the study as those know it who have its records alone
+    evidence: Mapping[str, Callable[..., Any]]  # by claim
+    seeded: bool  # whether it is the user's own code that takes the seed
+
+    @property
+    def here(self) -> "Here":
+        """Finds the study in a worker."""
+        from theodolite.own.worker import Here
+
+        return Here(self.path, self.description.name, self.description.code, self.description.texts)
 
     @property
     def carry_out(self) -> "Trainer":
         """Does one run, in a worker."""
         from theodolite.own.worker import Trainer
 
-        return Trainer(self.path, self.own.name, self.description.code, self.description.texts)
+        return Trainer(self.here)
 
-    def specs(self, settings: OwnSettings) -> list[CodeSpec]:
-        """Every combination of levels with every seed, those of one seed together."""
-        levels = {name: list(found) for name, found in self.own.factors.items()}
-        return [
-            CodeSpec(study=self.own.name, labels=cell, seed=seed, code=self.description.code)
-            for seed in range(settings.seeds)
-            for cell in cells(levels)
-        ]
-
-    def settle(self, directory: Path, specs: Sequence[CodeSpec], say: Say) -> list[CodeSpec]:
-        """The runs, those that other code has finished as the user says; and the study described in the folder.
+    def settle(
+        self, directory: Path, runs: Sequence[RunSpec | CodeSpec], analyses: Sequence[AnalysisSpec], say: Say
+    ) -> tuple[list[RunSpec | CodeSpec], list[AnalysisSpec]]:
+        """Runs and analyses, those that other code has finished as the user says; describes the study in the folder.
 
         Raises:
             UsageError: other code has finished some of them, and nobody said what to do; or the folder holds a study
                 of this name from another file.
         """
-        before = _described(directory, self.own.name)
-        now = self.description
-        if before is None or before.code == now.code:
-            allowed = before.kept if before is not None else ()
-        else:
-            self._same_file(directory, before)
-            allowed = (before.code, *before.kept) if self.changed == "keep" else ()
-        earlier = [] if before is None else [code for code in (before.code, *before.kept) if code != now.code]
-        settled: list[CodeSpec] = []
-        asked: list[CodeSpec] = []
-        kept: dict[str, None] = {}
-        for spec in specs:
-            other = None if records.finished(directory, spec) else _finished(directory, spec, earlier)
-            if other is None or self.changed == "redo":
-                settled.append(spec)
-            elif other.code in allowed:
-                settled.append(other)
-                kept[other.code] = None
-            else:
-                asked.append(spec)
-        if asked:
-            raise UsageError(_question(self.path.name, asked, sources.changed(before.texts, now.texts)))  # type: ignore[union-attr]
+        earlier = Earlier.of(directory, self.description, self.changed)
+        settled = earlier.settled(runs, coded)
+        names = {spec.fingerprint(): own.fingerprint() for spec, own in zip(runs, settled, strict=True)}
+        read = [s.model_copy(update={"inputs": tuple(names.get(name, name) for name in s.inputs)}) for s in analyses]
+        analysed = earlier.settled(read, coded)
+        kept = {code_of(spec): None for spec in (*settled, *analysed) if code_of(spec) != self.description.code}
         if kept:
-            number = sum(spec.code != now.code for spec in settled)
-            say(f"{self.own.name}: {counted(number, 'run')} of earlier code {'is' if number == 1 else 'are'} kept.")
-        write_description(directory, now.model_copy(update={"kept": tuple(kept)}))
-        return settled
+            number = sum(code_of(spec) in kept for spec in (*settled, *analysed))
+            are = "is" if number == 1 else "are"
+            say(f"{self.description.name}: {counted(number, 'run')} of earlier code {are} kept.")
+        write_description(directory, self.description.model_copy(update={"kept": tuple(kept)}))
+        return settled, analysed
 
     def conclude(self, directory: Path, plan: Plan, say: Say) -> None:
         """Keep what functions of the file make of the records; say where the seed makes no difference."""
-        found: Records[OwnSettings] = Records(directory, plan, OwnSettings)
-        done = tuple(found.done["fingerprint"])
-        if self.own.evidence and done:
+        found = self.reader().records(directory, plan)
+        if self.evidence and (made_of := done(found)):
             made = {
-                claim: by_task(_evidence(claim, function, found, say)) for claim, function in self.own.evidence.items()
+                claim: by_task(evidence_of(claim, function, found, say)) for claim, function in self.evidence.items()
             }
-            write_evidence(directory, self.own.name, StoredEvidence(claims=made, made_of=done))
-        if same := same_for_all_seeds(self.description, found):
-            say(f"{self.own.name}: every seed gave the same numbers ({same[0]}). Does the function use its seed?")
-
-    def _same_file(self, directory: Path, before: Description) -> None:
-        if before.file != self.description.file and self.changed is None:
-            raise UsageError(
-                f"expected a name of its own for each study in {directory}, but '{before.name}' of {before.file} is "
-                "there. "
-                f"Choose another name or another --out; if {self.description.file} is the same study, add --keep or "
-                "--redo."
-            )
+            write_evidence(directory, self.description.name, StoredEvidence(claims=made, made_of=made_of))
+        if self.seeded and (same := same_for_all_seeds(self.description, found)):
+            say(f"{plan.study}: every seed gave the same numbers ({same[0]}). Does the function use its seed?")
 
 
-def _described(directory: Path, name: str) -> Description | None:
-    try:
-        return read_description(directory, name)
-    except RecordCorrupt:  # describing it again is what mends it
-        return None
+def coded(spec: Any, code: str) -> Any:
+    """The same spec, of other code."""
+    if isinstance(spec, CodeSpec):
+        return spec.model_copy(update={"code": code})
+    if isinstance(spec, RunSpec):
+        return spec.model_copy(update={"measure": {**spec.measure, "code": code}})
+    return spec.model_copy(update={"settings": {**spec.settings, "code": code}})
+
+
+def code_of(spec: RunSpec | CodeSpec | AnalysisSpec) -> str:
+    """A hash of the code that a spec is of."""
+    if isinstance(spec, CodeSpec):
+        return spec.code
+    return str((spec.measure if isinstance(spec, RunSpec) else spec.settings)["code"])
 
 
 def prepared(reference: str, changed: Changed | None = None) -> Study[Any]:
@@ -132,38 +117,101 @@ def prepared(reference: str, changed: Changed | None = None) -> Study[Any]:
         SettingError: it cannot run as it is.
     """
     path, found = loading.load(reference)
-    if not isinstance(found, OwnStudy):
-        raise CodeFailed(f"expected a study made by th.study(…) in {path.name}, got a th.Study. Make it with th.study.")
-    found.check()
+    return _declared(path, found, changed) if isinstance(found, OwnStudy) else _whole(path, found, changed)
+
+
+def _declared(path: Path, own: OwnStudy, changed: Changed | None) -> Study[Any]:
+    """Of ``th.study``."""
+    own.check()
+    levels = {name: tuple(found) for name, found in own.factors.items()}
+    description = _description(
+        path, own, factors=levels, measures=tuple(own.measures), claims=tuple(own.claims.values())
+    )
+    functions = {claim: _live(claim, function) for claim, function in own.evidence.items()}
+    reader = study_of(description, seeds=own.seeds, functions=functions)
+
+    def expand(settings: OwnSettings) -> list[CodeSpec]:
+        """Every combination of levels with every seed, those of one seed together."""
+        return [
+            CodeSpec(study=own.name, labels=cell, seed=seed, code=description.code)
+            for seed in range(settings.seeds)
+            for cell in cells(levels)
+        ]
+
+    file = File(path, description, changed, lambda: reader, own.evidence, seeded=True)
+    return replace(reader, expand=expand, code=file)
+
+
+def _whole(path: Path, study: Study[Any], changed: Changed | None) -> Study[Any]:
+    """Of ``th.Study``: our engine trains what it expands to, and its functions are called in this file's name."""
+    from theodolite.own.worker import Called
+
+    check_name(study.name)
+    presets = {name: study.presets.get(name, next(iter(study.presets.values()))) for name in PRESETS}
+    raw = [spec.labels for spec in study.expand(presets["quick"].settled())]
+    names = dict.fromkeys(name for labels in raw for name in labels)
+    description = _description(
+        path,
+        study,
+        factors={name: tuple(dict.fromkeys(labels[name] for labels in raw if name in labels)) for name in names},
+        measures=(),
+        claims=tuple(_claimed(claim) for claim in study.claims),
+    )
+    evidence = {claim.id: claim.evidence for claim in study.claims}
+    file = File(path, description, changed, lambda: study, evidence, seeded=False)
+
+    def expand(settings: Settings) -> Iterable[RunSpec]:
+        return (coded(spec, description.code) for spec in study.expand(settings))
+
+    def analyses(settings: Settings) -> Iterable[AnalysisSpec]:
+        own = {spec.fingerprint(): coded(spec, description.code).fingerprint() for spec in study.expand(settings)}
+        for spec in study.analyses(settings):
+            inputs = tuple(own.get(name, name) for name in spec.inputs)
+            yield coded(spec.model_copy(update={"inputs": inputs}), description.code)
+
+    return replace(
+        study,
+        presets=presets,
+        expand=expand,
+        analyses=analyses,
+        measure=Called(file.here, "measure"),
+        analyse=None if study.analyse is None else Called(file.here, "analyse"),
+        code=file,
+        texts=description.texts,
+    )
+
+
+def _description(path: Path, study: OwnStudy | Study[Any], **rest: Any) -> Description:
     texts = sources.read(path)
-    description = Description(
-        name=found.name,
-        title=found.title,
-        question=found.question,
-        not_shown=found.not_shown,
+    return Description(
+        name=study.name,
+        title=study.title,
+        question=study.question,
+        not_shown=study.not_shown,
         file=path.name,
-        factors={name: tuple(levels) for name, levels in found.factors.items()},
-        measures=tuple(found.measures),
-        claims=tuple(found.claims.values()),
         texts=texts,
         code=sources.code(texts),
+        **rest,
     )
-    file = File(path, found, description, changed)
-    reader = study_of(description, seeds=found.seeds, functions=_functions(found))
-    return replace(reader, expand=file.specs, code=file)
 
 
-def _functions(own: OwnStudy) -> dict[str, Any]:
-    def made(claim: str, function: Any) -> Any:
-        def evidence(found: Records[Any]) -> Evidence | Mapping[str, Evidence]:
-            return _evidence(claim, function, found, lambda text: None)
-
-        return evidence
-
-    return {claim: made(claim, function) for claim, function in own.evidence.items()}
+def _claimed(claim: Claim) -> Claimed:
+    return Claimed(
+        id=claim.id, sentence=claim.sentence, source=claim.source, value=None, kind=claim.kind, side=claim.side,
+        threshold=claim.threshold, statistic=claim.statistic,
+    )  # fmt: skip
 
 
-def _evidence(claim: str, function: Any, found: Records[Any], say: Say) -> Evidence | Mapping[str, Evidence]:
+def _live(claim: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A claim's function as it is judged while its file is at hand."""
+
+    def evidence(found: Any) -> Evidence | Mapping[str, Evidence]:
+        return evidence_of(claim, function, found, lambda text: None)
+
+    return evidence
+
+
+def evidence_of(claim: str, function: Any, found: Any, say: Say) -> Evidence | Mapping[str, Evidence]:
     """What a function of the user's makes of the records; where it raises, why there is none."""
     try:
         made = function(found)
@@ -177,22 +225,3 @@ def _evidence(claim: str, function: Any, found: Records[Any], say: Say) -> Evide
         sentence = f"The function of claim '{claim}' gave no evidence ({why})."
         say(sentence)
         return Evidence.exact(pd.Series(dtype="float64"), sentence)
-
-
-def _finished(directory: Path, spec: CodeSpec, codes: Sequence[str]) -> CodeSpec | None:
-    """The same run as earlier code has finished it."""
-    others = (spec.model_copy(update={"code": code}) for code in codes)
-    return next((other for other in others if records.finished(directory, other)), None)
-
-
-def _question(file: str, asked: Sequence[CodeSpec], changed: Sequence[str]) -> str:
-    some = "; ".join(named({**spec.labels, "seed": spec.seed}) for spec in asked[:NAMED])
-    more = f"; and {len(asked) - NAMED} more" if len(asked) > NAMED else ""
-    where = ", ".join(changed) or file
-    return (
-        f"expected the code that finished runs were made with, but {where} has changed since "
-        f"{counted(len(asked), 'run')} "
-        f"finished ({some}{more}). Run it again with --keep, to take them as they are and do the rest with the code "
-        "of now, "
-        "or with --redo, to do them anew."
-    )

@@ -71,6 +71,9 @@ def numbers(study: Description, records: Records[Any]) -> pd.DataFrame:
     metrics = records.table(METRICS)
     keys = ["seed", *study.factors]
     if len(metrics):
+        along = [column for column in ALONG if column in metrics]
+        if along:  # curves of a training: their last points
+            metrics = metrics.groupby("fingerprint", sort=False, observed=True).tail(1).drop(columns=along)
         own = [column for column in metrics if column not in ("fingerprint", *keys)]
         long = metrics.melt(keys, own, "quantity", "number")
         parts.append(long.assign(quantity=f"{METRICS}." + long["quantity"].astype(str)))

@@ -5,7 +5,7 @@ import tempfile
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,67 +16,41 @@ import torch
 from theodolite.errors import CodeFailed, TheodoliteError
 from theodolite.own import loading, sources
 from theodolite.own.declared import OwnStudy
-from theodolite.own.factors import label, named
+from theodolite.own.factors import named
 from theodolite.own.trained import Trained
 from theodolite.own.values import METRICS
 from theodolite.record.flatten import flatten
 from theodolite.specs import CodeSpec
 from theodolite.store import weights
-from theodolite.study import Produced
+from theodolite.study import Produced, Study
 
 _unpacked: dict[str, tuple[Any, Path]] = {}  # by hash of the code; the folder goes when its object does
 
 
 @dataclass(frozen=True)
-class Trainer:
-    """Carries out runs of a file's study; small enough to be sent with each."""
+class Here:
+    """Finds a file's study in a worker; small enough to be sent with each job."""
 
     file: Path
-    study: str
+    name: str  # of the study
     code: str
     texts: Mapping[str, str]  # for a node that does not see the file
 
-    def __call__(self, spec: CodeSpec) -> Produced:
-        """Do one run.
+    def study(self) -> OwnStudy | Study[Any]:
+        """The study, of the file if it is here and is what the survey began with; else of what came along.
 
         Raises:
-            CodeFailed: the user's code raised an error, returned something else, or has changed meanwhile.
+            CodeFailed: the file has changed meanwhile.
         """
-        study = self._study()
-        levels = {name: study.factors[name][value] for name, value in spec.labels.items()}
-        call = f"{study.function.__name__}({named({'seed': spec.seed, **spec.labels})})"  # type: ignore[union-attr]
-        with _afresh(spec.seed):
-            with _told(call, self.texts):
-                returned = study.function(seed=spec.seed, **levels)  # type: ignore[misc]
-            produced = _produced(returned, call)
-            if isinstance(returned, Trained):
-                for name, (function, options) in study.measures.items():
-                    with _told(f"the measurement '{name}' of {call}", self.texts):
-                        found = function(returned.model, returned.loss, returned.data, **options)
-                        produced.tables[name] = _measured(found)  # type: ignore[index]
-            elif study.measures:
-                raise CodeFailed(
-                    f"expected {call} to return th.Trained(model, …), since '{next(iter(study.measures))}' is "
-                    "measured, got "
-                    f"{type(returned).__name__}."
-                )
-        return produced
+        found = loading.studies(loading.module(self._path()))
+        return next(study for study in found.values() if study.name == self.name)
 
-    def _study(self) -> OwnStudy:
-        file = self._here()
-        found = next(s for s in loading.studies(loading.module(file)).values() if s.name == self.study)
-        if not isinstance(found, OwnStudy):
-            raise CodeFailed(f"expected a study made by th.study in {file.name}, got another.")
-        return found
-
-    def _here(self) -> Path:
-        """The file, if it is here and is what the survey began with; else what came along."""
+    def _path(self) -> Path:
         if self.file.is_file():
             if sources.code(sources.read(self.file)) != self.code:
                 raise CodeFailed(
                     f"expected {self.file.name} as it was when the survey began, but it has changed since. Run the "
-                    "same "
-                    "command again: it says what to do."
+                    "same command again: it says what to do."
                 )
             return self.file
         if self.code not in _unpacked:
@@ -87,6 +61,52 @@ class Trainer:
                 path.write_text(text)
             _unpacked[self.code] = folder, Path(folder.name, next(iter(self.texts)))
         return _unpacked[self.code][1]
+
+
+@dataclass(frozen=True)
+class Called:
+    """A function of a whole ``th.Study``, in a worker: ``measure`` or ``analyse``."""
+
+    here: Here
+    name: str
+
+    def __call__(self, *arguments: Any) -> Any:
+        """What it gives."""
+        return getattr(self.here.study(), self.name)(*arguments)
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Carries out runs of a study that ``th.study`` made."""
+
+    here: Here
+
+    def __call__(self, spec: CodeSpec) -> Produced:
+        """Do one run.
+
+        Raises:
+            CodeFailed: the user's code raised an error, returned something else, or has changed meanwhile.
+        """
+        study, texts = self.here.study(), self.here.texts
+        assert isinstance(study, OwnStudy)  # noqa: S101 - only such a one has these specs
+        assert study.function is not None  # noqa: S101 - or it would not have been prepared
+        levels = {name: study.factors[name][value] for name, value in spec.labels.items()}
+        call = f"{study.function.__name__}({named({'seed': spec.seed, **spec.labels})})"
+        with _afresh(spec.seed):
+            with _told(call, texts):
+                returned = study.function(seed=spec.seed, **levels)
+            produced = _produced(returned, call)
+            if study.measures and not isinstance(returned, Trained):
+                raise CodeFailed(
+                    f"expected {call} to return th.Trained(model, …), since '{next(iter(study.measures))}' is "
+                    "measured, "
+                    f"got {type(returned).__name__}."
+                )
+            measured = {}
+            for name, (function, options) in study.measures.items():
+                with _told(f"the measurement '{name}' of {call}", texts):
+                    measured[name] = _measured(function(returned.model, returned.loss, returned.data, **options))
+        return replace(produced, tables={**produced.tables, **measured})
 
 
 @contextmanager
@@ -203,6 +223,3 @@ def _measured(result: Any) -> pd.DataFrame:
 
 def _kind(value: Any) -> str:
     return "nothing" if value is None else f"{type(value).__name__}"
-
-
-__all__ = ["Trainer", "label"]

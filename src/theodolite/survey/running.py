@@ -107,8 +107,8 @@ def _settled(item: Prepared, directory: Path, say: Callable[[str], None]) -> Pre
     """With what becomes of runs that other code has finished, where the study is of a file."""
     if item.study.code is None:
         return item
-    specs = [spec for spec in item.runs if isinstance(spec, CodeSpec)]
-    return replace(item, runs=tuple(item.study.code.settle(directory, specs, say)))
+    settled, analyses = item.study.code.settle(directory, item.runs, item.analyses, say)
+    return replace(item, runs=tuple(settled), analyses=tuple(analyses))
 
 
 def _jobs(item: Prepared, directory: Path, *, workers: int, device: str, address: str | None) -> "Iterable[Job]":
