@@ -14,11 +14,6 @@ from theodolite.study import Study
 _seen: dict[Path, str] = {}  # hash of the code that a file was run with
 
 
-def is_file(reference: str) -> bool:
-    """Whether a text names a file, rather than a study of Theodolite's own."""
-    return files.is_code(reference)
-
-
 def load(reference: str) -> tuple[Path, OwnStudy | Study[Any]]:
     """The file, and the study in it.
 

@@ -23,9 +23,7 @@ ENDING = ".parquet"
 class Value:
     """A number a run, or why there is none."""
 
-    rows: (
-        pd.DataFrame
-    )  # a row a run that is done or failed: fingerprint, seed, its factors and ``number``, NaN for none
+    rows: pd.DataFrame  # a row a run that is done or failed: fingerprint, seed, factors and ``number``, NaN for none
     problem: str = ""
 
 

@@ -1,13 +1,12 @@
 """What a results folder holds just now: what is planned there, how far it is, and whether a training runs."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 from typing import Any
 
-from theodolite import survey
+from theodolite import studies, survey
 from theodolite.errors import StoreError
 from theodolite.recordings.findings import NAME as RECORDINGS
 from theodolite.serve.statuses import Mark, Statuses, mark_of
@@ -54,14 +53,18 @@ class Folder:
         self._plans: dict[str, tuple[Mark, Plan | None]] = {}
         self._statuses: dict[str, Both] = {}
         self._held = False
-        self._described: dict[str, Mark | None] = {}
-        self._studies = survey.readable(Path(os.devnull))  # of no folder
+        self._studies: list[Study[Any]] = [*studies.INDEX.values()]
+        self._described: dict[str, Mark | None] | None = None  # the mark of each description, when they were read
 
     def look(self) -> Seen:
         """Bring all up to date."""
         before, self._held = self._held, lock.is_held(self.directory)
         parts, problem = [], ""
-        for study in self._readable():
+        try:
+            self._describe()
+        except StoreError as error:
+            problem = str(error)
+        for study in self._studies:
             try:
                 plan = self._plan(study.name)
             except StoreError as error:
@@ -77,12 +80,11 @@ class Folder:
         changes = sum(part.changes for both in self._statuses.values() for part in both)
         return Seen(parts, self._held, problem, changes, sum(readable), sum(map(bool, readable)))
 
-    def _readable(self) -> list[Study[Any]]:
-        """Those of one's own are read again when one of their descriptions changed."""
+    def _describe(self) -> None:
+        """Which studies there may be: read again when the description of one of one's own changed."""
         marks = {name: mark_of(name) for name in glob(f"{self.directory}/*/{DESCRIPTION}")}
         if marks != self._described:
             self._studies, self._described = survey.readable(self.directory), marks
-        return self._studies
 
     def _plan(self, study: str) -> Plan | None:
         """Read again when its file changed."""
