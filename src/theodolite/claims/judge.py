@@ -160,7 +160,7 @@ def _note(parts: Mapping[str, Evidence], shown: str, kind: Statistic, *, rough: 
         said.append("No seed has finished yet.")
     elif n < FEWEST:
         said.append(f"Fewer than {FEWEST} seeds decide nothing.")
-    if bounded:
+    if bounded and not evidence.note:  # which else says why
         said.append(
             f"{bounded} of {counted(n, 'seed')} known only within bounds (a run did not get there within its epochs)."
         )
