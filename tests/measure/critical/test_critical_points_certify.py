@@ -116,9 +116,9 @@ def test_eigenvalue_beyond_the_rounding_of_cancelling_sums_is_certified_with_its
             return inputs[:, 0] * self.theta[0] ** 2 + self.theta[1] ** 2
 
     starts = torch.zeros(1, 2, dtype=torch.float64)
-    point = find_critical_points(
-        Sum(2, None), lambda o, t: o.mean(), (a[:, None], torch.zeros(4, 1)), starts, steps=0
-    )[0]
+    point = find_critical_points(Sum(2, None), lambda o, t: o.mean(), (a[:, None], torch.zeros(4, 1)), starts, steps=0)[
+        0
+    ]
     assert (point.certified, point.index, point.flat) == (True, 1, 0)
     assert point.tolerance > 1e-10  # that of a total of 2 alone would be 1e-14
 

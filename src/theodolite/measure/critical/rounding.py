@@ -3,7 +3,7 @@ r"""How far rounding moves a gradient and a Hessian, measured: the same once mor
 A bound from the sum alone, :math:`\epsilon \lambda_{\max}`, is too small where what was summed is far larger than the
 sum: entries of 1e6 that cancel leave an error of 1e-10 in an eigenvalue of 1e-9, and may turn its sign. The loss times
 c, and the derivatives over c, are the same in exact arithmetic for any c; in floating point all that a backward pass
-multiplies and adds is rounded anew, whatever model and loss are. Moving the parameters by less than their own last digit
+multiplies and adds is rounded anew, whatever model and loss are. Moving the parameters by less than their last digit
 does the same to what the forward pass computes.
 
 Source: Vignes 1993, "A stochastic arithmetic for reliable scientific computation" (there the last bit of every
