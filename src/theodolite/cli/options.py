@@ -67,8 +67,14 @@ DataDir = Annotated[Path | None, typer.Option(help="A folder that holds the data
 Json = Annotated[bool, typer.Option("--json", help="For a program to read.")]
 Place = Annotated[str, typer.Argument(metavar="DIR|ADDRESS", help="A results folder, or s3://BUCKET/FOLDER.")]
 Names = Annotated[
-    list[str], typer.Argument(help="Studies, as `theodolite list` shows them.", autocompletion=complete_study)
+    list[str],
+    typer.Argument(
+        help="Studies, as `theodolite list` shows them, or FILE.py[:NAME] with one of your own.",
+        autocompletion=complete_study,
+    ),
 ]
+Keep = Annotated[bool, typer.Option("--keep", help="Where FILE.py has changed: take finished runs as they are.")]
+Redo = Annotated[bool, typer.Option("--redo", help="Where FILE.py has changed: do finished runs anew.")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from theodolite import console
-from theodolite.cli.options import Json, Names, Options, Place, seconds, show, with_options
+from theodolite.cli.options import Json, Keep, Names, Options, Place, Redo, seconds, show, with_options
 from theodolite.errors import SettingError, UnknownName, UsageError
 from theodolite.execute import ENGINES
 
@@ -22,9 +22,14 @@ FAILED = 1  # exit code where some runs did
 
 
 @with_options
-def run(studies: Names, options: Options) -> None:
-    """Run studies, and build their tables, figures, claims and page."""
-    _survey(studies, options)
+def run(studies: Names, options: Options, keep: Keep = False, redo: Redo = False) -> None:
+    """Run studies, and build their tables, figures, claims and page.
+
+    `FILE.py` runs that file, with all it does, and the study of your own in it (`FILE.py:NAME` where it holds several).
+    """
+    if keep and redo:
+        raise UsageError("expected --keep or --redo, got both. Runs of earlier code are kept, or done anew.")
+    _survey(studies, options, "keep" if keep else "redo" if redo else None)
 
 
 @with_options
@@ -117,7 +122,7 @@ def serve(
     console.say("Stopped.")
 
 
-def _survey(names: Sequence[str], options: Options) -> None:
+def _survey(names: Sequence[str], options: Options, changed: Literal["keep", "redo"] | None = None) -> None:
     from theodolite import runs, survey
     from theodolite.store.remote import workspace as remote
 
@@ -125,7 +130,7 @@ def _survey(names: Sequence[str], options: Options) -> None:
         raise UnknownName("engine", options.engine, ENGINES)
     if options.data_dir is not None:
         os.environ["THEODOLITE_DATA"] = str(options.data_dir)
-    prepared = survey.prepare(names, options.preset, seeds=options.seeds, overrides=options.set_ or ())
+    prepared = survey.prepare(names, options.preset, seeds=options.seeds, overrides=options.set_ or (), changed=changed)
     place = options.out or str(Path("results") / options.preset)
     until = _until(options)
     if options.dry_run:

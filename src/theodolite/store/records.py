@@ -51,7 +51,7 @@ from theodolite.store.record import (
 from theodolite.store.schema import Plan, Planned, Spec, Status, first_line
 
 __all__ = [
-    "MARK", "PLAN", "STATUS", "Plan", "Planned", "Records", "Spec", "Status", "add_to_plan", "check_folder",
+    "MARK", "PLAN", "REDO", "STATUS", "Plan", "Planned", "Records", "Spec", "Status", "add_to_plan", "check_folder",
     "claim_folder", "finished", "folder_of", "gone_on", "parse_status", "read", "read_file", "read_plan", "read_spec",
     "read_status", "write", "write_failure", "write_part", "write_plan", "write_start",
 ]  # fmt: skip

@@ -5,12 +5,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from theodolite.specs import AnalysisSpec, RecordingSpec, RunSpec
+from theodolite.specs import AnalysisSpec, CodeSpec, RecordingSpec, RunSpec
 from theodolite.store import files
 
 LARGEST = 1 << 30  # bytes of a JSON file: the plan of a million runs has 200 MB
 
-Spec = RunSpec | AnalysisSpec | RecordingSpec
+Spec = RunSpec | AnalysisSpec | RecordingSpec | CodeSpec
 Count = Annotated[int, Field(ge=0, lt=1 << 63)]
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]  # never a path
@@ -20,7 +20,7 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class _Sealed(_Frozen):
+class Sealed(_Frozen):
     """What carries its own checksum: nothing else would notice a digit that changed in it."""
 
     seal: str = ""
@@ -59,7 +59,7 @@ class RecordMetadata(BaseModel):
     ended_by: str = ""  # the error that ended the training, by its name
 
 
-class Status(_Sealed):
+class Status(Sealed):
     """How far a run or an analysis is; ``running`` in a folder that nobody holds: it was interrupted."""
 
     fingerprint: Fingerprint  # whose it is: a folder that was renamed, or copied over another, is noticed
@@ -109,7 +109,7 @@ class Opening(_Frozen):
     analyses: tuple[Fingerprint, ...] = ()
 
 
-class Plan(_Sealed):
+class Plan(Sealed):
     """What a survey set out to do in one study: what its tables are made of, in the study's order.
 
     The fields behind ``format`` are younger than it: plans of older versions lack them.
