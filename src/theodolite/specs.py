@@ -136,8 +136,8 @@ class _Spec(Frozen):
 class RunSpec(_Spec):
     """One training of one model: all that decides its result, and nothing else.
 
-    Runs that differ only in ``seeds``, ``learning_rate`` or their training labels (``data.label_seed``,
-    ``data.random_labels``) can train as replicas of one stack (:meth:`stack_key`).
+    Runs that differ only in ``seeds``, ``learning_rate``, the subset of the data (``data.seed``) or their training
+    labels (``data.label_seed``, ``data.random_labels``) can train as replicas of one stack (:meth:`stack_key`).
     The device does not enter: it changes rounding, not meaning.
     """
 
@@ -152,13 +152,17 @@ class RunSpec(_Spec):
     def stack_key(self) -> str:
         """Equal for runs that can train as replicas of one stack."""
         content = self.model_dump(mode="json", exclude={"seed", "seeds", "labels", "measure"})
-        del content["training"]["learning_rate"], content["data"]["label_seed"], content["data"]["random_labels"]
+        del content["training"]["learning_rate"]
+        for drawn in ("seed", "label_seed", "random_labels"):
+            del content["data"][drawn]
         return json.dumps(content, sort_keys=True)
 
     def _effective(self) -> Self:
         """What a study sets for all of its networks and data, where one has no use for it; and what is past the end."""
         data, model, training = self.data, self.model, self.training
-        unused = {"scale"} if data.source.startswith(FUNCTION) else {"domain"}
+        unused = {"scale", "seed"} if data.source.startswith(FUNCTION) else {"domain"}
+        if data.train is None and data.test is None:  # there is no subset to draw
+            unused.add("seed")
         data = data.model_copy(update={name: type(data).model_fields[name].default for name in unused})
         if isinstance(model, MLP) and not model.hidden:
             model = model.model_copy(update={"activation": MLP.model_fields["activation"].default})

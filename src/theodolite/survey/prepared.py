@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import ValidationError
 
 from theodolite import studies
+from theodolite.claims import planned
 from theodolite.errors import RecordCorrupt, SettingError, UnknownName
 from theodolite.specs import FORMAT, AnalysisSpec, CodeSpec, RunSpec
 from theodolite.store import records
@@ -34,8 +35,8 @@ class Prepared:
         """With the runs and analyses of the settled settings."""
         return cls(study, preset, asked, settings, tuple(study.expand(settings)), tuple(study.analyses(settings)))
 
-    def plan(self, command: str) -> Plan:
-        """What is recorded of it before it runs, with the command that makes it again."""
+    def plan(self, command: str, *, until_decided: bool = False) -> Plan:
+        """What is recorded of it before it runs, with its claims, and the command that makes it again."""
         return Plan(
             study=self.study.name,
             preset=self.preset,
@@ -44,7 +45,15 @@ class Prepared:
             format=FORMAT,
             runs=tuple(Planned.of(spec) for spec in self.runs),
             analyses=tuple(Planned.of(spec) for spec in self.analyses),
+            claims=tuple(map(planned, self.study.claims)),
+            until_decided=until_decided,
         )
+
+    def planned_in(self, directory: Path, command: str, *, until_decided: bool = False) -> Plan:
+        """The same where a folder has planned this study before: what was fixed before its first run stays so."""
+        before = _plan(self, directory)
+        started = before is not None and self.study.records(directory, before).started
+        return records.gone_on(self.plan(command, until_decided=until_decided), before, started=started)
 
 
 def prepare(

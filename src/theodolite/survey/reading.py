@@ -9,7 +9,7 @@ import pandas as pd
 from altair.utils.schemapi import debug_mode
 
 from theodolite import studies
-from theodolite.claims import Judged, holm, judge
+from theodolite.claims import Judged, Looks, changed, holm, judge
 from theodolite.errors import StoreError
 from theodolite.findings import Verdict
 from theodolite.own import reading as own
@@ -115,7 +115,13 @@ def read(directory: Path) -> Iterator[tuple[Study[Any], Records[Any]]]:
 
 def judged(study: Study[Any], record: Records[Any]) -> list[Judged]:
     """Each claim by itself; Holm's correction is over all claims of the survey, and comes last."""
-    return [judge(claim, record, study=study.name, preset=record.plan.preset) for claim in study.claims]
+    plan = record.plan
+    first = None if plan.until_decided else record.first()
+    looks = None if first is record else Looks(first, plan.until_decided, plan.looks)
+    return [
+        judge(claim, record, study=study.name, preset=plan.preset, looks=looks, changed=changed(claim, plan.claims))
+        for claim in study.claims
+    ]
 
 
 def _findings(study: Study[Any], record: Records[Any]) -> StudyFindings:

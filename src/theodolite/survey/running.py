@@ -31,6 +31,7 @@ def run(
     engine: str = "local",
     address: str | None = None,
     command: str = "",
+    until_decided: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Generator[list[Progress]]:
     """Train and record every run that is not finished yet; tell how far each study is, a few times a second.
@@ -48,6 +49,7 @@ def run(
         engine: who carries the jobs; see :func:`theodolite.execute.engine`.
         address: of a running Ray cluster.
         command: that makes this survey again, for the record.
+        until_decided: whether seeds will be added until the claims are decided; it is in the plan before the first run.
         say: gets a line where an earlier plan of the folder settles what this machine would have settled otherwise, and
             where what the folder holds is of an earlier format.
 
@@ -71,7 +73,7 @@ def run(
         if sentence := outdated(prepared, directory):
             say(sentence)
         for item in prepared:
-            records.write_plan(directory, item.plan(command))
+            records.write_plan(directory, item.planned_in(directory, command, until_decided=until_decided))
         copy.send_plans()
         jobs: list[Job] = []
         for item in prepared:
