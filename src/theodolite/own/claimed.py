@@ -1,6 +1,7 @@
 """Claims of a study of one's own, from its description and the records alone. Imports no torch."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,31 @@ from theodolite.own.values import Value, value
 from theodolite.store.records import Records
 
 Tasks = Evidence | Mapping[str, Evidence]
+Function = Callable[[Records[Any]], Any]
 MEANS: dict[Statistic, str] = {"ratio": "geometric mean", "median_ratio": "median", "correlation": "mean"}
 POSITIVE = ("ratio", "median_ratio")
 
 
-def claim(study: Description, claimed: Claimed, function: Callable[[Records[Any]], Any] | None = None) -> Claim:
+@dataclass(frozen=True)
+class Taken:
+    """How the evidence of a claim is taken; its plain fields enter the plan's hash of the claim."""
+
+    value: str
+    compare: str
+    how: str
+    made_by: str  # a hash of the function's source, where it is a function
+    study: Description
+    claimed: Claimed
+    function: Function | None
+
+    def __call__(self, records: Records[Any]) -> Tasks:
+        """One number a seed, of each task."""
+        if self.claimed.value is not None:
+            return of_value(self.study, self.claimed, records)
+        return stored(self.study, self.claimed, records) if self.function is None else self.function(records)
+
+
+def claim(study: Description, claimed: Claimed, function: Function | None = None) -> Claim:
     """A claim as it is judged.
 
     Args:
@@ -27,13 +48,8 @@ def claim(study: Description, claimed: Claimed, function: Callable[[Records[Any]
         claimed: itself.
         function: what its evidence is made by, where the file is at hand; else what that gave is read.
     """
-
-    def evidence(records: Records[Any]) -> Tasks:
-        if claimed.value is not None:
-            return of_value(study, claimed, records)
-        return stored(study, claimed, records) if function is None else function(records)
-
-    return claimed.claim(evidence)
+    fixed = (claimed.value or "", repr(claimed.compare), claimed.how, claimed.made_by)
+    return claimed.claim(Taken(*fixed, study, claimed, function))
 
 
 def of_value(study: Description, claimed: Claimed, records: Records[Any]) -> Tasks:

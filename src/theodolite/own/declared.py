@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from theodolite.claims import given
 from theodolite.claims.intervals import Statistic
+from theodolite.claims.planned import source_hash
 from theodolite.claims.tested import HOW
 from theodolite.errors import SettingError, UnknownName, UsageError
 from theodolite.own import factors as levels_of
@@ -154,6 +155,7 @@ class OwnStudy:
             self.claims[id] = Claimed(
                 id=id, sentence=str(sentence), source=source or "own", value=value, compare=arms, how=how, kind=kind,
                 side=tested.side, threshold=tested.threshold, statistic=told,
+                made_by="" if evidence is None else source_hash(evidence),
             )  # fmt: skip
         except ValidationError as error:
             raise SettingError(f"claim '{id}': {first_fault(error)}.") from None

@@ -38,6 +38,7 @@ class Claimed(_Frozen):
     sentence: str
     source: str
     value: str | None  # NAME.FIELD[.INDEX]; None: a function in the file gives the evidence
+    made_by: str = ""  # a hash of that function's source
     compare: dict[str, tuple[Label, Label]] = {}  # of factors the levels of both arms
     how: Literal["difference", "ratio"] = "difference"
     kind: Statistic

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from theodolite.claims import Claim, Evidence, given
+from theodolite.claims.planned import source_hash
 from theodolite.own import loading, sources
 from theodolite.own.changed import Changed, Earlier
-from theodolite.own.claimed import done
+from theodolite.own.claimed import claim, done
 from theodolite.own.declared import OwnStudy, check_name
 from theodolite.own.described import (
     Claimed,
@@ -85,9 +86,7 @@ class File:
         """Keep what functions of the file make of the records; say where the seed makes no difference."""
         found = self.reader().records(directory, plan)
         if self.evidence and (made_of := done(found)):
-            made = {
-                claim: by_task(evidence_of(claim, function, found, say)) for claim, function in self.evidence.items()
-            }
+            made = {name: by_task(evidence_of(name, function, found, say)) for name, function in self.evidence.items()}
             write_evidence(directory, self.description.name, StoredEvidence(claims=made, made_of=made_of))
         if self.seeded and (same := same_for_all_seeds(self.description, found)):
             say(f"{plan.study}: every seed gave the same numbers ({same[0]}). Does the function use its seed?")
@@ -127,7 +126,7 @@ def _declared(path: Path, own: OwnStudy, changed: Changed | None) -> Study[Any]:
     description = _description(
         path, own, factors=levels, measures=tuple(own.measures), claims=tuple(own.claims.values())
     )
-    functions = {claim: _live(claim, function) for claim, function in own.evidence.items()}
+    functions = {name: _live(name, function) for name, function in own.evidence.items()}
     reader = study_of(description, seeds=own.seeds, functions=functions)
 
     def expand(settings: OwnSettings) -> list[CodeSpec]:
@@ -155,9 +154,10 @@ def _whole(path: Path, study: Study[Any], changed: Changed | None) -> Study[Any]
         study,
         factors={name: tuple(dict.fromkeys(labels[name] for labels in raw if name in labels)) for name in names},
         measures=(),
-        claims=tuple(_claimed(claim) for claim in study.claims),
+        claims=tuple(map(_claimed, study.claims)),
     )
-    evidence = {claim.id: claim.evidence for claim in study.claims}
+    evidence = {one.id: one.evidence for one in study.claims}
+    live = {name: _live(name, function) for name, function in evidence.items()}
     file = File(path, description, changed, lambda: study, evidence, seeded=False)
 
     def expand(settings: Settings) -> Iterable[RunSpec]:
@@ -172,6 +172,7 @@ def _whole(path: Path, study: Study[Any], changed: Changed | None) -> Study[Any]
     return replace(
         study,
         presets=presets,
+        claims=[claim(description, one, live[one.id]) for one in description.claims],
         expand=expand,
         analyses=analyses,
         measure=Called(file.here, "measure"),
@@ -195,23 +196,30 @@ def _description(path: Path, study: OwnStudy | Study[Any], **rest: Any) -> Descr
     )
 
 
-def _claimed(claim: Claim) -> Claimed:
+def _claimed(whole: Claim) -> Claimed:
     return Claimed(
-        id=claim.id, sentence=claim.sentence, source=claim.source, value=None, kind=claim.kind, side=claim.side,
-        threshold=claim.threshold, statistic=claim.statistic,
-    )  # fmt: skip
+        id=whole.id,
+        sentence=whole.sentence,
+        source=whole.source,
+        value=None,
+        made_by=source_hash(whole.evidence),
+        kind=whole.kind,
+        side=whole.side,
+        threshold=whole.threshold,
+        statistic=whole.statistic,
+    )
 
 
-def _live(claim: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def _live(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """A claim's function as it is judged while its file is at hand."""
 
     def evidence(found: Any) -> Evidence | Mapping[str, Evidence]:
-        return evidence_of(claim, function, found, lambda text: None)
+        return evidence_of(name, function, found, lambda text: None)
 
     return evidence
 
 
-def evidence_of(claim: str, function: Any, found: Any, say: Say) -> Evidence | Mapping[str, Evidence]:
+def evidence_of(name: str, function: Any, found: Any, say: Say) -> Evidence | Mapping[str, Evidence]:
     """What a function of the user's makes of the records; where it raises, why there is none."""
     try:
         made = function(found)
@@ -222,6 +230,6 @@ def evidence_of(claim: str, function: Any, found: Any, say: Say) -> Evidence | M
         return given.numbers(made, "mean")
     except Exception as error:
         why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        sentence = f"The function of claim '{claim}' gave no evidence ({why})."
+        sentence = f"The function of claim '{name}' gave no evidence ({why})."
         say(sentence)
         return Evidence.exact(pd.Series(dtype="float64"), sentence)
