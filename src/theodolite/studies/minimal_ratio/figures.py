@@ -136,10 +136,12 @@ def _field_figure(found: pd.DataFrame) -> Figure:
         "figure-8-random-field",
         "The null: Figure 8 of smooth random functions",
         scatter(
-            found.assign(dimensions=found["parameters"].astype(str)),
+            found.sort_values(["parameters", "seed"]).assign(
+                size=lambda f: f["parameters"].astype(str) + " dimensions"
+            ),
             x=Axis("loss", "value of the field, weight decay included"),
             y=RATIO,
-            series="dimensions",
+            series="size",
             detail=("index", "seed"),
             size=24,
         ),
