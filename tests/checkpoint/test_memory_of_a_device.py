@@ -78,7 +78,7 @@ def test_a_path_whose_buffers_move_needs_the_model_and_is_measured_with_it(own, 
     for number, file in enumerate(files):
         state = {"weight": torch.full((2, 3), float(number)), "bias": torch.zeros(2)}
         torch.save(state | {"shadow": torch.full((2, 3), 7.0 * number)}, file)
-    with pytest.raises(BadModel, match="'shadow' moves.*Pass model="):
+    with pytest.raises(BadModel, match=r"'shadow' moves.*Pass model="):
         measuring.measure("trajectory", checkpoints=files)
     found = measuring.measure("trajectory", checkpoints=files, model=f"{own}:Followed").result
     assert found.parameters == 2 * 3 + 2

@@ -924,13 +924,14 @@ NOT_HERE = {  # where other messages are raised -> why no row above does what th
     r"measure/results/": "no number, but a file or a class of results: tests/measure/results",
     r"measure/units/|align.py:_copied": "asks what shares units of the network at hand: tests/measure/units says it",
     r"measure/critical/|find_critical_points.py": "starts of another form or number, which the message gives",
-    r"catalogue.py|__init__.py|check_settings|check_products|coordinates|:checked|:room|:connect|:sharpness": RANGE,
+    r"catalogue.py|__init__.py|check_settings|check_products|coordinates|:_?checked|:room|:connect|:sharpness": RANGE,
     r"state_dicts.py:_stack$|trajectory.py:(_runs|_components)": "other data are needed: there is nothing to change",
     r"_capacity|quadrature.py:density|trace.py:trace": "memory, a number to raise: test_memory.py and test_lanczos.py",
     r"sequential/product.py:__call__": "inputs written to later: tests/measure/curvature/sequential",
     r"dense.py:_sum|verification.py:verify": "a wrong backward pass to correct, as in the row of a wrong derivative",
     r"verification.py:_check_not_cancelled": "the tests of rounding below",
     r"in_working_precision|reduction.py:weigh": "met at the door, by another message, unless called by hand",
+    r"sequential/rules.py": "caught where it is raised: another way to a product is taken",
     r"problem/join.py:objective": "no sample: there is nothing to measure",
 }
 
