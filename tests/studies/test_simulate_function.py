@@ -175,5 +175,7 @@ def test_tables_and_figures_are_made(surveyed):
     made = surveyed(settings(4), fitted())
     assert [table.name for table in STUDY.tables(made)] == ["table-1", "learning-curves"]
     names = {figure.name for figure in STUDY.figures(made)}
-    assert names == {"figure-1-cos-fit", "figure-1-cos-learning-full-batch", "figure-2-exp-fit",
-                     "figure-2-exp-learning-full-batch"}  # fmt: skip
+    assert names == {
+        "figure-1-cos-fit", "figure-1-cos-learning-full-batch", "figure-2-exp-fit", "figure-2-exp-learning-full-batch",
+        "learning-curves-apart",
+    }  # fmt: skip
