@@ -72,6 +72,15 @@ def studies(facts: Sequence[Mapping[str, Any]]) -> Table:
     return view
 
 
+def effects(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The smallest effect that the seeds of each claim would decide."""
+    title = "Smallest effects that would be decided in 80 % (sd: standard deviations of the seeds)"
+    columns = ["claim", "claimed", "seeds", "finds"]
+    if len({row["study"] for row in rows}) > 1:
+        rows = [{**row, "claim": f"{row['study']}: {row['claim']}"} for row in rows]
+    return table(title, rows, columns)
+
+
 def statuses(directory: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     """How far each study in a folder is: runs and analyses together."""
     view = _grid(f"Runs and analyses in {directory}", ["study", "preset"])
@@ -155,6 +164,8 @@ def _verdict(verdict: "Verdict") -> tuple[Text | str, ...]:
     from theodolite.report import text
 
     mark, colour = MARKS[verdict.verdict]
+    for remark in ("rough", "changed"):
+        mark += f"\n({remark})" if getattr(verdict, remark) else ""
     if verdict.verdict_holm != verdict.verdict:
         mark += f"\n(Holm: {MARKS[verdict.verdict_holm][0][0]})"
     numbers = text.estimate(verdict).replace(" ", "\n", 1), text.threshold(verdict)

@@ -147,7 +147,7 @@ def split_job(job: TrainingJob | AnalysisJob) -> Sequence[TrainingJob | Analysis
 
     It changes no number: a replica's result does not depend on its stack.
     """
-    if isinstance(job, AnalysisJob) or len(job.specs) < 2:
+    if not isinstance(job, TrainingJob) or len(job.specs) < 2:
         return [job]
     middle = len(job.specs) // 2
     return [replace(job, specs=job.specs[:middle]), replace(job, specs=job.specs[middle:])]

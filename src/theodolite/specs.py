@@ -1,7 +1,7 @@
 """What is done and recorded, described to the last setting, and named by that. Imports no torch.
 
-RunSpec is one training, AnalysisSpec one measurement beyond it, and RecordingSpec stands for a training that is not a
-survey's: the user's own, watched by a recorder.
+RunSpec is one training, AnalysisSpec one measurement beyond it. CodeSpec is a run of the user's own code, in a study of
+one's own, and RecordingSpec a training that is not a survey's: the user's own, watched by a recorder.
 """
 
 import hashlib
@@ -104,6 +104,7 @@ class _Spec(Frozen):
 
     FOLDER: ClassVar[str]  # of its record, below the study's
     FORMAT: ClassVar[int] = FORMAT  # enters its name: raised when the meaning of a spec or of its numbers changes
+    TAKEN: ClassVar[tuple[str, ...]] = COLUMNS  # names that none of its labels may have
 
     study: str
     labels: dict[str, str | int | float]  # factors of the design, as columns: {"model": "Model 1", "function": "cos"}
@@ -112,7 +113,7 @@ class _Spec(Frozen):
     @model_validator(mode="after")
     def _check_labels(self) -> Self:
         for name in self.labels:
-            if name in COLUMNS:
+            if name in self.TAKEN:
                 raise ValueError(f"expected labels of other names than the columns of records, got '{name}'; rename it")
         return self
 
@@ -186,3 +187,20 @@ class RecordingSpec(_Spec):
 
     FOLDER = "runs"
     FORMAT = 1  # nothing is drawn for it
+
+
+# Columns of the records of one's own code: it may have factors called ``epochs`` or ``layers``, which no spec knows.
+OWN_COLUMNS = (
+    "fingerprint", "seed", "status", "error", "wall_seconds", "convergence", "converged_epoch", "diverged_epoch",
+    "epoch", "step", "quantity", "entry", "number",
+)  # fmt: skip
+
+
+class CodeSpec(_Spec):
+    """One run of the user's own code: its factors are the labels, and the code itself is known by a hash."""
+
+    FOLDER = "runs"
+    FORMAT = 1  # all that is drawn is drawn by the user's code
+    TAKEN = OWN_COLUMNS
+
+    code: str  # of the file and the local modules that it imports (theodolite/own/sources.py)

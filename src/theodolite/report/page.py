@@ -103,11 +103,21 @@ def environment(template: str) -> jinja2.Environment:
 def _render(template: str, findings: Sequence[StudyFindings], **more: Any) -> str:
     verdicts = [verdict for study in findings for verdict in study.verdicts]
     counts = {name: sum(v.verdict == name for v in verdicts) for name in text.SYMBOLS}
+    changed = sum(v.changed for v in verdicts)
     title = TITLE if verdicts or len(findings) != 1 else findings[0].title
     return (
         environment(template)
         .get_template(template)
-        .render(title=title, findings=findings, verdicts=verdicts, counts=counts, text=text, markdown=markdown, **more)
+        .render(
+            title=title,
+            findings=findings,
+            verdicts=verdicts,
+            counts=counts,
+            changed=changed,
+            text=text,
+            markdown=markdown,
+            **more,
+        )
     )
 
 

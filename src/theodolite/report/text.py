@@ -14,6 +14,7 @@ from theodolite.wording import counted, signed
 
 NONE = "–"
 SYMBOLS = {"holds": "✓", "fails": "✗", "undecided": "?"}
+CHANGED = "changed since the first run"
 HEADINGS = {"holds": "What holds", "fails": "What fails", "undecided": "What is undecided"}
 
 
@@ -112,8 +113,9 @@ def _limit(value: float) -> str:
 
 
 def decision(verdict: Verdict) -> str:
-    """The verdict in words behind its symbol, and whether it is rough."""
-    return f"{SYMBOLS[verdict.verdict]} {verdict.verdict}{', rough' if verdict.rough else ''}"
+    """The verdict in words behind its symbol, whether it is rough, and whether its claim was changed."""
+    marks = [verdict.verdict, *(["rough"] if verdict.rough else []), *([CHANGED] if verdict.changed else [])]
+    return f"{SYMBOLS[verdict.verdict]} {', '.join(marks)}"
 
 
 def statistic(verdict: Verdict) -> str:
@@ -169,6 +171,8 @@ def tied(text: str) -> str:
 def remarks(verdict: Verdict) -> str:
     """What the reader must know beside the verdict: Holm's correction, seeds that would decide, the note."""
     parts = []
+    if verdict.changed:
+        parts.append("The claim, or how its numbers are taken, was changed since the first run: not fixed beforehand.")
     if verdict.verdict_holm != verdict.verdict:
         parts.append("Undecided with Holm's correction.")
     if verdict.needed_seeds is not None:
