@@ -13,7 +13,7 @@ from theodolite.errors import SettingError
 from theodolite.store import records
 from theodolite.store.plan import gone_on
 from theodolite.store.remote import workspace
-from theodolite.store.schema import Plan
+from theodolite.store.schema import Plan, Planned
 from tiny import Here, alone, last_loss
 
 
@@ -49,9 +49,11 @@ def study():
 
 
 def decided(directory, said=None, **options):
-    options = {"most": 60, "workers": 1, **options}
+    options = {"most": 60, "workers": 1, "say": print if said is None else said.append, **options}
     with workspace.working(directory) as copy:
-        for _ in survey.until_decided(survey.prepare(["tiny"], "smoke"), copy, say=(said or []).append, **options):
+        for _ in survey.until_decided(
+            survey.prepare(["tiny"], "smoke"), copy, say=print if said is None else said.append, **options
+        ):
             pass
     return {v.id: v for v in survey.verdicts(directory)}, records.read_plan(directory, "tiny")
 
@@ -167,7 +169,7 @@ def run(directory, seeds, **options):
 
 
 def test_a_survey_extended_by_hand_keeps_what_was_fixed_before_its_first_run(tmp_path, study):
-    study(CLEAR)
+    study(claim("clear", "above", 0.9, made))
     first, plan = run(tmp_path, 3)
     assert (plan.opening, plan.looks, [c.id for c in plan.claims]) == (None, (), ["clear"])
     extended, plan = run(tmp_path, 5)
@@ -197,10 +199,13 @@ def test_a_claim_that_was_changed_since_the_first_run_is_marked(tmp_path, study)
     assert "<b>2</b> of them were changed" in shown
 
 
+RUNS = tuple(Planned(fingerprint=f"{seed:016x}", seed=seed, labels={}) for seed in range(4))
+
+
 def test_other_settings_are_another_survey_and_a_plan_before_the_first_run_is_free(tmp_path):
-    plan = Plan(study="s", preset="smoke", settings={"seeds": 3, "epochs": 5}, command="", runs=())
-    longer = plan.model_copy(update={"settings": {"seeds": 4, "epochs": 6}, "until_decided": True})
-    more = plan.model_copy(update={"settings": {"seeds": 4, "epochs": 5}, "until_decided": True})
+    plan = Plan(study="s", preset="smoke", settings={"seeds": 3, "epochs": 5}, command="", runs=RUNS[:3])
+    longer = plan.model_copy(update={"settings": {"seeds": 4, "epochs": 6}, "runs": RUNS, "until_decided": True})
+    more = plan.model_copy(update={"settings": {"seeds": 4, "epochs": 5}, "runs": RUNS, "until_decided": True})
     assert gone_on(longer, plan, started=True) == longer
     assert gone_on(more, plan, started=False) == more
     assert gone_on(more, None, started=False) == more

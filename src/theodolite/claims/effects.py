@@ -44,12 +44,15 @@ def _median(seeds: int, error: float, *, every_look: bool) -> float | None:
     """By how many numbers may lie on the other side; between two counts as the order statistics are interpolated."""
     from scipy.optimize import brentq  # for the few claims that come here
 
+    share = 0.0
     if every_look:
-        wrong, share = looks.median_rank(seeds, error) - 1, 0.0
-    else:
-        wrong = math.floor(bdtrik(error / 2, seeds, 0.5)) if 0.5**seeds < error / 2 else -1
-        here, there = bdtr([max(wrong, 0), wrong + 1], seeds, 0.5)
+        wrong = looks.median_rank(seeds, error) - 1
+    elif 0.5**seeds < error / 2:
+        wrong = math.floor(bdtrik(error / 2, seeds, 0.5))
+        here, there = bdtr([wrong, wrong + 1], seeds, 0.5)
         share = (error / 2 - here) / (there - here)
+    else:
+        return None
     if wrong < 0:
         return None
 
