@@ -120,7 +120,7 @@ def test_a_claim_is_judged_as_before_the_bisection_was_shared():
     records = type("R", (), {"runs": pd.DataFrame({"seed": range(12), "status": "done"})})
     t = evidence.low.mean() / stats.sem(evidence.low)
     expected = 2 * stats.t.sf(t, 2 / (3 / 12 + 2 / 11))  # degrees of freedom at an excess kurtosis of 3
-    assert judge(claim, records, study="s", preset="smoke").p_value == pytest.approx(expected, rel=1e-6)
+    assert judge(claim, records, study="s", preset="smoke").verdict.p_value == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.fixture(scope="module")

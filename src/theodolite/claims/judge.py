@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from theodolite.claims import means
 from theodolite.claims.claim import Claim, by_task, smallest_p
 from theodolite.claims.evidence import Evidence
 from theodolite.claims.intervals import Interval
@@ -28,7 +29,7 @@ class Judged:
     """A verdict before Holm's correction, and the p-value that the correction needs."""
 
     verdict: Verdict
-    p_value: float  # 1 - the highest level at which it is decided; 1 where it never is
+    p_value: float  # for the correction: the verdict's own, with room for more skew, of which tails have the most
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,6 @@ def _verdict(
     decision, rough = way.decide(error), way.rough(error)
     found = {name: way.interval(name, error) for name in parts}
     shown = _decisive(way, decision)
-    p = smallest_p(lambda p: way.decide(p) != "undecided")
     return Judged(
         Verdict(
             study=study,
@@ -129,13 +129,13 @@ def _verdict(
             needed_seeds=_needed(way, found, error) if decision == "undecided" else None,
             preset=preset,
             note=note(way, shown, looks, rough=rough),
-            p_value=p,
+            p_value=smallest_p(lambda p: way.decide(p) != "undecided"),
             rough=rough,
             looks=max(1, len(looks)),
             changed=changed,
             parts=tuple(_part(way, name, found[name], error) for name in parts) if len(parts) > 1 else (),
         ),
-        p,
+        smallest_p(lambda p: way.decide(p, means.CORRECTED) != "undecided"),
     )
 
 
