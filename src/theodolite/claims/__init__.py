@@ -10,6 +10,7 @@ from theodolite.claims.intervals import Interval, Statistic, interval
 from theodolite.claims.judge import Judged, holm, judge
 from theodolite.claims.monitor import Monitor
 from theodolite.claims.rows import row
+from theodolite.claims.sentences import Sentences
 from theodolite.claims.tested import Tested, compare, test
 from theodolite.claims.trends import factor_per_doubling, rank_correlation
 
@@ -20,6 +21,7 @@ __all__ = [
     "Interval",
     "Judged",
     "Monitor",
+    "Sentences",
     "Side",
     "Statistic",
     "Tested",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -29,6 +29,7 @@ class Judged:
 
     verdict: Verdict
     p_value: float  # 1 - the highest level at which the interval decides the claim; 1 where none does
+    says: Mapping[Decision, str] = field(default_factory=dict)  # by what the correction leaves of the verdict
 
 
 def judge(claim: Claim, records: "Records[Any]", *, study: str, preset: str) -> Judged:
@@ -59,8 +60,10 @@ def verdict(
             study=study,
             id=claim.id,
             sentence=claim.sentence,
+            title=claim.title,
             source=claim.source,
             statistic=claim.statistic,
+            kind=claim.kind,
             claimed=claim.claimed,
             estimate=_finite(found[shown].estimate),
             interval=(_finite(found[shown].low), _finite(found[shown].high)),
@@ -72,11 +75,13 @@ def verdict(
             needed_seeds=_needed(claim, parts, found, level) if decision == "undecided" else None,
             preset=preset,
             note=_note(parts, shown, claim.kind, rough=rough),
+            caveat=parts[shown].note,
             p_value=p,
             rough=rough,
             parts=tuple(_part(name, claim, parts[name], found[name]) for name in parts) if len(parts) > 1 else (),
         ),
         p,
+        claim.says.filled(found[shown], claim.threshold, seeds),
     )
 
 
@@ -129,10 +134,12 @@ def holm(judged: Sequence[Judged]) -> list[Verdict]:
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
     """
     kept = survivors([entry.p_value for entry in judged])
-    return [
-        entry.verdict.model_copy(update={"verdict_holm": entry.verdict.verdict if i in kept else "undecided"})
-        for i, entry in enumerate(judged)
-    ]
+    return [_corrected(entry, entry.verdict.verdict if i in kept else "undecided") for i, entry in enumerate(judged)]
+
+
+def _corrected(entry: Judged, decision: Decision) -> Verdict:
+    update = {"verdict_holm": decision, "finding": entry.says.get(decision, "")}
+    return entry.verdict.model_copy(update=update)
 
 
 def survivors(p_values: Sequence[float]) -> set[int]:

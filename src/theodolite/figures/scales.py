@@ -17,6 +17,11 @@ NARROW = 250  # pixels of a panel on a telephone, or in a column of a paper
 LETTER = 6.6  # pixels of one in the page's figures, about
 HIGH = 0.08  # of a panel's height: what a label takes
 STEP = 24  # pixels: the same of a panel of 300
+MOVES = {  # of what is zoomed: by the mouse alone, since a finger that moves across a figure scrolls the page
+    "bind": "scales",
+    "translate": "[mousedown, window:mouseup] > window:mousemove!",
+    "zoom": "wheel![event.shiftKey]",
+}
 LOG_LABEL = (  # of a tick on a logarithmic axis: 0.01, 1, 10,000, and 1e−5 where the zeros would have to be counted
     "datum.value < 1e-3 || datum.value >= 1e6 ? replace(replace(format(datum.value, '~e'), '-', '−'), '+', '')"
     " : format(datum.value, ',~g')"

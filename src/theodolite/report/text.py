@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 
 from theodolite.claims import Change
-from theodolite.findings import Table, Verdict
+from theodolite.findings import Decision, Figure, Table, Verdict
 from theodolite.report.findings import StudyFindings
-from theodolite.wording import counted, signed
+from theodolite.wording import counted, rounded, signed
 
 NONE = "–"
 SYMBOLS = {"holds": "✓", "fails": "✗", "undecided": "?"}
-HEADINGS = {"holds": "What holds", "fails": "What fails", "undecided": "What is undecided"}
 
 
 def number(value: Any, digits: int = 3) -> str:
@@ -29,19 +28,7 @@ def number(value: Any, digits: int = 3) -> str:
         return NONE
     if isinstance(value, int | np.integer):
         return signed(f"{int(value)}")
-    return _real(float(value), digits) if isinstance(value, float | np.floating) else str(value)
-
-
-def _real(value: float, digits: int) -> str:
-    if math.isnan(value):
-        return NONE
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    rounded = f"{value:.{digits - 1}e}"  # first, since 0.9997 then has a digit more before its point
-    exponent = int(rounded.partition("e")[2])
-    if not value:
-        return "0"
-    return signed(rounded if not -4 <= exponent < 6 else f"{value:.{max(0, digits - 1 - exponent)}f}")
+    return rounded(float(value), digits) if isinstance(value, float | np.floating) else str(value)
 
 
 def setting(value: object) -> str:
@@ -111,14 +98,71 @@ def _limit(value: float) -> str:
     return signed(setting(value))
 
 
+def claimed(verdict: Verdict) -> str:
+    """The threshold with its direction: ``> 10``, ``< 1``, ``0.8–1.25``."""
+    if isinstance(verdict.threshold, tuple):
+        return "–".join(map(_limit, verdict.threshold)) if verdict.threshold[0] >= 0 else threshold(verdict)
+    side = {"above": "> ", "below": "< "}.get(verdict.claimed.partition(" ")[0], "")
+    return side + threshold(verdict)
+
+
 def decision(verdict: Verdict) -> str:
-    """The verdict in words behind its symbol, and whether it is rough."""
-    return f"{SYMBOLS[verdict.verdict]} {verdict.verdict}{', rough' if verdict.rough else ''}"
+    """The verdict by itself in words behind its symbol, and whether it is rough."""
+    return _decided(verdict.verdict, verdict)
+
+
+def corrected(verdict: Verdict) -> str:
+    """The verdict after Holm's correction: the page's, wherever it does not say otherwise."""
+    return _decided(verdict.verdict_holm, verdict)
+
+
+def _decided(decision: Decision, verdict: Verdict) -> str:
+    return f"{SYMBOLS[decision]} {decision}{', rough' if verdict.rough and decision != 'undecided' else ''}"
+
+
+def title(verdict: Verdict) -> str:
+    """A claim in a few words; where it has none, its sentence."""
+    return verdict.title or verdict.sentence.rstrip(".")
+
+
+def short(title: str) -> str:
+    """The name of a study in a list: what stands before the colon of its title.
+
+    >>> short("Sensitivity: how strongly the loss reacts to the input, by batch size")
+    'Sensitivity'
+    """
+    return title.partition(":")[0]
+
+
+def heading(figure: Figure) -> tuple[str, str]:
+    """The number of a figure of the report, if it has one, and what it is about.
+
+    >>> heading(Figure("f", "Figure 1 (left): fits of cos", None, "", "")), heading(Figure("g", "Paths", None, "", ""))
+    (('Figure 1 (left)', 'Fits of cos'), ('', 'Paths'))
+    """
+    found = re.fullmatch(r"(Figure \d+[^:]*): (.+)", figure.title, flags=re.DOTALL)
+    return (found[1], found[2][:1].upper() + found[2][1:]) if found else ("", figure.title)
+
+
+def named(figure: Figure, study: StudyFindings) -> list[Verdict]:
+    """The claims that a figure shows, in the order in which it names them."""
+    known = {verdict.id: verdict for verdict in study.verdicts}
+    return [known[name] for name in figure.claims if name in known]
+
+
+def shown_in(verdict: Verdict, study: StudyFindings) -> list[Figure]:
+    """The figures that show a claim."""
+    return [figure for figure in study.figures if verdict.id in figure.claims]
 
 
 def statistic(verdict: Verdict) -> str:
     """What was tested, with what is claimed of it."""
     return "; claimed: ".join(filter(None, (verdict.statistic, verdict.claimed)))
+
+
+def finding(verdict: Verdict) -> str:
+    """What was found, for a reader: the study's own sentence, or statistic and interval where it has none."""
+    return verdict.finding or words(verdict)
 
 
 def words(verdict: Verdict) -> str:
@@ -127,13 +171,17 @@ def words(verdict: Verdict) -> str:
     "epochs to convergence, 6 layers / 4 layers: 0.412 [0.336, 0.491], all of it below 0.5, as claimed."
     """
     if verdict.estimate is None and verdict.interval == (None, None):
-        return f"{verdict.statistic}: no number yet; claimed {verdict.claimed or threshold(verdict)}."
+        return f"{_begun(verdict.statistic)}: no number yet; claimed {verdict.claimed or threshold(verdict)}."
     ends = {"holds": ", as claimed", "fails": ", against the claim", "undecided": ""}
-    parts = [f"{verdict.statistic}: {estimate(verdict)}, {_place(verdict)}{ends[verdict.verdict]}."]
+    parts = [f"{_begun(verdict.statistic)}: {estimate(verdict)}, {_place(verdict)}{ends[verdict.verdict]}."]
     if verdict.verdict == "undecided":
         parts += [f"Claimed {verdict.claimed}." if verdict.claimed else "", verdict.note]
         parts.append(f"About {verdict.needed_seeds} seeds would decide it." if verdict.needed_seeds else "")
     return " ".join(filter(None, parts))
+
+
+def _begun(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
 
 
 def _place(verdict: Verdict) -> str:
@@ -141,12 +189,18 @@ def _place(verdict: Verdict) -> str:
     low, high = (math.inf * sign if end is None else end for end, sign in zip(verdict.interval, (-1, 1), strict=True))
     limits = verdict.threshold if isinstance(verdict.threshold, tuple) else (verdict.threshold, verdict.threshold)
     if verdict.verdict == "undecided":
-        return "too few seeds to say" if verdict.seeds < 3 else f"across {' and '.join(map(_limit, _crossed(verdict)))}"
+        return "too few seeds to say" if verdict.seeds < 3 else _across(_crossed(verdict))
     if high < limits[0]:
         return f"all of it below {_limit(limits[0])}"
     if low > limits[1]:
         return f"all of it above {_limit(limits[1])}"
     return f"all of it between {threshold(verdict).replace(' to ', ' and ')}"
+
+
+def _across(limits: list[float]) -> str:
+    """What an undecided interval includes: "including the threshold 0.5", "including both limits, 0.8 and 1.25"."""
+    named = " and ".join(map(_limit, limits))
+    return f"including the threshold {named}" if len(limits) == 1 else f"including both limits, {named}"
 
 
 def _crossed(verdict: Verdict) -> list[float]:
@@ -170,7 +224,7 @@ def remarks(verdict: Verdict) -> str:
     """What the reader must know beside the verdict: Holm's correction, seeds that would decide, the note."""
     parts = []
     if verdict.verdict_holm != verdict.verdict:
-        parts.append("Undecided with Holm's correction.")
+        parts.append(f"By itself it {verdict.verdict}; with Holm's correction it is undecided.")
     if verdict.needed_seeds is not None:
         parts.append(f"About {verdict.needed_seeds} seeds would decide it.")
     return " ".join([*parts, *([verdict.note] if verdict.note else [])])
@@ -238,16 +292,12 @@ def made(study: StudyFindings) -> dict[str, str]:
 def verdict_row(verdict: Verdict) -> list[str]:
     """A verdict as cells of the Markdown table."""
     return [
-        f"{verdict.study}: {verdict.id}",
-        verdict.sentence,
-        verdict.source,
-        statistic(verdict),
-        threshold(verdict),
+        title(verdict),
+        corrected(verdict),
         estimate(verdict),
+        claimed(verdict),
         str(verdict.seeds),
-        decision(verdict),
-        verdict.verdict_holm,
-        remarks(verdict),
+        verdict.verdict,
     ]
 
 

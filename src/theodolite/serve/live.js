@@ -123,16 +123,23 @@
     const link = document.querySelector(`table.verdicts a[href="#${CSS.escape(verdict.row)}"]`);
     if (!link) return;
     const line = link.closest("tr");
-    const [, decision, estimate, , seeds, holm] = line.cells;
-    line.dataset.verdict = verdict.verdict;
+    const [, decision, estimate, , seeds, alone] = line.cells;
+    const row = document.querySelector(`.forest a[href="#${CSS.escape(verdict.row)}"]`);
+    for (const entry of [line, row?.closest("li")]) if (entry) entry.dataset.verdict = verdict.verdict;
     estimate.textContent = verdict.estimate;
     seeds.textContent = verdict.seeds;
-    holm.textContent = verdict.holm;
+    alone.textContent = verdict.alone;
     const beside = document.getElementById(verdict.row);
     const badges = [decision, beside].map((place) => place?.querySelector(".verdict")).filter(Boolean);
     for (const badge of badges) {
       badge.className = `verdict ${verdict.verdict}`;
       badge.textContent = verdict.decision;
+    }
+    const symbol = row?.querySelector(".verdict");
+    if (symbol) {
+      symbol.className = `verdict ${verdict.verdict}`;
+      symbol.firstElementChild.textContent = verdict.decision.slice(0, 1);
+      symbol.lastElementChild.textContent = `${verdict.verdict}, ${verdict.estimate}`;
     }
     const number = beside?.querySelector("b.number");
     if (number) number.textContent = verdict.estimate;
