@@ -119,8 +119,11 @@ def _beside(row: Mapping[str, Any], column: str) -> str:
 
 
 def verdicts(found: Sequence["Verdict"]) -> Table:
-    """The verdicts of a survey, study by study; Holm's correction is named where it changes one."""
+    """The verdicts of a survey, study by study, and how many of each; Holm's correction where it changes one."""
+    from theodolite.report import overview
+
     view = _grid("Verdicts", ["claim"])
+    view.caption, view.caption_justify = Text(overview.tally(found)), "left"
     for column in ("verdict", "estimate [95 %]", "threshold", "seeds"):
         view.add_column(column, no_wrap=column != "threshold", justify="right" if column == "seeds" else "left")
     for study in dict.fromkeys(verdict.study for verdict in found):
@@ -138,7 +141,7 @@ def changes(found: Sequence["Change"]) -> Table:
 
     view = Table(title="A and B", title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for column in ("claim", "A", "B", "change [95 %]", "beyond chance"):
-        view.add_column(column, overflow="fold", no_wrap=column == "claim")
+        view.add_column(column, overflow="fold", no_wrap=column in ("claim", "A", "B"))
     for study in dict.fromkeys(change.a.study for change in found):
         view.add_section()
         view.add_row(Text(study, "bold"))

@@ -36,16 +36,17 @@ class Sentences:
                 ) from None
 
     def filled(self, found: Interval, threshold: float | tuple[float, float], seeds: int) -> Mapping[Decision, str]:
-        """Each sentence with its numbers; none where there is no estimate to name."""
+        """Each sentence with its numbers; none where there is no number to name."""
         if math.isnan(found.estimate):
             return {}
         least, most = threshold if isinstance(threshold, tuple) else (threshold, threshold)
         numbers = {"estimate": found.estimate, "low": found.low, "high": found.high, "least": least, "most": most}
         said = {name: Said(number) for name, number in numbers.items()}
+        bounded = math.isfinite(found.low) and math.isfinite(found.high)
         return {
             "holds": self.holds.format(seeds=seeds, **said),
             "fails": self.fails.format(seeds=seeds, **said),
-            "undecided": self.undecided.format(seeds=seeds, **said),
+            "undecided": self.undecided.format(seeds=seeds, **said) if bounded else "",
         }
 
 

@@ -67,8 +67,22 @@ BATCHES = {f"batch {32 << step}": step for step in range(len(RAMP))}  # a step a
 ORDERED = re.compile(r"batch (\d+)|(\d+) % random.*|(\d+) layers")
 
 _SWAP = {look.colour: look.dark for look in (*PALETTE, *RAMP, REFERENCE, BENEATH, NEUTRAL)}
-_LIGHT = {"ink": "#1c2127", "soft": "#565e68", "line": "#c3c8ce", "grid": "#e9ebee", "paper": "#ffffff"}
-_DARK = {"ink": "#e8eaed", "soft": "#a6aeb8", "line": "#555d68", "grid": "#2b3038", "paper": "#15181d"}
+_LIGHT = {
+    "ink": "#1c2127",
+    "soft": "#565e68",
+    "line": "#c3c8ce",
+    "grid": "#e9ebee",
+    "paper": "#ffffff",
+    "claimed": "#00694f",
+}
+_DARK = {
+    "ink": "#e8eaed",
+    "soft": "#a6aeb8",
+    "line": "#555d68",
+    "grid": "#2b3038",
+    "paper": "#15181d",
+    "claimed": "#58d6ab",
+}
 
 
 def looks(names: Sequence[str]) -> list[Look]:
@@ -195,6 +209,7 @@ def config(*, dark: bool = False) -> dict[str, Any]:
         "concat": {"spacing": 28},
         "style": {
             "guide": {"color": c["soft"], "strokeWidth": 1, "strokeDash": [4, 3]},
+            "claimed": {"color": c["claimed"], "opacity": 0.12},
             "guide-note": {"color": c["soft"], "fontSize": 12},
             "end-label": {"fontSize": 13, "fontWeight": 600},
         },

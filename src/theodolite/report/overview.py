@@ -124,7 +124,7 @@ def done(findings: Sequence[StudyFindings]) -> str:
         f"{each}, and {counted(claims, 'claim was', 'claims were')} tested against thresholds fixed before any of them."
     )
     if "smoke" in {study.preset for study in ran}:
-        said += " The preset smoke only shows that everything runs: its networks are small and its seeds few; do not cite it."
+        said += " This is the preset smoke, which only shows that everything runs: its verdicts are not to be cited."
     return said
 
 

@@ -42,7 +42,7 @@ def svg(title: str, findings: Sequence[StudyFindings]) -> str:
     parts.append(
         _text(
             EDGE, HEIGHT - 18,
-            "Upright line: the threshold. Right of it as claimed, left against the claim. Bars: 95 % intervals over seeds.",
+            "Line: the threshold. Right of it as claimed, left against the claim. Bars: 95 % intervals over seeds.",
             14, colour=SOFT,
         )
     )  # fmt: skip

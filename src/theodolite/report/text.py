@@ -121,8 +121,8 @@ def _decided(decision: Decision, verdict: Verdict) -> str:
 
 
 def title(verdict: Verdict) -> str:
-    """A claim in a few words; where it has none, its sentence."""
-    return verdict.title or verdict.sentence.rstrip(".")
+    """A claim in a few words; where it has none, its sentence, or else its name."""
+    return verdict.title or verdict.sentence.rstrip(".") or verdict.id
 
 
 def short(title: str) -> str:
@@ -170,6 +170,8 @@ def words(verdict: Verdict) -> str:
 
     "epochs to convergence, 6 layers / 4 layers: 0.412 [0.336, 0.491], all of it below 0.5, as claimed."
     """
+    if verdict.estimate is None and verdict.note:
+        return f"No estimate yet. {verdict.note}"
     if verdict.estimate is None and verdict.interval == (None, None):
         return f"{_begun(verdict.statistic)}: no number yet; claimed {verdict.claimed or threshold(verdict)}."
     ends = {"holds": ", as claimed", "fails": ", against the claim", "undecided": ""}
@@ -312,6 +314,16 @@ def cells(table: Table) -> list[list[str]]:
     """The rows of a table as text, floats rounded to its digits, intervals behind their estimate."""
     columns = [_column(table, name) for name in header(table)]
     return [list(row) for row in zip(*columns, strict=True)]
+
+
+def parted(cell: str) -> tuple[str, str]:
+    """A cell as its number and the interval behind it, which the page sets below.
+
+    >>> parted("0.512 [0.400, ∞)"), parted("Model 1")
+    (('0.512', '[0.400, ∞)'), ('Model 1', ''))
+    """
+    found = re.fullmatch(r"([−–\d.e∞]+) ([\[(][−\d.e∞]+, [−\d.e∞]+[\])])", cell)
+    return (found[1], found[2]) if found else (cell, "")
 
 
 def _column(table: Table, name: str) -> list[str]:

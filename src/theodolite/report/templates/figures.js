@@ -3,7 +3,8 @@ const figures = (() => {
   "use strict";
   const { configs, swaps, figures: given } = JSON.parse(document.getElementById("data").textContent);
   const system = matchMedia("(prefers-color-scheme: dark)");
-  const PAPER = 640; // pixels: the width of the figures as files, and of printed ones
+  const PAPER = 640; // pixels: the width of the figures as files
+  const PRINTED = 380; // pixels of printed ones, two a row
   const margins = {}; // by figure: what axes and labels take beside the panels, measured on what was drawn
 
   const isDark = () => {
@@ -403,7 +404,7 @@ const figures = (() => {
     });
     // Drawing takes no task of its own, only promises, so that all figures are there when the browser lays out the pages.
     addEventListener("beforeprint", () => {
-      charts.forEach((chart) => show(chart, { width: PAPER, dark: false }));
+      charts.forEach((chart) => show(chart, { width: PRINTED, dark: false }));
     });
     addEventListener("afterprint", again);
     return { charts, again };
