@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from made_verdicts import made_verdict
-from theodolite.findings import Table, Verdict
+from theodolite.findings import Figure, Table, Verdict
 from theodolite.report import RunsSummary, StudyFindings, text
 
 
@@ -105,3 +105,26 @@ def test_a_verdict_without_that_field_is_still_read():
     old = made_verdict(statistic="ratio; claimed: below 0.5").model_dump(mode="json")
     del old["claimed"]
     assert text.statistic(Verdict.model_validate(old)) == "ratio; claimed: below 0.5"
+
+
+def made_figure(title, caption="", **more):
+    return Figure(title, title, None, caption, "", **more)
+
+
+def test_figures_of_one_number_are_panels_under_one_caption_and_all_others_stand_alone():
+    loss, accuracy = (
+        made_figure("Figure 9: loss", "Both."),
+        made_figure("Figure 9: accuracy", "Both.", report="It falls."),
+    )
+    more = [made_figure("Paths"), made_figure("Paths too"), made_figure("Figure 9: again", "Other.")]
+    assert text.panelled([loss, accuracy, *more]) == [[loss, accuracy], *([figure] for figure in more)]
+    assert text.captions([loss, accuracy]) == [("Both.", "")]
+    assert text.captions([loss, more[2], accuracy]) == [("Both.", "a, c"), ("Other.", "b")]
+    assert text.quoted([loss, accuracy, accuracy]) == ["It falls."]
+
+
+def test_a_threshold_says_on_which_side_of_it_the_claim_lies():
+    assert text.claimed(made_verdict(claimed="above 10", threshold=10.0)) == "> 10"
+    assert text.claimed(made_verdict(claimed="below −0.9", threshold=-0.9)) == "< −0.9"
+    assert text.claimed(made_verdict(threshold=(0.8, 1.25))) == "0.8–1.25"
+    assert text.claimed(made_verdict(threshold=(-0.25, 0.25))) == "−0.25 to 0.25"

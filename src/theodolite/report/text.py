@@ -1,7 +1,9 @@
 """Numbers, intervals and tables as text: the same on the page and in Markdown."""
 
+import itertools
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -144,10 +146,30 @@ def heading(figure: Figure) -> tuple[str, str]:
     return (found[1], found[2][:1].upper() + found[2][1:]) if found else ("", figure.title)
 
 
-def named(figure: Figure, study: StudyFindings) -> list[Verdict]:
-    """The claims that a figure shows, in the order in which it names them."""
+def panelled(figures: Sequence[Figure]) -> list[list[Figure]]:
+    """Figures one by one; those that follow one another under one number of the report together, as its panels."""
+    numbered = [(heading(figure)[0] or figure.name, figure) for figure in figures]
+    return [[figure for _, figure in some] for _, some in itertools.groupby(numbered, key=lambda one: one[0])]
+
+
+def captions(panels: Sequence[Figure]) -> list[tuple[str, str]]:
+    """What is said below panels, once where it is the same for all, with the letters of those that it is about."""
+    letters: dict[str, str] = {}
+    for letter, figure in zip("abcdefghij", panels, strict=False):
+        letters[figure.caption] = ", ".join(filter(None, (letters.get(figure.caption), letter)))
+    return [(caption, names if len(letters) > 1 else "") for caption, names in letters.items()]
+
+
+def quoted(panels: Sequence[Figure]) -> list[str]:
+    """The report's own statements about panels, each once."""
+    return list(dict.fromkeys(figure.report for figure in panels if figure.report))
+
+
+def named(panels: Sequence[Figure], study: StudyFindings) -> list[Verdict]:
+    """The claims that panels show, in the order in which they name them."""
     known = {verdict.id: verdict for verdict in study.verdicts}
-    return [known[name] for name in figure.claims if name in known]
+    names = dict.fromkeys(name for figure in panels for name in figure.claims)
+    return [known[name] for name in names if name in known]
 
 
 def shown_in(verdict: Verdict, study: StudyFindings) -> list[Figure]:

@@ -145,13 +145,26 @@
     if (number) number.textContent = verdict.estimate;
   }
 
+  // At the pace since this page began to look; runs differ in length, so it is a guess, and none before a few are done.
+  let began = null;
+  function timeLeft(done, left) {
+    began ??= { done, time: Date.now() };
+    const [more, seconds] = [done - began.done, (Date.now() - began.time) / 1000];
+    if (more < 3 || !left) return "";
+    const wait = (left * seconds) / more;
+    const said = wait < 90 ? `${Math.max(5, 5 * Math.round(wait / 5))} s` : wait < 5400 ? `${Math.round(wait / 60)} min` : `${(wait / 3600).toFixed(1)} h`;
+    return ` About ${said} to go at this pace.`;
+  }
+
   let tag = null;
   function show(state) {
     const sum = (key) => state.studies.reduce((total, study) => total + study[key], 0);
     const counts = `${sum("done")} of ${counted(sum("total"), "run")} done, ${sum("running")} running, ${sum("failed")} failed, ${sum("left")} left`;
     const recordings = sum("running"); // where no survey runs: each holds its own folder
     const alone = recordings ? `${counted(recordings, "recording")} ${recordings === 1 ? "is" : "are"} running` : "No survey is running";
-    news.textContent = `${state.running ? "A survey is running" : alone}: ${counts}.`;
+    const unfinished = sum("total") - sum("done") - sum("failed");
+    const survey = state.studies.length && !unfinished ? "All runs are done, the report is being made" : "A survey is running";
+    news.textContent = `${state.running ? survey : alone}: ${counts}.${state.running ? timeLeft(sum("done"), unfinished) : ""}`;
     problem.hidden = !state.problem;
     problem.textContent = state.problem;
     body.replaceChildren(...state.studies.map(row));

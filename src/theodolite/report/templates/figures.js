@@ -244,6 +244,7 @@ const figures = (() => {
         const rows = spec.vconcat?.length ?? 1;
         for (const panel of panelsOf(spec)) panel.height = Math.max(panel.height ?? 0, Math.floor(height / rows));
       }
+      if (width === PRINTED && !square) for (const panel of panelsOf(spec)) panel.height = Math.round((panel.height ?? 300) * 0.7);
       const seeds = spec.params?.find((param) => param.name === "seeds");
       if (seeds) seeds.value = chart.dataset.seeds === "true";
       chart.view?.finalize();
@@ -272,7 +273,9 @@ const figures = (() => {
     settle();
   }
 
-  const resetOf = (chart) => chart.closest("figure")?.querySelector("[data-act=reset]");
+  const resetOf = (chart) => (
+    chart.closest("dialog") ? null : document.querySelector(`[data-for="${CSS.escape(chart.dataset.figure)}"] [data-act=reset]`)
+  );
 
   async function reset(chart) {
     for (const { signal } of zoomsOf(chart.view)) chart.view.signal(signal, null);

@@ -40,9 +40,8 @@
     chart.className = "chart";
     chart.dataset.figure = id;
     chart.dataset.seeds = chartOf(id).dataset.seeds ?? "false";
-    const figure = chartOf(id).closest("figure");
-    document.getElementById("large-title").textContent = figure.querySelector("h3").textContent;
-    document.getElementById("large-caption").textContent = figure.querySelector("figcaption").textContent;
+    document.getElementById("large-title").textContent = chartOf(id).dataset.title;
+    document.getElementById("large-caption").textContent = chartOf(id).dataset.caption;
     const frame = dialog.querySelector(".frame");
     frame.replaceChildren(chart);
     dialog.showModal();
