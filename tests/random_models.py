@@ -6,6 +6,7 @@ model, loss, batches, and what the loss of a batch was divided by. ``random_outc
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.parametrizations import weight_norm
 
 
 class Attention(nn.Module):
@@ -73,6 +75,10 @@ class Positions(nn.Module):
         return self.linear(x).mT
 
 
+def _normed(kind: type[nn.Module], *sizes: Any, **options: Any) -> nn.Module:
+    return weight_norm(kind(*sizes, **options))
+
+
 Blocks = dict[str, Callable[[], nn.Module]]
 ACTIVATIONS: Blocks = {
     "tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "elu": nn.ELU, "softplus": nn.Softplus,
@@ -83,6 +89,7 @@ ACTIVATIONS: Blocks = {
 FLAT: Blocks = ACTIVATIONS | {
     "linear": partial(nn.Linear, 4, 4),
     "linear_without_bias": partial(nn.Linear, 4, 4, bias=False),
+    "weight_norm": partial(_normed, nn.Linear, 4, 4),
     "layer_norm": partial(nn.LayerNorm, 4),
     "rms_norm": partial(nn.RMSNorm, 4, eps=1e-3),
     "group_norm": partial(nn.GroupNorm, 1, 4),
@@ -92,6 +99,7 @@ FLAT: Blocks = ACTIVATIONS | {
 SEQUENCE: Blocks = ACTIVATIONS | {
     "linear": partial(nn.Linear, 3, 3),
     "conv": partial(nn.Conv1d, 2, 2, 3, padding=1),
+    "weight_norm": partial(_normed, nn.Linear, 3, 3),
     "layer_norm": partial(nn.LayerNorm, 3),
     "rms_norm": partial(nn.RMSNorm, 3, eps=1e-3),
     "group_norm": partial(nn.GroupNorm, 1, 2),
@@ -107,6 +115,7 @@ IMAGE: Blocks = ACTIVATIONS | {
     "conv": partial(nn.Conv2d, 2, 2, (1, 3), padding=(0, 1)),
     "conv_of_groups": partial(nn.Conv2d, 2, 2, 3, padding=1, groups=2),
     "conv_of_a_pixel": partial(nn.Conv2d, 2, 2, 1, bias=False),
+    "weight_norm": partial(_normed, nn.Conv2d, 2, 2, 3, padding=1),
     "conv_transpose": partial(nn.ConvTranspose2d, 2, 2, 3, padding=1, groups=2),
     "max_pool": partial(nn.MaxPool2d, 3, 1, 1),
     "average_pool": partial(nn.AvgPool2d, 3, 1, 1),
@@ -144,6 +153,10 @@ TRUNKS = {
     ),
     "padded_tokens": Trunk(
         lambda n: torch.randint(0, 4, (n, 2)), partial(nn.Embedding, 4, 3, padding_idx=0), SEQUENCE, (2,),
+        partial(_flattened, 6), Positions,
+    ),
+    "renormed_tokens": Trunk(  # every call writes rows of the weight that are too long
+        lambda n: torch.randint(0, 3, (n, 2)), partial(nn.Embedding, 3, 3, max_norm=1.5), SEQUENCE, (2,),
         partial(_flattened, 6), Positions,
     ),
     "image": Trunk(
@@ -284,10 +297,13 @@ class Recipe:
     training: bool = False
     tied: bool = False  # the first two equal shapes of weights
     frozen: tuple[int, ...] = ()  # parameter tensors, by number
+    measured: int | None = None  # one trainable tensor, by number, or, if the number is even, its layer; None: all
+    memory: str | None = None  # that an instrument of curvature may take
     single: bool = False  # precision
     seed: int = 0
 
 
+MEMORY = (None, None, "1 GB", "300 KB", "60 KB")  # graphs are kept; made anew; refused, or one sample after the other
 SPLITS = ((4,), (5, 1, 4), (3, 3, 3), (2, 5), (1, 2), (3, 0, 4), (20,), (6, 17))  # samples a batch
 
 
@@ -313,6 +329,8 @@ def recipes(loss: str) -> st.SearchStrategy[Recipe]:
             training=st.booleans(),
             tied=st.booleans(),
             frozen=st.lists(st.integers(0, 5), max_size=2, unique=True).map(tuple),
+            measured=st.none() | st.integers(0, 9),
+            memory=st.sampled_from(MEMORY),
             single=st.booleans(),
             seed=st.integers(0, 2**16),
         )
@@ -328,6 +346,7 @@ class Problem:
     batches: list[tuple[Tensor, Tensor]]
     divisor: Divisor | None
     options: dict[str, Any]
+    pattern: str | None = None  # of the parameters measured
 
     @property
     def data(self) -> Any:
@@ -335,7 +354,9 @@ class Problem:
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        return [p for p in self.model.parameters() if p.requires_grad]
+        return [
+            p for name, p in self.model.named_parameters() if p.requires_grad and fnmatchcase(name, self.pattern or "*")
+        ]
 
 
 def _chain(blocks: Blocks, chain: tuple[Any, ...]) -> list[nn.Module]:
@@ -349,8 +370,16 @@ def _chain(blocks: Blocks, chain: tuple[Any, ...]) -> list[nn.Module]:
 def _tie(model: nn.Module) -> None:
     seen: dict[torch.Size, nn.Parameter] = {}
     for module in model.modules():
-        if isinstance(module, (nn.Linear, nn.Embedding, nn.Conv2d)):
+        if isinstance(module, (nn.Linear, nn.Embedding, nn.Conv2d)) and "weight" in module._parameters:
             module.weight = seen.setdefault(module.weight.shape, module.weight)
+
+
+def _pattern(model: nn.Module, number: int | None) -> str | None:
+    if number is None:
+        return None
+    names = [name for name, p in model.named_parameters() if p.requires_grad]
+    name = names[number % len(names)]
+    return name if number % 2 else f"{name.partition('.')[0]}.*"
 
 
 def build(recipe: Recipe, *, double: bool = False) -> Problem:
@@ -382,4 +411,5 @@ def build(recipe: Recipe, *, double: bool = False) -> Problem:
         return t.to(dtype) if t.is_floating_point() else t
 
     batches = [(cast(x), cast(t)) for x, t in raw]
-    return Problem(model, loss.make(model, cast(more)), batches, loss.divisor, loss.options)
+    pattern = _pattern(model, recipe.measured)
+    return Problem(model, loss.make(model, cast(more)), batches, loss.divisor, loss.options, pattern)

@@ -7,13 +7,14 @@ tree), "wrong" or "raw" (another error), and why.
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils.parametrizations import _WeightNorm
 
 from random_models import Problem, Recipe, build
 from theodolite import measure
@@ -34,9 +35,23 @@ def _row(value: Tensor, parameters: list[nn.Parameter]) -> Tensor:
     return torch.cat([part.flatten() for part in parts])
 
 
-def total_loss(problem: Problem) -> Tensor:
-    """As a script writes it: what each batch gives, times what it was divided by, over what all would be divided by."""
-    return sum(share * problem.loss(problem.model(x), t) for x, t, share in _shared(problem))
+def _second(value: Tensor, parameters: list[nn.Parameter]) -> Tensor:
+    slopes = torch.autograd.grad(value, parameters, create_graph=True, materialize_grads=True)
+    return torch.stack([_row(entry, parameters) for slope in slopes for entry in slope.flatten()])
+
+
+def total_loss(problem: Problem) -> float:
+    """As a script writes it: what each batch gives, times what it was divided by, over what all would be divided by.
+
+    Every batch at the same weights: an embedding with max_norm writes into its own, and the next batch would see it.
+    """
+    before = [p.detach().clone() for p in problem.model.parameters()]
+    total = 0.0
+    for x, t, share in _shared(problem):
+        total += share * float(problem.loss(problem.model(x), t).detach())
+        for p, start in zip(problem.model.parameters(), before, strict=True):
+            p.data.copy_(start)
+    return total
 
 
 def _shared(problem: Problem) -> list[tuple[Tensor, Tensor, float]]:
@@ -47,32 +62,43 @@ def _shared(problem: Problem) -> list[tuple[Tensor, Tensor, float]]:
     return [(x, t, part / whole) for x, t, part in parts if part]
 
 
+def _weight_by_norm(length: Tensor, direction: Tensor) -> Tensor:
+    """What weight_norm is; the second derivative of PyTorch's own kernel for it is wrong."""
+    rows = direction.flatten(1).pow(2).sum(1).sqrt()
+    return direction * (length.flatten() / rows).view(length.shape)
+
+
 @dataclass
 class Truth:
     """What row-by-row autograd gives on the model's own parameters; nothing is computed before it is asked for."""
 
     problem: Problem
 
+    def __post_init__(self) -> None:
+        for module in self.problem.model.modules():
+            if isinstance(module, _WeightNorm):
+                module.forward = _weight_by_norm
+
     @cached_property
     def loss(self) -> float:
-        return float(total_loss(self.problem).detach())
+        return total_loss(self.problem)
 
     @cached_property
     def gradient(self) -> Tensor:
-        with sdpa_kernel(SDPBackend.MATH):
-            return _row(total_loss(self.problem), self.problem.parameters)
+        return sum(_row(part, self.problem.parameters) for part in self._parts())
 
     def matrix(self, operator: str) -> Tensor:
         return self.hessian if operator == "hessian" else self.gauss_newton
 
     @cached_property
     def hessian(self) -> Tensor:
-        parameters = self.problem.parameters
-        with sdpa_kernel(SDPBackend.MATH):
-            slopes = torch.autograd.grad(
-                total_loss(self.problem), parameters, create_graph=True, materialize_grads=True
-            )
-            return torch.stack([_row(entry, parameters) for slope in slopes for entry in slope.flatten()])
+        return sum(_second(part, self.problem.parameters) for part in self._parts())
+
+    def _parts(self) -> Iterator[Tensor]:
+        """The loss, batch by batch as in training: an embedding with max_norm writes into its weight at every call."""
+        for x, t, share in _shared(self.problem):
+            with sdpa_kernel(SDPBackend.MATH):
+                yield share * self.problem.loss(self.problem.model(x), t)
 
     @cached_property
     def gauss_newton(self) -> Tensor:
@@ -91,13 +117,13 @@ class Truth:
     @cached_property
     def rise(self) -> float:
         """Of the loss over a step of length RADIUS up the gradient, on a copy of the model's numbers put back."""
-        own = self.problem.parameters
+        own, loss = self.problem.parameters, self.loss
         before = [p.detach().clone() for p in own]
         step = RADIUS * self.gradient / self.gradient.norm()
         try:
             for p, part in zip(own, step.split([p.numel() for p in own]), strict=True):
                 p.data += part.view_as(p)
-            return float(total_loss(self.problem).detach()) - self.loss
+            return total_loss(self.problem) - loss
         finally:
             for p, start in zip(own, before, strict=True):
                 p.data = start
@@ -148,7 +174,7 @@ class _Comparison:
             except Exception as error:
                 yield Outcome(instrument, "raw", f"{type(error).__name__}: {error}")
             else:
-                wrong = compare(found) if runs else "a number where the script gives none"
+                wrong = self._compared(compare, found) if runs else "a number where the script gives none"
                 yield Outcome(instrument, "wrong" if wrong else "right", wrong)
             if any(not torch.equal(a, b) for a, b in zip(before, _state(self.problem.model), strict=True)):
                 yield Outcome(instrument, "wrong", "the model is not as it was")
@@ -159,14 +185,22 @@ class _Comparison:
         except ValueError:
             return False
 
+    @staticmethod
+    def _compared(compare: Callable[..., str], found: Any) -> str:
+        try:
+            return compare(found)
+        except RuntimeError as error:
+            return f"a number where the script raises {error}"
+
     def _questions(self) -> dict[str, tuple[Callable[..., Any], Callable[[Any], str]]]:
-        kind = self.recipe.operator
+        part = {"parameters": self.problem.pattern}
+        chosen = part | {"operator": self.recipe.operator, "memory": self.recipe.memory}
         ask = {
-            name: partial(getattr(measure, name), operator=kind)
+            name: partial(getattr(measure, name), **chosen)
             for name in ("hessian_spectrum", "minimal_ratio", "hessian_eigenvalues", "hessian_trace", "hessian_density")
         }
         return {
-            "products": (partial(_products, kind), self._products),
+            "products": (partial(_products, chosen), self._products),
             "hessian_spectrum": (ask["hessian_spectrum"], self._spectrum),
             "minimal_ratio": (ask["minimal_ratio"], self._ratio),
             "hessian_eigenvalues": (
@@ -174,7 +208,7 @@ class _Comparison:
             ),
             "hessian_trace": (ask["hessian_trace"], self._trace),
             "hessian_density": (partial(ask["hessian_density"], probes=PROBES, steps=10), self._density),
-            "gradient_norm": (measure.gradient_norm, self._gradient_norm),
+            "gradient_norm": (partial(measure.gradient_norm, **part), self._gradient_norm),
             "sharpness": (partial(measure.sharpness, method="sam", radius=RADIUS), self._sharpness),
         }  # fmt: skip
 
@@ -228,7 +262,8 @@ class _Comparison:
         return self._close(found.value, float(self.truth.gradient.norm()), "gradient") or self._loss(found)
 
     def _sharpness(self, found: Any) -> str:
-        return self._close(found.value, self.truth.rise, "rise") or self._loss(found)
+        everywhere = Truth(replace(self.truth.problem, pattern=None))  # it moves all there is
+        return self._close(found.value, everywhere.rise, "rise", everywhere) or self._loss(found)
 
     def _loss_and_norm(self, found: Any) -> str:
         return self._close(found.gradient_norm, float(self.truth.gradient.norm()), "gradient") or self._loss(found)
@@ -236,8 +271,9 @@ class _Comparison:
     def _loss(self, found: Any) -> str:
         return self._close(found.loss, self.truth.loss, "loss")
 
-    def _close(self, found: float, expected: float, what: str) -> str:
-        allowed = self.right * (abs(self.truth.loss) + float(self.truth.gradient.norm()))
+    def _close(self, found: float, expected: float, what: str, truth: Truth | None = None) -> str:
+        truth = truth or self.truth
+        allowed = self.right * (abs(truth.loss) + float(truth.gradient.norm()))
         return "" if abs(found - expected) <= allowed else f"a {what} of {found} for {expected}"
 
     @property
@@ -262,8 +298,8 @@ class _Comparison:
         return ROUNDINGS * float((single - self._matrix).norm())
 
 
-def _products(operator: str, *problem: Any, **options: Any) -> Tensor:
-    H = measure.HessianOperator(*problem, operator=operator, **options)
+def _products(chosen: dict[str, Any], *problem: Any, **options: Any) -> Tensor:
+    H = measure.HessianOperator(*problem, **chosen, **options)
     return H @ _directions(H.size)
 
 

@@ -16,8 +16,14 @@ def python(script: str) -> str:
 
 def test_the_public_names_are_these():
     assert set(theodolite.__all__) == {
+        "Claim",
+        "Evidence",
         "Recorder",
         "Result",
+        "RunSpec",
+        "Settings",
+        "Study",
+        "Trained",
         "claims",
         "data",
         "errors",
@@ -26,6 +32,7 @@ def test_the_public_names_are_these():
         "models",
         "recordings",
         "studies",
+        "study",
         "survey",
     }
     assert dir(theodolite) == theodolite.__all__
@@ -51,7 +58,7 @@ def test_every_public_name_can_be_had():
 
 
 def test_a_wrong_name_says_which_there_are():
-    with pytest.raises(AttributeError, match="it has Recorder, Result, claims, data, errors, instrument, measure"):
+    with pytest.raises(AttributeError, match="it has Claim, Evidence, Recorder, Result, RunSpec, Settings, Study"):
         theodolite.telescope  # noqa: B018
 
 
@@ -59,3 +66,11 @@ def test_the_version_is_that_of_the_project_and_is_not_looked_up_before_it_is_as
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     assert theodolite.__version__ == project["version"]
     assert python("import sys, theodolite; print('importlib.metadata' in sys.modules)") == "False"
+
+
+def test_a_study_is_made_by_a_function_also_when_the_module_of_that_name_is_imported():
+    script = (
+        "import theodolite as th, theodolite.study; from theodolite.study import Study; "
+        "print(th.study.__name__, th.Study is Study, type(th.study('a')).__name__)"
+    )
+    assert python(script) == "study True OwnStudy"

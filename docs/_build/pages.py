@@ -1,6 +1,7 @@
 """Pages made from the package itself: instruments, studies, the command line, notebooks; and the folders of the nav.
 
-A line ``{{ NAME argument }}`` in a page is replaced by what the function of that name below gives.
+A line ``{{ NAME argument }}`` in a page is replaced by what the function of that name below gives, and
+``{{ estimate SURVEY/STUDY/CLAIM }}`` within a line by what a stored survey found (``surveys.py``).
 """
 
 import base64
@@ -23,8 +24,10 @@ from theodolite.measure.results import kinds
 
 sys.path.insert(0, str(Path(__file__).parent))  # hooks are loaded as files, without their folder
 import architecture as pictures
+import surveys
 
 CALL = re.compile(r"^\{\{ (\w+) ?(\S*) \}\}$", re.MULTILINE)
+INLINE = re.compile(r"\{\{ estimate (\S+) \}\}")
 PATHS = ("weights",)  # options that take several
 SECONDS = 120  # for a notebook's cell
 
@@ -45,6 +48,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Replace the calls in a page."""
+    markdown = INLINE.sub(lambda found: surveys.estimate(found[1]), markdown)
     return CALL.sub(lambda found: globals()[found[1]](*filter(None, [found[2]])), markdown)
 
 
@@ -105,6 +109,11 @@ def claims() -> str:
         for c in studies.details(study)["claims"]
     ]
     return "| study | claim | statistic | holds where |\n| --- | --- | --- | --- |\n" + "\n".join(rows)
+
+
+def found(study: str) -> str:
+    """What the stored surveys found in a study."""
+    return surveys.found(study)
 
 
 def command_line() -> str:

@@ -5,27 +5,40 @@ PyTorch model; an engine that trains many small networks at once. The submodules
 importing the package takes no time and no torch.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from theodolite import claims, data, errors, measure, models, studies, survey
+    from theodolite.claims import Claim, Evidence
     from theodolite.measure.catalogue import instrument
     from theodolite.measure.results.base import Result
+    from theodolite.own import Trained, study
     from theodolite.record import Recorder
     from theodolite.recordings.frames import recordings
+    from theodolite.specs import RunSpec
+    from theodolite.study import Settings, Study
 
     __version__: str
 
 __all__ = [
-    "Recorder", "Result", "claims", "data", "errors", "instrument", "measure", "models", "recordings", "studies",
-    "survey",
+    "Claim", "Evidence", "Recorder", "Result", "RunSpec", "Settings", "Study", "Trained", "claims", "data", "errors",
+    "instrument", "measure", "models", "recordings", "studies", "study", "survey",
 ]  # fmt: skip
 
 ELSEWHERE = {  # name -> module that has it
+    "Claim": "claims",
+    "Evidence": "claims",
     "Recorder": "record",
     "Result": "measure.results.base",
+    "RunSpec": "specs",
+    "Settings": "study",
+    "Study": "study",
+    "Trained": "own",
     "instrument": "measure.catalogue",
+    "study": "own",
 }
 
 
@@ -41,3 +54,19 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+class _Package(ModuleType):
+    """The package, of which ``study`` is the function, although a module in it has that name too."""
+
+    @property
+    def study(self) -> Any:
+        return import_module("theodolite.own").study
+
+    @study.setter
+    def study(self, module: ModuleType) -> None:
+        """Python puts each module that is imported here."""
+
+
+if not TYPE_CHECKING:
+    sys.modules[__name__].__class__ = _Package

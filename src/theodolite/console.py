@@ -72,6 +72,15 @@ def studies(facts: Sequence[Mapping[str, Any]]) -> Table:
     return view
 
 
+def effects(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The smallest effect that the seeds of each claim would decide."""
+    title = "Smallest effects that would be decided in 80 % (sd: standard deviations of the seeds)"
+    columns = ["claim", "claimed", "seeds", "finds"]
+    if len({row["study"] for row in rows}) > 1:
+        rows = [{**row, "claim": f"{row['study']}: {row['claim']}"} for row in rows]
+    return table(title, rows, columns)
+
+
 def statuses(directory: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     """How far each study in a folder is: runs and analyses together."""
     view = _grid(f"Runs and analyses in {directory}", ["study", "preset"])
@@ -124,8 +133,8 @@ def verdicts(found: Sequence["Verdict"]) -> Table:
 
     view = _grid("Verdicts", ["claim"])
     view.caption, view.caption_justify = Text(overview.tally(found)), "left"
-    for column in ("verdict", "estimate [95 %]", "threshold", "seeds"):
-        view.add_column(column, no_wrap=column != "threshold", justify="right" if column == "seeds" else "left")
+    for column in ("verdict", "estimate [95 %]", "claimed", "seeds"):
+        view.add_column(column, no_wrap=column != "claimed", justify="right" if column == "seeds" else "left")
     for study in dict.fromkeys(verdict.study for verdict in found):
         view.add_section()
         view.add_row(Text(study, "bold"))
@@ -158,9 +167,11 @@ def _verdict(verdict: "Verdict") -> tuple[Text | str, ...]:
     from theodolite.report import text
 
     mark, colour = MARKS[verdict.verdict]
+    for remark in ("rough", "changed"):
+        mark += f"\n({remark})" if getattr(verdict, remark) else ""
     if verdict.verdict_holm != verdict.verdict:
         mark += f"\n(Holm: {MARKS[verdict.verdict_holm][0][0]})"
-    numbers = text.estimate(verdict).replace(" ", "\n", 1), text.threshold(verdict)
+    numbers = text.estimate(verdict).replace(" ", "\n", 1), text.claimed(verdict)
     return verdict.id, Text(mark, colour), *numbers, str(verdict.seeds)
 
 

@@ -147,7 +147,7 @@ def split_job(job: TrainingJob | AnalysisJob) -> Sequence[TrainingJob | Analysis
 
     It changes no number: a replica's result does not depend on its stack.
     """
-    if isinstance(job, AnalysisJob) or len(job.specs) < 2:
+    if not isinstance(job, TrainingJob) or len(job.specs) < 2:
         return [job]
     middle = len(job.specs) // 2
     return [replace(job, specs=job.specs[:middle]), replace(job, specs=job.specs[middle:])]
@@ -266,7 +266,8 @@ def _train(job: TrainingJob, emit: Emit, shown: Live) -> list[Outcome]:
     sets = [loaded[spec.data] for spec in job.specs]
     if not isinstance(model, MLP) or not _stacks(job.specs[0]):
         return [_train_one(job, number, dataset, emit, shown) for number, dataset in enumerate(sets)]
-    replicas = [_replica(spec, dataset) for spec, dataset in zip(job.specs, sets, strict=True)]
+    own = len({spec.data.seed for spec in job.specs}) > 1  # each seed has drawn its own subset
+    replicas = [_replica(job, spec, dataset, own=own) for spec, dataset in zip(job.specs, sets, strict=True)]
 
     def told(epoch: int, samples: int) -> None:
         emit((epoch * len(replicas), samples))
@@ -289,15 +290,17 @@ def _train_one(job: TrainingJob, number: int, dataset: Dataset, emit: Emit, show
     )  # fmt: skip
 
 
-def _tensors(dataset: Dataset, job: TrainingJob) -> TrainingData:
-    return train.tensors(dataset, dtype=getattr(torch, job.specs[0].training.dtype), device=job.device)
+def _tensors(dataset: Dataset, job: TrainingJob, device: str | None = None) -> TrainingData:
+    return train.tensors(dataset, dtype=getattr(torch, job.specs[0].training.dtype), device=device or job.device)
 
 
-def _replica(spec: RunSpec, dataset: Dataset) -> Replica:
-    own = torch.tensor(dataset.train_targets) if spec.data.random_labels else None
+def _replica(job: TrainingJob, spec: RunSpec, dataset: Dataset, *, own: bool) -> Replica:
+    """What the run has for itself; data of its own wait on the CPU until its stack begins."""
+    labels = torch.tensor(dataset.train_targets) if spec.data.random_labels and not own else None
     return Replica(
         weights_seed=spec.seeds.weights,
         order_seed=spec.seeds.order,
         learning_rate=spec.training.learning_rate,
-        train_targets=own,
+        train_targets=labels,
+        data=_tensors(dataset, job, "cpu") if own else None,
     )

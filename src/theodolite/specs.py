@@ -1,7 +1,7 @@
 """What is done and recorded, described to the last setting, and named by that. Imports no torch.
 
-RunSpec is one training, AnalysisSpec one measurement beyond it, and RecordingSpec stands for a training that is not a
-survey's: the user's own, watched by a recorder.
+RunSpec is one training, AnalysisSpec one measurement beyond it. CodeSpec is a run of the user's own code, in a study of
+one's own, and RecordingSpec a training that is not a survey's: the user's own, watched by a recorder.
 """
 
 import hashlib
@@ -104,6 +104,7 @@ class _Spec(Frozen):
 
     FOLDER: ClassVar[str]  # of its record, below the study's
     FORMAT: ClassVar[int] = FORMAT  # enters its name: raised when the meaning of a spec or of its numbers changes
+    TAKEN: ClassVar[tuple[str, ...]] = COLUMNS  # names that none of its labels may have
 
     study: str
     labels: dict[str, str | int | float]  # factors of the design, as columns: {"model": "Model 1", "function": "cos"}
@@ -112,7 +113,7 @@ class _Spec(Frozen):
     @model_validator(mode="after")
     def _check_labels(self) -> Self:
         for name in self.labels:
-            if name in COLUMNS:
+            if name in self.TAKEN:
                 raise ValueError(f"expected labels of other names than the columns of records, got '{name}'; rename it")
         return self
 
@@ -135,8 +136,8 @@ class _Spec(Frozen):
 class RunSpec(_Spec):
     """One training of one model: all that decides its result, and nothing else.
 
-    Runs that differ only in ``seeds``, ``learning_rate`` or their training labels (``data.label_seed``,
-    ``data.random_labels``) can train as replicas of one stack (:meth:`stack_key`).
+    Runs that differ only in ``seeds``, ``learning_rate``, the subset of the data (``data.seed``) or their training
+    labels (``data.label_seed``, ``data.random_labels``) can train as replicas of one stack (:meth:`stack_key`).
     The device does not enter: it changes rounding, not meaning.
     """
 
@@ -151,13 +152,17 @@ class RunSpec(_Spec):
     def stack_key(self) -> str:
         """Equal for runs that can train as replicas of one stack."""
         content = self.model_dump(mode="json", exclude={"seed", "seeds", "labels", "measure"})
-        del content["training"]["learning_rate"], content["data"]["label_seed"], content["data"]["random_labels"]
+        del content["training"]["learning_rate"]
+        for drawn in ("seed", "label_seed", "random_labels"):
+            del content["data"][drawn]
         return json.dumps(content, sort_keys=True)
 
     def _effective(self) -> Self:
         """What a study sets for all of its networks and data, where one has no use for it; and what is past the end."""
         data, model, training = self.data, self.model, self.training
-        unused = {"scale"} if data.source.startswith(FUNCTION) else {"domain"}
+        unused = {"scale", "seed"} if data.source.startswith(FUNCTION) else {"domain"}
+        if data.train is None and data.test is None:  # there is no subset to draw
+            unused.add("seed")
         data = data.model_copy(update={name: type(data).model_fields[name].default for name in unused})
         if isinstance(model, MLP) and not model.hidden:
             model = model.model_copy(update={"activation": MLP.model_fields["activation"].default})
@@ -182,3 +187,20 @@ class RecordingSpec(_Spec):
 
     FOLDER = "runs"
     FORMAT = 1  # nothing is drawn for it
+
+
+# Columns of the records of one's own code: it may have factors called ``epochs`` or ``layers``, which no spec knows.
+OWN_COLUMNS = (
+    "fingerprint", "seed", "status", "error", "wall_seconds", "convergence", "converged_epoch", "diverged_epoch",
+    "epoch", "step", "quantity", "entry", "number",
+)  # fmt: skip
+
+
+class CodeSpec(_Spec):
+    """One run of the user's own code: its factors are the labels, and the code itself is known by a hash."""
+
+    FOLDER = "runs"
+    FORMAT = 1  # all that is drawn is drawn by the user's code
+    TAKEN = OWN_COLUMNS
+
+    code: str  # of the file and the local modules that it imports (theodolite/own/sources.py)

@@ -3,16 +3,19 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from pydantic import PositiveInt
 
 from theodolite.claims import Claim
 from theodolite.findings import Figure, Table
-from theodolite.specs import AnalysisSpec, Frozen, RecordingSpec, RunSpec, Seeds, Training
+from theodolite.specs import AnalysisSpec, CodeSpec, Frozen, RecordingSpec, RunSpec, Seeds, Training
 from theodolite.store.records import Plan, Records, check_folder, read_plan
 
-__all__ = ["AnalysisSpec", "RecordingSpec", "RunSpec", "Seeds", "Settings", "Study", "Training", "nothing"]
+__all__ = [
+    "AnalysisSpec", "Code", "CodeSpec", "Produced", "RecordingSpec", "RunSpec", "Say", "Seeds", "Settings", "Study",
+    "Training", "nothing",
+]  # fmt: skip
 
 
 class Settings(Frozen):
@@ -33,6 +36,37 @@ def nothing(spec: RunSpec, outcome: Any) -> Mapping[str, Any]:
     return {}
 
 
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """What a run of the user's own code leaves behind."""
+
+    tables: Mapping[str, Any]  # DataFrames by name
+    blobs: Mapping[str, bytes] = field(default_factory=dict)  # other files by name
+    facts: Mapping[str, Any] = field(default_factory=dict)  # to be kept beside the spec
+
+
+class Code(Protocol):
+    """The file of a study of one's own, as a survey needs it (theodolite/own)."""
+
+    @property
+    def carry_out(self) -> Callable[[CodeSpec], Produced]:
+        """Does one run, in a worker; can be sent there."""
+        ...
+
+    def settle(
+        self, directory: Path, runs: Sequence[RunSpec | CodeSpec], analyses: Sequence[AnalysisSpec], say: Say
+    ) -> tuple[Sequence[RunSpec | CodeSpec], Sequence[AnalysisSpec]]:
+        """Before a survey: what to do where the code has changed; describes the study in the folder."""
+        ...
+
+    def conclude(self, directory: Path, plan: Plan, say: Say) -> None:
+        """After a survey: keeps what only the code can find out of the records."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Study(Generic[S]):
     """One experiment of the report: what to train, what to measure, its claims, its tables and figures."""
@@ -43,7 +77,7 @@ class Study(Generic[S]):
     source: str  # what of the report it redoes: "Figures 1 and 2, Table 1"
     settings_type: type[S]
     presets: Mapping[str, S]  # smoke, quick, full
-    expand: Callable[[S], Iterable[RunSpec]]  # settled settings -> runs; asks nothing of the machine
+    expand: Callable[[S], Iterable[RunSpec | CodeSpec]]  # settled settings -> runs; asks nothing of the machine
     tables: Callable[[Records[S]], Sequence[Table]]
     figures: Callable[[Records[S]], Sequence[Figure]]
     claims: Sequence[Claim]
@@ -53,6 +87,8 @@ class Study(Generic[S]):
     analyses: Callable[[S], Iterable[AnalysisSpec]] = lambda settings: ()  # measurements beyond the runs
     analyse: Callable[[AnalysisSpec, Sequence[Any]], Mapping[str, Any]] | None = None  # in the worker: spec, its inputs
     renamed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # see Records: for tables of older versions
+    code: Code | None = None  # of a study of one's own that is about to run; read from a folder it has none
+    texts: Mapping[str, str] = field(default_factory=dict)  # the source text of its files by name, for the page
 
     def records(self, directory: Path, plan: Plan) -> Records[S]:
         """What a plan of this study has left behind in a results folder."""

@@ -322,7 +322,7 @@ def test_of_several_tasks_the_one_with_the_fewest_seeds_counts():
 
 def test_a_claim_refuses_thresholds_that_are_none():
     for side, threshold in (("above", math.nan), ("within", (1.0, 0.5)), ("below", math.inf), ("within", (0.0, 0.0))):
-        with pytest.raises(ValueError, match="thresholds that are finite and ascending in claim 'made'"):
+        with pytest.raises(SettingError, match="thresholds that are finite and ascending in claim 'made'"):
             made_claim("mean", side, threshold)
 
 

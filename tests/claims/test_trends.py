@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from theodolite.claims import factor_per_doubling, rank_correlation
+from theodolite.claims.trends import goodman_kruskal
 
 
 def rows(y, x=None, seed=0):
@@ -50,3 +51,19 @@ def test_factor_per_doubling_of_what_has_no_logarithm_is_unknown(y):
 
 def test_factor_per_doubling_needs_two_sizes():
     assert np.isnan(factor_per_doubling(rows([1, 2], [8, 8]), "x", "y").low[0])
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "expected"),
+    [
+        ([1, 2, 3, 4], [1, 2, 2, 2], 1.0),  # 3 pairs go the same way, 3 are ties
+        ([1, 2, 3, 4], [2, 1, 3, 3], 0.6),  # 4 the same way, 1 against, 1 a tie
+        ([1, 1, 2, 2], [1, 2, 3, 4], 1.0),  # ties in the other column
+        ([1, 2, 3], [3, 2, 1], -1.0),
+        ([1, 2, 3], [5, 5, 5], np.nan),  # no pair
+        ([1, 2, 3], [1, np.nan, 2], np.nan),
+    ],
+)
+def test_gamma_counts_pairs_and_leaves_ties_out(x, y, expected):
+    found = goodman_kruskal(np.array(x, dtype=float), np.array(y, dtype=float))
+    assert found == pytest.approx(expected, nan_ok=True)

@@ -54,10 +54,11 @@ def test_one_command_gives_page_tables_figures_and_verdicts(small):
     assert {p.name for p in (study / "tables").iterdir()} == {"table-1.csv", "table-1.md"}
     claims = json.loads((study / "claims.json").read_text())
     assert [c["id"] for c in claims] == [
-        "fits-inside", "fails-outside", "same-depth-alike", "deeper-twice-as-fast", "deeper-starts-slower",
-        "deeper-ends-lower", "exponential-is-harder",
+        "fits-inside", "fails-outside", "same-depth-alike", "same-depth-performs-alike", "same-depth-learns-alike",
+        "deeper-twice-as-fast", "deeper-performs-better", "deeper-starts-slower", "deeper-ends-lower",
+        "shallow-takes-much-longer", "exponential-is-harder",
     ]  # fmt: skip
-    assert {c["seeds"] for c in claims} == {3}
+    assert {c["id"]: c["seeds"] for c in claims if c["seeds"] != 3} == {"same-depth-learns-alike": 1}  # pairs
 
 
 def test_the_same_command_again_trains_nothing_anew(small):

@@ -4,6 +4,7 @@ A row a kind of advice: what is refused, what the message says to do, what that 
 PyTorch gives without any instrument.
 """
 
+import itertools
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 import oracles
 from theodolite import measure
-from theodolite.errors import TheodoliteError
+from theodolite.errors import CheckFailed, TheodoliteError
 
 CROSS_ENTROPY = nn.CrossEntropyLoss()
 DRAW = torch.Generator().manual_seed(0)
@@ -296,6 +297,121 @@ EMBEDDED = words()
 AFTER = EMBEDDED[1:]  # what follows the embedding
 FLAT = seeded(nn.Linear, 6, 3)
 
+
+class Long(nn.Module):
+    """Embeddings of length two at most."""
+
+    def __init__(self, limit: float | None) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.embed, self.out = nn.Embedding(9, 3, max_norm=limit), nn.Linear(12, 3)
+
+    def forward(self, tokens):
+        return self.out(self.embed(tokens).flatten(1))
+
+
+def consistent(model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    """A loss that calls the model again."""
+    return lambda o, t: CROSS_ENTROPY(o, t) + (o - model(TOKENS.flip(1)[: len(o)])).pow(2).mean()
+
+
+LONG, SHORT = Long(9.0).double(), Long(None).double()
+SAID = torch.tensor([[1, 2], [2, 2]])
+
+
+class Steps(nn.Module):
+    """Logarithms of shares, steps first, as CTC losses take them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sound = seeded(nn.Linear, 2, 3)  # a blank and two sounds
+
+    def forward(self, x):
+        return self.sound(x).log_softmax(-1).transpose(0, 1)
+
+
+SPEECH = Steps()
+
+
+def ctc(logs: Tensor, said: Tensor) -> Tensor:
+    sizes = (torch.full((len(said),), size) for size in (len(logs), said.shape[1]))
+    return functional.ctc_loss(logs, said, *sizes)
+
+
+SPOKEN = X[:8].reshape(2, 4, 6)[:, :, :2], SAID  # two samples of four steps
+
+
+def alignments(said: list[int], steps: int) -> list[tuple[int, ...]]:
+    """All ways to say it: repeated sounds count once, and blanks not at all."""
+    ways = itertools.product(range(3), repeat=steps)
+    return [way for way in ways if [s for s, _ in itertools.groupby(way) if s] == said]
+
+
+def every_alignment(logs: Tensor, targets: Tensor) -> Tensor:
+    losses = []
+    for n, said in enumerate(targets.tolist()):
+        each = [sum(logs[t, n, s] for t, s in enumerate(way)) for way in alignments(said, len(logs))]
+        losses.append(-torch.stack(each).exp().sum().log() / len(said))
+    return torch.stack(losses).mean()
+
+
+def recursion(logs: Tensor, targets: Tensor) -> Tensor:
+    """The same by the forward recursion over blanks and sounds."""
+    losses = []
+    for n, said in enumerate(targets.tolist()):
+        states = [0, said[0], 0, said[1], 0]
+        known = {0: logs[0, n, 0], 1: logs[0, n, said[0]]}
+        for t in range(1, len(logs)):
+            before, known = known, {}
+            for s, sound in enumerate(states):
+                skips = sound and s >= 2 and sound != states[s - 2]
+                come = [before[b] for b in (s, s - 1, *([s - 2] if skips else [])) if b in before]
+                if come:
+                    known[s] = torch.logsumexp(torch.stack(come), 0) + logs[t, n, sound]
+        losses.append(-torch.logsumexp(torch.stack([known[4], known[3]]), 0) / len(said))
+    return torch.stack(losses).mean()
+
+
+class Scales(nn.Module):
+    """A factor for each feature, and no matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factors = nn.Parameter(torch.linspace(0.5, 1.5, 6).double())
+
+    def forward(self, x):
+        return (x * self.factors).view(-1, 3, 2).sum(2)
+
+
+def at(model: nn.Module, step: Tensor) -> Tensor:
+    """The loss where the one parameter has moved."""
+    (own,) = model.parameters()
+    own.data += step.to(own)
+    return CROSS_ENTROPY(model(X), Y).detach()
+
+
+PATH = [{n: t + 0.1 * k**p for p, (n, t) in enumerate(FLAT.state_dict().items(), 1)} for k in range(3)]
+LINE = [{n: t + 0.1 * k for n, t in FLAT.state_dict().items()} for k in range(3)]
+
+
+def at_state(state: dict[str, Tensor]) -> nn.Module:
+    model = deepcopy(FLAT)
+    model.load_state_dict(state)
+    return model
+
+
+def plane_at_the_first(path: list[dict[str, Tensor]]) -> Tensor:
+    """The loss on the plane of a path, where its first checkpoint is."""
+    plane = measure.path_plane(FLAT, path)
+    x, y = plane.coordinates[0].tolist()
+    return measure.surface(FLAT, CROSS_ENTROPY, DATA, directions=plane, x=[x], y=[y]).loss[0, 0]
+
+
+def lengths(path: list[dict[str, Tensor]]) -> Tensor:
+    """Of the ways from the first snapshot."""
+    return torch.stack([sum((s[n] - path[0][n]).pow(2).sum() for n in s).sqrt() for s in path])
+
+
 CASES = {
     # Layers that PyTorch cannot differentiate twice: of several, the one at fault is named, with what to write instead.
     "hardsigmoid": hessian_of(r"layer '1' \(Hardsigmoid\).*clamp", chain(nn.Hardsigmoid()), chain(Function(clamped))),
@@ -553,6 +669,126 @@ CASES = {
 }
 
 
+CASES |= {
+    # Written in place.
+    "an activation in place twice": slope_of(
+        "leave out inplace=True",
+        (chain(nn.ReLU(inplace=True), nn.ReLU(inplace=True)), CROSS_ENTROPY, DATA),
+        (chain(nn.ReLU(), nn.ReLU()), CROSS_ENTROPY, DATA),
+    ),
+    "an activation in place twice, on the way to a step": Case(
+        "leave out inplace=True",
+        lambda: measure.sharpness(chain(nn.ReLU(inplace=True), nn.ReLU(inplace=True)), CROSS_ENTROPY, DATA),
+        lambda: measure.sharpness(chain(nn.ReLU(), nn.ReLU()), CROSS_ENTROPY, DATA, method="sam", radius=0.1).value,
+        lambda: oracles.rise(chain(nn.ReLU(), nn.ReLU()), CROSS_ENTROPY, [DATA], 0.1),
+    ),
+    "an embedding with max_norm twice": slope_of(
+        "leave out inplace=True, and max_norm= of an embedding",
+        (LONG, consistent(LONG), (TOKENS, Y)),
+        (SHORT, consistent(SHORT), (TOKENS, Y)),
+        data=(TOKENS, Y),
+    ),
+    "ctc": Case(
+        r"the loss \(ctc\).*write its recursion with torch.logsumexp",
+        lambda: product(SPEECH, ctc, SPOKEN),
+        lambda: product(SPEECH, recursion, SPOKEN),
+        lambda: multiplied(SPEECH, every_alignment, SPOKEN),
+    ),
+    # Planes and paths of weights, which ask for neither model nor loss.
+    "directions that leave vectors where they are": Case(
+        "Pass a plane with directions of your own",
+        lambda: measure.surface(Scales(), CROSS_ENTROPY, DATA, x=[0.5], y=[0.25]),
+        lambda: measure.surface(Scales(), CROSS_ENTROPY, DATA, directions=torch.eye(6)[:2], x=[0.5], y=[0.25]).loss,
+        lambda: at(Scales(), torch.eye(6)[:2].T @ torch.tensor([0.5, 0.25]))[None, None],
+    ),
+    "a path of two checkpoints": Case(
+        "Save more often",
+        lambda: measure.path_plane(FLAT, PATH[:2]),
+        lambda: plane_at_the_first(PATH),
+        lambda: CROSS_ENTROPY(X @ PATH[0]["weight"].T + PATH[0]["bias"], Y),
+    ),
+    "a path that lies on a line": Case(
+        "Take interpolate between its ends",
+        lambda: measure.path_plane(FLAT, LINE),
+        lambda: measure.interpolate(at_state(LINE[0]), at_state(LINE[2]), CROSS_ENTROPY, DATA, [0.5]).loss[0],
+        lambda: CROSS_ENTROPY(X @ LINE[1]["weight"].T + LINE[1]["bias"], Y),
+    ),
+    "three models on a line": Case(
+        "Take interpolate between two of them",
+        lambda: measure.three_point_plane(*map(at_state, LINE)),
+        lambda: measure.interpolate(at_state(LINE[0]), at_state(LINE[2]), CROSS_ENTROPY, DATA, [0.5]).loss[0],
+        lambda: CROSS_ENTROPY(X @ LINE[1]["weight"].T + LINE[1]["bias"], Y),
+    ),
+    "no space for a plane": Case(
+        "Set requires_grad",
+        lambda: measure.path_plane(deepcopy(FLAT).requires_grad_(False), PATH),
+        lambda: plane_at_the_first(PATH),
+        lambda: CROSS_ENTROPY(X @ PATH[0]["weight"].T + PATH[0]["bias"], Y),
+    ),
+    "a buffer that moves": Case(
+        "Pass model=, the network",
+        lambda: measure.trajectory([s | {"shadow": s["weight"]} for s in PATH]),
+        lambda: measure.trajectory([s | {"shadow": s["weight"]} for s in PATH], model=FLAT).distance_from_start[0],
+        lambda: lengths(PATH),
+    ),
+    "one snapshot": Case(
+        "Save weights more often",
+        lambda: measure.trajectory(PATH[:1], components=1),
+        lambda: measure.trajectory(PATH, components=1).distance_from_start[0],
+        lambda: lengths(PATH),
+    ),
+    "a run that diverged": Case(
+        "Leave out diverged runs",
+        lambda: measure.trajectory([PATH, [PATH[0], *[{n: t * torch.nan for n, t in s.items()} for s in PATH[1:]]]]),
+        lambda: measure.trajectory([PATH]).distance_from_start[0],
+        lambda: lengths(PATH),
+    ),
+    "models for snapshots": Case(
+        r"Pass state dicts or an array \(T, P\)",
+        lambda: measure.trajectory([list(map(at_state, PATH))]),
+        lambda: measure.trajectory([[m.state_dict() for m in map(at_state, PATH)]]).distance_from_start[0],
+        lambda: lengths(PATH),
+    ),
+    "snapshots of two models": Case(
+        "Pass snapshots of one model",
+        lambda: measure.trajectory([*PATH, {}]),
+        lambda: measure.trajectory(PATH).distance_from_start[0],
+        lambda: lengths(PATH),
+    ),
+    "runs of two lengths": Case(
+        "Pass runs that were recorded alike",
+        lambda: measure.trajectory([PATH, PATH[:2]]),
+        lambda: measure.trajectory([PATH[:2], PATH[:2]]).distance_from_start[0],
+        lambda: lengths(PATH[:2]),
+    ),
+    # Pairs of networks: the aligned one computes what the second does.
+    "activations without data": Case(
+        "Pass data, or method='weights'",
+        lambda: measure.align(chain(nn.Tanh()), WIDE, method="activations"),
+        lambda: measure.align(chain(nn.Tanh()), WIDE, method="activations", data=DATA).model(X),
+        lambda: WIDE(X),
+    ),
+    "activations without data, by weights": Case(
+        "Pass data, or method='weights'",
+        lambda: measure.align(chain(nn.Tanh()), WIDE, method="activations"),
+        lambda: measure.align(chain(nn.Tanh()), WIDE, method="weights").model(X),
+        lambda: WIDE(X),
+    ),
+    "a network that is no chain": Case(
+        "Rebuild it as a chain",
+        lambda: measure.align(OwnLoss().net[0], OwnLoss().net[0]),
+        lambda: measure.align(nn.Sequential(*chain(nn.Tanh())), WIDE).model(X),
+        lambda: WIDE(X),
+    ),
+    "a curve between two precisions": Case(
+        r"Call model.to\(…\) first",
+        lambda: measure.connect(FLAT, SINGLE, CROSS_ENTROPY, DATA, epochs=0),
+        lambda: measure.connect(FLAT, deepcopy(SINGLE).double(), CROSS_ENTROPY, DATA, epochs=0, points=2).loss,
+        lambda: torch.stack([CROSS_ENTROPY(m.double()(X), Y) for m in (FLAT, deepcopy(SINGLE))]),
+    ),
+}
+
+
 class Weighted(nn.Module):
     """Sums of embeddings with weights made of the inputs, by the bag or by hand."""
 
@@ -611,3 +847,24 @@ def test_a_check_that_cannot_decide_says_so_and_what_it_advises_decides():
     moved, data = on_a_kink(bias=0.01)
     assert measure.HessianOperator(moved, CROSS_ENTROPY, data).check_error < 1e-5
     torch.testing.assert_close(product(moved, data=data), multiplied(moved, data=data))
+
+
+@pytest.mark.parametrize(
+    ("wide", "says"),
+    [(False, r"Take model.double\(\) and inputs.double\(\), or an earlier"), (True, "earlier checkpoint")],
+)
+def test_a_loss_that_is_zero_to_rounding_is_not_blamed_on_a_layer(wide, says):
+    kind = torch.float64 if wide else torch.float32
+    model, far = seeded(nn.Linear, 6, 3).to(kind), 70.0 if wide else 30.0
+
+    def loss(outputs, targets):
+        return CROSS_ENTROPY(outputs + far * functional.one_hot(targets, 3).to(outputs), targets)
+
+    with pytest.raises(CheckFailed, match=says) as refused:
+        product(model, loss, (X.to(kind), Y))
+    assert "layer" not in str(refused.value)
+    assert "second derivative" not in str(refused.value)
+    far = 5.0  # an earlier checkpoint
+    found = product(model, loss, (X.to(kind), Y)).double()
+    exact = multiplied(model.double(), loss, (X, Y))
+    assert float((found - exact).norm()) < (1e-8 if wide else 1e-3) * float(exact.norm())

@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 from torch import nn
+from torch.nn.utils import prune
 
 from theodolite.errors import BadModel, SettingError, UnknownName
 from theodolite.measure.trajectory import trajectory
@@ -132,4 +133,43 @@ def test_tied_weights_count_once_and_buffers_not_at_all_where_the_model_says_whi
     found = trajectory(states, model=model)
     assert found.parameters == own.shape[1] == 9 + 3 + 3
     assert found.step_lengths[0] == pytest.approx(own.diff(dim=0).norm(dim=1).numpy())
-    assert trajectory(states).parameters == 9 + 3 + 3 + 9  # the buffer is taken for weights, the tied ones once
+    with pytest.raises(BadModel, match="'shadow' moves.*Pass model="):
+        trajectory(states)
+
+
+def test_weights_of_a_state_dict_that_keeps_them_as_parameters_are_told_from_buffers():
+    model = Tied()
+    kept = []
+    for _ in range(4):
+        model = copy.deepcopy(model)
+        with torch.no_grad():
+            for tensor in model.state_dict().values():
+                tensor.add_(torch.randn_like(tensor))
+        kept.append(model.state_dict(keep_vars=True))
+    own = torch.stack([torch.cat([s[n].flatten() for n, _ in model.named_parameters()]) for s in kept]).double()
+    found = trajectory(kept)
+    assert found.parameters == 9 + 3 + 3
+    assert found.step_lengths[0] == pytest.approx(own.diff(dim=0).norm(dim=1).detach().numpy())
+
+
+def every_layer_of_torch():
+    """Those that hold parameters, under all that PyTorch itself puts around them."""
+    nn = torch.nn
+    lstm = nn.LSTM(3, 4, num_layers=2, bidirectional=True, proj_size=2)
+    attention = nn.MultiheadAttention(4, 2, add_bias_kv=True, kdim=3, vdim=3), nn.TransformerEncoderLayer(4, 2, 4)
+    norms = nn.LayerNorm(3), nn.BatchNorm1d(3), nn.GroupNorm(1, 3), nn.RMSNorm(3), nn.InstanceNorm1d(3, affine=True)
+    wrapped = [around(nn.Linear(3, 3)) for around in (nn.utils.parametrizations.weight_norm, nn.utils.weight_norm)]
+    pruned = prune.l1_unstructured(nn.Linear(3, 3), "weight", 0.5)
+    rest = nn.Bilinear(2, 2, 2), nn.PReLU(), nn.Embedding(3, 2), nn.ConvTranspose2d(1, 2, 3), nn.GRU(3, 3)
+    return nn.ModuleList([lstm, *attention, *norms, *wrapped, pruned, *rest])
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_parameters_of_pytorchs_own_layers_are_known_by_their_names():
+    model = every_layer_of_torch()
+    states = [{n: t.clone() for n, t in model.state_dict().items()} for _ in range(3)]
+    for number, state in enumerate(states):
+        for name, _ in model.named_parameters():
+            state[name] += number * torch.randn_like(state[name])
+    found, told = trajectory(states), trajectory(states, model=model)
+    assert found.step_lengths == pytest.approx(told.step_lengths)

@@ -275,11 +275,11 @@ def test_a_name_of_the_users_own_becomes_a_file_name_that_harms_nobody(tmp_path)
     report.build(tmp_path / "own", survey.findings(tmp_path / "own"))
 
 
-def test_the_study_of_recordings_is_not_one_that_can_be_run():
+def test_the_study_of_recordings_is_not_one_that_can_be_run(tmp_path):
     from theodolite import studies
 
     assert recorder.NAME not in studies.INDEX
-    assert recorder.STUDY in survey.readable()
+    assert recorder.STUDY in survey.readable(tmp_path)
 
 
 def table(out, name):

@@ -12,6 +12,7 @@ from theodolite.claims import judge
 from theodolite.store import records
 from theodolite.store.records import Plan, Planned
 from theodolite.studies.gradient_norm import study
+from theodolite.studies.gradient_norm.findings import correlation_of_logs, power_of_loss
 from theodolite.train import Replica
 
 CLAIMS = {claim.id: claim for claim in study.CLAIMS}
@@ -88,15 +89,31 @@ def test_a_claim_holds_fails_and_is_undecided_where_the_records_say_so(tmp_path,
     assert (few.verdict, few.seeds) == ("undecided", 2)
 
 
-def test_each_seed_counts_with_the_task_where_the_statement_does_worse(tmp_path):
+def test_each_task_has_the_correlation_of_the_logarithms_of_its_own_runs(tmp_path):
     found = made_records(tmp_path, 3)
-    norms = found.table("norms")
-    own = {
-        seed: [stats.spearmanr(rows["loss"], rows["norm"]).statistic for _, rows in part.groupby("task")]
-        for seed, part in norms.groupby("seed")
-    }
     evidence = CLAIMS["falls-with-loss"].evidence(found)
-    assert evidence.low.to_dict() == pytest.approx({seed: min(values) for seed, values in own.items()})
+    for task, part in found.table("norms").astype({"task": str}).groupby("task"):
+        own = {
+            seed: stats.pearsonr(np.log(rows["loss"]), np.log(rows["norm"])).statistic
+            for seed, rows in part.groupby("seed")
+        }
+        assert evidence[task].low.to_dict() == pytest.approx(own)
+
+
+def test_snapshots_on_a_plateau_do_not_hide_that_norm_and_loss_fell_together_before():
+    fall = np.geomspace(1, 1e-4, 6)
+    loss = np.r_[fall, 1e-4 * (1 - 0.01 * np.arange(1, 31))]  # goes on falling, by a third
+    norm = np.r_[fall, 1e-4 * (1 + 0.01 * np.arange(1, 31))]  # and the norm rises
+    norms = pd.DataFrame({"seed": 0, "loss": loss, "norm": norm})
+    assert stats.spearmanr(loss, norm).statistic < 0
+    assert correlation_of_logs(norms)[0] > 0.95
+
+
+def test_near_the_bottom_of_a_parabola_the_norm_goes_with_the_root_of_the_loss():
+    x = np.geomspace(1, 1e-3, 9)
+    norms = pd.DataFrame({"seed": 0, "loss": 3 * x**2 / 2, "norm": 3 * x})
+    assert power_of_loss(norms)[0] == pytest.approx(0.5)
+    assert correlation_of_logs(norms)[0] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("claim", CLAIMS)

@@ -12,8 +12,8 @@ from theodolite.claims import judge
 from theodolite.figures.theme import specification
 from theodolite.store import records
 from theodolite.store.records import Plan, Planned
-from theodolite.studies.minimal_ratio import findings, measurements
-from theodolite.studies.minimal_ratio.findings import AGAIN, DIGITS, FIRST, LETTER, NORM, POINTS, PROTOCOL, TASKS
+from theodolite.studies.minimal_ratio import field, findings, measurements
+from theodolite.studies.minimal_ratio.findings import AGAIN, DIGITS, FIELD, FIRST, LETTER, NORM, POINTS, PROTOCOL, TASKS
 from theodolite.studies.minimal_ratio.study import NAME, PRESETS, STUDY, analyses
 
 CLAIMS = {claim.id: claim for claim in STUDY.claims}
@@ -35,28 +35,45 @@ def cloud(seed, slope, spread=0.05, count=24):
             "gradient_norm": 1e-15, "largest": 2.0, "positive": positive, "negative": 1 - positive, "zero": 0.0,
             "index": np.rint(100 * (1 - positive)).astype(int), "flat": 0, "parameters": 100, "kantorovich": 1e-9,
             "radius": 1e-12, "live": "3", "free": True, "predicted": 0.4,
+            "found": 1 + np.arange(count) % 3, "orbit": 2,
         }
     )  # fmt: skip
 
 
 def epochs(norm):
+    """The gradient norm at the end of each epoch; it rises tenfold in the last phase."""
     phases = [FIRST, FIRST, NORM, AGAIN, AGAIN]
     made = cloud(0, 0.1, count=5).drop(columns=["counted", "start"])
-    rows = made.assign(phase=phases, epoch=range(5), gradient_norm=norm, certified=norm < 1e-9, product_norm=norm / 2)
+    norms = norm * np.array([1.0, 1.0, 1.0, *[10 + 100 * norm] * 2])
+    rows = made.assign(phase=phases, epoch=range(5), gradient_norm=norms, certified=norm < 1e-9, product_norm=norm / 2)
     return pd.concat([rows.assign(variant=v) for v in (LETTER, findings.WITH_DECAY)], ignore_index=True)
 
 
-def written(directory: Path, seeds: int, *, slopes=None, norm=1e-2, failed=0) -> records.Records:
+def approached(seed, slope, count=20):
+    """Snapshots of a training whose minimal ratio rises by a slope as the index at the end of the walk falls."""
+    index = np.arange(count) % 5
+    positive = 0.7 + 0.05 * slope * index + 0.01 * np.random.default_rng(seed).normal(size=count)
+    return pd.DataFrame({"positive": positive, "index": index, "outcome": "certified"})
+
+
+def written(
+    directory: Path, seeds: int, *, slopes=None, norm=1e-2, failed=0, field=2.0, nearer=-1.0, old=False
+) -> records.Records:
     """A finished survey with made numbers; the first so many seeds have failed."""
     settings = PRESETS["smoke"].model_copy(update={"seeds": seeds})
-    specs = list(analyses(settings))
+    specs = [spec for spec in analyses(settings) if not (old and spec.labels["measured"] == FIELD)]
     records.claim_folder(directory)
     for spec in specs:
         slope = (slopes or {}).get(spec.labels["task"], -0.6)
         tables = {
             "points": cloud(spec.seed, slope),
             "initial": cloud(1 + spec.seed, -0.5).assign(certified=False, product_norm=1.0),
+            "approach": approached(spec.seed, nearer),
         }
+        if spec.labels["measured"] == FIELD:
+            tables = {"field": cloud(spec.seed, -0.6, field)[["loss", "positive", "index", "parameters"]]}
+        elif old:
+            tables = {"points": tables["points"].drop(columns=["found", "orbit"]), "initial": tables["initial"]}
         if spec.labels["measured"] == PROTOCOL:
             tables = {"protocol": epochs(norm * (1 + 0.1 * spec.seed))}
         if spec.seed < failed:
@@ -77,7 +94,9 @@ def judged(found, claim):
     ("claim", "holds", "fails"),
     [
         ("inverse-correlation", {}, {"slopes": dict.fromkeys(TASKS, 0.6)}),
-        ("report-protocol-is-critical", {"norm": 1e-12}, {}),
+        ("stronger-than-a-random-field", {}, {"slopes": dict.fromkeys(TASKS, 0.6)}),
+        ("larger-ratio-nearer-a-minimum", {}, {"nearer": 1.0}),
+        ("report-protocol-is-critical", {"norm": 1e-9}, {}),
         ("higher-loss-more-negative", {}, {"slopes": dict.fromkeys(TASKS, 0.6)}),
     ],
 )
@@ -89,7 +108,28 @@ def test_each_claim_holds_and_fails_where_it_should_and_two_seeds_decide_nothing
 
 @pytest.mark.parametrize("claim", ["inverse-correlation", "higher-loss-more-negative"])
 def test_one_task_that_says_otherwise_is_enough(tmp_path, claim):
-    assert judged(written(tmp_path, 8, slopes={TASKS[1]: 0.6}), claim).verdict == "fails"
+    found = judged(written(tmp_path, 8, slopes={TASKS[1]: 0.6}), claim)
+    assert (found.verdict, len(found.parts)) == ("fails", len(TASKS))
+    assert TASKS[1] in found.note
+
+
+def test_a_folder_of_a_version_without_fields_and_copies_still_makes_a_page_and_says_what_to_do(tmp_path):
+    found = written(tmp_path, 8, old=True)
+    assert judged(found, "inverse-correlation").verdict == "holds"
+    for claim in ("stronger-than-a-random-field", "larger-ratio-nearer-a-minimum"):
+        assert "Run the study again" in judged(found, claim).note
+    assert STUDY.tables(found)
+    assert STUDY.figures(found)
+
+
+def test_coverage_is_good_and_turing_s_and_chao_s_and_signs_are_summed_over_copies(tmp_path):
+    frame = next(t.frame for t in STUDY.tables(written(tmp_path, 3)) if t.name == "coverage")
+    first = frame.iloc[0]  # 24 points, found 1, 2 and 3 times in turn: 8 of each in 48 walks
+    assert (first["points"], first["certified walks"], first["found once"]) == (24, 48, 8)
+    assert first["Good-Turing coverage"] == pytest.approx(1 - 8 / 48)
+    assert first["Chao1"] == pytest.approx(24 + 8 * 7 / (2 * 9))
+    low, high = (int(end.replace("−", "-")) for end in first["sum of signs"].split(" to "))
+    assert low % 2 == high % 2 == 0  # every orbit has two copies
 
 
 @pytest.mark.parametrize("claim", list(CLAIMS))
@@ -112,11 +152,14 @@ def test_tables_and_figures_of_a_study_without_runs_can_be_drawn(tmp_path):
         "figure-8-numbers",
         "strata",
         "report-steps",
+        "random-field",
+        "coverage",
+        "approach",
         "report-verdicts",
         "random-matrices",
     }
     figures = STUDY.figures(found)
-    assert sum(f.name.startswith("figure-8-") for f in figures) == 4
+    assert sum(f.name.startswith("figure-8-") for f in figures) == 5  # four tasks and the null
     assert all(specification(f.chart, dark=True) for f in figures)
 
 
@@ -125,7 +168,7 @@ def test_each_step_of_the_report_gets_the_verdict_that_its_numbers_give(tmp_path
     definition, optimiser, after, control = found["verdict"]
     assert definition == "undecided"  # no eigenvalue of the made weights is zero
     assert optimiser.endswith("no weights certified")
-    assert after == "undecided"  # the norm of the made weights never changes
+    assert after == "it rises: they lead away"
     assert control.startswith("negative there too")
 
 
@@ -168,6 +211,35 @@ def test_a_point_found_in_two_ways_is_counted_once(measured):
     once = points[points["counted"]]
     assert not once.assign(loss=once["loss"].round(7)).duplicated(["task", "loss", "index", "largest"]).any()
     assert len(points) > len(once)
+
+
+def test_all_points_of_a_task_are_counted_as_often_as_walks_found_them(measured):
+    for task in TASKS:
+        tables = measured[POINTS, task]
+        once = tables["points"][tables["points"]["counted"]]
+        outcomes = tables["outcomes"].set_index("outcome")["starts"]
+        assert once["found"].sum() == outcomes[outcomes.index == "certified"].sum()
+
+
+def test_a_random_field_has_the_moments_it_is_said_to_have():
+    """Variance 1 and covariance exp(-d² / 2), over many fields."""
+    origin, away = torch.zeros(5).double(), torch.tensor([0.6, 0.8, 0, 0, 0]).double()
+    values = []
+    for seed in range(2000):
+        model = field._Field(5, 64, torch.Generator().manual_seed(seed))
+        pair = []
+        for place in (origin, away):
+            model.theta.data = place
+            pair.append(float(model(None).detach()))
+        values.append(pair)
+    found = np.cov(np.transpose(values))
+    np.testing.assert_allclose(found, [[1, np.exp(-0.5)], [np.exp(-0.5), 1]], atol=0.1)
+
+
+def test_the_field_beside_a_task_has_as_many_dimensions_as_its_network_has_parameters(measured):
+    for task in TASKS:
+        assert set(measured[FIELD, task]["field"]["parameters"]) == set(measured[POINTS, task]["points"]["parameters"])
+        assert len(measured[FIELD, task]["field"]) > 1
 
 
 def test_on_the_dial_points_get_flat_directions_only_at_zero(measured):

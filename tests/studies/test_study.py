@@ -62,14 +62,20 @@ def test_everything_that_decides_the_result_enters_the_fingerprint(other):
     assert other.fingerprint() != SPEC.fingerprint()
 
 
-def test_replicas_may_differ_in_seeds_learning_rate_and_labels_only():
+def test_replicas_may_differ_in_seeds_learning_rate_subset_and_labels_only():
     rate = Training(loss="mse", epochs=10, learning_rate=0.1)
     longer = Training(loss="mse", epochs=11, learning_rate=1e-3)
     noisy = DataSpec(source="function:cos", domain=(-1.5, 1 / 3), random_labels=0.5, label_seed=2)
     subset = DataSpec(source="function:cos", domain=(-1.5, 1 / 3), seed=2)
-    for same in (changed(seeds=Seeds(weights=9, order=9), seed=9), changed(training=rate), changed(data=noisy)):
+    for same in (
+        changed(seeds=Seeds(weights=9, order=9), seed=9),
+        changed(training=rate),
+        changed(data=noisy),
+        changed(data=subset),
+    ):
         assert same.stack_key() == SPEC.stack_key()
-    for other in (changed(training=longer), changed(data=subset), changed(model=MLP(inputs=1, outputs=1))):
+    fewer = changed(data=DataSpec(source="function:cos", domain=(-1.5, 1 / 3), train=7))
+    for other in (changed(training=longer), fewer, changed(model=MLP(inputs=1, outputs=1))):
         assert other.stack_key() != SPEC.stack_key()
 
 
@@ -126,12 +132,15 @@ def test_settings_that_a_network_or_its_data_have_no_use_for_make_no_other_name(
         (line, changed(model=MLP(inputs=1, outputs=1, activation="tanh"))),
         (changed(data=DataSpec(source="function:cos", domain=(0.0, 1.0))), changed(data=curve)),
         (digits, changed(data=DataSpec(source="digits", domain=(0.0, 1.0)))),
+        (digits, changed(data=DataSpec(source="digits", seed=5))),
+        (SPEC, changed(data=SPEC.data.model_copy(update={"seed": 5}))),
         (changed(training=training(10)), changed(training=training(11))),
     ):
         assert one.fingerprint() == same.fingerprint()
     for one, other in (
         (SPEC, changed(model=MLP(inputs=1, hidden=(15, 19, 16), outputs=1, activation="tanh"))),
         (digits, changed(data=DataSpec(source="digits", scale="unit"))),
+        tuple(changed(data=DataSpec(source="digits", test=50, seed=seed)) for seed in (0, 5)),
         (changed(training=training(10)), changed(training=training(9))),
     ):
         assert one.fingerprint() != other.fingerprint()

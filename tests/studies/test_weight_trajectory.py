@@ -13,8 +13,8 @@ from theodolite.claims import judge
 from theodolite.runs import Trained
 from theodolite.store import records
 from theodolite.store.records import Plan, Planned
-from theodolite.studies.weight_trajectory import study
-from theodolite.studies.weight_trajectory.findings import LAYERS
+from theodolite.studies.weight_trajectory import measurements, study
+from theodolite.studies.weight_trajectory.findings import AS_TRAINED, ITSELF, KINDS, LAYERS, MATCHED, spreads
 from theodolite.train import Replica
 
 CLAIMS = {claim.id: claim for claim in study.CLAIMS}
@@ -28,17 +28,21 @@ def made_settings(groups):
     )
 
 
-def made_paths(draw, spread, growth):
-    """Trainings that start ``spread`` apart on both axes and end 1 apart; each step is ``growth`` times the last."""
+def made_paths(draw, spread, growth, drift):
+    """Trainings that start ``spread`` apart on both axes and end 1 apart; each step is ``growth`` times the last.
+
+    All drift so far together, along a third axis.
+    """
     end = np.array([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])
     steps = growth ** np.arange(len(EPOCHS) - 1) * np.exp(0.01 * draw.normal(size=(TRAININGS, len(EPOCHS) - 1)))
     way = np.hstack([np.zeros((TRAININGS, 1)), steps.cumsum(1) / steps.sum(1, keepdims=True)])
-    return end[:, None] * (spread + (1 - spread) * way)[:, :, None], steps
+    at = end[:, None] * (spread + (1 - spread) * way)[:, :, None]
+    return np.concatenate([at, drift * way[:, :, None]], 2), steps
 
 
-def made_tables(group, spread, growth, barrier, jitter):
+def made_tables(group, spread, growth, barrier, jitter, still, differ, null, drift):
     draw = np.random.default_rng(group)
-    at, steps = made_paths(draw, spread * np.exp(jitter * draw.normal()), growth)
+    at, steps = made_paths(draw, spread * np.exp(jitter * draw.normal()), growth, drift)
     training, epoch = (grid.ravel() for grid in np.meshgrid(range(TRAININGS), EPOCHS, indexing="ij"))
     pairs = [(i, j) for i in range(TRAININGS) for j in range(i + 1, TRAININGS)]
     walk = {
@@ -56,6 +60,8 @@ def made_tables(group, spread, growth, barrier, jitter):
     ]
     lines = [
         {
+            "kind": kind,
+            "error_barrier": b / 2,
             "first": first,
             "second": first + 1,
             "alpha": a,
@@ -64,10 +70,20 @@ def made_tables(group, spread, growth, barrier, jitter):
             "test": 0.3,
         }
         for first in (0, 2)
+        for kind in KINDS
         for b in [barrier * np.exp(0.05 * draw.normal())]
         for a in (0.0, 0.5, 1.0)
     ]
     shares = {"component": [1, 2], "together": [0.5, 0.3], "alone": [0.8, 0.1], "random_walk": [0.608, 0.152]}
+    shares |= {"undirected": null * np.exp(0.05 * draw.normal())}
+    wrong = draw.integers(20, 30, size=2)
+    tested = {
+        "first": [0, 2],
+        "second": [1, 3],
+        "only_first": wrong * differ + draw.integers(0, 4, size=2),
+        "only_second": wrong,
+    }
+    near = {"gradient_norm": still * np.exp(0.1 * draw.normal(size=2)), "curvature": 2.0, "weights": 4.0}
     layered = {
         "paths": pd.DataFrame(walk),
         "apart": pd.DataFrame(apart),
@@ -76,12 +92,15 @@ def made_tables(group, spread, growth, barrier, jitter):
     return {
         **{n: pd.concat([t.assign(layer=layer) for layer in LAYERS]) for n, t in layered.items()},
         "lines": pd.DataFrame(lines),
+        "tested": pd.DataFrame(tested),
+        "stationary": pd.DataFrame({"training": [0, 2], **near}),
     }
 
 
 def made_records(
-    directory, groups=8, *, spread=0.1, growth=0.7, barrier=1.0, luck=4.0, order=0.0, jitter=0.05, diverged=()
-):
+    directory, groups=8, *, spread=0.1, growth=0.7, barrier=1.0, luck=4.0, order=0.0, jitter=0.05, diverged=(),
+    still=1e-9, differ=4, null=0.1, drift=0.0, old=False,
+):  # fmt: skip
     """Records of made runs, whose test loss adds the effects of initial weights and order to noise of deviation 1."""
     settings = made_settings(groups)
     runs, analyses = list(study.expand(settings)), list(study.analyses(settings))
@@ -106,7 +125,11 @@ def made_records(
         )
     for spec in analyses:
         lost = any(group == spec.seed and weights == order for group, weights, order in diverged)
-        tables = {} if lost else made_tables(spec.seed, spread, growth, barrier, jitter)
+        tables = {} if lost else made_tables(spec.seed, spread, growth, barrier, jitter, still, differ, null, drift)
+        if old and tables:  # as an earlier version measured
+            del tables["tested"], tables["stationary"]
+            tables["shares"] = tables["shares"].drop(columns="undirected")
+            tables["lines"] = tables["lines"].query("kind == 'as_trained'").drop(columns=["kind", "error_barrier"])
         records.write(directory, spec, tables=tables, environment={"wall_seconds": 1.0})
     planned = [tuple(map(Planned.of, specs)) for specs in (runs, analyses)]
     plan = Plan(
@@ -167,39 +190,62 @@ def test_an_analysis_reads_the_independent_trainings_of_its_group():
     ("claim", "holds", "fails"),
     [
         ("starts-close", {"spread": 0.1}, {"spread": 0.8}),
-        ("starts-close-in-full-space", {"spread": 0.1}, {"spread": 0.8}),
+        ("starts-close-in-full-space", {"drift": 0.0}, {"drift": 5.0}),
+        ("quickly-diverged", {"growth": 0.3}, {"growth": 1.6}),
         ("steps-shrink", {"growth": 0.7}, {"growth": 1.3}),
+        ("converged", {"still": 1e-9}, {"still": 1e-3}),
         ("different-minima", {"barrier": 1.0}, {"barrier": 0.001}),
+        ("performance-varies", {"differ": 4}, {"differ": 1}),
         ("initial-weights-matter", {"luck": 12.0}, {"luck": 0.0, "order": 8.0}),
     ],
 )
 def test_a_claim_holds_fails_and_is_undecided_where_the_records_say_so(tmp_path, claim, holds, fails):
-    found = verdict(claim, made_records(tmp_path / "holds", 5, **holds))
-    assert found.verdict == "holds"
-    assert found.seeds == {"steps-shrink": 5 * TRAININGS, "different-minima": 10}.get(claim, 5)
-    assert verdict(claim, made_records(tmp_path / "fails", 5, **fails)).verdict == "fails"
+    found = verdict(claim, made_records(tmp_path / "holds", 8, **holds))
+    assert (found.verdict, found.seeds) == ("holds", 8)
+    assert verdict(claim, made_records(tmp_path / "fails", 8, **fails)).verdict == "fails"
 
 
 def test_few_groups_decide_nothing(tmp_path):
     found = made_records(tmp_path, 1)
-    counts = {"steps-shrink": TRAININGS, "different-minima": 2}  # trainings and pairs are the units there
     for claim in CLAIMS:
-        assert verdict(claim, found).seeds == counts.get(claim, 1)
+        assert verdict(claim, found).seeds == 1
         assert verdict(claim, found).verdict == "undecided"
 
 
+def test_a_folder_of_an_earlier_version_still_makes_a_page_and_says_what_to_do(tmp_path):
+    found = made_records(tmp_path, 8, old=True)
+    assert study.tables(found)
+    assert study.figures(found)
+    assert verdict("steps-shrink", found).verdict == "holds"
+    for claim in ("starts-close", "converged", "different-minima", "performance-varies"):
+        assert "Run the study again" in verdict(claim, found).note
+
+
+def test_by_how_much_a_design_can_decide_is_said_beforehand(tmp_path):
+    """Two by two trainings in five groups: simulated, where initial weights decide nothing."""
+    draw = np.random.default_rng(0)
+    cells = draw.normal(size=(20_000, 5, 2, 2))
+    left = cells - cells.mean(2, keepdims=True) - cells.mean(3, keepdims=True) + cells.mean((2, 3), keepdims=True)
+    rows = 2 * ((cells.mean(3) - cells.mean((2, 3))[..., None]) ** 2).sum(2)
+    shares = ((rows - (left**2).sum((2, 3))) / 2).mean(1)
+    assert f"standard error of {shares.std():.1f}" in verdict("initial-weights-matter", made_records(tmp_path, 5)).note
+
+
 def test_the_spread_is_the_variance_that_was_made(tmp_path):
-    found = verdict("starts-close-in-full-space", made_records(tmp_path, 3, spread=0.5, jitter=0.0))
-    assert found.estimate == pytest.approx(0.25)
+    ratios = spreads(made_records(tmp_path, 3, spread=0.5, jitter=0.0)).set_index("layer").loc["first"]
+    assert ratios["full_space"].tolist() == pytest.approx([0.25] * 3)
+    # starts half as far out as ends, on one ray: distance² 0.25 d² before, and each went half of √2
+    mean = np.mean([4.0, 4.0, 8.0, 8.0, 4.0, 4.0])
+    assert ratios["right_angles"].tolist() == pytest.approx([0.25 * mean / (0.25 * mean + 2 * 0.5)] * 3)
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_a_diverged_training_is_taken_at_its_worst_and_never_left_out(tmp_path, claim):
-    whole = verdict(claim, made_records(tmp_path / "whole", 4, luck=40.0))
-    lost = verdict(claim, made_records(tmp_path / "lost", 4, luck=40.0, diverged={(3, 0, 0)}))
+    whole = verdict(claim, made_records(tmp_path / "whole", 8, luck=40.0, growth=0.3))
+    lost = verdict(claim, made_records(tmp_path / "lost", 8, luck=40.0, growth=0.3, diverged={(3, 0, 0)}))
     assert whole.verdict == "holds"
     assert lost.seeds == whole.seeds
-    assert lost.verdict == "undecided" or claim == "steps-shrink"  # which holds even with four of 16 numbers at 1
+    assert lost.verdict == "undecided"
     assert "gave no number" in lost.note
 
 
@@ -210,6 +256,8 @@ def test_tables_and_figures_say_what_the_records_hold(tmp_path):
     assert tables["figure-5-numbers"]["start over end, full space"].tolist() == pytest.approx([0.01, 0.01])
     assert len(tables["figure-5-trainings"]) == TRAININGS
     names = [figure.name for figure in study.figures(found)]
+    assert {"ends", "convergence", "variance"} <= set(tables)
+    assert tables["ends"]["from a network to"].tolist() == list(KINDS.values())
     assert names == ["figure-5-first-layer", "figure-5-whole-model", "distances", "barriers", "variance"]
 
 
@@ -256,15 +304,49 @@ def test_distances_and_barriers_are_those_of_the_networks(trained, words_in):
     assert walk["step_length"].tolist()[1:] == pytest.approx(steps, rel=1e-5)
     middle = runs[0].module()
     middle.load_state_dict({n: (w + runs[1].weights[n]) / 2 for n, w in runs[0].weights.items()})
-    line = found["lines"].query("first == 0").set_index("alpha")["training"]
+    line = found["lines"].query("first == 0 and kind == 'as_trained'").set_index("alpha")["training"]
     with torch.no_grad():
         expected = [cross_entropy(m(split.inputs.flatten(1)), split.targets).item() for m in (runs[0].module(), middle)]
     assert [line[0.0], line[0.5]] == pytest.approx(expected, rel=1e-5)
     assert set(found["lines"]["first"]) == {0, 2}
 
 
-def test_a_group_with_a_diverged_training_gives_no_paths(trained):
-    specs, outcomes, _, analysis = trained
+def right(network, split):
+    with torch.no_grad():
+        return (network(split.inputs.flatten(1)).argmax(1) == split.targets).numpy()
+
+
+def test_ends_are_compared_after_matching_and_with_themselves(trained):
+    specs, outcomes, split, analysis = trained
     runs = [Trained(s, o.weights, dict(o.snapshots)) for s, o in zip(specs, outcomes, strict=True)]
-    del runs[1].snapshots[EPOCHS[-1]]
-    assert study.analyse(analysis, runs) == {}
+    found = study.analyse(analysis, runs)
+    lines = found["lines"].query("first == 0").set_index(["kind", "alpha"])
+    assert set(found["lines"]["kind"]) == {AS_TRAINED, MATCHED, ITSELF}
+    itself, matched, plain = (lines.loc[kind] for kind in (ITSELF, MATCHED, AS_TRAINED))
+    assert itself.loc[1.0, "training"] == pytest.approx(itself.loc[0.0, "training"], rel=1e-5)  # the same function
+    assert itself.loc[0.5, "training"] != pytest.approx(itself.loc[0.0, "training"], rel=1e-3)  # at another place
+    assert matched.loc[[0.0, 1.0], "training"].tolist() == pytest.approx(plain.loc[[0.0, 1.0], "training"], rel=1e-5)
+    one, two = (runs[number].module() for number in (0, 1))
+    test = train.tensors(data.load(specs[0].data)).test
+    a, b = right(one, test), right(two, test)
+    tested = found["tested"].query("first == 0").iloc[0]
+    assert (tested["only_first"], tested["only_second"]) == ((a & ~b).sum(), (b & ~a).sum())
+    parameters = list(one.parameters())
+    gradient = torch.autograd.grad(cross_entropy(one(split.inputs.flatten(1)), split.targets), parameters)
+    norm = float(torch.cat([g.flatten() for g in gradient]).norm())
+    assert found["stationary"].iloc[0]["gradient_norm"] == pytest.approx(norm, rel=1e-4)
+
+
+def test_paths_in_random_directions_start_where_trainings_start_and_go_as_far():
+    """In many dimensions n starts and n ways are at right angles, where PCA 1 of all snapshots has a closed form.
+
+    A training is a e + d u at its distance d: the first component mixes contrasts of e and of u as the top eigenvector
+    of the second moments of (a, d) does.
+    """
+    draw, size, runs, distances = np.random.default_rng(0), 4000, 6, np.array([0.0, 50.0, 100.0])
+    starts = torch.tensor(draw.normal(size=(runs, size)))
+    made = [Trained(None, {}, {0: {"0.weight": start.view(40, 100)}}) for start in starts]
+    ratios = [measurements._undirected(made, "all", np.tile(distances, (runs, 1)), seed) for seed in range(5)]
+    a = size**0.5
+    p, q = np.linalg.eigh([[a**2, a * distances.mean()], [a * distances.mean(), (distances**2).mean()]])[1][:, 1]
+    assert np.mean(ratios) == pytest.approx((a * p / (a * p + distances[-1] * q)) ** 2, rel=0.05)

@@ -117,7 +117,7 @@ def test_page_and_markdown_escape_what_they_show_and_json_has_every_claim():
 def test_a_claim_is_judged_as_before_the_bisection_was_shared():
     evidence = Evidence.exact(pd.Series(numbers(3, mean=0.8)))
     claim = Claim("c", "", "", "", "mean", "above", 0.0, lambda _: evidence)
-    records = type("R", (), {"runs": pd.DataFrame({"status": ["done"]})})
+    records = type("R", (), {"runs": pd.DataFrame({"seed": range(12), "status": "done"})})
     t = evidence.low.mean() / stats.sem(evidence.low)
     expected = 2 * stats.t.sf(t, 2 / (3 / 12 + 2 / 11))  # degrees of freedom at an excess kurtosis of 3
     assert judge(claim, records, study="s", preset="smoke").p_value == pytest.approx(expected, rel=1e-6)

@@ -28,9 +28,9 @@ def split(samples: int, architecture: MLP = WIDE) -> StackedSplit:
     return StackedSplit.of(data, layers(architecture, torch.float32)[0], torch.float32)
 
 
-def taken(count: int, own_targets: bool = False, **fields: object) -> int:
+def taken(count: int, own_targets: bool = False, own_data: bool = False, **fields: object) -> int:
     training = Training(**{**FIELDS, **fields})
-    return stack_bytes(WIDE, training, split(1000), split(500), count, own_targets=own_targets)
+    return stack_bytes(WIDE, training, split(1000), split(500), count, own_targets=own_targets, own_data=own_data)
 
 
 @pytest.mark.parametrize("fields", [{}, {"batch_size": None}, {"optimizer": "sgd"}])
@@ -48,6 +48,8 @@ def test_two_moments_of_adam_are_there_twice_while_a_stack_is_copied_and_labels_
     assert adam - sgd == 2 * 2 * weights
     own = taken(3, own_targets=True) - taken(2, own_targets=True)
     assert own >= adam + 2 * 8 * 1000  # int64 classes of a thousand samples, and the copy
+    sets = taken(3, own_data=True) - taken(2, own_data=True)
+    assert sets >= adam + 2 * (4 * 100 + 8) * 1500  # inputs and classes of both sets, and the copy
 
 
 SCRIPT = """

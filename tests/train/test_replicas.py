@@ -72,6 +72,7 @@ def same(a: Outcome, b: Outcome) -> bool:
 
 
 def by_the_loop(architecture: MLP, data: TrainingData, training: Training, replica: Replica) -> Outcome:
+    data = replica.data or data
     if replica.train_targets is not None:
         data = replace(data, train=replace(data.train, targets=replica.train_targets))
     model = build(architecture, seed=replica.weights_seed)
@@ -231,6 +232,43 @@ def test_each_replica_may_have_its_own_labels():
         slow = by_the_loop(architecture, data, training, replica)
         assert distance(fast, slow) < 1e-9
         assert fast.metrics.train_accuracy.equals(slow.metrics.train_accuracy)
+
+
+@pytest.mark.parametrize("name", ["fit, full batch", "fit, two outputs", "classes"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_a_replica_with_data_of_its_own_is_the_same_bit_for_bit_alone_with_others_and_where_it_shares_them(name, dtype):
+    architecture, batch = TASKS[name]
+    training = Training(loss=loss_of(name), batch_size=batch, epochs=6, **kind(dtype))
+    sets = [made_data(architecture, training.loss, seed=n) for n in range(4)]
+    several = [replace(replica, data=data) for replica, data in zip(replicas(4), sets, strict=True)]
+    several[2] = replace(several[2], data=None)  # has the stack's
+    together = train_replicas(architecture, sets[2], training, several)
+    assert not same(together[0], train_replicas(architecture, sets[2], training, [replicas(1)[0]])[0])
+    for replica, shared, data, outcome in zip(several, replicas(4), sets, together, strict=True):
+        assert same(outcome, train_replicas(architecture, sets[2], training, [replica])[0])
+        assert same(outcome, train_replicas(architecture, data, training, [shared, replicas(9)[8]])[0])
+        if dtype == "float64":
+            assert distance(outcome, by_the_loop(architecture, data, training, shared)) < 1e-9
+
+
+def test_replicas_with_data_of_their_own_that_converge_leave_and_disturb_no_other():
+    architecture = MLP(inputs=1, hidden=(8,), outputs=1, activation="tanh")
+    x = torch.linspace(-1, 1, 101, dtype=torch.float64)[:, None]
+    sets = [TrainingData(Split(x, x**2 + n / 9), Split(x, x**2 + n / 9)) for n in range(6)]
+    training = Training(loss="mse", batch_size=10, epochs=80, convergence=5e-3, stop_at_convergence=True)
+    several = [Replica(n, n, 1e-2, data=data) for n, data in enumerate(sets)]
+    together = train_replicas(architecture, sets[0], training, several)
+    assert len({outcome.converged_epoch for outcome in together}) > 2  # or nothing would leave before anything else
+    for replica, outcome in zip(several, together, strict=True):
+        assert same(outcome, train_replicas(architecture, sets[0], training, [replica])[0])
+
+
+def test_sets_of_unlike_size_are_no_stack():
+    architecture, _ = TASKS["classes"]
+    data, fewer = (made_data(architecture, "cross_entropy", samples=n) for n in (101, 100))
+    several = [replicas(2)[0], replace(replicas(2)[1], data=fewer)]
+    with pytest.raises(SettingError, match=r"as many training samples .* got 101 and 100"):
+        train_replicas(architecture, data, Training(loss="cross_entropy", epochs=1), several)
 
 
 def test_a_large_set_is_evaluated_in_chunks_to_the_same_mean():

@@ -75,3 +75,15 @@ def main() -> None:
     assert_type(th.recordings("results/own").over_seeds("sharpness"), pd.DataFrame)
     th.Recorder("sharpness", reduction="max")  # type: ignore[arg-type]
     th.instrument(asks="?", cost="cheap")  # type: ignore[arg-type]
+
+    study = th.study("own", question="Is it so?", seeds=3)
+
+    @study.run(a=[1, 2])
+    def go(seed: int, a: int) -> th.Trained:
+        return th.Trained(model, loss=loss, data=data, metrics={"x": float(seed * a)})
+
+    assert_type(go(1, 2), th.Trained)
+    study.measure("top", th.measure.hessian_eigenvalues, k=1)
+    study.claim("c", "So.", value="metrics.x", compare={"a": (1, 2)}, how="ratio", below=1.0)
+    study.claim("c", "So.", value="metrics.x", how="quotient", below=1.0)  # type: ignore[arg-type]
+    study.claim("c", "So.", evidence=lambda records: th.Evidence.exact(pd.Series([1.0])), within=(0, 2))

@@ -36,7 +36,7 @@ def named(reference: str, option: str) -> Any:
     path = Path(file).expanduser()
     if not path.is_file():
         raise CodeFailed(f"expected a Python file for {option}, but there is no file {path}. Check the path.")
-    module = _run(path.resolve())
+    module = run(path.resolve())
     if not hasattr(module, name):
         raise UnknownName(f"'{name}' in {path}", name, [n for n in vars(module) if not n.startswith("_")])
     return getattr(module, name)
@@ -56,7 +56,7 @@ def called(function: Callable[..., Any], what: str) -> Any:
         raise CodeFailed(f"expected {what}() to return, but {told(error)}. Correct it there.") from error
 
 
-def _run(path: Path) -> Any:
+def run(path: Path) -> Any:
     """The module of a file; one that was run before is not run again."""
     name = f"{PREFIX}{path.stem}_{abs(hash(path)):x}"
     if name in sys.modules:

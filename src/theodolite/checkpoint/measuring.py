@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from theodolite.checkpoint import code, inputs, settings, weights
 from theodolite.errors import CodeFailed, SettingError, TheodoliteError, UnknownName, UsageError
@@ -81,7 +81,7 @@ def measure(
             raise UnknownName(f"option of {one.name}", option, settings.options(one.function))
     files = weights.found(checkpoints)
     if one.checkpoints == "path":
-        return _of_path(one, files, chosen)
+        return _of_path(one, files, chosen, None if model is None else weights.model_from(_made(model), model))
     if model is None or data is None:
         missing = " and ".join(o for o, v in (("--model FILE.py:NAME", model), ("--data SOURCE", data)) if v is None)
         raise UsageError(f"expected a model and data to measure with {one.name}, got no {missing}. Add it.")
@@ -104,7 +104,7 @@ def measure(
     arguments = [*models, function_of_loss, batches]
     if one.own is not None:
         _check_arguments(one.own, name, arguments, chosen)
-    result = _run(one.function, arguments, chosen | more)
+    result = _run(one.function, arguments, chosen | more, data)
     if not isinstance(result, Result):
         raise CodeFailed(
             f"expected {name} to return a theodolite.Result, got {type(result).__name__}. Return a frozen dataclass "
@@ -136,13 +136,18 @@ def _check_arguments(
         ) from error
 
 
-def _of_path(one: Instrument, files: Sequence[Path], chosen: dict[str, Any]) -> Measured:
+def _of_path(one: Instrument, files: Sequence[Path], chosen: dict[str, Any], model: nn.Module | None) -> Measured:
     if len(files) < 2:
         raise UsageError(
             f"expected --weights of at least two moments of training for {one.name}, got {len(files)}. Give --weights "
             "several times, or a folder."
         )
-    result = one.function([weights.read(path) for path in files], **chosen)
+    if model is None:
+        states: list[Mapping[str, Tensor]] = [weights.read(path) for path in files]
+    else:  # whose names they get
+        states = [_loaded(model, path).state_dict() for path in files]
+        chosen = chosen | {"model": model}
+    result = one.function(states, **chosen)
     return Measured(one.name, result, {"weights": f"{files[0]} … {files[-1]}", "snapshots": len(files)})
 
 
@@ -160,11 +165,7 @@ def _models(
 ) -> tuple[list[nn.Module], dict[str, Any]]:
     """The models to measure, and what else the weights are for: a path to lay a plane by, walks to start."""
     device = next(base.parameters()).device
-    models = []
-    for path in files:
-        copy = deepcopy(base)
-        weights.put(copy, weights.read(path), path)
-        models.append(copy)
+    models = [_loaded(base, path) for path in files]
     if one.checkpoints == "two":
         return models, {}
     more: dict[str, Any] = {}
@@ -175,6 +176,12 @@ def _models(
     if one.checkpoints == "one or path" and len(models) > 1:
         more["directions"] = path_plane(base, [m.state_dict() for m in models])
     return [models[-1] if models else base], more
+
+
+def _loaded(base: nn.Module, path: Path) -> nn.Module:
+    copy = deepcopy(base)
+    weights.put(copy, weights.read(path), path)
+    return copy
 
 
 def _made(reference: str) -> Any:
@@ -196,7 +203,7 @@ def _dtype(model: nn.Module) -> torch.dtype:
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
-def _run(function: Callable[..., Any], arguments: Sequence[Any], options: dict[str, Any]) -> Any:
+def _run(function: Callable[..., Any], arguments: Sequence[Any], options: dict[str, Any], data: str) -> Any:
     """The instrument, with errors of the user's own model and loss, and of memory, told as such."""
     try:
         return function(*arguments, **options)
@@ -204,12 +211,21 @@ def _run(function: Callable[..., Any], arguments: Sequence[Any], options: dict[s
         raise
     except torch.OutOfMemoryError as error:
         raise SettingError(
-            "expected data that fit the device's memory, but it ran out. Pass a smaller --batch-size."
+            f"expected batches that fit the device's memory, but it ran out. {_smaller(data)}"
         ) from error
     except Exception as error:
         if not code.theirs(error):
             raise
         raise CodeFailed(f"expected model and loss to run, but {code.told(error)}. Correct it there.") from error
+
+
+def _smaller(data: str) -> str:
+    if not code.is_code(data):
+        return "Pass a smaller --batch-size."
+    return (
+        f"Have {data} give smaller batches, or a torch data set, as TensorDataset(inputs, targets), of which "
+        "--batch-size says how many samples go together."
+    )
 
 
 def options(name: str) -> list[Mapping[str, str]]:

@@ -131,7 +131,7 @@ def put(model: nn.Module, state: State, checkpoint: Path | Checkpoint) -> None:
             f"Say which: {_choice(whole, 0, one)}, or {_choice(whole, 1, one)}"
         )
     if not whole or (whole[0].unexpected and one.prefix is None):  # a larger model with the same names is another
-        raise BadModel(_apart(fits, stored, wanted, one))
+        raise BadModel(_mismatch(fits, stored, wanted, one))
     _check_tied(whole[0], stored, wanted, one)
     model.load_state_dict({own: stored.tensors[name] for own, name in whole[0].found.items()}, strict=False)
     _say(whole[0], stored, one)
@@ -167,7 +167,7 @@ def _choice(fits: Sequence[Fit], number: int, one: Checkpoint) -> str:
     return f"{key} {prefix}".strip()
 
 
-def _apart(fits: Sequence[Fit], stored: Stored, wanted: State, one: Checkpoint) -> str:
+def _mismatch(fits: Sequence[Fit], stored: Stored, wanted: State, one: Checkpoint) -> str:
     """Why the nearest of the sets in a file does not fit."""
     near = max(fits, key=lambda fit: (len(fit.found), -len(fit.unexpected)))
     advice = "Let --model make the model that was trained."

@@ -7,8 +7,9 @@ from theodolite.claims.changes import Change, changes
 from theodolite.claims.claim import Claim, Side
 from theodolite.claims.evidence import Evidence, epochs_to_convergence
 from theodolite.claims.intervals import Interval, Statistic, interval
-from theodolite.claims.judge import Judged, holm, judge
+from theodolite.claims.judge import Judged, Looks, holm, judge
 from theodolite.claims.monitor import Monitor
+from theodolite.claims.planned import changed, planned
 from theodolite.claims.rows import row
 from theodolite.claims.sentences import Sentences
 from theodolite.claims.tested import Tested, compare, test
@@ -20,11 +21,13 @@ __all__ = [
     "Evidence",
     "Interval",
     "Judged",
+    "Looks",
     "Monitor",
     "Sentences",
     "Side",
     "Statistic",
     "Tested",
+    "changed",
     "changes",
     "compare",
     "epochs_to_convergence",
@@ -32,6 +35,7 @@ __all__ = [
     "holm",
     "interval",
     "judge",
+    "planned",
     "rank_correlation",
     "row",
     "test",

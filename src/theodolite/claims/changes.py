@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from theodolite.claims import means
 from theodolite.claims.claim import by_task, smallest_p
 from theodolite.claims.evidence import Evidence
 from theodolite.claims.intervals import SCALES, Interval, Statistic, interval
@@ -35,7 +36,9 @@ class Change:
         return self.a.verdict != self.b.verdict
 
 
-def change(a: Evidence, b: Evidence, kind: Statistic, level: float = LEVEL) -> Interval:
+def change(
+    a: Evidence, b: Evidence, kind: Statistic, level: float = LEVEL, kurtosis: float = means.KURTOSIS
+) -> Interval:
     r"""How far the statistic of B lies from that of A, with an interval made of both their intervals.
 
     .. math:: L = \hat b - \hat a - \sqrt{(\hat b - b_L)^2 + (a_U - \hat a)^2},\qquad
@@ -51,6 +54,7 @@ def change(a: Evidence, b: Evidence, kind: Statistic, level: float = LEVEL) -> I
         b: the same of the second.
         kind: of the claim.
         level: between 0 and 1.
+        kurtosis: excess kurtosis up to which means are covered.
 
     Returns:
         B minus A, or B over A for ``ratio`` and ``median_ratio``; NaN where either has no estimate, ends infinite
@@ -66,7 +70,7 @@ def change(a: Evidence, b: Evidence, kind: Statistic, level: float = LEVEL) -> I
         >>> f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]"
         '0.50 [0.18, 1.42]'
     """
-    first, second = (interval(evidence, kind, level) for evidence in (a, b))
+    first, second = (interval(evidence, kind, level, kurtosis) for evidence in (a, b))
     scale = SCALES[kind] if is_ratio(kind) else SCALES["mean"]
     (x, x_low, x_high), (y, y_low, y_high) = (
         scale.forward(np.array([found.estimate, found.low, found.high])) for found in (first, second)

@@ -56,11 +56,18 @@ class Claim:
                     f"expected the {name} of claim '{self.id}' as one of {', '.join(known)}, got "
                     f"{getattr(self, name)!r:.60}. Write one of them."
                 )
-        if isinstance(self.threshold, tuple) != (self.side == "within"):
-            raise ValueError(f"expected two thresholds for 'within' and one otherwise in claim '{self.id}'.")
-        limits = np.atleast_1d(self.threshold)
+        try:
+            limits = np.atleast_1d(np.asarray(self.threshold, dtype=np.float64))
+        except (TypeError, ValueError):
+            limits = np.array([np.nan])
+        wanted = 2 if self.side == "within" else 1
+        if isinstance(self.threshold, tuple) != (wanted == 2) or limits.shape != (wanted,):
+            raise SettingError(
+                f"expected two thresholds for 'within' and one otherwise in claim '{self.id}', got "
+                f"{self.threshold!r:.60} for '{self.side}'."
+            )
         if not np.isfinite(limits).all() or (np.diff(limits) <= 0).any():
-            raise ValueError(
+            raise SettingError(
                 f"expected thresholds that are finite and ascending in claim '{self.id}', got {self.threshold}."
             )
 
@@ -115,19 +122,12 @@ def decide(claim: Claim, parts: Mapping[str, Evidence], level: float, kurtosis: 
     return "fails" if "fails" in decisions else "undecided"
 
 
-def p_value(claim: Claim, evidence: Evidence | Mapping[str, Evidence]) -> float:
-    """The smallest 1 - level at which the intervals decide the claim, by bisection on its logarithm.
-
-    So it agrees with the interval by construction, whatever the kind: it is below 0.05 just where the 95 % interval
-    decides. For a threshold it is the two-sided p-value of the test that the interval inverts; for a margin, the
-    larger of the two; for several tasks, the largest of theirs, or k times the smallest if that decides against it.
-    """
-    parts = by_task(evidence)
-    return smallest_p(lambda p: decide(claim, parts, 1 - p) != "undecided")
-
-
 def smallest_p(decided: Callable[[float], bool]) -> float:
     """The smallest p at which ``decided(p)`` is true, by bisection on its logarithm; 1 where it never is.
+
+    So a p-value agrees with the interval by construction, whatever the kind: it is below 0.05 just where the claim is
+    decided at 95 %. For a threshold it is the two-sided p-value of the test that the interval inverts; for a margin,
+    the larger of the two; for several tasks, the largest of theirs, or k times the smallest if that decides against it.
 
     Args:
         decided: true from some p on.

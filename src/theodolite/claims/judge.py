@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from theodolite.claims import means
-from theodolite.claims.claim import Claim, by_task, decide, p_value, smallest_p
+from theodolite.claims.claim import Claim, by_task, smallest_p
 from theodolite.claims.evidence import Evidence
-from theodolite.claims.intervals import MEDIANS, Interval, Statistic, interval
-from theodolite.claims.needed import FEWEST, needed_seeds
+from theodolite.claims.intervals import Interval
+from theodolite.claims.notes import note
+from theodolite.claims.ways import EveryLook, Once, Way
+from theodolite.errors import TheodoliteError
 from theodolite.findings import Decision, Part, Verdict
 from theodolite.wording import counted
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from theodolite.store.records import Records
 
 LEVEL = 0.95
-SEEDS_OF_A_MEDIAN = 6  # from which its interval assumes nothing
 NOTHING = Evidence.exact(pd.Series(dtype="float64"))
 
 
@@ -28,33 +28,90 @@ class Judged:
     """A verdict before Holm's correction, and the p-value that the correction needs."""
 
     verdict: Verdict
-    p_value: float  # 1 - the highest level at which the interval decides the claim; 1 where none does
+    p_value: float  # 1 - the highest level at which it is decided; 1 where it never is
     says: Mapping[Decision, str] = field(default_factory=dict)  # by what the correction leaves of the verdict
 
 
-def judge(claim: Claim, records: "Records[Any]", *, study: str, preset: str) -> Judged:
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """How the seeds of a study came, where they are more, or fewer, than were planned first."""
+
+    first: "Records[Any] | None"  # the seeds planned first, where all are there; None: they have no look of their own
+    until_decided: bool = False  # planned so from the start
+    seeds: tuple[int, ...] = ()  # planned at each look
+
+
+def judge(
+    claim: Claim, records: "Records[Any]", *, study: str, preset: str, looks: Looks | None = None, changed: bool = False
+) -> Judged:
     """Test one claim on the records of its study.
 
+    Args:
+        claim: what is claimed.
+        records: of its study.
+        study: its name.
+        preset: and size.
+        looks: None: this is the first look, at the number of seeds that was fixed beforehand.
+        changed: it is not what was planned before the first run.
+
     Returns:
-        The verdict at 95 %, its ``verdict_holm`` still ``undecided``: :func:`holm` completes it.
+        The verdict at 95 %, its ``verdict_holm`` still ``undecided``: :func:`holm` completes it. Evidence that cannot
+        be used leaves it undecided, and the note says why.
     """
+    seen: dict[str, Any] = {"study": study, "preset": preset, "changed": changed}
+    try:
+        parts = _evidence(claim, records)
+        if looks is None:
+            return _verdict(Once(claim, parts), **seen)
+        first = {} if looks.first is None else _evidence(claim, looks.first)
+        same = first.keys() == parts.keys()
+        ordered = {name: _by_seed(part) for name, part in parts.items()}
+        way = EveryLook(claim, ordered, first if same else {}, looks.until_decided)
+        return _verdict(way, looks=looks.seeds, **seen)
+    except TheodoliteError:
+        raise
+    except Exception as error:  # the code of a study, maybe a user's own: its other claims are told
+        nothing = _verdict(Once(claim, {"": NOTHING}), **seen)
+        why = f"{type(error).__name__}: {error}".partition("\n")[0]
+        note = f"Its evidence cannot be used ({why}). Mend it, then run `theodolite report`: no run is lost."
+        return Judged(nothing.verdict.model_copy(update={"note": note}), 1.0)
+
+
+def _evidence(claim: Claim, records: "Records[Any]") -> Mapping[str, Evidence]:
+    """What the records say, once a run is done, and checked: one number a seed."""
     measured = records.runs if len(records.runs) else records.analyses  # a study may have no runs
-    started = bool((measured["status"] == "done").any())
-    return verdict(claim, claim.evidence(records) if started else NOTHING, study=study, preset=preset)
+    if not (measured["status"] == "done").any():
+        return {"": NOTHING}
+    found = claim.evidence(records)
+    if not isinstance(found, Evidence | Mapping) or not all(isinstance(p, Evidence) for p in by_task(found).values()):
+        raise TypeError(f"expected Evidence, or a dict of it by task, got {type(found).__name__}")
+    parts = by_task(found)
+    for part in parts.values():
+        if len(part.low) > (seeds := measured["seed"].nunique()):
+            raise ValueError(f"expected one number a seed, got {len(part.low)} of {counted(seeds, 'seed')}")
+    return parts
+
+
+def _by_seed(evidence: Evidence) -> Evidence:
+    """In the order in which the seeds came."""
+    return Evidence(evidence.low.sort_index(), evidence.high.sort_index(), evidence.note)
 
 
 def verdict(
     claim: Claim, evidence: Evidence | Mapping[str, Evidence], *, study: str, preset: str, level: float = LEVEL
 ) -> Judged:
-    """Test one claim on its evidence; what :func:`judge` does once it has that."""
-    parts = by_task(evidence)
-    seeds = min(len(part.low) for part in parts.values())
-    decision = decide(claim, parts, level)
-    shown, found = _decisive(claim, parts, decision, level)
-    rough = decision != "undecided" and (
-        decide(claim, parts, level, means.SKEWED) != decision or (claim.kind in MEDIANS and seeds < SEEDS_OF_A_MEDIAN)
-    )
-    p = p_value(claim, parts)
+    """Test one claim on its evidence, at one look; what :func:`judge` does once it has that."""
+    return _verdict(Once(claim, by_task(evidence)), study=study, preset=preset, level=level)
+
+
+def _verdict(
+    way: Way, *, study: str, preset: str, level: float = LEVEL, looks: tuple[int, ...] = (), changed: bool = False
+) -> Judged:
+    claim, parts, error = way.claim, way.parts, 1 - level
+    decision, rough = way.decide(error), way.rough(error)
+    found = {name: way.interval(name, error) for name in parts}
+    shown = _decisive(way, decision)
+    p = smallest_p(lambda p: way.decide(p) != "undecided")
     return Judged(
         Verdict(
             study=study,
@@ -69,57 +126,53 @@ def verdict(
             interval=(_finite(found[shown].low), _finite(found[shown].high)),
             level=level,
             threshold=claim.threshold,
-            seeds=seeds,
+            seeds=min(len(part.low) for part in parts.values()),
             verdict=decision,
             verdict_holm="undecided",
-            needed_seeds=_needed(claim, parts, found, level) if decision == "undecided" else None,
+            needed_seeds=_needed(way, found, error) if decision == "undecided" else None,
             preset=preset,
-            note=_note(parts, shown, claim.kind, rough=rough),
+            note=note(way, shown, looks, rough=rough),
             caveat=parts[shown].note,
             p_value=p,
             rough=rough,
-            parts=tuple(_part(name, claim, parts[name], found[name]) for name in parts) if len(parts) > 1 else (),
+            looks=max(1, len(looks)),
+            changed=changed,
+            parts=tuple(_part(way, name, found[name], error) for name in parts) if len(parts) > 1 else (),
         ),
         p,
-        claim.says.filled(found[shown], claim.threshold, seeds),
+        claim.says.filled(found[shown], claim.threshold, min(len(part.low) for part in parts.values())),
     )
 
 
-def _decisive(
-    claim: Claim, parts: Mapping[str, Evidence], decision: Decision, level: float
-) -> tuple[str, dict[str, Interval]]:
-    """The task that the verdict hangs on, and the intervals of all.
-
-    That is the one that fails most clearly, or else the one that is farthest from holding.
-    """
-    found = {name: interval(part, claim.kind, level) for name, part in parts.items()}
-    if len(parts) == 1:
-        return next(iter(parts)), found
+def _decisive(way: Way, decision: Decision) -> str:
+    """The task that the verdict hangs on: the one that fails most clearly, or else is farthest from holding."""
+    if len(way.parts) == 1:
+        return next(iter(way.parts))
     wanted = "fails" if decision == "fails" else "holds"
 
     def p(name: str) -> float:
-        return smallest_p(lambda p: decide(claim, {name: parts[name]}, 1 - p) == wanted)
+        return smallest_p(lambda p: way.only(name).decide(p) == wanted)
 
-    return (min if decision == "fails" else max)(parts, key=p), found
+    return (min if decision == "fails" else max)(way.parts, key=p)
 
 
-def _part(name: str, claim: Claim, evidence: Evidence, found: Interval) -> Part:
-    seeds = len(evidence.low)
-    decision = claim.decide(found) if seeds >= FEWEST else "undecided"
+def _part(way: Way, name: str, found: Interval, error: float) -> Part:
     ends = (_finite(found.low), _finite(found.high))
+    decision = way.only(name).decide(error)
+    seeds = len(way.parts[name].low)
     return Part(name=name, estimate=_finite(found.estimate), interval=ends, seeds=seeds, verdict=decision)
 
 
-def _needed(claim: Claim, parts: Mapping[str, Evidence], found: Mapping[str, Interval], level: float) -> int | None:
+def _needed(way: Way, found: Mapping[str, Interval], error: float) -> int | None:
     """Seeds for the whole claim: as many as its slowest task takes, or as the first takes to fail."""
     most: list[int | None] = []
     against: list[int] = []
-    for name, part in parts.items():
-        estimate = found[name].estimate
-        needed = needed_seeds(part, claim.kind, found[name], claim.threshold, level)
-        if needed is not None and claim.decide(Interval(estimate, estimate, estimate)) == "fails":
+    for name in way.parts:
+        estimate, decision = found[name].estimate, way.only(name).decide(error)
+        needed = None if decision == "holds" else way.needed(name, error)
+        if needed is not None and way.claim.decide(Interval(estimate, estimate, estimate)) == "fails":
             against.append(needed)
-        elif claim.decide(found[name]) != "holds":
+        elif decision != "holds":
             most.append(needed)
     known = [needed for needed in most if needed is not None]
     return min(against) if against else max(known) if known and len(known) == len(most) else None
@@ -153,30 +206,3 @@ def survivors(p_values: Sequence[float]) -> set[int]:
 
 def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
-
-
-def _note(parts: Mapping[str, Evidence], shown: str, kind: Statistic, *, rough: bool) -> str:
-    evidence = parts[shown]
-    n = len(evidence.low)
-    unknown = int(evidence.low.isna().sum())
-    bounded = int((evidence.low < evidence.high).sum())
-    said = [evidence.note]
-    if len(parts) > 1:
-        said.append(f"The decisive one of {len(parts)}: {shown}.")
-    if not n:
-        said.append("No seed has finished yet.")
-    elif n < FEWEST:
-        said.append(f"Fewer than {FEWEST} seeds decide nothing.")
-    if bounded:
-        said.append(
-            f"{bounded} of {counted(n, 'seed')} known only within bounds (a run did not get there within its epochs)."
-        )
-    if unknown:
-        why = "a run diverged, or there was nothing to take it from"
-        said.append(f"{unknown} of {counted(n, 'seed')} gave no number ({why}); taken at their worst.")
-    if n > 1 and kind != "share" and unknown + bounded == 0 and evidence.low.nunique() == 1:
-        said.append("All seeds gave the same number, which does not say how far another may lie.")
-    if rough:
-        why = "lie in two groups" if kind in MEDIANS else "were as skewed as a lognormal distribution"
-        said.append(f"Rough: it would not stand if the numbers {why}.")
-    return " ".join(filter(None, said))

@@ -41,12 +41,17 @@ def mean(values: Array, threshold: float) -> Array:
 def mean_ends(values: Array, alpha: float) -> tuple[float, float]:
     """The thresholds at which :func:`mean` has not reached 1 / alpha after all numbers: it solved for them."""
     n = len(values)
+    if n < 2 or not np.isfinite(mean_quantile(n, alpha)) or (values == values[0]).all():
+        return -np.inf, np.inf
+    half = mean_quantile(n, alpha) * float(values.std(ddof=1)) / np.sqrt(n)
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
+def mean_quantile(n: int, alpha: float) -> float:
+    """The t of n numbers at which :func:`mean` reaches 1 / alpha; infinite where none does."""
     m = TEMPERED * n
     u = (1 - (alpha * np.sqrt(PRIOR_SEEDS / (m + PRIOR_SEEDS))) ** (2 / m)) * (m + PRIOR_SEEDS) / m
-    if n < 2 or u >= 1 or (values == values[0]).all():
-        return -np.inf, np.inf
-    half = float(np.sqrt((n - 1) * u / (1 - u)) * values.std(ddof=1) / np.sqrt(n))
-    return float(values.mean()) - half, float(values.mean()) + half
+    return float(np.sqrt((n - 1) * u / (1 - u))) if u < 1 else np.inf
 
 
 def median(values: Array, threshold: float) -> Array:
@@ -63,11 +68,14 @@ def median(values: Array, threshold: float) -> Array:
 
 def median_ends(values: Array, alpha: float) -> tuple[float, float]:
     """The order statistics between which :func:`median` has not reached 1 / alpha."""
-    n, ordered = len(values), np.sort(values)
-    below = np.arange(n // 2 + 1)
-    against = _signs(n - below, below) >= -np.log(alpha)
-    k = int(against.sum())  # so many on one side are still too few
+    n, ordered, k = len(values), np.sort(values), median_rank(len(values), alpha)
     return (-np.inf, np.inf) if k == 0 else (float(ordered[k - 1]), float(ordered[n - k]))
+
+
+def median_rank(n: int, alpha: float) -> int:
+    """How many numbers of one side, 0 to this - 1, let :func:`median` reach 1 / alpha."""
+    below = np.arange(n // 2 + 1)
+    return int((_signs(n - below, below) >= -np.log(alpha)).sum())
 
 
 def _signs(most: NDArray[np.int64], others: NDArray[np.int64]) -> Array:

@@ -63,7 +63,7 @@ def _chance(evidence: Evidence, kind: Statistic, found: Interval, limit: float, 
         return np.where(0.5**counts < tail, bdtr(np.maximum(wrong, 0), counts, 1 - beyond), 0.0)
     forward, seeds = SCALES[kind].forward, len(evidence.low)
     half = abs(forward(found.low if above else found.high) - forward(found.estimate))
-    if not 0 < half < math.inf:
+    if seeds < 2 or not 0 < half < math.inf:  # one seed has no spread, though a bounded number has an interval
         return np.zeros(len(counts))
     spread = half * math.sqrt(seeds) / means.quantile(seeds, level)
     effect = abs(forward(limit) - forward(found.estimate)) / spread

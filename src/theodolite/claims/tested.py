@@ -4,13 +4,15 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from theodolite.claims import given
+from theodolite.claims import given, means
 from theodolite.claims.changes import change
 from theodolite.claims.claim import Claim, smallest_p
 from theodolite.claims.evidence import Evidence
-from theodolite.claims.intervals import Interval, Statistic
+from theodolite.claims.intervals import MEDIANS, Interval, Statistic
 from theodolite.claims.judge import LEVEL, verdict
 from theodolite.claims.needed import FEWEST
+from theodolite.claims.notes import roughly
+from theodolite.claims.ways import SEEDS_OF_A_MEDIAN
 from theodolite.errors import SettingError
 from theodolite.findings import Decision
 from theodolite.wording import counted
@@ -139,7 +141,7 @@ def compare(
         alone = sorted(map(str, set(first.low.index) ^ set(second.low.index)))
         raise SettingError(
             f"expected pairs, the same seeds in both arms, got {', '.join(alone[:5])} in one only. Leave them out, or "
-            "pass paired=False."
+            "pass paired=False (--unpaired)."
         )
     return _tested(claim, first / second if how == "ratio" else first - second, level)
 
@@ -166,23 +168,33 @@ def _tested(claim: Claim, evidence: Evidence, level: float) -> Tested:
 def _independent(claim: Claim, first: Evidence, second: Evidence, level: float) -> Tested:
     seeds = min(len(first.low), len(second.low))
 
-    def between(level: float) -> Interval:
-        return change(second, first, claim.kind, level)
+    def between(level: float, kurtosis: float = means.KURTOSIS) -> Interval:
+        return change(second, first, claim.kind, level, kurtosis)
 
-    def decide(level: float) -> Decision:
-        return claim.decide(between(level)) if seeds >= FEWEST else "undecided"
+    def decide(level: float, kurtosis: float = means.KURTOSIS) -> Decision:
+        return claim.decide(between(level, kurtosis)) if seeds >= FEWEST else "undecided"
 
-    found = between(level)
+    found, decision = between(level), decide(level)
+    few = claim.kind in MEDIANS and seeds < SEEDS_OF_A_MEDIAN
+    rough = decision != "undecided" and (few or decide(level, means.SKEWED) != decision)
     return Tested(
-        verdict=decide(level),
+        verdict=decision,
         estimate=found.estimate,
         interval=(found.low, found.high),
         p_value=smallest_p(lambda p: decide(1 - p) != "undecided"),
         seeds=seeds,
         needed_seeds=None,
-        rough=False,
+        rough=rough,
         statistic=claim.statistic,
         claimed=claim.claimed,
         level=level,
-        note=f"Two independent arms, of {len(first.low)} and {len(second.low)} seeds.",
+        note=" ".join(
+            filter(
+                None,
+                (
+                    f"Two independent arms, of {len(first.low)} and {len(second.low)} seeds.",
+                    roughly(claim.kind) if rough else "",
+                ),
+            )
+        ),
     )

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from theodolite import console
-from theodolite.cli import lists, measuring, surveys
+from theodolite.cli import lists, measuring, surveys, testing
 from theodolite.errors import TheodoliteError
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ def _common(
 
 
 app.command(name="list")(lists.list_)
+app.command(name="test")(testing.tested)
 for command in (
     lists.data, surveys.run, surveys.survey, surveys.report, surveys.claims, surveys.status, surveys.serve,
     lists.doctor, lists.budget, measuring.measure,

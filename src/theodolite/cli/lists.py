@@ -18,10 +18,14 @@ def list_(
     study: Annotated[
         str | None, typer.Argument(help="One study, with its settings.", autocompletion=complete_study)
     ] = None,
+    preset: Annotated[str, typer.Option(help="Whose seeds the smallest effects are for.")] = "quick",
+    out: Annotated[
+        Path | None, typer.Option(help="A results folder that says how far seeds lie apart; results/<preset>.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """The studies: what each shows, and what it costs; or one study with its settings and claims."""
-    from theodolite import studies
+    from theodolite import studies, survey
 
     if study is None:
         facts = [studies.facts(s) for s in studies.INDEX.values()]
@@ -29,12 +33,19 @@ def list_(
         return
     chosen = studies.get(study)
     details = studies.details(chosen)
+    (item,) = survey.prepare([study], preset)
+    found = survey.smallest_effects(item, out or Path("results") / preset)
+    details["claims"] = [
+        {**claim, "seeds": row["seeds"], "finds": row["finds"]}
+        for claim, row in zip(details["claims"], found, strict=True)
+    ]
     if as_json:
         typer.echo(json.dumps(details))
         return
     console.show(f"[bold]{chosen.title}[/bold] ({chosen.source})\n{chosen.question}\n")
     console.show(console.table("Settings", details["settings"], ["setting", "smoke", "quick", "full"]))
     console.show(console.table("Claims", details["claims"], ["claim", "statistic", "side", "threshold"]))
+    console.show(console.effects(found))
 
 
 def data(

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 from rich.console import RenderableType
 
 from theodolite import console
+from theodolite.errors import SettingError
 
 
 def complete_study(incomplete: str) -> list[str]:
@@ -38,6 +40,15 @@ Preset = Annotated[
     str, typer.Option(help="Size of the survey: smoke (seconds), quick, or full (the report's own sizes).")
 ]
 Seeds = Annotated[int | None, typer.Option(min=1, help="Seeds in place of the preset's number.")]
+UntilDecided = Annotated[
+    bool, typer.Option("--until-decided", help="Add seeds until every claim is decided, or cannot be.")
+]
+Budget = Annotated[
+    str | None, typer.Option(metavar="TIME", help="With --until-decided: stop after 90s, 30min, 2h or 1h30min.")
+]
+MaxSeeds = Annotated[
+    int | None, typer.Option(help="With --until-decided: most seeds of a study; 100 by default.", show_default=False)
+]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes; one a processor by default.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 Engine = Annotated[str, typer.Option(help="Who carries the jobs: local (worker processes) or ray (a cluster).")]
@@ -56,8 +67,14 @@ DataDir = Annotated[Path | None, typer.Option(help="A folder that holds the data
 Json = Annotated[bool, typer.Option("--json", help="For a program to read.")]
 Place = Annotated[str, typer.Argument(metavar="DIR|ADDRESS", help="A results folder, or s3://BUCKET/FOLDER.")]
 Names = Annotated[
-    list[str], typer.Argument(help="Studies, as `theodolite list` shows them.", autocompletion=complete_study)
+    list[str],
+    typer.Argument(
+        help="Studies, as `theodolite list` shows them, or FILE.py[:NAME] with one of your own.",
+        autocompletion=complete_study,
+    ),
 ]
+Keep = Annotated[bool, typer.Option("--keep", help="Where FILE.py has changed: take finished runs as they are.")]
+Redo = Annotated[bool, typer.Option("--redo", help="Where FILE.py has changed: do finished runs anew.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +83,9 @@ class Options:
 
     preset: Preset = "quick"
     seeds: Seeds = None
+    until_decided: UntilDecided = False
+    budget: Budget = None
+    max_seeds: MaxSeeds = None
     engine: Engine = "local"
     address: Address = None
     jobs: Jobs = None
@@ -74,6 +94,33 @@ class Options:
     out: Out = None
     data_dir: DataDir = None
     dry_run: DryRun = False
+
+
+UNITS = {"h": 3600.0, "min": 60.0, "s": 1.0}
+
+
+def seconds(text: str) -> float:
+    """A time as people write it.
+
+    Raises:
+        SettingError: it is none.
+
+    Example:
+        >>> [seconds(text) for text in ("90s", "30min", "1h30min", "45 s", "0.5h")]
+        [90.0, 1800.0, 5400.0, 45.0, 1800.0]
+    """
+    found = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)min)?(?:([\d.]+)s)?", text.replace(" ", "").lower())
+    try:
+        parts = (
+            []
+            if found is None
+            else [float(part) * unit for part, unit in zip(found.groups(), UNITS.values(), strict=True) if part]
+        )
+    except ValueError:
+        parts = []
+    if not parts:
+        raise SettingError(f"expected a time such as 90s, 30min, 2h or 1h30min, got '{text}'.")
+    return sum(parts)
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -5,12 +5,12 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from theodolite import console
-from theodolite.cli.options import Json, Names, Options, Place, show, with_options
+from theodolite.cli.options import Json, Keep, Names, Options, Place, Redo, seconds, show, with_options
 from theodolite.errors import SettingError, UnknownName, UsageError
 from theodolite.execute import ENGINES
 
@@ -22,9 +22,14 @@ FAILED = 1  # exit code where some runs did
 
 
 @with_options
-def run(studies: Names, options: Options) -> None:
-    """Run studies, and build their tables, figures, claims and page."""
-    _survey(studies, options)
+def run(studies: Names, options: Options, keep: Keep = False, redo: Redo = False) -> None:
+    """Run studies, and build their tables, figures, claims and page.
+
+    `FILE.py` runs that file, with all it does, and the study of your own in it (`FILE.py:NAME` where it holds several).
+    """
+    if keep and redo:
+        raise UsageError("expected --keep or --redo, got both. Runs of earlier code are kept, or done anew.")
+    _survey(studies, options, "keep" if keep else "redo" if redo else None)
 
 
 @with_options
@@ -117,7 +122,7 @@ def serve(
     console.say("Stopped.")
 
 
-def _survey(names: Sequence[str], options: Options) -> None:
+def _survey(names: Sequence[str], options: Options, changed: Literal["keep", "redo"] | None = None) -> None:
     from theodolite import runs, survey
     from theodolite.store.remote import workspace as remote
 
@@ -125,30 +130,28 @@ def _survey(names: Sequence[str], options: Options) -> None:
         raise UnknownName("engine", options.engine, ENGINES)
     if options.data_dir is not None:
         os.environ["THEODOLITE_DATA"] = str(options.data_dir)
-    prepared = survey.prepare(names, options.preset, seeds=options.seeds, overrides=options.set_ or ())
+    prepared = survey.prepare(names, options.preset, seeds=options.seeds, overrides=options.set_ or (), changed=changed)
     place = options.out or str(Path("results") / options.preset)
+    until = _until(options)
     if options.dry_run:
         workers = options.jobs or os.cpu_count() or 1
         with remote.reading(place, remote.everything) as copy:
             rows = survey.estimate(prepared, copy.directory, workers=workers)
+            found = [row for item in prepared for row in survey.smallest_effects(item, copy.directory)]
         title = f"To be done in {place}, by {workers} workers; seconds as measured elsewhere"
         console.show(console.table(title, rows, ["study", "runs", "analyses", "left", "seconds", "MB"]))
+        console.show(console.effects(found))
         return
     command = shlex.join(["theodolite", *sys.argv[1:]])
     if options.address is None:  # wrong use leaves no folder behind
         runs.check_device(options.device)
     _fetch(prepared)
     with remote.working(place, console.say) as copy:
-        updates = survey.run(
-            prepared,
-            copy,
-            workers=options.jobs,
-            device=options.device,
-            engine=options.engine,
-            address=options.address,
-            command=command,
-            say=console.say,
-        )
+        how: dict[str, Any] = {
+            "workers": options.jobs, "device": options.device, "engine": options.engine, "address": options.address,
+            "command": command, "say": console.say,
+        }  # fmt: skip
+        updates = survey.until_decided(prepared, copy, **how, **until) if until else survey.run(prepared, copy, **how)
         try:
             failed = console.watch(updates)
         except KeyboardInterrupt:
@@ -160,6 +163,20 @@ def _survey(names: Sequence[str], options: Options) -> None:
         _report(copy)
     if failed:
         raise typer.Exit(FAILED)
+
+
+def _until(options: Options) -> dict[str, Any]:
+    """What bounds a survey that adds seeds until its claims are decided; empty where it does not."""
+    from theodolite.survey import deciding
+
+    if not options.until_decided:
+        if options.budget is not None or options.max_seeds is not None:
+            raise SettingError("expected --until-decided with --budget and --max-seeds, got one of them alone.")
+        return {}
+    most = deciding.MOST if options.max_seeds is None else options.max_seeds
+    budget = None if options.budget is None else seconds(options.budget)
+    deciding.check(budget, most)
+    return {"budget": budget, "most": most}
 
 
 def _fetch(prepared: Sequence["Prepared"]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from theodolite import data, machine, survey
 from theodolite.doctor.pace import REFERENCE, pace
+from theodolite.specs import RunSpec
 
 CORES = 2  # of the machine that the studies' seconds were measured on
 
@@ -60,7 +61,8 @@ def presets(speed: Mapping[str, float]) -> list[dict[str, Any]]:
         here = 0.0
         for item in prepared:
             seconds = item.study.seconds.get(preset, rough[item.study.name]["seconds"])
-            kind = "convolution" if any(spec.model.kind == "cnn" for spec in item.runs) else "dense"
+            ours = [spec for spec in item.runs if isinstance(spec, RunSpec)]
+            kind = "convolution" if any(spec.model.kind == "cnn" for spec in ours) else "dense"
             here += seconds * REFERENCE[kind] / speed[kind]
         disk = sum(row["MB"] for row in rough.values())
         known = all(preset in item.study.seconds for item in prepared)

@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from theodolite.errors import StoreError, UsageError
+from theodolite.errors import StoreError, TheodoliteError, UsageError
 from theodolite.execute.schedule import ENDS, Event, Schedule, Split, Work
 
 TICK = 0.2  # seconds: at least so often the caller hears, and a worker speaks at most so often
@@ -171,6 +171,8 @@ def _die_with_parent() -> None:
 
 
 def explain(error: Exception) -> str:
-    """An exception in one line: its kind, what it says, and where it came from."""
+    """An exception in one line: its kind, what it says, and where it came from; one of ours says all itself."""
+    if isinstance(error, TheodoliteError):
+        return str(error)
     where = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} ({os.path.basename(where.filename)}, line {where.lineno})"

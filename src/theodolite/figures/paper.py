@@ -89,8 +89,8 @@ def fitted(spec: dict[str, Any], width: float, beside: float, tall: float = 1.0)
 
 
 def _shrink(mark: Any, share: float) -> None:
-    """A mark's area and its line, so much smaller; wide targets of tooltips, which nobody sees, too."""
-    if isinstance(mark, dict):
+    """A point's area and a mark's line, so much smaller; ticks have a length for a size, and keep it."""
+    if isinstance(mark, dict) and mark.get("type") != "tick":
         for name, power in (("size", 2), ("strokeWidth", 1)):
             if isinstance(mark.get(name), int | float):
                 mark[name] = round(mark[name] * share**power, 2)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -15,11 +15,9 @@ from theodolite.measure.problem.isolation import preserve_rng
 from theodolite.measure.problem.join import objective
 from theodolite.measure.problem.not_finite import where
 from theodolite.measure.problem.objective import Loss, Objective, check_finite, check_reached
-from theodolite.measure.problem.options import ShardOptions, with_options
+from theodolite.measure.problem.options import PartOptions, ShardOptions, select_options, with_options
 from theodolite.measure.problem.validation import checked
 from theodolite.measure.results.base import Result
-
-ABOUT_THE_LOSS = ("parameters", "samples", "reduction")  # options of the loss; the others say where it is computed
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +61,10 @@ def gradient_norm(
         >>> gradient_norm(model, nn.MSELoss(), data).value  # L = (9 + 16) / 2, whose gradient is (3, 4)
         5.0
     """
-    about = {name: value for name, value in options.items() if name in ABOUT_THE_LOSS}
-    whole = objective(model, loss, data, **about)  # type: ignore[arg-type]
+    own = select_options(options, PartOptions)
+    whole = objective(model, loss, data, **own)
     if is_sharded(options.get("engine", "local")):
-        value, gradient = _over_shards(whole, about, options.get("workers"), options.get("address"))
+        value, gradient = _over_shards(whole, own, options.get("workers"), options.get("address"))
     else:
         value, gradient = loss_and_gradient(whole)
     check_finite("the loss", value, whole)
@@ -102,9 +100,9 @@ def loss_and_gradient(whole: Objective, at: Mapping[str, Tensor] | None = None) 
 
 
 def _over_shards(
-    whole: Objective, about: Mapping[str, Any], workers: int | None, address: str | None
+    whole: Objective, options: PartOptions, workers: int | None, address: str | None
 ) -> tuple[float, dict[str, Tensor]]:
-    shards = Shards(whole, partial(_of_shard, about), workers=workers, address=address)
+    shards = Shards(whole, partial(_of_shard, options), workers=workers, address=address)
     try:
         value, *parts = shards.sum(_arrays)
     finally:
@@ -112,9 +110,9 @@ def _over_shards(
     return float(value), {name: torch.from_numpy(part) for name, part in zip(whole.names, parts, strict=True)}
 
 
-def _of_shard(about: Mapping[str, Any], model: nn.Module, loss: Loss, batches: list[Batch], memory: int) -> Objective:
+def _of_shard(options: PartOptions, model: nn.Module, loss: Loss, batches: list[Batch], memory: int) -> Objective:
     """What a shard holds; of its memory a gradient takes no more than a training."""
-    return objective(model, loss, batches, **about)
+    return objective(model, loss, batches, **options)
 
 
 def _arrays(own: Objective) -> tuple[np.ndarray, ...]:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from theodolite.measure.curvature.autograd import Curvature
 from theodolite.measure.curvature.old_names import OldNames
-from theodolite.measure.curvature.options import ProductOptions, operator_and_room
+from theodolite.measure.curvature.operator import operator_and_room
+from theodolite.measure.curvature.options import ProductOptions
 from theodolite.measure.linalg import eigensolver
 from theodolite.measure.linalg.eigensolver import Which
 from theodolite.measure.problem.batches import Data

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from theodolite.errors import TooLarge
 from theodolite.measure.curvature.autograd import Curvature
-from theodolite.measure.curvature.dense import DenseHessians, dense_hessians
+from theodolite.measure.curvature.dense import DenseHessians, dense_gauss_newton, dense_hessians
 from theodolite.measure.curvature.old_names import OldNames
 from theodolite.measure.curvature.operator import HessianOperator
 from theodolite.measure.curvature.options import CurvatureOptions
@@ -86,8 +86,8 @@ def hessian_spectrum(
         dense = exact(H.objective, memory) if H.shards is None else _summed(H.shards, memory)
         matrix, asymmetry, backend = dense.hessian[0], float(dense.asymmetry), dense.backend
         if H.kind == "ggn":
-            rows = H.rows(torch.eye(size, dtype=H.dtype, device=H.device))
-            matrix, asymmetry, backend = (rows + rows.mT) / 2, float((rows - rows.mT).abs().max()), H.backend
+            rows, backend = _gauss_newton(H, memory)
+            matrix, asymmetry = (rows + rows.mT) / 2, float((rows - rows.mT).abs().max())
     epsilon = torch.finfo(matrix.dtype).eps
     matrix = matrix.double()
     values, vectors = torch.linalg.eigh(matrix)
@@ -106,14 +106,39 @@ def hessian_spectrum(
 
 def exact(objective: Objective, memory: Memory) -> DenseHessians:
     """The exact Hessian at the model's weights, in float64 where model and loss can."""
-    whole = objective.to(torch.float64)
-    if memory is not None:
-        with preserve_rng():
-            whole = in_microbatches(whole, whole.vector, TOGETHER, samples_independent=False)
+    whole = _in_double(objective, memory)
     try:
         return dense_hessians(whole, whole.vector[None])
     except RuntimeError:  # a model or loss that holds float32 constants
         return dense_hessians(objective, objective.vector[None])
+
+
+def _in_double(objective: Objective, memory: Memory) -> Objective:
+    whole = objective.to(torch.float64)
+    if memory is None:
+        return whole
+    with preserve_rng():
+        return in_microbatches(whole, whole.vector, TOGETHER, samples_independent=False)
+
+
+def _gauss_newton(H: HessianOperator, memory: Memory) -> tuple[Tensor, str]:
+    """The rows of the matrix, in float64 where model and loss can, and how they were computed."""
+    if H.dtype == torch.float64:
+        return H.rows(torch.eye(H.size, dtype=H.dtype, device=H.device)), H.backend
+    if H.shards is None:
+        return _gauss_newton_in_double(H, memory)
+    total, backends = torch.zeros(()), []
+    for share, (rows, backend) in H.shards.ask(_gauss_newton_in_double, memory):
+        total = total + share * rows.double()
+        backends.append(backend)
+    return total, H.shards.backend(backends)
+
+
+def _gauss_newton_in_double(own: HessianOperator, memory: Memory) -> tuple[Tensor, str]:
+    try:
+        return dense_gauss_newton(_in_double(own.objective, memory)), "kept graph"
+    except RuntimeError:  # a model or loss that holds float32 constants
+        return own.rows(torch.eye(own.size, dtype=own.dtype, device=own.device)), own.backend
 
 
 def _summed(shards: Shards, memory: Memory) -> DenseHessians:

@@ -10,7 +10,8 @@ from theodolite.errors import SettingError
 from theodolite.measure.curvature.autograd import Curvature
 from theodolite.measure.curvature.layer_trace import by_layers
 from theodolite.measure.curvature.old_names import OldNames
-from theodolite.measure.curvature.options import ProductOptions, operator_and_room
+from theodolite.measure.curvature.operator import operator_and_room
+from theodolite.measure.curvature.options import ProductOptions
 from theodolite.measure.linalg import trace as estimator
 from theodolite.measure.problem.batches import Data
 from theodolite.measure.problem.objective import Loss

@@ -1,5 +1,6 @@
 """Paths of training through weight space: principal components, and the distances that a plane of them hides."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 Run = Sequence[Mapping[str, Tensor]] | Tensor | npt.NDArray[np.floating]
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of BatchNorm: in a state dict, but not weights
+# What PyTorch's own layers call their parameters; a tensor of another name may as well be a buffer.
+PARAMETERS = re.compile(
+    r"(weight|bias)(_[gv]|_orig|_(ih|hh|hr)_l\d+(_reverse)?)?|original\d*|in_proj_(weight|bias)|[qkv]_proj_weight|bias_[kv]"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +72,15 @@ def trajectory(
             tensor (``"0.weight"``) or of a module (``"0"``). Arrays have no names: leave it ``"all"``.
         components: k, at most T and P.
         model: the network that the state dicts are of, which tells weights from buffers; weights that are not in it are
-            left out. Without it the statistics of BatchNorm are left out by their names, and of tensors that move
-            and are equal in every snapshot, as tied ones are, one counts.
+            left out. Without it tensors must be called as PyTorch's own layers call theirs, or not move, since a state
+            dict does not say which are buffers (one of ``state_dict(keep_vars=True)`` does); the statistics of
+            BatchNorm are left out, and of tensors that move and are equal in every snapshot, as tied ones are, one
+            counts.
 
     Raises:
         UnknownName: no such layer.
-        BadModel: runs or snapshots that do not match, fewer than two snapshots, NaN, or a path that stands still.
+        BadModel: runs or snapshots that do not match, fewer than two snapshots, NaN, a path that stands still, or, without
+            ``model``, a tensor that may be a buffer.
 
     Source: Antognini and Sohl-Dickstein 2018, "PCA of high dimensional random walks with comparison to neural
     network training".
@@ -153,18 +161,36 @@ def _matrix(run: Run, layer: str, model: nn.Module | None) -> Array:
         if n not in state or not _is_weight(state[n]) or state[n].shape != run[0][n].shape
     ]
     if missing:
-        raise BadModel(f"expected snapshots of one model, but '{missing[0]}' is missing in one or has another shape.")
-    names = names if model is not None else _once(run, names)
+        raise BadModel(
+            f"expected snapshots of one model, but '{missing[0]}' is missing in one or has another shape. Pass snapshots of one model."
+        )
+    names = names if model is not None else _once(run, _known(run, names))
     return np.stack([torch.cat([s[n].detach().double().cpu().flatten() for n in names]).numpy() for s in run])
+
+
+def _known(run: Sequence[Mapping[str, Tensor]], names: list[str]) -> list[str]:
+    """The names, if all that move are of weights."""
+    if any(isinstance(run[0][name], nn.Parameter) for name in names):
+        return [name for name in names if isinstance(run[0][name], nn.Parameter)]
+    for name in names:
+        if not PARAMETERS.fullmatch(name.rpartition(".")[2]) and _moves(run, name):
+            raise BadModel(
+                f"expected to tell weights from buffers, but '{name}' moves, and a state dict does not say whether it "
+                "is a parameter or, like a running mean, a buffer. Pass model=, the network that they are of."
+            )
+    return names
+
+
+def _moves(run: Sequence[Mapping[str, Tensor]], name: str) -> bool:
+    return any(not torch.equal(state[name], run[0][name]) for state in run[1:])
 
 
 def _once(run: Sequence[Mapping[str, Tensor]], names: list[str]) -> list[str]:
     """The names without those that hold what an earlier one does in every snapshot, and moves: tied weights."""
     kept: list[str] = []
     for name in names:
-        moves = any(not torch.equal(state[name], run[0][name]) for state in run[1:])
         alike = (n for n in kept if run[0][n].shape == run[0][name].shape)
-        if not (moves and any(all(torch.equal(state[n], state[name]) for state in run) for n in alike)):
+        if not (_moves(run, name) and any(all(torch.equal(state[n], state[name]) for state in run) for n in alike)):
             kept.append(name)
     return kept
 

@@ -41,6 +41,7 @@ class StudyFindings:
     runs: RunsSummary
     not_shown: str
     command: str  # that makes this study again
+    texts: Mapping[str, str] = field(default_factory=dict)  # source text of a study of one's own, by file
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,5 +128,16 @@ def done(findings: Sequence[StudyFindings]) -> str:
     return said
 
 
+def changed(verdicts: Sequence[Verdict]) -> str:
+    """How many claims were changed since the first run, which the reader must know; empty where none was."""
+    count = sum(verdict.changed for verdict in verdicts)
+    if not count:
+        return ""
+    return (
+        f"{count} of them {'was' if count == 1 else 'were'} changed since the first run and "
+        f"{'does' if count == 1 else 'do'} not count as fixed beforehand."
+    )
+
+
 def _span(seeds: Sequence[int]) -> str:
     return str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"

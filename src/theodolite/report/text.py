@@ -16,6 +16,7 @@ from theodolite.wording import counted, rounded, signed
 
 NONE = "–"
 SYMBOLS = {"holds": "✓", "fails": "✗", "undecided": "?"}
+CHANGED = "changed since the first run"
 
 
 def number(value: Any, digits: int = 3) -> str:
@@ -109,7 +110,7 @@ def claimed(verdict: Verdict) -> str:
 
 
 def decision(verdict: Verdict) -> str:
-    """The verdict by itself in words behind its symbol, and whether it is rough."""
+    """The verdict by itself in words behind its symbol, whether it is rough, and whether its claim was changed."""
     return _decided(verdict.verdict, verdict)
 
 
@@ -119,7 +120,9 @@ def corrected(verdict: Verdict) -> str:
 
 
 def _decided(decision: Decision, verdict: Verdict) -> str:
-    return f"{SYMBOLS[decision]} {decision}{', rough' if verdict.rough and decision != 'undecided' else ''}"
+    rough = verdict.rough and decision != "undecided"
+    marks = [decision, *(["rough"] if rough else []), *([CHANGED] if verdict.changed else [])]
+    return f"{SYMBOLS[decision]} {', '.join(marks)}"
 
 
 def title(verdict: Verdict) -> str:
@@ -247,6 +250,8 @@ def tied(text: str) -> str:
 def remarks(verdict: Verdict) -> str:
     """What the reader must know beside the verdict: Holm's correction, seeds that would decide, the note."""
     parts = []
+    if verdict.changed:
+        parts.append("The claim, or how its numbers are taken, was changed since the first run: not fixed beforehand.")
     if verdict.verdict_holm != verdict.verdict:
         parts.append(f"By itself it {verdict.verdict}; with Holm's correction it is undecided.")
     if verdict.needed_seeds is not None:

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 from typing import Any
 
 from theodolite import studies, survey
 from theodolite.errors import StoreError
+from theodolite.recordings.findings import NAME as RECORDINGS
 from theodolite.serve.statuses import Mark, Statuses, mark_of
 from theodolite.store import lock, records
+from theodolite.store.plan import DESCRIPTION
 from theodolite.store.records import Plan, Planned
 from theodolite.study import AnalysisSpec, RecordingSpec, RunSpec, Study
 
@@ -50,12 +53,18 @@ class Folder:
         self._plans: dict[str, tuple[Mark, Plan | None]] = {}
         self._statuses: dict[str, Both] = {}
         self._held = False
+        self._studies: list[Study[Any]] = [*studies.INDEX.values()]
+        self._described: dict[str, Mark | None] | None = None  # the mark of each description, when they were read
 
     def look(self) -> Seen:
         """Bring all up to date."""
         before, self._held = self._held, lock.is_held(self.directory)
         parts, problem = [], ""
-        for study in survey.readable():
+        try:
+            self._describe()
+        except StoreError as error:
+            problem = str(error)
+        for study in self._studies:
             try:
                 plan = self._plan(study.name)
             except StoreError as error:
@@ -70,6 +79,12 @@ class Folder:
         readable = [sum(len(part.readable) for part in both) for both in self._statuses.values()]
         changes = sum(part.changes for both in self._statuses.values() for part in both)
         return Seen(parts, self._held, problem, changes, sum(readable), sum(map(bool, readable)))
+
+    def _describe(self) -> None:
+        """Which studies there may be: read again when the description of one of one's own changed."""
+        marks = {name: mark_of(name) for name in glob(f"{self.directory}/*/{DESCRIPTION}")}
+        if marks != self._described:
+            self._studies, self._described = survey.readable(self.directory), marks
 
     def _plan(self, study: str) -> Plan | None:
         """Read again when its file changed."""
@@ -94,7 +109,7 @@ class Folder:
 
     def _under_way(self, study: str, both: Both) -> dict[str, Planned]:
         found = {name: part.planned[name] for part in both for name in part.running}
-        if study in studies.INDEX:  # a survey holds the folder, a recording its own
+        if study != RECORDINGS:  # a survey holds the folder, a recording its own
             return found if self._held else {}
         home = self.directory / study / RecordingSpec.FOLDER
         return {name: item for name, item in found.items() if lock.is_held(home / name)}

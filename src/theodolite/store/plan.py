@@ -7,14 +7,58 @@ from typing import Any
 from theodolite.errors import RecordCorrupt
 from theodolite.specs import AnalysisSpec, RecordingSpec, RunSpec
 from theodolite.store import files
-from theodolite.store.schema import LARGEST, Plan, Planned, first_line
+from theodolite.store.schema import LARGEST, Opening, Plan, Planned, first_line
 
 PLAN = "plan.json"
+DESCRIPTION, EVIDENCE = "study.json", "evidence.json"  # beside it, of a study of one's own (theodolite/own)
+HEADS = (PLAN, DESCRIPTION, EVIDENCE)
 
 
 def write_plan(directory: Path, plan: Plan) -> None:
     """Record what the survey sets out to do."""
     files.write(directory / plan.study / PLAN, plan.sealed())
+
+
+def counts_seeds(setting: str) -> bool:
+    """Whether a setting of a study is a number of seeds, by its name."""
+    return setting == "seeds" or setting.endswith("_seeds")
+
+
+def gone_on(plan: Plan, before: Plan | None, *, started: bool) -> Plan:
+    """A plan as it goes on with an earlier one: what was fixed before the first run stays as it was then.
+
+    Args:
+        plan: what is set out to do now.
+        before: what the folder holds.
+        started: whether anything of it is done.
+    """
+    if before is None or not started or not _alike(plan, before):
+        return plan
+    opening = before.opening or Opening(
+        settings={name: value for name, value in before.settings.items() if counts_seeds(name)},
+        runs=tuple(item.fingerprint for item in before.runs),
+        analyses=tuple(item.fingerprint for item in before.analyses),
+    )
+    now = {item.fingerprint for item in (*plan.runs, *plan.analyses)}
+    looks = before.looks or _seeds(before)
+    return plan.model_copy(
+        update={
+            "claims": before.claims,
+            "until_decided": before.until_decided,
+            "opening": None if before.until_decided or now == {*opening.runs, *opening.analyses} else opening,
+            "looks": looks if looks[-1:] == _seeds(plan) else (*looks, *_seeds(plan)),
+        }
+    )
+
+
+def _alike(plan: Plan, before: Plan) -> bool:
+    """Whether two plans differ in their seeds alone."""
+    one, other = ({n: v for n, v in p.settings.items() if not counts_seeds(n)} for p in (plan, before))
+    return one == other and plan.format == before.format
+
+
+def _seeds(plan: Plan) -> tuple[int, ...]:
+    return tuple(value for name, value in plan.settings.items() if name == "seeds")
 
 
 def read_plan(directory: Path, study: str) -> Plan | None:

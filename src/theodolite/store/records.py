@@ -12,7 +12,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -28,7 +28,7 @@ from theodolite.specs import RUN_COLUMNS, AnalysisSpec, RunSpec
 from theodolite.store import lock
 from theodolite.store import tables as parquet
 from theodolite.store.folder import MARK, check_folder, claim_folder
-from theodolite.store.plan import PLAN, add_to_plan, read_plan, write_plan
+from theodolite.store.plan import PLAN, add_to_plan, gone_on, read_plan, write_plan
 from theodolite.store.record import (
     REDO,
     STATUS,
@@ -51,8 +51,8 @@ from theodolite.store.record import (
 from theodolite.store.schema import Plan, Planned, Spec, Status, first_line
 
 __all__ = [
-    "MARK", "PLAN", "STATUS", "Plan", "Planned", "Records", "Spec", "Status", "add_to_plan", "check_folder",
-    "claim_folder", "finished", "folder_of", "parse_status", "read", "read_file", "read_plan", "read_spec",
+    "MARK", "PLAN", "REDO", "STATUS", "Plan", "Planned", "Records", "Spec", "Status", "add_to_plan", "check_folder",
+    "claim_folder", "finished", "folder_of", "gone_on", "parse_status", "read", "read_file", "read_plan", "read_spec",
     "read_status", "write", "write_failure", "write_part", "write_plan", "write_start",
 ]  # fmt: skip
 
@@ -87,6 +87,25 @@ class Records(Generic[S]):
                 f"{self._home / PLAN} holds no settings of {self.plan.study} ({first_fault(error)}). "
                 "Run the study again: finished runs are kept."
             ) from None
+
+    @property
+    def started(self) -> bool:
+        """Whether anything of it is done."""
+        return "done" in {*self.runs["status"], *self.analyses["status"]}
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was planned is done, or has failed."""
+        states = [*self.runs["status"], *self.analyses["status"]]
+        return bool(states) and not {"missing", "running"}.intersection(states)
+
+    def first(self) -> "Records[S] | None":
+        """The records of the seeds that were planned first, where all of them are there."""
+        plan = self.plan.first()
+        if plan is None:
+            return None
+        found = self if plan is self.plan else replace(self, plan=plan, _tables={})
+        return found if found.complete else None
 
     @cached_property
     def runs(self) -> pd.DataFrame:

@@ -5,12 +5,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from theodolite.specs import AnalysisSpec, RecordingSpec, RunSpec
+from theodolite.specs import AnalysisSpec, CodeSpec, RecordingSpec, RunSpec
 from theodolite.store import files
 
 LARGEST = 1 << 30  # bytes of a JSON file: the plan of a million runs has 200 MB
 
-Spec = RunSpec | AnalysisSpec | RecordingSpec
+Spec = RunSpec | AnalysisSpec | RecordingSpec | CodeSpec
 Count = Annotated[int, Field(ge=0, lt=1 << 63)]
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]  # never a path
@@ -20,7 +20,7 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class _Sealed(_Frozen):
+class Sealed(_Frozen):
     """What carries its own checksum: nothing else would notice a digit that changed in it."""
 
     seal: str = ""
@@ -59,7 +59,7 @@ class RecordMetadata(BaseModel):
     ended_by: str = ""  # the error that ended the training, by its name
 
 
-class Status(_Sealed):
+class Status(Sealed):
     """How far a run or an analysis is; ``running`` in a folder that nobody holds: it was interrupted."""
 
     fingerprint: Fingerprint  # whose it is: a folder that was renamed, or copied over another, is noticed
@@ -89,8 +89,31 @@ class Planned(_Frozen):
         return cls(fingerprint=spec.fingerprint(), seed=spec.seed, labels=spec.labels)
 
 
-class Plan(_Sealed):
-    """What a survey set out to do in one study: what its tables are made of, in the study's order."""
+class PlannedClaim(_Frozen):
+    """A claim as it was before the first run: all that decides its verdict."""
+
+    id: str
+    sentence: str
+    statistic: str
+    kind: str
+    side: str
+    threshold: float | tuple[float, float]
+    evidence: str  # hash of the source that takes it from the records; empty where there is none
+
+
+class Opening(_Frozen):
+    """What a plan set out to do first, where it has other seeds by now."""
+
+    settings: dict[str, Any]  # those that count seeds
+    runs: tuple[Fingerprint, ...]
+    analyses: tuple[Fingerprint, ...] = ()
+
+
+class Plan(Sealed):
+    """What a survey set out to do in one study: what its tables are made of, in the study's order.
+
+    The fields behind ``format`` are younger than it: plans of older versions lack them.
+    """
 
     study: str
     preset: str
@@ -99,6 +122,21 @@ class Plan(_Sealed):
     runs: tuple[Planned, ...]
     analyses: tuple[Planned, ...] = ()
     format: Count = 1  # of its specs (:data:`theodolite.specs.FORMAT`); a plan that does not say is of the first
+    claims: tuple[PlannedClaim, ...] = ()  # as they were before the first run
+    until_decided: bool = False  # seeds are added until the claims are decided: no number of them was fixed
+    opening: Opening | None = None
+    looks: tuple[Count, ...] = ()  # seeds planned at each look; empty: this is the first
+
+    def first(self) -> "Plan | None":
+        """The plan with the seeds it had first; None where it has lost some of them."""
+        if self.opening is None:
+            return self
+        runs = tuple(item for item in self.runs if item.fingerprint in self.opening.runs)
+        analyses = tuple(item for item in self.analyses if item.fingerprint in self.opening.analyses)
+        if (len(runs), len(analyses)) != (len(self.opening.runs), len(self.opening.analyses)):
+            return None
+        settings = {**self.settings, **self.opening.settings}
+        return self.model_copy(update={"settings": settings, "runs": runs, "analyses": analyses, "opening": None})
 
 
 def as_json(content: Any) -> bytes:

@@ -4,13 +4,14 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import ValidationError
 
 from theodolite import studies
+from theodolite.claims import planned
 from theodolite.errors import RecordCorrupt, SettingError, UnknownName
-from theodolite.specs import FORMAT, AnalysisSpec, RunSpec
+from theodolite.specs import FORMAT, AnalysisSpec, CodeSpec, RunSpec
 from theodolite.store import records
 from theodolite.store.records import Plan, Planned
 from theodolite.study import Settings, Study
@@ -26,7 +27,7 @@ class Prepared:
     preset: str
     asked: Settings  # what may still be left to the machine
     settings: Settings  # settled: nothing of it is
-    runs: tuple[RunSpec, ...]
+    runs: tuple[RunSpec | CodeSpec, ...]
     analyses: tuple[AnalysisSpec, ...]
 
     @classmethod
@@ -34,8 +35,8 @@ class Prepared:
         """With the runs and analyses of the settled settings."""
         return cls(study, preset, asked, settings, tuple(study.expand(settings)), tuple(study.analyses(settings)))
 
-    def plan(self, command: str) -> Plan:
-        """What is recorded of it before it runs, with the command that makes it again."""
+    def plan(self, command: str, *, until_decided: bool = False) -> Plan:
+        """What is recorded of it before it runs, with its claims, and the command that makes it again."""
         return Plan(
             study=self.study.name,
             preset=self.preset,
@@ -44,27 +45,44 @@ class Prepared:
             format=FORMAT,
             runs=tuple(Planned.of(spec) for spec in self.runs),
             analyses=tuple(Planned.of(spec) for spec in self.analyses),
+            claims=tuple(map(planned, self.study.claims)),
+            until_decided=until_decided,
         )
+
+    def planned_in(self, directory: Path, command: str, *, until_decided: bool = False) -> Plan:
+        """The same where a folder has planned this study before: what was fixed before its first run stays so."""
+        before = _plan(self, directory)
+        started = before is not None and self.study.records(directory, before).started
+        return records.gone_on(self.plan(command, until_decided=until_decided), before, started=started)
 
 
 def prepare(
-    names: Sequence[str], preset: str, *, seeds: int | None = None, overrides: Sequence[str] = ()
+    names: Sequence[str],
+    preset: str,
+    *,
+    seeds: int | None = None,
+    overrides: Sequence[str] = (),
+    changed: Literal["keep", "redo"] | None = None,
 ) -> list[Prepared]:
     """Look the studies up and settle their settings.
 
     Args:
-        names: of studies; empty means all.
+        names: of studies, or ``FILE.py[:NAME]``, which runs that file; empty means all of Theodolite's own.
         preset: smoke, quick or full.
         seeds: in place of the preset's number of seeds.
         overrides: ``key=value`` for every study that has the key, or ``study.key=value``; values are JSON, or text.
+        changed: what to do with finished runs where the code of a file has changed: ``keep`` or ``redo`` them.
 
     Raises:
         UnknownName: a study, preset or setting that does not exist.
         SettingError: a value out of its range or of the wrong kind.
+        CodeFailed: a file cannot be run, or has no study in it, or several.
     """
     if preset not in PRESETS:
         raise UnknownName("preset", preset, PRESETS)
-    chosen = [studies.get(name) for name in dict.fromkeys(names)] if names else list(studies.INDEX.values())
+    chosen = [_study(name, changed) for name in dict.fromkeys(names)] if names else list(studies.INDEX.values())
+    if again := [study.name for study in chosen if [other.name for other in chosen].count(study.name) > 1]:
+        raise SettingError(f"expected each study once, got '{again[0]}' from two files. Give one another name.")
     changes = _changes(chosen, overrides)
     if seeds is not None:
         changes = {name: {"seeds": seeds, **change} for name, change in changes.items()}
@@ -73,6 +91,14 @@ def prepare(
         asked = _settings(study, preset, changes[study.name])
         prepared.append(Prepared.of(study, preset, asked, asked.settled()))
     return prepared
+
+
+def _study(name: str, changed: Literal["keep", "redo"] | None) -> Study[Any]:
+    if ".py" not in name:
+        return studies.get(name)
+    from theodolite.own import file  # who runs no file waits for nothing that it needs
+
+    return file.prepared(name, changed)
 
 
 def as_planned(
@@ -131,7 +157,7 @@ def _as_planned(item: Prepared, directory: Path, say: Callable[[str], None]) -> 
 
 def sources(prepared: Sequence[Prepared]) -> list[str]:
     """The data sets that studies train on, each once."""
-    return list(dict.fromkeys(spec.data.source for item in prepared for spec in item.runs))
+    return list(dict.fromkeys(s.data.source for item in prepared for s in item.runs if isinstance(s, RunSpec)))
 
 
 def estimate(prepared: Sequence[Prepared], directory: Path, *, workers: int) -> list[dict[str, Any]]:
@@ -144,24 +170,31 @@ def estimate(prepared: Sequence[Prepared], directory: Path, *, workers: int) -> 
 
     prepared = as_planned(prepared, directory)
 
-    def cost(trainings: Iterable[RunSpec], analyses: Iterable[AnalysisSpec]) -> float:
-        return sum(map(runs.training_cost, trainings)) + sum(runs.ANALYSIS_COST for _ in analyses)
+    def cost(trainings: Iterable[RunSpec | CodeSpec], analyses: Iterable[AnalysisSpec]) -> float:
+        ours = sum(runs.training_cost(spec) for spec in trainings if isinstance(spec, RunSpec))
+        return ours + sum(runs.ANALYSIS_COST for _ in analyses)
+
+    def seconds(item: Prepared, left: Sequence[RunSpec | CodeSpec], waiting: Sequence[AnalysisSpec]) -> float | None:
+        """None for a study of one's own, of which nothing was measured."""
+        timed = item.preset if item.preset in item.study.seconds else "quick"
+        if timed not in item.study.seconds:
+            return None
+        whole = item.study.presets[timed].settled()
+        share = cost(left, waiting) / cost(item.study.expand(whole), item.study.analyses(whole))
+        return _rounded(item.study.seconds[timed] * share * 2 / workers)
 
     rows = []
     for item in prepared:
         left = [spec for spec in item.runs if not records.finished(directory, spec)]
         waiting = [spec for spec in item.analyses if not records.finished(directory, spec)]
-        timed = item.preset if item.preset in item.study.seconds else "quick"
-        whole = item.study.presets[timed].settled()
-        share = cost(left, waiting) / cost(item.study.expand(whole), item.study.analyses(whole))
         rows.append(
             {
                 "study": item.study.name,
                 "runs": len(item.runs),
                 "analyses": len(item.analyses),
                 "left": len(left) + len(waiting),
-                "seconds": _rounded(item.study.seconds[timed] * share * 2 / workers),
-                "MB": round(sum(map(runs.disk_bytes, left)) / 1e6, 1),
+                "seconds": seconds(item, left, waiting),
+                "MB": round(sum(runs.disk_bytes(spec) for spec in left if isinstance(spec, RunSpec)) / 1e6, 1),
             }
         )
     return rows

@@ -9,9 +9,10 @@ import pandas as pd
 from altair.utils.schemapi import debug_mode
 
 from theodolite import studies
-from theodolite.claims import Judged, holm, judge
+from theodolite.claims import Judged, Looks, changed, holm, judge
 from theodolite.errors import StoreError
 from theodolite.findings import Verdict
+from theodolite.own import reading as own
 from theodolite.recordings import findings as recordings
 from theodolite.report import RunsSummary, StudyFindings
 from theodolite.store import lock, records
@@ -21,9 +22,13 @@ from theodolite.study import Study
 Found = tuple[list[Judged], StudyFindings]  # of one study by itself
 
 
-def readable() -> list[Study[Any]]:
-    """All that a results folder may hold: the studies, and recordings of trainings that are no study's."""
-    return [*studies.INDEX.values(), recordings.STUDY]
+def readable(directory: Path) -> list[Study[Any]]:
+    """All that a results folder may hold: the studies, those of one's own, and recordings, which are no study's.
+
+    Raises:
+        RecordCorrupt: a study of one's own is not described as it was written.
+    """
+    return [*studies.INDEX.values(), *own.in_folder(directory), recordings.STUDY]
 
 
 def findings(directory: Path) -> list[StudyFindings]:
@@ -60,7 +65,7 @@ def status(directory: Path) -> list[dict[str, Any]]:
     """For each study planned in a folder: preset, runs and analyses done, diverged, running, failed, left, and why."""
     records.check_folder(directory)
     held = lock.is_held(directory)
-    found = ((study, study.read(directory)) for study in readable())
+    found = ((study, study.read(directory)) for study in readable(directory))
     return [_status(study, record, held=held) for study, record in found if record is not None]
 
 
@@ -69,7 +74,7 @@ def _status(study: Study[Any], record: Records[Any], *, held: bool) -> dict[str,
     count = table["status"].value_counts().to_dict()
     done, failed = count.get("done", 0), count.get("failed", 0)
     surveyed = count.get("running", 0) if held else 0  # else they were interrupted
-    running = surveyed if study.name in studies.INDEX else record.recording()
+    running = record.recording() if study.name == recordings.NAME else surveyed
     errors = table[table["status"] == "failed"]
     return {
         "study": study.name,
@@ -99,7 +104,7 @@ def read(directory: Path) -> Iterator[tuple[Study[Any], Records[Any]]]:
     """Every study of which something is finished, with its records; raises as :func:`findings` does."""
     records.check_folder(directory)
     empty = True
-    for study in readable():
+    for study in readable(directory):
         record = study.read(directory)
         if record is not None and record.environment():  # something of it is finished
             empty = False
@@ -110,7 +115,13 @@ def read(directory: Path) -> Iterator[tuple[Study[Any], Records[Any]]]:
 
 def judged(study: Study[Any], record: Records[Any]) -> list[Judged]:
     """Each claim by itself; Holm's correction is over all claims of the survey, and comes last."""
-    return [judge(claim, record, study=study.name, preset=record.plan.preset) for claim in study.claims]
+    plan = record.plan
+    first = None if plan.until_decided else record.first()
+    looks = None if first is record else Looks(first, plan.until_decided, plan.looks)
+    return [
+        judge(claim, record, study=study.name, preset=plan.preset, looks=looks, changed=changed(claim, plan.claims))
+        for claim in study.claims
+    ]
 
 
 def _findings(study: Study[Any], record: Records[Any]) -> StudyFindings:
@@ -151,4 +162,5 @@ def _findings(study: Study[Any], record: Records[Any]) -> StudyFindings:
         runs=summary,
         not_shown=study.not_shown,
         command=record.plan.command,
+        texts=study.texts,
     )

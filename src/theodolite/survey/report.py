@@ -33,7 +33,7 @@ def build(
     """
     records.check_folder(directory)
     out = directory if out is None else _other(out, directory)
-    sizes = {study.name: _records(directory, study.name) for study in survey.readable()}
+    sizes = {study.name: _records(directory, study.name) for study in survey.readable(directory)}
     planned = sorted((name for name, size in sizes.items() if size), key=lambda name: -sizes[name])
     if processes is None:
         processes = (os.cpu_count() or 1) if sum(sizes.values()) >= LARGE else 1
@@ -62,7 +62,7 @@ def build(
 def one(job: tuple[Path, Path, str, float | None], _: object = None) -> Found | TheodoliteError | None:
     """Read one study and write its tables and figures; gives what the page needs of it, or why it cannot be read."""
     directory, out, name, figure_width = job
-    study = next(study for study in survey.readable() if study.name == name)
+    study = next(study for study in survey.readable(directory) if study.name == name)
     try:
         found = survey.found(directory, study)
         return found and (found[0], report.draw(out, found[1], figure_width=figure_width))

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from theodolite import execute
-from theodolite.specs import AnalysisSpec, RunSpec
+from theodolite.specs import AnalysisSpec, CodeSpec, RunSpec
 from theodolite.store import files, live, records
 from theodolite.store.remote import workspace as remote
 from theodolite.store.remote.workspace import Copy
@@ -15,6 +16,10 @@ from theodolite.survey.progress import Progress, Tally
 
 if TYPE_CHECKING:
     from theodolite import runs
+    from theodolite.execute.schedule import Emit
+    from theodolite.own.job import CodeJob
+
+    Job = runs.TrainingJob | runs.AnalysisJob | CodeJob
 
 
 def run(
@@ -26,6 +31,7 @@ def run(
     engine: str = "local",
     address: str | None = None,
     command: str = "",
+    until_decided: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Generator[list[Progress]]:
     """Train and record every run that is not finished yet; tell how far each study is, a few times a second.
@@ -43,6 +49,7 @@ def run(
         engine: who carries the jobs; see :func:`theodolite.execute.engine`.
         address: of a running Ray cluster.
         command: that makes this survey again, for the record.
+        until_decided: whether seeds will be added until the claims are decided; it is in the plan before the first run.
         say: gets a line where an earlier plan of the folder settles what this machine would have settled otherwise, and
             where what the folder holds is of an earlier format.
 
@@ -62,23 +69,20 @@ def run(
         directory, home = copy.directory, copy.address
         files.sweep(directory)
         live.clear(directory)
-        prepared = as_planned(prepared, directory, say)
+        prepared = [_settled(item, directory, say) for item in as_planned(prepared, directory, say)]
         if sentence := outdated(prepared, directory):
             say(sentence)
         for item in prepared:
-            records.write_plan(directory, item.plan(command))
+            records.write_plan(directory, item.planned_in(directory, command, until_decided=until_decided))
         copy.send_plans()
-        jobs: list[runs.TrainingJob | runs.AnalysisJob] = []
+        jobs: list[Job] = []
         for item in prepared:
-            study, many = item.study, carrier.workers
-            jobs += runs.plan(directory, item.runs, study.measure, device=device, workers=many, address=home)
-            if study.analyse is not None:
-                jobs += runs.plan_analyses(directory, item.analyses, study.analyse, device=device, address=home)
+            jobs += _jobs(item, directory, workers=carrier.workers, device=device, address=home)
         jobs.sort(key=lambda job: -job.cost)
         tally = Tally(prepared, jobs)
         yield tally.progress()
         carrier.equip(directory if home is None else None, sources(prepared))
-        for event in carrier.run(runs.execute, jobs, after=_order(jobs), split=runs.split_job):
+        for event in carrier.run(work, jobs, after=_order(jobs), split=runs.split_job):
             copy.check()
             if event.kind == "failed":
                 _record_failure(tally.jobs[event.job].specs, event.value, copy)
@@ -87,9 +91,44 @@ def run(
         folders = [records.folder_of(directory, spec) for item in prepared for spec in item.runs]
         folders += [records.folder_of(directory, spec) for item in prepared for spec in item.analyses]
         remote.download(home, folders, remote.tables)  # what other machines made, for tables and claims
+        for item in prepared:
+            if item.study.code is not None:
+                item.study.code.conclude(directory, item.plan(command), say)
+        copy.send_plans()
 
 
-def _order(jobs: Sequence["runs.TrainingJob | runs.AnalysisJob"]) -> dict[int, set[int]]:
+def work(job: "Job", emit: "Emit") -> Any:
+    """One job, in a worker: of a spec, or of the user's own code."""
+    from theodolite import runs
+    from theodolite.own import job as own
+
+    return own.execute(job) if isinstance(job, own.CodeJob) else runs.execute(job, emit)
+
+
+def _settled(item: Prepared, directory: Path, say: Callable[[str], None]) -> Prepared:
+    """With what becomes of runs that other code has finished, where the study is of a file."""
+    if item.study.code is None:
+        return item
+    settled, analyses = item.study.code.settle(directory, item.runs, item.analyses, say)
+    return replace(item, runs=tuple(settled), analyses=tuple(analyses))
+
+
+def _jobs(item: Prepared, directory: Path, *, workers: int, device: str, address: str | None) -> "Iterable[Job]":
+    """What is not finished yet of one study."""
+    from theodolite import runs
+    from theodolite.own import job as own
+
+    study = item.study
+    ours = [spec for spec in item.runs if isinstance(spec, RunSpec)]
+    theirs = [spec for spec in item.runs if isinstance(spec, CodeSpec)]
+    yield from runs.plan(directory, ours, study.measure, device=device, workers=workers, address=address)
+    if theirs and study.code is not None:
+        yield from own.plan(directory, theirs, study.code.carry_out, device=device, address=address)
+    if study.analyse is not None:
+        yield from runs.plan_analyses(directory, item.analyses, study.analyse, device=device, address=address)
+
+
+def _order(jobs: Sequence["Job"]) -> dict[int, set[int]]:
     """For each analysis the jobs that train what it reads."""
     trains = {spec.fingerprint(): n for n, job in enumerate(jobs) for spec in job.specs if isinstance(spec, RunSpec)}
     return {
@@ -100,7 +139,7 @@ def _order(jobs: Sequence["runs.TrainingJob | runs.AnalysisJob"]) -> dict[int, s
     }
 
 
-def _record_failure(specs: Iterable[RunSpec | AnalysisSpec], reason: str, copy: Copy) -> None:
+def _record_failure(specs: Iterable[RunSpec | AnalysisSpec | CodeSpec], reason: str, copy: Copy) -> None:
     for spec in specs:
         records.write_failure(copy.directory, spec, reason)
         remote.upload(copy.address, records.folder_of(copy.directory, spec))

@@ -39,7 +39,14 @@ def replicas_that_fit(one: int, two: int, space: float) -> int:
 
 
 def stack_bytes(
-    architecture: MLP, training: Training, train: StackedSplit, test: StackedSplit, replicas: int, *, own_targets: bool
+    architecture: MLP,
+    training: Training,
+    train: StackedSplit,
+    test: StackedSplit,
+    replicas: int,
+    *,
+    own_targets: bool,
+    own_data: bool = False,
 ) -> int:
     """Bytes that a stack takes at most, beside the data that its replicas share.
 
@@ -52,10 +59,13 @@ def stack_bytes(
             replace(split, inputs=split.inputs.to("meta"), targets=split.targets.to("meta")) for split in (train, test)
         )
         shared = held.now
-        rows = train.targets.new_zeros(replicas, *train.targets.shape[1:]) if own_targets else train.targets
+        if own_data:
+            train, test = (StackedSplit.stacked([split] * replicas) for split in (train, test))
+        elif own_targets:
+            train = replace(train, targets=train.targets.new_zeros(replicas, *train.targets.shape[1:]))
         optimizer = StackOptimizer(training, AlignedStack.zeros(shape, replicas, dtype, "meta"), [1.0] * replicas)
         orders = [torch.Generator() for _ in range(replicas)]
-        stack = Stack(architecture, training, optimizer, orders, replace(train, targets=rows), test)
+        stack = Stack(architecture, training, optimizer, orders, train, test)
         stack.step(*next(stack.batches.epoch()), 1.0)
         with suppress(NotImplementedError):  # at its end, where scores are read
             stack.evaluate()

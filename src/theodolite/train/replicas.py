@@ -1,7 +1,7 @@
 """Many networks of one architecture, trained together as one stack of batched matrix products.
 
-Replicas differ in initial weights, data order, learning rate and, if wanted, training targets. Each ends as it would
-alone: bit for bit whatever the stack, and as :func:`theodolite.train.train` says up to rounding.
+Replicas differ in initial weights, data order, learning rate and, if wanted, training targets or data. Each ends as it
+would alone: bit for bit whatever the stack, and as :func:`theodolite.train.train` says up to rounding.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,6 +41,7 @@ class Replica:
     order_seed: int  # of the order of its samples
     learning_rate: float
     train_targets: Tensor | None = None  # (N,) or (N, outputs), like the data's own; None: the data's own
+    data: TrainingData | None = None  # of its own, as many samples as the stack's; None: the stack's
 
 
 def train_replicas(
@@ -61,7 +62,7 @@ def train_replicas(
 
     Args:
         architecture: of all of them.
-        data: what they are trained on and judged by; inputs ``(N, ...)`` are flattened.
+        data: what those are trained on and judged by that have no data of their own; inputs ``(N, ...)`` are flattened.
         training: how; its learning rate gives way to each replica's own.
         replicas: what each has for itself.
         device: where to train.
@@ -164,8 +165,10 @@ def _most(
     architecture: MLP, training: Training, replicas: Sequence[Replica], train: StackedSplit, test: StackedSplit
 ) -> int:
     """Replicas that the device's memory holds, now that the data are there."""
-    own = any(replica.train_targets is not None for replica in replicas)
-    one, two = (stack_bytes(architecture, training, train, test, count, own_targets=own) for count in (1, 2))
+    labels, sets = (any(getattr(replica, own) is not None for replica in replicas) for own in ("train_targets", "data"))
+    one, two = (
+        stack_bytes(architecture, training, train, test, count, own_targets=labels, own_data=sets) for count in (1, 2)
+    )
     return replicas_that_fit(one, two, SHARE * free(train.inputs.device))
 
 
@@ -178,6 +181,15 @@ def _new_stack(
         weights.write(number, build(architecture, seed=replica.weights_seed, dtype=dtype).state_dict())
     optimizer = StackOptimizer(training, weights, [replica.learning_rate for replica in replicas])
     orders = [torch.Generator().manual_seed(named_seed(replica.order_seed, "order")) for replica in replicas]
+    if any(replica.data is not None for replica in replicas):
+        shared, first = (train, test), weights.layers[0]
+        sets = [
+            shared
+            if own is None
+            else [StackedSplit.of(split, first, train.inputs.dtype) for split in (own.train, own.test)]
+            for own in (replica.data and replica.data.to(device, dtype) for replica in replicas)
+        ]
+        train, test = (StackedSplit.stacked(splits) for splits in zip(*sets, strict=True))
     own = train.with_targets([replica.train_targets for replica in replicas])
     return Stack(architecture, training, optimizer, orders, own, test)
 
@@ -207,11 +219,20 @@ def _check(architecture: MLP, data: TrainingData, training: Training, replicas: 
             "expected a training on the data as they are, got augment. Train such networks one by one with `train`."
         )
     own = [replica.train_targets for replica in replicas if replica.train_targets is not None]
-    for name, split, several in (("training", data.train, own), ("test", data.test, [])):
-        check(name, split, training.loss, architecture.outputs, several)
-        width = split.inputs[0].numel()
-        if width != architecture.inputs:
-            raise SettingError(
-                f"expected {name} inputs of {architecture.inputs} numbers, as the network takes, got {width}. "
-                f"Pass an MLP with inputs={width}."
-            )
+    for given in (data, *(replica.data for replica in replicas if replica.data is not None)):
+        for name, split, like, several in (
+            ("training", given.train, data.train, own),
+            ("test", given.test, data.test, []),
+        ):
+            check(name, split, training.loss, architecture.outputs, several)
+            width = split.inputs[0].numel()
+            if width != architecture.inputs:
+                raise SettingError(
+                    f"expected {name} inputs of {architecture.inputs} numbers, as the network takes, got {width}. "
+                    f"Pass an MLP with inputs={width}."
+                )
+            if len(split) != len(like):
+                raise SettingError(
+                    f"expected as many {name} samples for all replicas of a stack, got {len(like)} and {len(split)}. "
+                    "Train them as two stacks."
+                )

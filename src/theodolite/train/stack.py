@@ -66,8 +66,8 @@ class Stack:
     def select(self, keep: Sequence[int]) -> "Stack":
         """A stack in which these replicas go on."""
         orders = [self.orders[replica] for replica in keep]
-        train = self.train.select(keep)
-        return Stack(self.architecture, self.training, self.optimizer.select(keep), orders, train, self.test)
+        train, test = self.train.select(keep), self.test.select(keep)
+        return Stack(self.architecture, self.training, self.optimizer.select(keep), orders, train, test)
 
     def _passes(self, batch: int, *, backward: bool) -> Passes:
         weights = self.rounded

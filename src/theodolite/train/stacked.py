@@ -18,9 +18,9 @@ EVAL_SAMPLES = 1024  # evaluated at once, at most: memory stays bounded, and the
 
 @dataclass(frozen=True, slots=True)
 class StackedSplit:
-    """One set, shared by all replicas; targets may be each replica's own."""
+    """One set, shared by all replicas or each replica's own; of a shared one the targets may be their own."""
 
-    inputs: Tensor  # (rows, columns of the first layer): flat inputs, a one for the bias, zeros; zero rows at the end
+    inputs: Tensor  # (1 or R, rows, columns of the first layer): flat inputs, a one for the bias, zeros; zero rows last
     targets: Tensor  # (1 or R, 1 or outputs, rows): classes or numbers, by feature
     samples: int  # N, the rows that are true
     chunk: int  # rows evaluated at once; divides the rows
@@ -34,23 +34,34 @@ class StackedSplit:
         inputs[: len(split), : first.inputs] = split.inputs.flatten(1)
         if first.bias:
             inputs[: len(split), first.inputs] = 1
-        result = cls(inputs, split.targets.new_zeros(0), len(split), chunk)
+        result = cls(inputs[None], split.targets.new_zeros(0), len(split), chunk)
         return replace(result, targets=result._laid_out(split.targets)[None])
+
+    @classmethod
+    def stacked(cls, splits: Sequence[Self]) -> Self:
+        """Sets of as many samples, one a replica, as one."""
+        inputs, targets = (torch.cat([getattr(split, name) for split in splits]) for name in ("inputs", "targets"))
+        return replace(splits[0], inputs=inputs, targets=targets)
 
     def with_targets(self, own: Sequence[Tensor | None]) -> Self:
         """The same with targets for each replica, where any has its own."""
         if all(targets is None for targets in own):
             return self
-        laid = [self.targets[0] if targets is None else self._laid_out(targets) for targets in own]
+        given = self.targets.expand(len(own), -1, -1)
+        laid = [rows if targets is None else self._laid_out(targets) for rows, targets in zip(given, own, strict=True)]
         return replace(self, targets=torch.stack(laid))
 
     def select(self, keep: Sequence[int]) -> Self:
         """The same for these replicas only."""
-        return self if len(self.targets) == 1 else replace(self, targets=self.targets[list(keep)])
+
+        def chosen(rows: Tensor) -> Tensor:
+            return rows if len(rows) == 1 else rows[list(keep)]
+
+        return replace(self, inputs=chosen(self.inputs), targets=chosen(self.targets))
 
     def _laid_out(self, targets: Tensor) -> Tensor:
         by_feature = targets_by_feature(targets, self.targets.dtype).to(self.inputs.device)
-        result = by_feature.new_zeros(len(by_feature), len(self.inputs))
+        result = by_feature.new_zeros(len(by_feature), self.inputs.shape[1])
         result[:, : self.samples] = by_feature
         return result
 
@@ -66,12 +77,12 @@ class Batches:
         self.split, self.orders = split, orders
         self.whole = size is None or size >= split.samples
         self.size = split.samples if size is None else min(size, split.samples)
-        self.padded = len(split.inputs) if self.whole else padded(self.size, split.inputs.dtype)
+        self.padded = split.inputs.shape[1] if self.whole else padded(self.size, split.inputs.dtype)
         self.steps = -(-split.samples // self.size)
         like = at_least_float32(split.inputs.new_zeros(self.padded))
         last = split.samples - (self.steps - 1) * self.size
         self.weights = [gradient_weights(loss, outputs, count, like) for count in (self.size, last)]
-        replicas, columns, features = len(orders), split.inputs.shape[1], split.targets.shape[1]
+        replicas, columns, features = len(orders), split.inputs.shape[2], split.targets.shape[1]
         self.all_targets = split.targets.expand(replicas, -1, -1)
         if not self.whole:
             self.inputs = split.inputs.new_zeros(replicas * self.padded, columns)
@@ -83,8 +94,11 @@ class Batches:
         if self.whole:
             yield self.split.inputs.expand(replicas, -1, -1), self.all_targets, self.weights[0]
             return
-        for step, index in enumerate(self._order()):
-            torch.index_select(self.split.inputs, 0, index.view(-1), out=self.inputs)
+        order = self._order()
+        sets, rows, _ = self.split.inputs.shape
+        places = order if sets == 1 else order + rows * torch.arange(sets, device=order.device)[:, None]
+        for step, (index, place) in enumerate(zip(order, places, strict=True)):
+            torch.index_select(self.split.inputs.flatten(0, 1), 0, place.view(-1), out=self.inputs)
             torch.gather(self.all_targets, 2, index[:, None].expand(self.targets.shape), out=self.targets)
             yield self.inputs.view(replicas, self.padded, -1), self.targets, self.weights[step == self.steps - 1]
 
@@ -105,7 +119,7 @@ def evaluate(split: StackedSplit, weights: list[Tensor], passes: Passes, loss: s
     right = torch.zeros_like(total)
     for start in range(0, split.samples, split.chunk):
         count = min(split.chunk, split.samples - start)
-        inputs = split.inputs[start : start + split.chunk].expand(replicas, -1, -1)
+        inputs = split.inputs[:, start : start + split.chunk].expand(replicas, -1, -1)
         targets = split.targets[:, :, start : start + split.chunk].expand(replicas, -1, -1)
         outputs = at_least_float32(passes.forward(weights, inputs))
         total += values(loss, outputs, targets).to(torch.float64)[:, :count].sum(1)

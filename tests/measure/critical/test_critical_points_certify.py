@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import mpmath
 import pytest
 import torch
@@ -70,6 +72,61 @@ def test_point_where_two_lines_of_critical_points_cross_is_not_certified():
 def test_valley_that_only_looks_like_a_manifold_is_not_certified():
     slope = judge(lambda x: x[0] ** 2 + 1e-10 * x[1], 0.0, 0.0)
     assert (slope.certified, slope.reason) == (False, "degenerate")
+
+
+@pytest.mark.parametrize("at", [0.0, 0.2, -0.3])
+@pytest.mark.parametrize("width", [1e-5, 1e-6, 1e-7])
+def test_bend_narrower_than_the_way_on_which_the_hessian_s_change_was_measured_is_no_critical_point(width, at):
+    """½y² + cx + λδ² log cosh(x/δ) with λδ < c: its slope along x is c - λδ at least, so nothing is critical."""
+    steep = 7e-4 * 1e-6 / width  # so that λδ is 7e-10 and c, the slope to be taken for rounding, is 8e-10
+
+    def function(x):
+        bend = torch.nn.functional.softplus(2 * x[0] / width) - x[0] / width  # log cosh + log 2
+        return x[1] ** 2 / 2 + 8e-10 * x[0] + steep * width**2 * bend
+
+    point = judge(function, at * width, 0.0)
+    assert point.gradient_norm < 1e-9
+    assert not point.certified
+
+
+def test_index_of_entries_that_are_cancelling_sums_is_right_or_left_open_within_the_tolerance():
+    """The mean of a x² + y² over samples whose a are of 1e6 and cancel to about -1e-9; the truth by fractions."""
+    for seed in range(20):
+        draw = torch.Generator().manual_seed(seed)
+        half = 1e6 * torch.randn(32, generator=draw, dtype=torch.float64)
+        a = torch.cat([half, -half * (1 + 1e-15 * torch.rand(32, generator=draw, dtype=torch.float64))])
+        a = a[torch.randperm(64, generator=draw)]
+        truth = 2 * sum(map(Fraction, a.tolist()), Fraction(0)) / 64  # the eigenvalue along x
+
+        class Sum(Function):
+            def forward(self, inputs):
+                return inputs[:, 0] * self.theta[0] ** 2 + self.theta[1] ** 2
+
+        starts = torch.zeros(1, 2, dtype=torch.float64)
+        data = a[:, None], torch.zeros(64, 1)
+        point = find_critical_points(Sum(2, None), lambda o, t: o.mean(), data, starts, steps=0)[0]
+        assert not point.certified or point.index == (truth < 0) or (point.flat and abs(truth) <= point.tolerance)
+
+
+def test_eigenvalue_beyond_the_rounding_of_cancelling_sums_is_certified_with_its_sign():
+    a = torch.tensor([1e6, -1e6 - 1e-3, 2e6, -2e6], dtype=torch.float64)
+
+    class Sum(Function):
+        def forward(self, inputs):
+            return inputs[:, 0] * self.theta[0] ** 2 + self.theta[1] ** 2
+
+    starts = torch.zeros(1, 2, dtype=torch.float64)
+    point = find_critical_points(Sum(2, None), lambda o, t: o.mean(), (a[:, None], torch.zeros(4, 1)), starts, steps=0)[
+        0
+    ]
+    assert (point.certified, point.index, point.flat) == (True, 1, 0)
+    assert point.tolerance > 1e-10  # that of a total of 2 alone would be 1e-14
+
+
+def test_point_that_a_walk_left_short_of_rounding_is_certified_for_it_lies_near_a_true_one():
+    point = judge(lambda x: (x**2).sum() + x[0] ** 3, 3e-10, 0.0)
+    assert point.certified
+    assert 3e-10 <= point.radius < 1e-8
 
 
 def test_inertia_is_that_of_matrices_built_with_it_also_where_pivots_come_in_pairs():

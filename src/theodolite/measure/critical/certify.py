@@ -6,8 +6,11 @@ Newton and Kantorovich: if the Hessian changes by at most K per unit of distance
 .. math:: h = \frac{K \lVert g \rVert}{\lambda_{\min}^2} < \tfrac12
 
 proves that a critical point lies within :math:`2 \lVert g \rVert / \lambda_{\min}`, and is the only one near. K is
-measured, as the largest Frobenius norm of a change of the Hessian over a short way along the eigenvectors of lowest
-:math:`|\lambda|` and along random directions: an estimate, no proof. The gradient is taken with its rounding.
+measured, as the largest Frobenius norm of a change of the Hessian along the eigenvectors of lowest :math:`|\lambda|`,
+along Newton's step and along random directions: over a short way, and within the very radius that is claimed, where a
+bend that is narrower than any way fixed beforehand shows. That is an estimate, no proof, so what it promises is put to
+the test: Newton's steps from the point must take the gradient to its rounding without leaving that radius. The gradient
+is taken with its rounding, and both roundings are measured (:mod:`~theodolite.measure.critical.rounding`).
 
 Where eigenvalues are zero within their error, the point may lie on a manifold of critical points. Then the same holds
 across the manifold, on the other eigenvectors, and the manifold itself is put to the test: from the point a step goes
@@ -26,13 +29,17 @@ import torch
 from torch import Tensor
 
 from theodolite.measure.critical.landscape import Landscape
+from theodolite.measure.critical.rounding import rounding
 from theodolite.streams import named_seed
 
 GRADIENT, RELATIVE = 1e-9, 1e-8  # the most ‖g‖, and ‖g‖ / λ_max
 KANTOROVICH = 0.5  # the most h
 LOSS_CHANGE = 1e-12  # the most by a further Newton step, per unit of loss where it is above 1
 LOWEST, RANDOM = 3, 6  # directions in which K is measured
-SHORT = 1e-3  # their length
+SHORT = 1e-3  # their length; and, along the lowest and Newton's step, both ways, these shares of the radius claimed:
+SHARES = 1.0, 0.5
+FURTHER = 3  # Newton's steps to rounding, by the Hessian of the point: each leaves the share h of the gradient
+ROUNDED = 10.0  # times its rounding: the most gradient that is left then
 ALONG = 1e-2  # length of a step along a flat direction: x⁶ would change its curvature by 3e-7 there
 MOST_FLAT = 16  # flat directions that are tried one by one; with more, as many random mixtures
 KERNEL, KERNEL_SHARE = 1e-5, 0.9  # |λ| / λ_max of the near-kernel, and the share of g in it that makes it gradient-flat
@@ -72,16 +79,20 @@ def certify(landscape: Landscape, vectors: Tensor, *, seed: int = 0) -> Certific
     if small.any():
         here = small.nonzero()[:, 0]
         x, own, U = vectors[here], eigenvalues[here], V[here]
-        K = _lipschitz(landscape, x, H[here], own, U, seed)
         c = (U.mT @ g[here, :, None])[..., 0]
-        error = norm[here] + _gradient_rounding(x, own)
-        least = _least(own, tolerance[here])
+        of_gradient, of_hessian = rounding(landscape, x, g[here], H[here], seed=seed)
+        tolerance[here] += of_hessian
+        level = _gradient_rounding(x, own) + of_gradient
+        error, least = norm[here] + level, _least(own, tolerance[here])
+        flat = own.abs() <= tolerance[here, None]
+        newton = (U @ torch.where(flat, 0, c / own)[..., None])[..., 0]
+        K = _lipschitz(landscape, x, H[here], own, U, newton, 2 * error / least, seed)
         h[here], radius[here] = K * error / least.square(), 2 * error / least
         tolerance[here] += K * radius[here]
         flat = own.abs() <= tolerance[here, None]
-        further = x - (U @ torch.where(flat, 0, c / own)[..., None])[..., 0]
-        change = (landscape(further)[0] - loss[here]).abs()
+        change, rounded = _further(landscape, x, loss[here], own, U, flat, radius[here], ROUNDED * level)
         passed = (h[here] < KANTOROVICH) & (change < LOSS_CHANGE * loss[here].abs().clamp_min(1.0)) & ~flat.all(1)
+        passed &= rounded
         for place in (~passed).nonzero()[:, 0].tolist():
             reason[here[place]] = "degenerate"
         for place in (passed & flat.any(1)).nonzero()[:, 0].tolist():
@@ -122,16 +133,53 @@ def _is_manifold(landscape: Landscape, x: Tensor, Z: Tensor, loss: Tensor, seed:
     return bool((same & zero & rank & (moved > ALONG / 2) & (moved < 2 * ALONG)).all())
 
 
-def _lipschitz(landscape: Landscape, x: Tensor, H: Tensor, eigenvalues: Tensor, V: Tensor, seed: int) -> Tensor:
+def _further(
+    landscape: Landscape,
+    x: Tensor,
+    loss: Tensor,
+    eigenvalues: Tensor,
+    V: Tensor,
+    flat: Tensor,
+    radius: Tensor,
+    level: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """By how much the first of Newton's steps changes the loss ``(S,)``, and whether all take the gradient to rounding.
+
+    Steps are across the flat directions, and what they end at must lie within the radius.
+    """
+    point, (_, g, _) = x, landscape(x)
+    for number in range(FURTHER):
+        c = (V.mT @ g[..., None])[..., 0]
+        point = point - (V @ torch.where(flat, 0, c / eigenvalues)[..., None])[..., 0]
+        there, g, _ = landscape(point)
+        if number == 0:
+            change = (there - loss).abs()
+    return change, (g.norm(dim=1) <= level) & ((point - x).norm(dim=1) <= radius)
+
+
+def _lipschitz(
+    landscape: Landscape,
+    x: Tensor,
+    H: Tensor,
+    eigenvalues: Tensor,
+    V: Tensor,
+    newton: Tensor,
+    radius: Tensor,
+    seed: int,
+) -> Tensor:
     """K ``(S,)``: the largest change of the Hessian per unit of distance, of those measured."""
     lowest = eigenvalues.abs().argsort(dim=1)[:, : min(LOWEST, x.shape[1])]
-    ways = list(V.gather(2, lowest[:, None, :].expand(-1, x.shape[1], -1)).unbind(2))
+    near = list(V.gather(2, lowest[:, None, :].expand(-1, x.shape[1], -1)).unbind(2))
     noise = torch.Generator().manual_seed(named_seed(seed, "directions of change"))
-    for _ in range(RANDOM):
-        way = torch.randn(x.shape, generator=noise, dtype=x.dtype).to(x.device)
-        ways.append(way / way.norm(dim=1, keepdim=True))
-    changes = [torch.linalg.matrix_norm(landscape(x + SHORT * way)[2] - H) / SHORT for way in ways]
-    return torch.stack(changes).amax(0)
+    far = [torch.randn(x.shape, generator=noise, dtype=x.dtype).to(x.device) for _ in range(RANDOM)]
+    steps = [(way, torch.full_like(radius, SHORT)) for way in (*near, *far)]
+    steps += [(sign * way, share * radius) for way in (*near, newton) for share in SHARES for sign in (1, -1)]
+    K = torch.zeros_like(radius)
+    for way, length in steps:
+        step = way * (length / way.norm(dim=1).clamp_min(torch.finfo(x.dtype).tiny))[:, None]
+        moved = torch.linalg.matrix_norm(landscape(x + step)[2] - H) / length
+        K = torch.maximum(K, torch.where(step.any(1), moved, 0))  # Newton's step may be none
+    return K
 
 
 def _rounding(eigenvalues: Tensor) -> Tensor:

@@ -75,12 +75,19 @@ class CriticalPoints(Result, Sequence[CriticalPoint], kind="critical_points"):
         Two points are one if loss and spectrum are equal to rounding; on manifolds, along which the spectrum changes,
         if loss, index and number of flat directions are. So points may be counted too low, hardly too high.
         """
-        kept: list[CriticalPoint] = []
+        return self._only(tuple(copies[0] for copies in self.copies()))
+
+    def copies(self) -> "tuple[CriticalPoints, ...]":
+        """The certified ones, those that :meth:`distinct` takes for one together; ascending in their loss."""
+        found: list[list[CriticalPoint]] = []
         for point in sorted(self.certified(), key=lambda p: p.loss):
-            near = reversed(kept)
-            if not any(_same(point, other) for other in _while_close(near, point)):
-                kept.append(point)
-        return self._only(tuple(kept))
+            near = _while_close(reversed(found), point)
+            own = next((copies for copies in near if _same(point, copies[0])), None)
+            if own is None:
+                found.append([point])
+            else:
+                own.append(point)
+        return tuple(self._only(tuple(own)) for own in found)
 
     def to_frame(self) -> "pd.DataFrame":
         """A row for each point; parameters and eigenvalues are left out."""
@@ -115,11 +122,11 @@ class CriticalPoints(Result, Sequence[CriticalPoint], kind="critical_points"):
         return CriticalPoints(points, self.weight_decay, self.path)
 
 
-def _while_close(others: Iterator[CriticalPoint], point: CriticalPoint) -> Iterator[CriticalPoint]:
-    for other in others:
-        if point.loss - other.loss > SAME_LOSS * max(1.0, abs(point.loss)):
+def _while_close(others: Iterator[list[CriticalPoint]], point: CriticalPoint) -> Iterator[list[CriticalPoint]]:
+    for copies in others:
+        if point.loss - copies[0].loss > SAME_LOSS * max(1.0, abs(point.loss)):
             return
-        yield other
+        yield copies
 
 
 def _same(a: CriticalPoint, b: CriticalPoint) -> bool:

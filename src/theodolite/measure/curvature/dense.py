@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.func import grad_and_value, vjp, vmap
 
 from theodolite.errors import CheckFailed
+from theodolite.measure.curvature.autograd import ggn_product
 from theodolite.measure.curvature.dense_linear import Layer, NotLayered, layers, layerwise
 from theodolite.measure.problem.batches import Batch
 from theodolite.measure.problem.isolation import loops_allowed, preserve_rng
@@ -68,6 +69,19 @@ def dense_hessians(objective: Objective, vectors: Tensor, *, chunk: int | None =
         except (NotLayered, RuntimeError):  # vmap refuses what is not a plain function: the kept graph does not
             pass
         return _kept_graph(objective, vectors, chunk)
+
+
+def dense_gauss_newton(objective: Objective) -> Tensor:
+    """The Gauss-Newton matrix ``(P, P)`` at the model's weights, a row a product, as it comes out: not symmetric."""
+    point = objective.vector.requires_grad_()
+    unit = torch.eye(len(point)).to(point.detach())
+    total = torch.zeros_like(unit)
+    with preserve_rng(), objective.twice_differentiable(), torch.enable_grad():
+        for batch, share in objective.batches():
+            product = ggn_product(objective, point, batch)
+            for row, direction in zip(total, unit, strict=True):
+                row += share * product(direction)
+    return total
 
 
 def _layerwise(objective: Objective, found: list[Layer], vectors: Tensor, chunk: int | None) -> DenseHessians:

@@ -2,8 +2,9 @@
 
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial, reduce
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import numpy as np
 import torch
@@ -15,16 +16,17 @@ from theodolite.measure.curvature.autograd import Curvature, Product
 from theodolite.measure.curvature.backend import Backend, choose_backend
 from theodolite.measure.curvature.diagnosis import raise_not_differentiable
 from theodolite.measure.curvature.old_names import OldNames
+from theodolite.measure.curvature.options import CurvatureOptions, ProductOptions
 from theodolite.measure.curvature.verification import verify
 from theodolite.measure.problem import validation as arguments
 from theodolite.measure.problem.batches import Batch, Data, count
 from theodolite.measure.problem.distributed import Shards, is_sharded
 from theodolite.measure.problem.isolation import autocast_off, plain_torch, preserve_rng
 from theodolite.measure.problem.join import objective
-from theodolite.measure.problem.memory import Memory, in_words, room
+from theodolite.measure.problem.memory import Memory, halves, in_words, room
 from theodolite.measure.problem.microbatches import adds_up_in_microbatches, cut_into
 from theodolite.measure.problem.objective import Loss, Objective
-from theodolite.measure.problem.reduction import Reduction, Samples
+from theodolite.measure.problem.options import PartOptions, describe_options, select_options, with_options
 
 BLOCK_BYTES = 2**25  # that one block may touch: small graphs gain 10-30 % by going together, large ones lose as much
 WORKING_COPIES = 3  # of what is kept of one microbatch pass through memory while it is made or multiplied by
@@ -33,6 +35,7 @@ LARGEST_BLOCK = 64  # vectors
 Kept = list[tuple[Product, float]]  # the product of each batch, and its share
 
 
+@describe_options(CurvatureOptions)
 class HessianOperator(OldNames):
     r"""The P × P matrix of second derivatives of the loss over all data, without ever holding it.
 
@@ -54,6 +57,10 @@ class HessianOperator(OldNames):
     curvature of the loss at the rounded weights, not of a loss that is itself rounded (whose second derivative is
     noise). With ReLU or max pooling the Hessian exists almost everywhere, and is that of the piece the weights are on.
 
+    ``"ggn"`` is positive semidefinite where the loss is convex in the outputs. On a Ray cluster an actor holds a shard
+    of the data each: whole batches, or microbatches where the loss adds up over them. Close the operator, or use it in
+    a ``with``, to end the actors.
+
     The matrix stays that of the weights it was made with. When made it checks itself: a product against central
     finite differences of the gradient on some samples of the first batch, in float64 where the model can, and
     symmetry, uᵀHv = vᵀHu, over all data.
@@ -62,21 +69,7 @@ class HessianOperator(OldNames):
         model: any module, measured in the mode it is in; frozen parameters are left out.
         loss: maps (outputs, targets) to a scalar mean over samples.
         data: one ``(inputs, targets)`` pair or a re-iterable of such batches; inputs a tensor, tuple or dict.
-        operator: ``"hessian"``, or ``"ggn"`` for the generalised Gauss-Newton matrix, positive semidefinite where
-            the loss is convex in the outputs.
-        parameters: a pattern such as ``"0.*"`` that restricts the matrix to a part of the model.
-        memory: what may be taken, as ``"2GB"`` or a number of bytes; None: half of what is free. With Ray, on each
-            machine.
-        engine: ``"local"``, this process; or ``"ray"``, a cluster whose actors hold a shard of the data each: whole
-            batches, or microbatches where the loss adds up over them. The numbers are the same to rounding. A product
-            sends 2 P numbers a vector and shard. Close the operator, or use it in a ``with``, to end the actors.
-        workers: shards; None: one a processor of the cluster (one a GPU on ``cuda``).
-        address: of a running Ray cluster (``"auto"``, ``"HOST:PORT"``); None: the one that this program is on, or one
-            of this machine, started for this operator, which takes seconds.
         seed: of the two random directions that the check multiplies.
-        samples: for how many samples a batch counts, a function of it; None: the first dimension of its first input.
-        reduction: ``"mean"`` or ``"sum"``, what the loss is over a batch; None: what a loss of PyTorch says of itself,
-            else a mean.
 
     Raises:
         NotDifferentiable: PyTorch cannot differentiate a layer twice; the message names it.
@@ -101,37 +94,26 @@ class HessianOperator(OldNames):
     """
 
     @arguments.checked
+    @with_options(CurvatureOptions)
     def __init__(
-        self,
-        model: nn.Module,
-        loss: Loss,
-        data: Data,
-        *,
-        operator: Curvature = "hessian",
-        parameters: str | None = None,
-        memory: Memory = None,
-        engine: str = "local",
-        workers: int | None = None,
-        address: str | None = None,
-        seed: int = 0,
-        samples: Samples | None = None,
-        reduction: Reduction | None = None,
+        self, model: nn.Module, loss: Loss, data: Data, *, seed: int = 0, **options: Unpack[CurvatureOptions]
     ) -> None:
-        self.kind: Curvature = operator
+        self.kind: Curvature = options.get("operator", "hessian")
+        memory, sharded = options.get("memory"), is_sharded(options.get("engine", "local"))
         self.products = 0  # with vectors, so far; a block of k counts k
         self.check_error: float  # relative difference of the two ways
         self.tried: list[tuple[Tensor, Tensor]] = []  # the check's directions, and the products with them
         self.shards: Shards | None = None  # that hold the data, in place of this process
         self._kept: Kept | None = None
         self._block = 1
-        cutter = _Cutter(operator, memory, wanted=not is_sharded(engine))
-        whole = objective(
-            model, loss, data, parameters=parameters, samples=samples, reduction=reduction, look=cutter.look
-        )
+        cutter = _Cutter(self.kind, memory, wanted=not sharded)
+        own = select_options(options, PartOptions)
+        whole = objective(model, loss, data, look=cutter.look, **own)
         self.objective: Objective = in_working_precision(whole)
         self._point = self.objective.vector.requires_grad_()
-        if is_sharded(engine):
-            make = partial(_of_shard, operator, parameters, samples, reduction)
+        if sharded:
+            make = partial(_of_shard, select_options({**own, "operator": self.kind}, CurvatureOptions))
+            workers, address = options.get("workers"), options.get("address")
             self.shards = Shards(whole, make, memory=memory, workers=workers, address=address)
             self._ask_shards(self.shards)
             return
@@ -334,21 +316,24 @@ def _check_fits(taken: float, space: float) -> None:
         )
 
 
+@contextmanager
+def operator_and_room(
+    model: nn.Module, loss: Loss, data: Data, options: ProductOptions, *, seed: int
+) -> Iterator[tuple[HessianOperator, float]]:
+    """The operator, with half of the memory for its graphs, and the other half, in bytes, for vectors."""
+    half = halves(options.get("memory"), model)
+    own = select_options(options, CurvatureOptions)
+    own["memory"] = int(half)
+    with HessianOperator(model, loss, data, **own, seed=seed) as operator:
+        yield operator, half
+
+
 def _of_shard(
-    operator: Curvature,
-    parameters: str | None,
-    samples: Samples | None,
-    reduction: Reduction | None,
-    model: nn.Module,
-    loss: Loss,
-    batches: list[Batch],
-    memory: int,
+    options: CurvatureOptions, model: nn.Module, loss: Loss, batches: list[Batch], memory: int
 ) -> HessianOperator:
     """What a shard holds: the operator of its own part of the data."""
-    return HessianOperator(
-        model, loss, batches, operator=operator, parameters=parameters, memory=memory,
-        samples=samples, reduction=reduction,
-    )  # fmt: skip
+    own: CurvatureOptions = {**options, "memory": memory}
+    return HessianOperator(model, loss, batches, **own)
 
 
 def _backend_and_check(own: HessianOperator) -> tuple[str, float]:

@@ -1,16 +1,9 @@
 """Options that all instruments of curvature share: passed, described and given their defaults in one place."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Annotated, cast, get_type_hints
-
-from torch import nn
+from typing import Annotated
 
 from theodolite.measure.curvature.autograd import Curvature
-from theodolite.measure.curvature.operator import HessianOperator
-from theodolite.measure.problem.batches import Data
-from theodolite.measure.problem.memory import Memory, halves
-from theodolite.measure.problem.objective import Loss
+from theodolite.measure.problem.memory import Memory
 from theodolite.measure.problem.options import Option, ShardOptions
 
 
@@ -38,16 +31,3 @@ class ProductOptions(CurvatureOptions, total=False):
             "show a bar; None: on a terminal, after a second. Ctrl-C hands back what there is by then.",
         ),
     ]
-
-
-@contextmanager
-def operator_and_room(
-    model: nn.Module, loss: Loss, data: Data, options: ProductOptions, *, seed: int
-) -> Iterator[tuple[HessianOperator, float]]:
-    """The operator, with half of the memory for its graphs, and the other half, in bytes, for vectors."""
-    half = halves(options.get("memory"), model)
-    own = {name: value for name, value in options.items() if name in get_type_hints(CurvatureOptions)}
-    with HessianOperator(
-        model, loss, data, **cast(CurvatureOptions, own | {"memory": int(half)}), seed=seed
-    ) as operator:
-        yield operator, half

@@ -16,6 +16,7 @@ what is left of it shows no curvature or a difference, the whole first batch dec
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -36,6 +37,7 @@ from theodolite.measure.problem.plain import in_place, plain_gradient
 from theodolite.streams import named_seed
 
 UNSURE = 0.1  # of a product: a number with fewer digits than one is none
+CANCELLED = 100  # units in the last place of what a product is the sum of, which cancelling may leave
 CHECK_BYTES = 2**22  # of the graph that the check takes: of so many samples, 4 to 64, whatever the batch
 
 UNDECIDED = (
@@ -44,6 +46,8 @@ UNDECIDED = (
     "where biases and inputs are zero: measure after the first steps of training; or where the loss is zero to "
     "rounding: measure an earlier checkpoint. The number is that of PyTorch's own second derivative."
 )
+
+EARLIER = "Measure an earlier checkpoint."
 
 Tried = list[tuple[Tensor, Tensor]]
 
@@ -82,6 +86,7 @@ def verify(
     if gap > 10 * torch.finfo(u.dtype).eps ** 0.5 * scale:
         noise = float((rows((u + v)[None])[0] - Hu - Hv).norm())
         if gap > 10 * noise:
+            _check_not_cancelled(whole, first, u + v, gap)
             raise CheckFailed(
                 f"expected a symmetric matrix, but u·(Hv) and v·(Hu) differ by {gap:.1e}, where |Hu| + |Hv| is "
                 f"{scale:.1e}: {locate_wrong_layer(whole, first)} Correct its backward pass."
@@ -149,6 +154,7 @@ def _compared(
         with _slope(backend.kind, work, wide) as slope:
             wrong = differs(slope, again, point, v.to(point), u.to(point))
         if wrong:
+            _check_not_cancelled(work, wide, v.to(point), float(again(v.to(point)).norm()))
             raise CheckFailed(
                 f"expected a product to agree with finite differences, got a difference of {error / scale:.1e} of its "
                 f"length: {locate_wrong_layer(own, batch)} Correct its second derivative, or replace it by elementary "
@@ -169,6 +175,28 @@ def _check_precision(own: Objective, work: Objective, product: Tensor, wide: Ten
             f"{error / max(scale, 1e-300):.1e} of their length: they are mostly rounding. Take model.double() and "
             "inputs.double()."
         )
+
+
+def _check_not_cancelled(whole: Objective, batch: Batch, v: Tensor, size: float) -> None:
+    """Raise CheckFailed where a number is no more than what rounding leaves of terms that cancel.
+
+    How large those are the outputs say: Jᵀ J v is the product for a loss whose curvature by the outputs is one. Where a
+    network is sure of its classes, probabilities p and 1 - p lose all digits of the smaller.
+    """
+    with preserve_rng(), torch.enable_grad():
+        terms = _product(PRODUCTS["ggn"], replace(whole, loss=_half_mean_square), batch)(v)
+    if size > CANCELLED * torch.finfo(v.dtype).eps * float(terms.norm()):
+        return
+    narrow = v.dtype != torch.float64 and whole.device.type != "mps"
+    raise CheckFailed(
+        f"expected products that are more than rounding, got lengths of {size:.1e} where their terms are of length "
+        f"{float(terms.norm()):.1e} and cancel: the loss is zero, or flat, to rounding. "
+        + ("Take model.double() and inputs.double(), or an earlier checkpoint." if narrow else EARLIER)
+    )
+
+
+def _half_mean_square(outputs: Any, _: Any) -> Tensor:
+    return flat(outputs)[0].pow(2).mean() / 2
 
 
 def _product(make: Callable[[Objective, Tensor, Batch], Product], whole: Objective, batch: Batch) -> Field:

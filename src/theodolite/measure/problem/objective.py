@@ -231,6 +231,11 @@ ADVICE = {  # words of an error of PyTorch's -> what helps
         "or on the data."
     ),
     "does not require grad": "Let gradients through: leave out .detach() and torch.no_grad() on the way.",
+    "modified by an inplace operation": (
+        "A number that a gradient needs was overwritten: leave out inplace=True, and max_norm= of an embedding that is "
+        "called more than once."
+    ),
+    "can't allocate memory": "Pass smaller batches.",
     "must have the same dtype": "Give model and inputs one type, as by model.double() and inputs.double().",
 }
 

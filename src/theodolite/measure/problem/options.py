@@ -2,12 +2,13 @@
 
 import inspect
 import textwrap
-from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple, TypedDict, TypeVar, get_type_hints
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, NamedTuple, TypedDict, TypeVar, cast, get_type_hints
 
 from theodolite.measure.problem.reduction import Reduction, Samples
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 class Option(NamedTuple):
@@ -37,12 +38,17 @@ class ProblemOptions(TypedDict, total=False):
     ]
 
 
-class ShardOptions(ProblemOptions, total=False):
-    """Which part of a model is measured, and where."""
+class PartOptions(ProblemOptions, total=False):
+    """Which part of a model is measured."""
 
     parameters: Annotated[
         str | None, Option(None, 'a pattern such as ``"0.*"`` that restricts the measurement to a part of the model.')
     ]
+
+
+class ShardOptions(PartOptions, total=False):
+    """The same, and where it is measured."""
+
     engine: Annotated[
         str,
         Option(
@@ -60,17 +66,17 @@ class ShardOptions(ProblemOptions, total=False):
     ]
 
 
+def select_options(given: Mapping[str, Any], options: type[T]) -> T:
+    """Those of ``given`` that ``options`` has."""
+    return cast(T, {name: value for name, value in given.items() if name in get_type_hints(options)})
+
+
 def with_options(options: type) -> Callable[[F], F]:
     """Give a function with ``**options: Unpack[...]`` the options' names, types, defaults and descriptions.
 
     Its signature, annotations and docstring are then as if each had been written out.
     """
-    shared = {name: hint.__metadata__[0] for name, hint in get_type_hints(options, include_extras=True).items()}
-    types = get_type_hints(options)
-    lines = [
-        textwrap.fill(f"{name}: {option.description}", 110, initial_indent="    ", subsequent_indent="        ")
-        for name, option in shared.items()
-    ]
+    shared, types = _shared(options), get_type_hints(options)
 
     def spell_out(function: F) -> F:
         signature = inspect.signature(function)
@@ -82,8 +88,25 @@ def with_options(options: type) -> Callable[[F], F]:
         annotations = {name: hint for name, hint in function.__annotations__.items() if name != "options"}
         function.__annotations__ = types | annotations
         function.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
-        arguments, raises, rest = inspect.cleandoc(function.__doc__ or "").partition("\n\nRaises:")
-        function.__doc__ = "\n".join([arguments, *lines]) + raises + rest
-        return function
+        return describe_options(options)(function) if function.__doc__ else function
 
     return spell_out
+
+
+def describe_options(options: type) -> Callable[[F], F]:
+    """Add the options' descriptions to the arguments in the docstring of a function, or of a class that takes them."""
+    lines = [
+        textwrap.fill(f"{name}: {option.description}", 110, initial_indent="    ", subsequent_indent="        ")
+        for name, option in _shared(options).items()
+    ]
+
+    def describe(subject: F) -> F:
+        arguments, raises, rest = inspect.cleandoc(subject.__doc__ or "").partition("\n\nRaises:")
+        subject.__doc__ = "\n".join([arguments, *lines]) + raises + rest
+        return subject
+
+    return describe
+
+
+def _shared(options: type) -> dict[str, Option]:
+    return {name: hint.__metadata__[0] for name, hint in get_type_hints(options, include_extras=True).items()}

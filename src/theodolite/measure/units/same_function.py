@@ -48,9 +48,9 @@ def difference(model_a: nn.Module, model_b: nn.Module, data: Data | None) -> flo
                 raise BadModel(
                     "expected outputs to compare, but those of model_b are NaN or infinite. Use an earlier checkpoint."
                 )
-            found = _apart(_outputs(first, inputs)[0], there)
+            found = _largest_difference(_outputs(first, inputs)[0], there)
             if found > tolerance:
-                _refuse(found, _apart(_outputs(second, inputs)[0], there) > tolerance)
+                _refuse(found, _largest_difference(_outputs(second, inputs)[0], there) > tolerance)
             worst = max(worst, found)
     return worst
 
@@ -152,7 +152,7 @@ def _refuse(apart: float, random: bool) -> NoReturn:
     )
 
 
-def _apart(found: list[Tensor], expected: list[Tensor]) -> float:
+def _largest_difference(found: list[Tensor], expected: list[Tensor]) -> float:
     if [t.shape for t in found] != [t.shape for t in expected]:
         return float("inf")
     worst = 0.0

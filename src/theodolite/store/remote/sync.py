@@ -15,7 +15,7 @@ from pathlib import Path
 from theodolite.errors import StoreError
 from theodolite.store import files
 from theodolite.store.folder import MARK, check_folder
-from theodolite.store.plan import PLAN
+from theodolite.store.plan import HEADS
 from theodolite.store.record import STATUS, parse_status, read_status
 from theodolite.store.remote.objects import Objects, Patient, connect
 from theodolite.store.schema import Status
@@ -23,7 +23,7 @@ from theodolite.store.schema import Status
 TRANSFERS = 16  # requests at a time: they wait for the network, not for the processor
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"  # nothing that leads out of a folder
 RECORD = re.compile(rf"({NAME}/(?:runs|analyses)/[0-9a-f]{{16}})/({NAME})")
-HEAD = re.compile(rf"{re.escape(MARK)}|{NAME}/{re.escape(PLAN)}")
+HEAD = re.compile(rf"{re.escape(MARK)}|{NAME}/(?:{'|'.join(map(re.escape, HEADS))})")
 
 Wanted = Callable[[str], bool]  # which files of a record, by name
 

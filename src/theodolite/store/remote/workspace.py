@@ -20,7 +20,7 @@ from theodolite.data.cache import root
 from theodolite.errors import NotWritable, StoreError
 from theodolite.store import files, lock
 from theodolite.store.folder import MARK, claim_folder
-from theodolite.store.plan import PLAN
+from theodolite.store.plan import HEADS
 from theodolite.store.remote import lease
 from theodolite.store.remote.objects import Objects, Patient, connect, is_address
 from theodolite.store.remote.sync import (
@@ -65,7 +65,7 @@ class Copy:
 
     def send_plans(self) -> None:
         """Bring up what the survey sets out to do."""
-        self._send([self.directory / MARK, *self.directory.glob(f"*/{PLAN}")])
+        self._send([self.directory / MARK, *(path for name in HEADS for path in self.directory.glob(f"*/{name}"))])
 
     def send_pages(self) -> None:
         """Bring up the report."""

@@ -3,6 +3,7 @@
 Beside :mod:`theodolite.studies.capacity.study`, which trains, measures and claims.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,7 @@ from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
 from theodolite.studies.capacity.settings import Capacity
+from theodolite.studies.classifiers import covered
 from theodolite.wording import counted, per_cent
 
 CLEAN, NOISY = "true labels", "noisy labels"
@@ -27,8 +29,8 @@ def tables(records: Records[Capacity]) -> list[Table]:
     ends = final_scores(records)
     caption = (
         f"Means over {counted(ends['seed'].nunique(), 'seed')} at the end of training, losses as geometric means, "
-        "each with its "
-        "95 % interval. Training accuracy and loss are those on the labels as given; test labels are always true."
+        f"each with its 95 % interval. {covered(records)} Training accuracy and loss are those on the labels as given; "
+        "test labels are always true."
     )
     rows = [_row(keys, group) for keys, group in ends.groupby(["labels", "parameters"], sort=False)]
     return [Table("sizes", "Size against training and test", pd.DataFrame(rows), caption)]
@@ -43,7 +45,7 @@ def figures(records: Records[Capacity]) -> list[Figure]:
         found += [_figure_10(part, str(labels), quantity, records.settings, seeds) for quantity in _AXES]
     if ends["labels"].nunique() > 1:
         found.append(_descent_figure(ends, records.settings, seeds))
-    return found
+    return [replace(figure, caption=f"{figure.caption} {covered(records)}") for figure in found]
 
 
 SIZE = Axis("parameters", "parameters", log=True, format="~s")
@@ -118,7 +120,11 @@ def _words(labels: object, settings: Capacity) -> str:
 
 def interpolation_threshold(ends: pd.DataFrame) -> int | None:
     """The fewest parameters whose median training accuracy over seeds is 0.99; None where no size has it."""
-    medians = ends.groupby("parameters")["train_accuracy"].median()
+    return first_fitted(ends.groupby("parameters")["train_accuracy"].median())
+
+
+def first_fitted(medians: pd.Series) -> int | None:
+    """The same from median training accuracies, a row for each number of parameters."""
     fitted = medians.index[medians >= FITTED]
     return int(fitted.min()) if len(fitted) else None
 

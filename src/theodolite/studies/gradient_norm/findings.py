@@ -6,13 +6,15 @@ Beside :mod:`theodolite.studies.gradient_norm.study`, which trains, measures and
 import numpy as np
 import pandas as pd
 
-from theodolite.claims import rank_correlation, row
+from theodolite.claims import row
 from theodolite.claims.rows import Number
+from theodolite.claims.trends import Numbers, each_seed
 from theodolite.figures.curves import BAND, curves
 from theodolite.figures.points import scatter
 from theodolite.figures.scales import Axis
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
+from theodolite.studies.classifiers import covered
 from theodolite.studies.gradient_norm.settings import GradientNorm
 from theodolite.wording import counted, per_cent
 
@@ -31,9 +33,10 @@ def tables(records: Records[GradientNorm]) -> list[Table]:
             "figure-6-numbers",
             "Gradient norm and loss in numbers",
             pd.DataFrame([_row(str(task), norms) for task, norms in norms_of(records).groupby("task", sort=False)]),
-            f"Over {counted(seeds, 'seed')}, with 95 % intervals. Spearman's correlation of norm and training loss "
-            "within a "
-            f"run; norm in the last {per_cent(share)} of the epochs (geometric mean) over the norm before training; "
+            f"Over {counted(seeds, 'seed')}, with 95 % intervals. {covered(records)} Within a run, correlation of the "
+            "logarithms of norm and training loss, and by which power of the loss the norm goes (least squares on "
+            "logarithms; at the bottom of a parabola it is one half); "
+            f"norm in the last {per_cent(share)} of the epochs (geometric mean) over the norm before training; "
             "at the "
             "end, share of a mini-batch's squared gradient norm that is sampling noise, and not the gradient of the "
             "training loss.",
@@ -61,7 +64,7 @@ def _figures(task: str, norms: pd.DataFrame, settings: GradientNorm) -> list[Fig
         f"Frobenius norm of the gradient of the loss on {task} (Figure 7: the root of the sum of its squares), of the "
         f"whole training set and of one batch of {settings.batch_size}"
     )
-    correlation = rank_correlation(norms, "loss", "norm").low
+    correlation = correlation_of_logs(norms)
     start, end = start_and_end(norms)
     return [
         Figure(
@@ -69,8 +72,9 @@ def _figures(task: str, norms: pd.DataFrame, settings: GradientNorm) -> list[Fig
             f"Figure 6: gradient norm against loss on {task}",
             scatter(long, x=loss, y=norm, series="of", detail=("seed", "epoch")),
             f"{about}. A point a snapshot, {counted(seeds, 'seed')}; training goes from right to left.",
-            "Norm of the whole training set's gradient and loss: rank correlation within a run "
-            f"{correlation.mean():.2g} on average.",
+            "Norm of the whole training set's gradient and loss: correlation of their logarithms within a run "
+            f"{correlation.mean():.2g} on average, the norm going with the loss to the power of "
+            f"{power_of_loss(norms).mean():.2g}.",
             "This graph shows a direct relationship between loss and the gradient norm: as the loss decreases, so "
             "does the gradient norm.",
         ),
@@ -103,6 +107,26 @@ def start_and_end(norms: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     return start, late.agg(lambda values: float(np.exp(np.log(values).mean(skipna=False))))
 
 
+def correlation_of_logs(norms: pd.DataFrame) -> pd.Series:
+    """For each seed how loss and norm go together within a run, NaN where it diverged."""
+    return each_seed(norms, "loss", "norm", lambda loss, norm: _on_logs(loss, norm)[0])
+
+
+def power_of_loss(norms: pd.DataFrame) -> pd.Series:
+    """For each seed the p of norm ∝ lossᵖ within a run, NaN where it diverged."""
+    return each_seed(norms, "loss", "norm", lambda loss, norm: _on_logs(loss, norm)[1])
+
+
+def _on_logs(loss: Numbers, norm: Numbers) -> tuple[float, float]:
+    """Correlation and slope of the logarithms; NaN where a number is not positive and finite, or none ever changes."""
+    both = np.array([loss, norm])
+    if not (np.isfinite(both).all() and (both > 0).all() and (np.ptp(both, axis=1) > 0).all()):
+        return np.nan, np.nan
+    covariance = np.cov(np.log(both))
+    slope = covariance[0, 1] / covariance[0, 0]
+    return float(np.corrcoef(np.log(both))[0, 1]), float(slope)
+
+
 def _noise(norms: pd.DataFrame) -> pd.Series:
     """Share of noise in a mini-batch's squared norm, over the last epochs: 1 - |g|² / E|g_batch|²."""
     last = norms.groupby("seed")["epoch"].transform("max")
@@ -115,7 +139,8 @@ def _noise(norms: pd.DataFrame) -> pd.Series:
 def _row(task: str, norms: pd.DataFrame) -> dict[str, object]:
     start, end = start_and_end(norms)
     numbers: dict[str, Number] = {
-        "correlation with loss": (rank_correlation(norms, "loss", "norm"), "correlation"),
+        "correlation with loss": (correlation_of_logs(norms), "correlation"),
+        "power of the loss": (power_of_loss(norms), "mean"),
         "norm before": (start, "ratio"),
         "norm at the end": (end, "ratio"),
         "end over before": (end / start, "ratio"),

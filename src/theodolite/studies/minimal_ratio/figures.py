@@ -19,6 +19,7 @@ from theodolite.studies.minimal_ratio.findings import (
     KINDS,
     MATRICES,
     NORM,
+    NULL,
     PHASES,
     PROTOCOL,
     SELECTED,
@@ -28,6 +29,7 @@ from theodolite.studies.minimal_ratio.findings import (
     VARIANTS,
     WITH_DECAY,
     by_task,
+    field,
     large,
     points,
 )
@@ -53,6 +55,8 @@ def figures(records: Records[MinimalRatio]) -> list[Figure]:
         return []
     made = [_figure_8(records, task, part) for task, part in by_task(records, found)]
     made.append(_by_seed(records))
+    if len(field(records)):
+        made.append(_field_figure(field(records)))
     if len(records.analysis(PROTOCOL)) and (found["task"] == DIGITS).any():
         made += _protocol(records)
     if len(records.analysis("dial")):
@@ -102,8 +106,11 @@ def _by_seed(records: Records[MinimalRatio]) -> Figure:
             if len(enough):
                 each = rank_correlation(enough, "loss", "positive").low
                 rows.append(pd.DataFrame({"task": task, "start": name, "seed": each.index, "correlation": each.array}))
+    for task, part in by_task(records, field(records)):
+        each = rank_correlation(part, "loss", "positive").low
+        rows.append(pd.DataFrame({"task": task, "start": NULL, "seed": each.index, "correlation": each.array}))
     table = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame({"task": [], "start": [], "correlation": []})
-    table = table.sort_values("start", key=lambda names: names.map(("all", *STARTS).index), kind="stable")
+    table = table.sort_values("start", key=lambda names: names.map(("all", *STARTS, NULL).index), kind="stable")
     top = float(np.nanmax([0.1, *(table["correlation"] + 0.1)]))
     return Figure(
         "correlation-by-seed",
@@ -115,10 +122,32 @@ def _by_seed(records: Records[MinimalRatio]) -> Figure:
             series="start",
             rules=[Rule(0.0, "none")],
         ),
-        f"Over the certified points on one seed's data, all together and by the way to start. {MEDIAN} It depends on "
-        "how points are found, so no number here is that of the landscape.",
+        f"Over the certified points on one seed's data, all together and by the way to start; and on a random field of "
+        f"as many dimensions, from random starts. {MEDIAN} It depends on how points are found, so no number here is "
+        "that of the landscape.",
         "Correlations of minimal ratio and loss by task and start method, with a line at zero.",
         "I should see an inverse correlation between the minimal ratio and the loss of the model.",
+    )
+
+
+def _field_figure(found: pd.DataFrame) -> Figure:
+    correlation = rank_correlation(found.assign(seed=found["seed"] * 100 + found["parameters"]), "loss", "positive").low
+    return Figure(
+        "figure-8-random-field",
+        "The null: Figure 8 of smooth random functions",
+        scatter(
+            found.assign(dimensions=found["parameters"].astype(str)),
+            x=Axis("loss", "value of the field, weight decay included"),
+            y=RATIO,
+            series="dimensions",
+            detail=("index", "seed"),
+            size=24,
+        ),
+        "A point is a distinct certified critical point of a Gaussian random field with as many dimensions as a "
+        f"network has parameters; {counted(found['seed'].nunique(), 'seed')}, each with fields of its own. Nothing is "
+        "learned here.",
+        f"Spearman's correlation of minimal ratio and value is {signed(f'{correlation.mean():.2f}')} on average, from "
+        f"{signed(f'{correlation.min():.2f}')} to {signed(f'{correlation.max():.2f}')} over fields.",
     )
 
 

@@ -3,7 +3,7 @@
 Beside :mod:`~theodolite.studies.minimal_ratio.study`, which sets out and claims; imports no torch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,13 @@ from theodolite.findings import Table
 from theodolite.store.records import Records
 from theodolite.studies.minimal_ratio.settings import MinimalRatio
 
-POINTS, PROTOCOL = "points", "protocol"  # what is measured
+POINTS, PROTOCOL, FIELD = "points", "protocol", "field"  # what is measured
 TARGETS, DEEP, DIGITS, COS = "random targets", "random targets, two hidden layers", "three digits", "cos"
 TASKS = (TARGETS, DEEP, DIGITS, COS)
-STARTS = ("random-index-k", "snapshot", "symmetric")
+AT_RANDOM = "random-index-k"
+STARTS = (AT_RANDOM, "snapshot", "symmetric")
+NULL = "random field"
+OLD = "This folder was measured by a version that lacks it. Run the study again."
 SHORT = {TARGETS: "random targets", DEEP: "two hidden layers", DIGITS: "three digits", COS: "cos"}  # along an axis
 LETTER, WITH_DECAY = "to_the_letter", "weight_decay"  # variants of the report's protocol: without any, on our landscape
 VARIANTS = {LETTER: "to the letter", WITH_DECAY: "with weight decay"}
@@ -68,16 +71,50 @@ def by_task(records: Records[MinimalRatio], table: pd.DataFrame) -> Iterator[tup
             yield task, part
 
 
-def inverse(records: Records[MinimalRatio]) -> Evidence:
-    """Correlation of minimal ratio and loss, the highest of the tasks."""
-    parts = [rank_correlation(part, "loss", "positive").low for _, part in by_task(records, points(records))]
-    return _worst(records, parts, "max")
+def inverse(records: Records[MinimalRatio]) -> dict[str, Evidence]:
+    """Correlation of minimal ratio and loss, on each task."""
+    return _on_each(records, lambda task: rank_correlation(points(records, task), "loss", "positive").low)
 
 
-def stratified(records: Records[MinimalRatio]) -> Evidence:
-    """Correlation of index and loss within strata, the lowest of the tasks."""
-    parts = [_within(part) for _, part in by_task(records, points(records, all_starts=True))]
-    return _worst(records, parts, "min")
+def stratified(records: Records[MinimalRatio]) -> dict[str, Evidence]:
+    """Correlation of index and loss within strata, on each task."""
+    return _on_each(records, lambda task: _within(points(records, task, all_starts=True)))
+
+
+def beyond_field(records: Records[MinimalRatio]) -> dict[str, Evidence]:
+    """Correlation of minimal ratio and loss less that of a random field, both over points from random starts."""
+
+    def difference(task: str) -> pd.Series:
+        found, null = points(records, task, all_starts=True), field(records, task)
+        own = rank_correlation(found[found["start"] == AT_RANDOM], "loss", "positive").low
+        return own - rank_correlation(null, "loss", "positive").low
+
+    if not len(field(records)):
+        return dict.fromkeys(TASKS, _lacking(records, FIELD))
+    return _on_each(records, difference, (POINTS, FIELD))
+
+
+def approach(records: Records[MinimalRatio]) -> dict[str, Evidence]:
+    """Correlation of the minimal ratio at weights of a training and the index of the point that a walk from it finds.
+
+    An index that is the same for all says that the ratio told nothing, and counts as 0.
+    """
+    table = records.analysis("approach")
+    if table.empty:
+        return dict.fromkeys(TASKS, _lacking(records, POINTS))
+    kept = table[table["outcome"] == CERTIFIED]
+    return _on_each(records, lambda task: tells_index(kept[kept["task"] == task]))
+
+
+def tells_index(rows: pd.DataFrame) -> pd.Series:
+    """For each seed the rank correlation of minimal ratio and index; 0 where all have one index."""
+    return trends.each_seed(rows, "positive", "index", _correlation)
+
+
+def field(records: Records[MinimalRatio], task: str | None = None) -> pd.DataFrame:
+    """Distinct certified points of random fields with as many dimensions as each task has parameters."""
+    found = records.analysis(FIELD)
+    return found[found["task"] == task] if len(found) and task is not None else found
 
 
 def _within(part: pd.DataFrame) -> pd.Series:
@@ -98,27 +135,41 @@ def _correlation(loss: Numbers, column: Numbers) -> float:
 
 
 def protocol(records: Records[MinimalRatio]) -> Evidence:
-    """Gradient norm over largest curvature in the last phase, the smaller of the two variants."""
+    """Gradient norm over largest curvature after the last epoch that minimises the norm, by the report's protocol."""
     table = records.analysis(PROTOCOL)
-    parts = []
     if len(table):
-        late = table[table["phase"] == AGAIN]
-        relative = (late["gradient_norm"] / late["largest"]).groupby([late["variant"], late["seed"]]).median()
-        parts = [relative[variant] for variant in (LETTER, WITH_DECAY)]
-    return _worst(records, parts, "min", PROTOCOL)
+        table = table[(table["variant"] == LETTER) & (table["phase"] == NORM)]
+        table = table[table["epoch"] == table["epoch"].max()].set_index("seed")
+        relative = table["gradient_norm"] / table["largest"]
+    else:
+        relative = pd.Series(dtype="float64")
+    return _of_seeds(records, relative, DIGITS, (PROTOCOL,))
 
 
-def _worst(records: Records[MinimalRatio], parts: list[pd.Series], how: str, kind: str = POINTS) -> Evidence:
-    """One number a seed; a seed that lacks one of them, or whose measurement failed, has none and stays."""
-    if not parts:
-        return Evidence.exact(pd.Series(dtype="float64"))
-    together = pd.concat(parts, axis=1)
-    one = getattr(together, how)(axis=1, skipna=False)
-    measured = records.analyses[records.analyses["measured"] == kind]
-    failed = measured[measured["status"] == "failed"]["seed"].unique()
-    waiting = measured[measured["status"].isin(["missing", "running"])]["seed"].unique()
-    one = one.reindex(one.index.union(failed)).drop(index=[s for s in waiting if s in one.index and s not in failed])
-    return Evidence.exact(one.mask(one.index.isin(failed)).sort_index())
+def _on_each(
+    records: Records[MinimalRatio], number: Callable[[str], pd.Series], kinds: Sequence[str] = (POINTS,)
+) -> dict[str, Evidence]:
+    """A number a seed for each task, of points that there are."""
+    none = pd.Series(dtype="float64")
+    some = len(points(records, all_starts=True)) > 0
+    return {task: _of_seeds(records, number(task) if some else none, task, kinds) for task in TASKS}
+
+
+def _of_seeds(records: Records[MinimalRatio], values: pd.Series, task: str, kinds: Sequence[str]) -> Evidence:
+    """Every seed that is measured; one whose measurement failed, or gave no number, has none and stays."""
+    plan = records.analyses
+    own = plan[plan["measured"].isin(kinds) & (plan["task"] == task)]
+    over = own["status"].isin(["done", "failed"]).groupby(own["seed"]).all()
+    failed = own.loc[own["status"] == "failed", "seed"]
+    one = values.reindex(over.index[over])
+    return Evidence.exact(one.mask(one.index.isin(failed)))
+
+
+def _lacking(records: Records[MinimalRatio], kind: str) -> Evidence:
+    """No evidence, and why: it is not there yet, or an older version measured without it."""
+    planned = records.analyses
+    waits = ((planned["measured"] == kind) & planned["status"].isin(["missing", "running"])).any()
+    return Evidence.exact(pd.Series(dtype="float64"), note="" if waits else OLD)
 
 
 def tables(records: Records[MinimalRatio]) -> list[Table]:

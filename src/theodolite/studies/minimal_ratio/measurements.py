@@ -15,17 +15,21 @@ from torch.nn.utils import parameters_to_vector
 from theodolite import data, train
 from theodolite.data.spec import DataSpec
 from theodolite.measure.critical.landscape import landscape
+from theodolite.measure.critical.mlp_hessian import perceptron
+from theodolite.measure.critical.orbit import orbit_size
 from theodolite.measure.critical.points import CriticalPoint, CriticalPoints
 from theodolite.measure.critical.random_matrix import density, moments, negative_share
 from theodolite.measure.find_critical_points import find_critical_points
 from theodolite.measure.problem.join import objective
 from theodolite.models import MLP, build
 from theodolite.streams import named_seed
+from theodolite.studies.minimal_ratio.field import random_field
 from theodolite.studies.minimal_ratio.findings import (
     AGAIN,
     CERTIFIED,
     COS,
     DIGITS,
+    FIELD,
     FIRST,
     LETTER,
     MATRICES,
@@ -73,6 +77,8 @@ class Problem:
 def measured(spec: AnalysisSpec) -> Mapping[str, pd.DataFrame]:
     """Tables by name of one measurement."""
     settings = spec.settings
+    if spec.labels["measured"] == FIELD:
+        return {FIELD: random_field(settings, spec.seed)}
     task = problem(str(spec.labels["task"]), settings["widths"], settings["samples"], spec.seed)
     kinds: dict[str, Callable[..., Mapping[str, pd.DataFrame]]] = {POINTS: _points, PROTOCOL: _protocol}
     return kinds[str(spec.labels["measured"])](task, settings, spec.seed)
@@ -106,21 +112,21 @@ def _digits(components: int, samples: int, chance: torch.Generator) -> tuple[Ten
 
 
 def _points(task: Problem, settings: Mapping[str, Any], seed: int) -> Mapping[str, pd.DataFrame]:
-    decay = settings["weight_decay"]
-    found = [
-        *task.find(settings["random"], decay, symmetric=settings["symmetric"], steps=settings["steps"], seed=seed),
-        *task.find(
-            _snapshots(task, settings, seed), decay, steps=settings["steps"], seed=named_seed(seed, "snapshots")
-        ),
-    ]
-    by_start = {start: _only(found, decay, start) for start in dict.fromkeys(p.start for p in found)}
-    own = {start: list(points.distinct()) for start, points in by_start.items()}
-    together = [point for points in own.values() for point in points]
-    once = list(CriticalPoints(tuple(together), decay, "").distinct())
+    decay, snapshots = settings["weight_decay"], _snapshots(task, settings, seed)
+    random = task.find(settings["random"], decay, symmetric=settings["symmetric"], steps=settings["steps"], seed=seed)
+    walks = task.find(snapshots, decay, steps=settings["steps"], seed=named_seed(seed, "snapshots"))
+    found = [*random, *walks]
+    groups = CriticalPoints(tuple(found), decay, "").copies()
+    by_start = [list({p.start: p for p in reversed(group)}.values()) for group in groups]  # the first of each start
+    together = [point for own in by_start for point in own]
+    once = [own[0] for own in by_start]
     counted = set(map(id, once))
+    times = {id(p): len(group) for group, own in zip(groups, by_start, strict=True) for p in own}
+    copies = _orbits(task, together)
     predicted = _predicted(task, together, decay)
     rows = [
-        _row(p, task) | {"counted": id(p) in counted, "predicted": q} for p, q in zip(together, predicted, strict=True)
+        _row(p, task) | {"counted": id(p) in counted, "predicted": q, "found": times[id(p)], "orbit": n}
+        for p, q, n in zip(together, predicted, copies, strict=True)
     ]
     outcomes = Counter((p.start, _outcome(p)) for p in found)
     modules = [task.module(named_seed(seed, f"initial {i}")) for i in range(settings["initial"])]
@@ -129,6 +135,13 @@ def _points(task: Problem, settings: Mapping[str, Any], seed: int) -> Mapping[st
         "points": pd.DataFrame(rows),
         "outcomes": pd.DataFrame([{"start": s, "outcome": o, "starts": n} for (s, o), n in outcomes.items()]),
         "initial": _places(task, torch.stack(initial).detach(), decay),
+        "approach": pd.DataFrame(
+            {
+                "positive": _places(task, snapshots, decay)["positive"],
+                "index": [p.index for p in walks],
+                "outcome": list(map(_outcome, walks)),
+            }
+        ),
     }
     if settings["decays"]:
         tables["dial"] = _dial(task, once, (decay, *settings["decays"]), min(FOLLOW, settings["steps"] or FOLLOW))
@@ -142,8 +155,12 @@ def _outcome(point: CriticalPoint) -> str:
     return RENAMED["outcome"].get(point.reason, point.reason) or CERTIFIED
 
 
-def _only(found: Sequence[CriticalPoint], decay: float, start: str) -> CriticalPoints:
-    return CriticalPoints(tuple(p for p in found if p.start == start), decay, "")
+def _orbits(task: Problem, points: Sequence[CriticalPoint]) -> list[int]:
+    """How many copies each point has by permutation and sign of units, itself included."""
+    net = perceptron(objective(task.module(), LOSSES[task.loss], task.data).to(torch.float64))
+    if net is None:
+        raise TypeError("expected a perceptron, which every network of this study is")
+    return [orbit_size(net, p.parameters) for p in points]
 
 
 def _snapshots(task: Problem, settings: Mapping[str, Any], seed: int) -> Tensor:

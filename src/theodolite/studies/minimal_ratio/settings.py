@@ -23,6 +23,8 @@ class MinimalRatio(Settings):
     decays: tuple[NonNegativeFloat, ...] = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 0.0)  # the dial, on random targets
     random: PositiveInt = 120  # starts at random weights with an index to reach
     symmetric: PositiveInt = 60  # starts with tied or dead units
+    field: PositiveInt = 40  # starts at random on a random field with as many dimensions: the null
+    features: PositiveInt = 256  # cosines that a random field is the sum of: more of them change no correlation by 0.01
     steps: PositiveInt | None = None  # the most of a walk; null: what the finder thinks right
     trainings: PositiveInt = 8  # whose snapshots are starts
     snapshots: PositiveInt = 5  # of each training, evenly spaced
@@ -40,8 +42,8 @@ class MinimalRatio(Settings):
 
 PRESETS = {
     "smoke": MinimalRatio(
-        seeds=3, images=60, decays=(0.0,), random=20, symmetric=10, steps=40, trainings=2, snapshots=3, epochs=40,
-        initial=30, first=20, norm=20, after=10,
+        seeds=3, images=60, decays=(0.0,), random=20, symmetric=10, field=10, features=64, steps=40, trainings=2,
+        snapshots=3, epochs=40, initial=30, first=20, norm=20, after=10,
     ),
     "quick": MinimalRatio(),
     "full": MinimalRatio(

@@ -3,6 +3,8 @@
 Beside :mod:`theodolite.studies.random_labels.study`, which trains, measures and claims.
 """
 
+from dataclasses import replace
+
 import pandas as pd
 
 from theodolite.claims import epochs_to_convergence, row
@@ -12,7 +14,7 @@ from theodolite.figures.points import CENSORED, MEDIAN, over_factor
 from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
-from theodolite.studies.classifiers import CLASSES
+from theodolite.studies.classifiers import CLASSES, covered
 from theodolite.studies.random_labels.settings import ALL, RandomLabels
 from theodolite.wording import counted, per_cent
 
@@ -20,6 +22,10 @@ MEMORISED = 0.99  # training accuracy from which a network counts as having memo
 
 
 CHANCE = 1 / CLASSES
+
+
+COPIES = "copies"  # the table of the null: labels copied from the nearest training image
+NETWORK, COPY = "network", "nearest training image"
 
 
 def tables(records: Records[RandomLabels]) -> list[Table]:
@@ -30,9 +36,14 @@ def tables(records: Records[RandomLabels]) -> list[Table]:
         f"Over {counted(runs['seed'].nunique(), 'seed')}: runs that reach a training accuracy of {MEMORISED:g} within "
         f"{limit} "
         "epochs, the median of the first evaluated epoch there, and means at the end of training, each with its 95 % "
-        f"interval. A label drawn at random is still the true one with probability {CHANCE:g}."
+        f"interval. {covered(records)} The nearest training image: test error of who copies its label. A label drawn "
+        f"at random is still the true one with probability {CHANCE:g}."
     )
-    rows = [_row(float(str(share)), group) for share, group in runs.groupby("share", sort=True)]
+    null = copied(records)
+    rows = [
+        _row(float(str(share)), group, null[null["share"] == share])
+        for share, group in runs.groupby("share", sort=True)
+    ]
     return [Table("dial", "What random labels do to training and test", pd.DataFrame(rows), caption)]
 
 
@@ -46,7 +57,8 @@ def figures(records: Records[RandomLabels]) -> list[Figure]:
             _figure_9(metrics, "loss", Axis("value", "loss (cross entropy, mean over samples)", log=True), seeds),
             _figure_9(metrics, "accuracy", Axis("value", "accuracy", domain=(0, 1), format=".0%"), seeds),
         ]
-    return found + _dial_figures(metrics, runs, records.settings, seeds)
+    found += _dial_figures(metrics, runs, copied(records), records.settings, seeds)
+    return [replace(figure, caption=f"{figure.caption} {covered(records)}") for figure in found]
 
 
 def _figure_9(metrics: pd.DataFrame, quantity: str, y: Axis, seeds: int) -> Figure:
@@ -71,7 +83,9 @@ def _figure_9(metrics: pd.DataFrame, quantity: str, y: Axis, seeds: int) -> Figu
     )
 
 
-def _dial_figures(metrics: pd.DataFrame, runs: pd.DataFrame, settings: RandomLabels, seeds: int) -> list[Figure]:
+def _dial_figures(
+    metrics: pd.DataFrame, runs: pd.DataFrame, null: pd.DataFrame, settings: RandomLabels, seeds: int
+) -> list[Figure]:
     shares = metrics.assign(labels=metrics["share"].map(lambda share: f"{per_cent(share)} random"))
     learning = curves(
         shares,
@@ -87,12 +101,15 @@ def _dial_figures(metrics: pd.DataFrame, runs: pd.DataFrame, settings: RandomLab
     )
     share = Axis("percent", "training labels drawn at random (%)")
     epochs = over_factor(over, x=share, y=Axis("later", "epochs to memorise", log=True), censored="censored")
+    copies = null.assign(percent=null["share"].map(lambda share: round(100 * share)))
     error = over_factor(
-        over,
+        pd.concat([over.assign(of=NETWORK), copies.assign(of=COPY)]) if len(null) else over,
         x=share,
         y=Axis("test_error", "test error (share of images)", domain=(0, 1), format=".0%"),
+        series="of" if len(null) else None,
         rules=[Rule(1 - CHANCE, "chance")],
     )
+    beside = " Beside it the error of who copies the label of the nearest training image." if len(null) else ""
     ends = over.groupby("percent")[["later", "test_error"]].median()
     least, most = ends.index[0], ends.index[-1]
     dots, late = f"{counted(seeds, 'seed')}. {MEDIAN}", f" {CENSORED}" if over["censored"].any() else ""
@@ -117,7 +134,7 @@ def _dial_figures(metrics: pd.DataFrame, runs: pd.DataFrame, settings: RandomLab
             "dial-test-error",
             "Test error by the share of random labels",
             error,
-            f"At the end of training, on true test labels. {dots}",
+            f"At the end of training, on true test labels.{beside} {dots}",
             f"Median test error goes from {per_cent(ends.loc[least, 'test_error'])} with {least} % random labels to "
             f"{per_cent(ends.loc[most, 'test_error'])} with {most} %.",
         ),
@@ -135,12 +152,22 @@ def final_scores(records: Records[RandomLabels]) -> pd.DataFrame:
     return runs.assign(memorised_epoch=memorised).reset_index()
 
 
-def _row(share: float, runs: pd.DataFrame) -> dict[str, object]:
+def copied(records: Records[RandomLabels]) -> pd.DataFrame:
+    """A row for each seed and share: what the nearest training image's label knows; none in folders older than it."""
+    null = records.analysis(COPIES)
+    if null.empty:
+        return pd.DataFrame(columns=["seed", "share", "test_accuracy", "test_error"], dtype="float64")
+    return null.assign(test_error=1 - null["test_accuracy"])
+
+
+def _row(share: float, runs: pd.DataFrame, null: pd.DataFrame) -> dict[str, object]:
     numbers: dict[str, Number] = {
         "epochs to memorise": (epochs_to_convergence(runs.assign(converged_epoch=runs["memorised_epoch"])), "median"),
         "training accuracy": ("train_accuracy", "mean"),
         "test error": ("test_error", "mean"),
         "test loss": ("test_loss", "mean"),
     }
+    if len(null):
+        numbers["of the nearest training image"] = (null.set_index("seed")["test_error"], "mean")
     memorised = f"{runs['memorised_epoch'].notna().sum()} of {len(runs)}"
     return {"random labels": per_cent(share), "memorised": memorised} | row(runs, numbers)

@@ -16,20 +16,23 @@ from theodolite.figures.points import over_factor
 from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
+from theodolite.studies.simulate_function.learning import FULL, NAMED, curves_apart
 from theodolite.studies.simulate_function.settings import SimulateFunction
 from theodolite.wording import counted, signed
 
 BUDGET = 671  # of the sweep over depth
 
 
-NAMED = ("Model 1", "Model 2", "Model 3")  # the report's; every other network is one of the sweep
 SWEPT = " layers"  # how the names of its networks end
 
 
-FULL, MINI = "full batch", "mini-batch"
+MINI = "mini-batch"
 
 
-EARLY, LATE = 0.05, 0.9  # shares of the epochs: "at the start" ends at the one, the plateau begins at the other
+SCALED = "exp scaled"  # exp with the spread of cos: the same curve, without the larger numbers
+
+
+LATE = 0.9  # of the epochs: the plateau begins
 
 
 def tables(records: Records[SimulateFunction]) -> list[Table]:
@@ -45,6 +48,17 @@ def tables(records: Records[SimulateFunction]) -> list[Table]:
     rows = pd.DataFrame([_row(keys, group) for keys, group in runs.groupby(["function", "batch", "model"], sort=False)])
     named = rows["model"].isin(NAMED)
     found = [Table("table-1", "Table 1: the three models, and what became of them", rows[named], caption)]
+    alike = curves_apart(records)
+    if len(alike):
+        numbers: dict[str, Number] = {column: (column, "ratio") for column in alike.columns if column != "seed"}
+        about = (
+            f"On cos, full batch, over {counted(len(alike), 'pair')} of seeds, geometric means with 95 % intervals: "
+            "root mean square distance of two learning curves in powers of ten of the loss, at epochs evenly spaced on "
+            "a logarithmic axis. Curves of one model differ by their initial weights alone; models that learn alike "
+            "are no farther apart than that, and the ratio is 1."
+        )
+        frame = pd.DataFrame([row(alike, numbers)])
+        found.append(Table("learning-curves", "How far learning curves of models 1 and 3 lie apart", frame, about))
     if not named.all():
         found.append(Table("depth", f"Depth at a budget of about {BUDGET} parameters", rows[~named], caption))
     return found
@@ -174,17 +188,14 @@ def _depth_figures(records: Records[SimulateFunction], settings: SimulateFunctio
 
 
 def results(records: Records[SimulateFunction]) -> pd.DataFrame:
-    """One row a run: labels, size, epochs to convergence, loss early and late, errors inside and outside."""
+    """One row a run: labels, size, epochs to convergence, loss at the end, errors inside and outside."""
     metrics = records.table("metrics")
     last = metrics.groupby("fingerprint")["epoch"].transform("max")
-    early = metrics[metrics["epoch"] <= EARLY * last].groupby("fingerprint")["train_loss"].last()
     late = metrics[metrics["epoch"] >= LATE * last]
     final = np.exp(np.log(late["train_loss"]).groupby(late["fingerprint"]).mean(skipna=False))
     errors = records.table("errors").set_index("fingerprint")[["inside", "outside", "r2_inside"]]
     runs = records.done.set_index("fingerprint").join(errors)
-    return runs.assign(
-        early_loss=early, final_loss=final, outside_over_inside=runs["outside"] / runs["inside"]
-    ).reset_index()
+    return runs.assign(final_loss=final, outside_over_inside=runs["outside"] / runs["inside"]).reset_index()
 
 
 def _row(keys: tuple[Any, ...], runs: pd.DataFrame) -> dict[str, object]:

@@ -15,7 +15,7 @@ from theodolite.figures.points import MEDIAN, over_factor
 from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
-from theodolite.studies.classifiers import CLASSES
+from theodolite.studies.classifiers import CLASSES, covered
 from theodolite.studies.weight_trajectory.settings import WeightTrajectory
 from theodolite.wording import counted, per_cent
 
@@ -23,6 +23,13 @@ FIRST, WHOLE = "first", "all"  # layers as the instrument calls them
 LAYERS = {FIRST: "first layer", WHOLE: "whole model"}
 PLANES = {FIRST: "figure-5-first-layer", WHOLE: "figure-5-whole-model"}
 RENAMED = {"layer": {"first layer": FIRST, "whole model": WHOLE}}
+AS_TRAINED, MATCHED, ITSELF = "as_trained", "matched", "itself"  # what a line leads to from a network
+KINDS = {
+    AS_TRAINED: "another training",
+    MATCHED: "another training, units matched",
+    ITSELF: "itself, units in another order",
+}
+OLD = "This folder was measured by a version that lacks it. Run the study again."
 SHOWN = 0  # the group that Figure 5 draws, and whose first layer is also kept as a table, Parquet and CSV
 GUESSING = float(np.log(CLASSES))  # cross entropy of guessing: the scale of a barrier
 RESULTS = {
@@ -32,12 +39,14 @@ RESULTS = {
     "test_accuracy": "test accuracy",
 }
 SOURCES = {"weights": "initial weights", "order": "data order", "rest": "the two together, and the rest"}
+EARLY = 0.2  # of the epochs: "quickly"
 LARGE = 0.14  # of the variance: where Cohen 1988 ("Statistical Power Analysis", chapter 8) lets a large effect begin
 
 
 def tables(records: Records[WeightTrajectory]) -> list[Table]:
     """Paths by layer, the split of the variance, and what became of the trainings of Figure 5."""
     groups, k = records.done["seed"].nunique(), records.settings.crossed
+    chance = covered(records)
     found = [
         Table(
             "figure-5-numbers",
@@ -48,7 +57,8 @@ def tables(records: Records[WeightTrajectory]) -> list[Table]:
             "variance on the first component (Antognini and Sohl-Dickstein 2018), and n equally long straight paths "
             "from one point at right angles to each other have 1/(n − 1) on each of n − 1 components. Variance "
             "between trainings at the start over that at the end, along the first component and in full space. "
-            "Length of the last step over the first.",
+            "Nulls: paths from the same starts, as long, in random directions (along PCA 1) or at right angles to each "
+            f"other (in full space). Length of the last step over the first. {chance}",
         ),
         Table(
             "figure-5-trainings",
@@ -59,6 +69,24 @@ def tables(records: Records[WeightTrajectory]) -> list[Table]:
             ]
             .rename(columns={"weights": "training", **RESULTS}),
             "After the last epoch.",
+        ),
+        Table(
+            "ends",
+            "What lies between the ends of two trainings, and how far an end is from a minimum",
+            _ends_table(records),
+            f"Means over {counted(groups, 'group')} of each group's pairs, with 95 % intervals: the highest training "
+            "loss above the line of the ends' losses, and the highest share of wrong answers less the ends' mean. "
+            "The same between a network and itself with its hidden units in another order is what one minimum gives "
+            f"where it is not recognised. {chance}",
+        ),
+        Table(
+            "convergence",
+            "How far the ends are from a minimum, and how differently they answer",
+            _convergence_table(records),
+            "Geometric means over groups with 95 % intervals. Norm of the gradient of the training loss over the "
+            "largest curvature: where the curvature stays below it, no point of zero gradient is nearer. Who is right: "
+            "McNemar's statistic of two trainings on the same test images, mean over a group's pairs; 1 is what "
+            f"trainings that are equally good give. {chance}",
         ),
         Table(
             "variance",
@@ -133,25 +161,32 @@ def _distances(walks: pd.DataFrame, apart: pd.DataFrame) -> Figure:
 
 
 def _barriers(lines: pd.DataFrame) -> Figure:
+    lines = kinds_of(lines)
     unit = lines["seed"].astype(str) + ":" + lines["first"].astype(str)
-    long = lines.assign(unit=unit).melt(["unit", "alpha"], ["training", "test"], "set", "loss")
     chart = curves(
-        long,
-        x=Axis("alpha", "position between the ends of two trainings"),
-        y=Axis("loss", "loss (cross entropy)", log=True),
-        series="set",
+        lines.assign(unit=unit, to=lines["kind"].map(KINDS)),
+        x=Axis("alpha", "position between the end of a training and …"),
+        y=Axis("training", "training loss (cross entropy)", log=True),
+        series="to",
         seed="unit",
         rules=[Rule(GUESSING, "guessing")],
     )
-    top = lines.groupby(unit)["training"].max().median()
+    top = lines.groupby([unit, "kind"], sort=False)["training"].max().groupby("kind", sort=False).median()
+    heights = "; ".join(f"to {KINDS[str(kind)]} {height:.2g}" for kind, height in top.items())
     return Figure(
         "barriers",
-        "Loss on the straight line between the ends of two trainings",
+        "Loss on the straight line between the ends of two trainings, and between one of them and itself",
         chart,
-        f"{counted(unit.nunique(), 'pair')} of trainings, no training in two of them. {BAND.replace('seeds', 'pairs')}",
-        f"The median pair reaches a training loss of {top:.2g} between its ends, against {GUESSING:.2g} for guessing.",
+        f"{counted(unit.nunique(), 'pair')} of trainings, no training in two of them. Units in another order compute "
+        f"the same, so the last line begins and ends in one minimum. {BAND.replace('seeds', 'pairs')}",
+        f"Highest training loss on the way, median pair: {heights}; guessing {GUESSING:.2g}.",
         "converged to their respective local minimums",
     )
+
+
+def kinds_of(lines: pd.DataFrame) -> pd.DataFrame:
+    """Lines with their kinds; older folders have one."""
+    return lines if "kind" in lines else lines.assign(kind=AS_TRAINED)
 
 
 def _split_figure(split: pd.DataFrame) -> Figure:
@@ -187,7 +222,10 @@ def _path_table(records: Records[WeightTrajectory]) -> pd.DataFrame:
             "start over end, PCA 1": ("plane", "ratio"),
             "start over end, full space": ("full_space", "ratio"),
             "last step over first": ("last_step", "ratio"),
+            "null of full space": ("right_angles", "ratio"),
         }
+        if "undirected" in first:
+            numbers["null of PCA 1"] = (first["undirected"], "ratio")
         nulls = {
             "PCA 1 of a random walk": first["random_walk"].iloc[0],
             "PCA 1 of paths at right angles": 1 / (records.settings.trainings - 1),
@@ -195,6 +233,53 @@ def _path_table(records: Records[WeightTrajectory]) -> pd.DataFrame:
         place = {"layer": LAYERS[str(layer)], "parameters": first["parameters"].iloc[0]}
         rows.append(place | row(own, numbers) | nulls)
     return pd.DataFrame(rows)
+
+
+def _ends_table(records: Records[WeightTrajectory]) -> pd.DataFrame:
+    lines = records.analysis("lines")
+    rows = []
+    for kind, part in kinds_of(lines).groupby("kind", sort=False) if len(lines) else ():
+        pairs = part.groupby(["seed", "first"]).first()
+        numbers: dict[str, Number] = {"loss barrier": (pairs["barrier"].groupby("seed").mean(), "mean")}
+        if "error_barrier" in pairs:
+            numbers["error barrier"] = (pairs["error_barrier"].groupby("seed").mean(), "mean")
+        rows.append({"from a network to": KINDS[str(kind)], "pairs": len(pairs)} | row(part, numbers))
+    return pd.DataFrame(rows)
+
+
+def _convergence_table(records: Records[WeightTrajectory]) -> pd.DataFrame:
+    ends = records.analysis("stationary")
+    if ends.empty:
+        return pd.DataFrame()
+    numbers: dict[str, Number] = {
+        "gradient norm": (geometric(ends, ends["gradient_norm"]), "ratio"),
+        "largest curvature": (geometric(ends, ends["curvature"]), "ratio"),
+        "gradient over curvature": (geometric(ends, ends["gradient_norm"] / ends["curvature"]), "ratio"),
+        "the same over the norm of the weights": (stillness(records), "ratio"),
+        "who is right": (disagreement(records), "mean"),
+    }
+    return pd.DataFrame([row(ends, numbers)])
+
+
+def geometric(table: pd.DataFrame, values: pd.Series) -> pd.Series:
+    """The geometric mean of positive numbers in each group."""
+    means: pd.Series = np.exp(np.log(values).groupby(table["seed"]).mean())
+    return means
+
+
+def stillness(records: Records[WeightTrajectory]) -> pd.Series:
+    """For each group ‖g‖ / λ_max at the ends, over the norm of the weights: geometric mean over first of pairs."""
+    ends = records.analysis("stationary")
+    return geometric(ends, ends["gradient_norm"] / ends["curvature"] / ends["weights"])
+
+
+def disagreement(records: Records[WeightTrajectory]) -> pd.Series:
+    """For each group the mean over pairs of McNemar's (b − c)² / (b + c); 0 where two trainings are right alike."""
+    tested = records.analysis("tested")
+    only, other = tested["only_first"], tested["only_second"]
+    statistic = (only - other) ** 2 / (only + other).clip(lower=1)
+    means: pd.Series = statistic.groupby(tested["seed"]).mean()
+    return means
 
 
 def _variance_row(records: Records[WeightTrajectory], result: str) -> dict[str, object]:
@@ -205,17 +290,40 @@ def _variance_row(records: Records[WeightTrajectory], result: str) -> dict[str, 
 
 
 def spreads(records: Records[WeightTrajectory]) -> pd.DataFrame:
-    """A row a group and layer: variance between trainings at the start over the end, in the plane and in full space."""
+    """A row a group and layer: variance between trainings at the start over the end, in the plane and in full space.
+
+    And what in full space paths from the same starts, as long and at right angles to each other, would have.
+    """
     walks, apart = records.analysis("paths"), records.analysis("apart")
     if walks.empty:
-        return pd.DataFrame(columns=["seed", "layer", "plane", "full_space", "last_step"])
+        return pd.DataFrame(columns=["seed", "layer", "plane", "full_space", "last_step", "right_angles"])
     keys = ["seed", "layer", "epoch"]
     of = walks.groupby(keys)
     over = [of["component_1"].var(), apart.assign(square=apart["distance"] ** 2).groupby(keys)["square"].mean()]
     plane, full, steps = (_ends(values) for values in (*over, of["step_length"].mean().dropna()))
     order = pd.MultiIndex.from_frame(walks[["seed", "layer"]].drop_duplicates())
-    ratios = {"plane": plane[0] / plane[1], "full_space": full[0] / full[1], "last_step": steps[1] / steps[0]}
+    moved = (of["distance_from_start"].agg(lambda d: float((d**2).mean()))).groupby(["seed", "layer"]).last()
+    ratios = {
+        "plane": plane[0] / plane[1],
+        "full_space": full[0] / full[1],
+        "last_step": steps[1] / steps[0],
+        "right_angles": full[0] / (full[0] + 2 * moved),  # Pythagoras: two ways at right angles to each other
+    }
     return pd.DataFrame(ratios).reindex(order).reset_index()
+
+
+def pace(records: Records[WeightTrajectory]) -> pd.Series:
+    """For each group how far trainings are after a fifth of the epochs, over how far a random walk would be.
+
+    Of the whole way, mean over trainings; a random walk is at the root of the share of time.
+    """
+    walks = records.analysis("paths")
+    walks = walks[walks["layer"] == FIRST]
+    epochs = records.settings.epochs
+    early = walks.loc[walks["epoch"] >= EARLY * epochs, "epoch"].min()
+    mean = walks.groupby(["seed", "epoch"])["distance_from_start"].mean().unstack("epoch")
+    pace: pd.Series = mean[early] / mean[mean.columns.max()] / (early / epochs) ** 0.5
+    return pace
 
 
 def _ends(values: pd.Series) -> tuple[pd.Series, pd.Series]:

@@ -1,0 +1,129 @@
+"""Stored surveys: what the pages of the studies say was found comes from here, never from a hand.
+
+    python docs/_build/surveys.py RESULTS_FOLDER NAME
+
+keeps of a finished survey what the pages show, as ``docs/surveys/NAME/``: ``survey.json`` (how it was made), and for
+each study ``claims.json``, its tables as Markdown and its first figure.
+"""
+
+import json
+import os
+import re
+import shutil
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from theodolite.findings import Verdict
+from theodolite.report import text
+from theodolite.store import record
+
+KEPT = Path(__file__).parents[1] / "surveys"
+FIGURE_BYTES = 200_000  # of a figure that is kept
+
+
+def keep(directory: Path, name: str, into: Path = KEPT) -> None:
+    """Copy claims, tables, a figure a study and how it was made out of a results folder."""
+    made: dict[str, Any] = {}
+    for claims in sorted(directory.glob("*/claims.json")):
+        study = claims.parent
+        there = into / name / study.name
+        shutil.rmtree(there, ignore_errors=True)
+        (there / "tables").mkdir(parents=True)
+        shutil.copyfile(claims, there / "claims.json")
+        for table in sorted(study.glob("tables/*.md")):
+            shutil.copyfile(table, there / "tables" / table.name)
+        for figure in _first_figure(study):
+            shutil.copyfile(figure, there / "figure.svg")
+        made[study.name] = _how_made(study)
+    stored = into / name / "survey.json"
+    before = json.loads(stored.read_text()) if stored.exists() else {}
+    stored.write_text(json.dumps(before | made, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+
+
+def _first_figure(study: Path) -> list[Path]:
+    figures = sorted(study.glob("figures/*.svg"), key=lambda path: (not path.name.startswith("figure"), path.name))
+    return [path for path in figures if path.stat().st_size <= FIGURE_BYTES][:1]
+
+
+def _how_made(study: Path) -> dict[str, Any]:
+    """Preset, seeds, runs, and the versions, processors and commits of its records."""
+    plan = json.loads((study / "plan.json").read_text())
+    found: dict[str, Counter[str]] = {"processor": Counter(), "git_commit": Counter(), "torch": Counter()}
+    runs = 0
+    for folder in sorted([*study.glob("runs/*"), *study.glob("analyses/*")]):
+        status = record.read_status(folder)
+        if status is None or status.state != "done":
+            continue
+        environment = json.loads((folder / "spec.json").read_text())
+        runs += 1
+        for key, values in found.items():
+            value = environment.get(key) or environment.get("versions", {}).get(key)
+            if value:
+                values[str(value)] += 1
+    return {
+        "preset": plan["preset"],
+        "settings": plan["settings"],
+        "runs": runs,
+        **{key: sorted(values) for key, values in found.items()},
+    }
+
+
+def stored(study: str, folder: Path = KEPT) -> dict[str, list[Verdict]]:
+    """The verdicts of a study in each stored survey that has it, by the survey's name."""
+    return {
+        path.parents[1].name: [Verdict.model_validate(one) for one in json.loads(path.read_text())]
+        for path in sorted(folder.glob(f"*/{study}/claims.json"))
+    }
+
+
+def found(study: str, folder: Path = KEPT) -> str:
+    """What each stored survey found in a study: its verdicts, tables and first figure, and how it was made."""
+    parts = []
+    for name, verdicts in stored(study, folder).items():
+        made = json.loads((folder / name / "survey.json").read_text())[study]
+        parts.append(f"### Preset `{made['preset']}`\n\n{_made_in_words(made, verdicts)}\n\n{_verdict_table(verdicts)}")
+        if (folder / name / study / "figure.svg").exists():
+            parts.append(f"![The first figure of this study]({_link(folder)}/{name}/{study}/figure.svg)")
+        parts += [
+            f"**{table.stem}**\n\n{table.read_text().strip()}"
+            for table in sorted((folder / name / study / "tables").glob("*.md"))
+        ]
+    return "\n\n".join(parts) or "No survey of this study as it is now is stored yet."
+
+
+def _link(folder: Path) -> str:
+    return Path(os.path.relpath(folder, KEPT.parent / "studies")).as_posix()
+
+
+def _made_in_words(made: dict[str, Any], verdicts: list[Verdict]) -> str:
+    seeds = max((one.seeds for one in verdicts), default=0)
+    parts = [f"{made['runs']} runs, {seeds} seeds"]
+    parts += [", ".join(made["processor"])] if made["processor"] else []
+    parts += [f"PyTorch {', '.join(made['torch'])}"] if made["torch"] else []
+    parts += [f"commit {', '.join(commit[:7] for commit in made['git_commit'])}"] if made["git_commit"] else []
+    return "; ".join(parts) + "."
+
+
+def _verdict_table(verdicts: list[Verdict]) -> str:
+    rows = [
+        f"| `{one.id}` | {one.sentence} | {one.claimed} | {text.estimate(one)} | {one.verdict}"
+        f"{' (rough)' if one.rough else ''} | {one.verdict_holm} |"
+        for one in verdicts
+    ]
+    head = "| claim | sentence | claimed | estimate, 95 % interval | verdict | with Holm |\n" + "| --- " * 6 + "|\n"
+    return head + "\n".join(rows)
+
+
+def estimate(argument: str, folder: Path = KEPT) -> str:
+    """``SURVEY/STUDY/CLAIM``: its estimate with its interval, to stand in a sentence."""
+    name, study, claim = argument.split("/")
+    for verdict in stored(study, folder).get(name, ()):
+        if verdict.id == claim:
+            return re.sub(r"([\[\]])", r"\\\1", text.estimate(verdict))
+    raise KeyError(f"expected a claim of the stored survey '{name}', got '{study}/{claim}'")
+
+
+if __name__ == "__main__":
+    keep(Path(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,165 @@
+"""Studies of one's own as data, so that a reader needs no file of theirs and runs none. Imports no torch.
+
+| file, below the results folder | what it holds |
+| --- | --- |
+| STUDY/study.json | question, factors, measurements, claims, and the text of the file, for the page alone |
+| STUDY/evidence.json | for claims whose evidence is a function in that file: what it gave, a number a seed |
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeVar
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
+
+from theodolite.claims.claim import Claim, Side
+from theodolite.claims.evidence import Evidence
+from theodolite.claims.intervals import Statistic
+from theodolite.errors import RecordCorrupt, SettingError
+from theodolite.store import files
+from theodolite.store.plan import DESCRIPTION, EVIDENCE
+from theodolite.store.schema import LARGEST, Sealed, first_line
+
+AGAIN = "Run the study's file again: finished runs are kept."
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)]  # of a folder
+Label = str | int | float
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Claimed(_Frozen):
+    """A claim: a sentence with all that decides its verdict."""
+
+    id: Name
+    sentence: str
+    source: str
+    value: str | None  # NAME.FIELD[.INDEX]; None: a function in the file gives the evidence
+    compare: dict[str, tuple[Label, Label]] = {}  # of factors the levels of both arms
+    how: Literal["difference", "ratio"] = "difference"
+    kind: Statistic
+    side: Side
+    threshold: float | tuple[float, float]
+    statistic: str  # in words
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        try:
+            self.claim(lambda records: {})
+        except SettingError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    def claim(self, evidence: object) -> Claim:
+        """As it is judged."""
+        return Claim(
+            id=self.id, sentence=self.sentence, source=self.source, statistic=self.statistic, kind=self.kind,
+            side=self.side, threshold=self.threshold, evidence=evidence,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+
+class Description(Sealed):
+    """A study of one's own."""
+
+    name: Name
+    title: str
+    question: str
+    not_shown: str
+    file: str  # its name, without a path
+    factors: dict[str, tuple[Label, ...]]
+    measures: tuple[str, ...]  # names of what is measured of each trained network
+    claims: tuple[Claimed, ...]
+    texts: dict[str, str]  # the file and the local modules that it imports
+    code: str  # their hash
+    kept: tuple[str, ...] = ()  # hashes of earlier code, whose runs the user has kept
+
+
+Row = tuple[int, str, str]  # a seed, and both bounds as Python writes floats: JSON has no infinity
+
+
+class Found(_Frozen):
+    """Evidence of one task."""
+
+    rows: tuple[Row, ...]
+    note: str = ""
+
+    @classmethod
+    def of(cls, evidence: Evidence) -> Self:
+        """As data."""
+        both = zip(evidence.low.items(), evidence.high, strict=True)
+        return cls(
+            rows=tuple((int(str(seed)), repr(float(low)), repr(float(high))) for (seed, low), high in both),
+            note=evidence.note,
+        )
+
+    def evidence(self) -> Evidence:
+        """As claims take it."""
+        seeds = [seed for seed, _, _ in self.rows]
+        low, high = (pd.Series([float(row[end]) for row in self.rows], index=seeds, dtype="float64") for end in (1, 2))
+        return Evidence(low, high, self.note)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        self.evidence()
+        return self
+
+
+class StoredEvidence(Sealed):
+    """Evidence by claim and task."""
+
+    claims: dict[str, dict[str, Found]]
+    made_of: tuple[str, ...]  # fingerprints of the runs that were done then
+
+
+def write_description(directory: Path, description: Description) -> None:
+    """Describe a study in a results folder."""
+    files.write(directory / description.name / DESCRIPTION, description.sealed())
+
+
+def write_evidence(directory: Path, study: str, evidence: StoredEvidence) -> None:
+    """Keep what the functions of a file gave."""
+    files.write(directory / study / EVIDENCE, evidence.sealed())
+
+
+def read_description(directory: Path, study: str) -> Description | None:
+    """The study of a folder; None where there is none of one's own.
+
+    Raises:
+        RecordCorrupt: the file is not what was written.
+    """
+    found = _read(directory / study / DESCRIPTION, Description)
+    if found is not None and found.name != study:
+        raise RecordCorrupt(f"{directory / study / DESCRIPTION} describes another study, '{found.name}'. {AGAIN}")
+    return found
+
+
+def read_evidence(directory: Path, study: str) -> StoredEvidence | None:
+    """What the functions of the study's file gave; raises as :func:`read_description`."""
+    return _read(directory / study / EVIDENCE, StoredEvidence)
+
+
+def names(directory: Path) -> Iterator[str]:
+    """The studies of one's own in a results folder."""
+    return (path.parent.name for path in sorted(directory.glob(f"*/{DESCRIPTION}")))
+
+
+S = TypeVar("S", bound=Sealed)
+
+
+def _read(path: Path, kind: type[S]) -> S | None:
+    try:
+        return kind.unsealed(files.read(path, LARGEST >> 4))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise RecordCorrupt(f"{path} cannot be read ({first_line(error)}). {AGAIN}") from None
+
+
+def by_task(evidence: Evidence | Mapping[str, Evidence]) -> dict[str, Found]:
+    """As data, by the name of the task; of one task alone the name is empty."""
+    return {
+        name: Found.of(part) for name, part in ({"": evidence} if isinstance(evidence, Evidence) else evidence).items()
+    }

@@ -1,0 +1,227 @@
+"""A study of one's own about to run, from its file: made by ``th.study``, or a whole ``th.Study``."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from theodolite.claims import Claim, Evidence, given
+from theodolite.own import loading, sources
+from theodolite.own.changed import Changed, Earlier
+from theodolite.own.claimed import done
+from theodolite.own.declared import OwnStudy, check_name
+from theodolite.own.described import (
+    Claimed,
+    Description,
+    StoredEvidence,
+    by_task,
+    write_description,
+    write_evidence,
+)
+from theodolite.own.factors import cells
+from theodolite.own.findings import same_for_all_seeds
+from theodolite.own.reading import OwnSettings, study_of
+from theodolite.specs import AnalysisSpec, CodeSpec, RunSpec
+from theodolite.store.records import Plan
+from theodolite.study import Say, Settings, Study
+from theodolite.wording import counted
+
+if TYPE_CHECKING:
+    from theodolite.own.worker import Here, Trainer
+
+PRESETS = ("smoke", "quick", "full")
+
+
+@dataclass(frozen=True)
+class File:
+    """The file of a study, as a survey needs it (:class:`theodolite.study.Code`)."""
+
+    path: Path
+    description: Description
+    changed: Changed | None
+    reader: Callable[[], Study[Any]]  # makes the study as those know it who have its records alone
+    evidence: Mapping[str, Callable[..., Any]]  # by claim
+    seeded: bool  # whether it is the user's own code that takes the seed
+
+    @property
+    def here(self) -> "Here":
+        """Finds the study in a worker."""
+        from theodolite.own.worker import Here
+
+        return Here(self.path, self.description.name, self.description.code, self.description.texts)
+
+    @property
+    def carry_out(self) -> "Trainer":
+        """Does one run, in a worker."""
+        from theodolite.own.worker import Trainer
+
+        return Trainer(self.here)
+
+    def settle(
+        self, directory: Path, runs: Sequence[RunSpec | CodeSpec], analyses: Sequence[AnalysisSpec], say: Say
+    ) -> tuple[list[RunSpec | CodeSpec], list[AnalysisSpec]]:
+        """Runs and analyses, those that other code has finished as the user says; describes the study in the folder.
+
+        Raises:
+            UsageError: other code has finished some of them, and nobody said what to do; or the folder holds a study
+                of this name from another file.
+        """
+        earlier = Earlier.of(directory, self.description, self.changed)
+        settled = earlier.settled(runs, coded)
+        names = {spec.fingerprint(): own.fingerprint() for spec, own in zip(runs, settled, strict=True)}
+        read = [s.model_copy(update={"inputs": tuple(names.get(name, name) for name in s.inputs)}) for s in analyses]
+        analysed = earlier.settled(read, coded)
+        kept = {code_of(spec): None for spec in (*settled, *analysed) if code_of(spec) != self.description.code}
+        if kept:
+            number = sum(code_of(spec) in kept for spec in (*settled, *analysed))
+            are = "is" if number == 1 else "are"
+            say(f"{self.description.name}: {counted(number, 'run')} of earlier code {are} kept.")
+        write_description(directory, self.description.model_copy(update={"kept": tuple(kept)}))
+        return settled, analysed
+
+    def conclude(self, directory: Path, plan: Plan, say: Say) -> None:
+        """Keep what functions of the file make of the records; say where the seed makes no difference."""
+        found = self.reader().records(directory, plan)
+        if self.evidence and (made_of := done(found)):
+            made = {
+                claim: by_task(evidence_of(claim, function, found, say)) for claim, function in self.evidence.items()
+            }
+            write_evidence(directory, self.description.name, StoredEvidence(claims=made, made_of=made_of))
+        if self.seeded and (same := same_for_all_seeds(self.description, found)):
+            say(f"{plan.study}: every seed gave the same numbers ({same[0]}). Does the function use its seed?")
+
+
+def coded(spec: Any, code: str) -> Any:
+    """The same spec, of other code."""
+    if isinstance(spec, CodeSpec):
+        return spec.model_copy(update={"code": code})
+    if isinstance(spec, RunSpec):
+        return spec.model_copy(update={"measure": {**spec.measure, "code": code}})
+    return spec.model_copy(update={"settings": {**spec.settings, "code": code}})
+
+
+def code_of(spec: RunSpec | CodeSpec | AnalysisSpec) -> str:
+    """A hash of the code that a spec is of."""
+    if isinstance(spec, CodeSpec):
+        return spec.code
+    return str((spec.measure if isinstance(spec, RunSpec) else spec.settings)["code"])
+
+
+def prepared(reference: str, changed: Changed | None = None) -> Study[Any]:
+    """The study in a file, ready to run.
+
+    Raises:
+        CodeFailed, UnknownName: see :func:`theodolite.own.loading.load`.
+        SettingError: it cannot run as it is.
+    """
+    path, found = loading.load(reference)
+    return _declared(path, found, changed) if isinstance(found, OwnStudy) else _whole(path, found, changed)
+
+
+def _declared(path: Path, own: OwnStudy, changed: Changed | None) -> Study[Any]:
+    """Of ``th.study``."""
+    own.check()
+    levels = {name: tuple(found) for name, found in own.factors.items()}
+    description = _description(
+        path, own, factors=levels, measures=tuple(own.measures), claims=tuple(own.claims.values())
+    )
+    functions = {claim: _live(claim, function) for claim, function in own.evidence.items()}
+    reader = study_of(description, seeds=own.seeds, functions=functions)
+
+    def expand(settings: OwnSettings) -> list[CodeSpec]:
+        """Every combination of levels with every seed, those of one seed together."""
+        return [
+            CodeSpec(study=own.name, labels=cell, seed=seed, code=description.code)
+            for seed in range(settings.seeds)
+            for cell in cells(levels)
+        ]
+
+    file = File(path, description, changed, lambda: reader, own.evidence, seeded=True)
+    return replace(reader, expand=expand, code=file)
+
+
+def _whole(path: Path, study: Study[Any], changed: Changed | None) -> Study[Any]:
+    """Of ``th.Study``: our engine trains what it expands to, and its functions are called in this file's name."""
+    from theodolite.own.worker import Called
+
+    check_name(study.name)
+    presets = {name: study.presets.get(name, next(iter(study.presets.values()))) for name in PRESETS}
+    raw = [spec.labels for spec in study.expand(presets["quick"].settled())]
+    names = dict.fromkeys(name for labels in raw for name in labels)
+    description = _description(
+        path,
+        study,
+        factors={name: tuple(dict.fromkeys(labels[name] for labels in raw if name in labels)) for name in names},
+        measures=(),
+        claims=tuple(_claimed(claim) for claim in study.claims),
+    )
+    evidence = {claim.id: claim.evidence for claim in study.claims}
+    file = File(path, description, changed, lambda: study, evidence, seeded=False)
+
+    def expand(settings: Settings) -> Iterable[RunSpec]:
+        return (coded(spec, description.code) for spec in study.expand(settings))
+
+    def analyses(settings: Settings) -> Iterable[AnalysisSpec]:
+        own = {spec.fingerprint(): coded(spec, description.code).fingerprint() for spec in study.expand(settings)}
+        for spec in study.analyses(settings):
+            inputs = tuple(own.get(name, name) for name in spec.inputs)
+            yield coded(spec.model_copy(update={"inputs": inputs}), description.code)
+
+    return replace(
+        study,
+        presets=presets,
+        expand=expand,
+        analyses=analyses,
+        measure=Called(file.here, "measure"),
+        analyse=None if study.analyse is None else Called(file.here, "analyse"),
+        code=file,
+        texts=description.texts,
+    )
+
+
+def _description(path: Path, study: OwnStudy | Study[Any], **rest: Any) -> Description:
+    texts = sources.read(path)
+    return Description(
+        name=study.name,
+        title=study.title,
+        question=study.question,
+        not_shown=study.not_shown,
+        file=path.name,
+        texts=texts,
+        code=sources.code(texts),
+        **rest,
+    )
+
+
+def _claimed(claim: Claim) -> Claimed:
+    return Claimed(
+        id=claim.id, sentence=claim.sentence, source=claim.source, value=None, kind=claim.kind, side=claim.side,
+        threshold=claim.threshold, statistic=claim.statistic,
+    )  # fmt: skip
+
+
+def _live(claim: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A claim's function as it is judged while its file is at hand."""
+
+    def evidence(found: Any) -> Evidence | Mapping[str, Evidence]:
+        return evidence_of(claim, function, found, lambda text: None)
+
+    return evidence
+
+
+def evidence_of(claim: str, function: Any, found: Any, say: Say) -> Evidence | Mapping[str, Evidence]:
+    """What a function of the user's makes of the records; where it raises, why there is none."""
+    try:
+        made = function(found)
+        if isinstance(made, Evidence):
+            return made
+        if isinstance(made, Mapping) and made and all(isinstance(part, Evidence) for part in made.values()):
+            return made
+        return given.numbers(made, "mean")
+    except Exception as error:
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        sentence = f"The function of claim '{claim}' gave no evidence ({why})."
+        say(sentence)
+        return Evidence.exact(pd.Series(dtype="float64"), sentence)

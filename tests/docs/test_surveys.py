@@ -1,0 +1,75 @@
+"""docs/_build/surveys.py: what pages say was found comes out of a results folder, and out of nothing else."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import tiny as survey_of
+from theodolite import studies
+from theodolite.survey import report
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "docs/_build"))
+
+import surveys  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A results folder with its page, and what was kept of it."""
+    folder = tmp_path_factory.mktemp("docs")
+    with survey_of.alone():
+        survey_of.run(folder / "results")
+        report.build(folder / "results")
+    surveys.keep(folder / "results", "quick", into=folder / "kept")
+    return folder / "results", folder / "kept"
+
+
+def test_the_verdicts_shown_are_those_of_the_survey(folders):
+    results, kept = folders
+    claims = json.loads((results / "tiny/claims.json").read_text())
+    shown = surveys.found("tiny", kept)
+    rows = re.findall(r"^\| `(\S+)` \|.*\| (\S+)(?: \(rough\))? \| \S+ \|$", shown, re.MULTILINE)
+    assert rows == [(claim["id"], claim["verdict"]) for claim in claims]
+
+
+def test_how_it_was_made_is_what_the_records_say(folders):
+    results, kept = folders
+    specs = [json.loads(path.read_text()) for path in (results / "tiny").glob("*/*/spec.json")]
+    made = json.loads((kept / "quick/survey.json").read_text())["tiny"]
+    assert made["runs"] == len(specs)
+    assert made["torch"] == sorted({spec["versions"]["torch"] for spec in specs})
+    assert made["processor"] == sorted({spec["processor"] for spec in specs})
+
+
+def test_every_table_is_shown_as_the_survey_wrote_it(folders):
+    results, kept = folders
+    tables = list((results / "tiny/tables").glob("*.md"))
+    assert tables
+    assert all(table.read_text().strip() in surveys.found("tiny", kept) for table in tables)
+
+
+def test_an_estimate_in_a_sentence_is_the_claims_own_and_a_claim_that_is_not_there_stops_the_build(folders):
+    results, kept = folders
+    claim = json.loads((results / "tiny/claims.json").read_text())[0]
+    written = surveys.estimate(f"quick/tiny/{claim['id']}", kept).replace("−", "-")
+    assert float(re.match(r"[-\d.e]+", written)[0]) == pytest.approx(claim["estimate"], rel=0.05)
+    with pytest.raises(KeyError, match="no-such-claim"):
+        surveys.estimate("quick/tiny/no-such-claim", kept)
+
+
+def test_a_study_that_was_kept_again_replaces_its_own_and_leaves_the_others(folders):
+    results, kept = folders
+    stored = kept / "quick/survey.json"
+    stored.write_text(json.dumps(json.loads(stored.read_text()) | {"another": {"runs": 1}}))
+    surveys.keep(results, "quick", into=kept)
+    assert set(json.loads(stored.read_text())) == {"another", "tiny"}
+
+
+def test_every_claim_of_a_stored_survey_is_one_that_its_study_still_makes():
+    for path in surveys.KEPT.glob("*/*/claims.json"):
+        ids = {claim["claim"] for claim in studies.details(studies.get(path.parent.name))["claims"]}
+        assert {claim["id"] for claim in json.loads(path.read_text())} <= ids, path

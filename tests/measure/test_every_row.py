@@ -1,0 +1,168 @@
+"""All instruments on all rows of all tables: a result, or an error of our tree that keeps its cause, and no other.
+
+Whether numbers are right is asked elsewhere, of some instruments; here each meets what was written for another.
+"""
+
+import copy
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from torch import nn
+
+import cases
+import random_models
+from peer_suites.table import ROWS
+from theodolite import measure
+from theodolite.errors import TheodoliteError
+from theodolite.measure import catalogue
+
+sys.path.insert(0, str(Path(__file__).parent))
+import test_bad_input as bad
+import test_callers_state as states
+import test_ways_of_use as ways
+
+MEMORY = "300 KB"  # for matrices of up to 60 parameters; what has more is refused as too large, at once
+
+
+def _other(model: nn.Module) -> nn.Module:
+    """A second network of the same architecture, a step away; what is no network with numbers stands for itself."""
+    if not isinstance(model, nn.Module) or any(t.is_meta or nn.parameter.is_lazy(t) for t in model.parameters()):
+        return model
+    found = copy.deepcopy(model)
+    with torch.no_grad():
+        for tensor in found.parameters():
+            tensor *= 1.01
+    return found
+
+
+def _path(model: nn.Module) -> list[dict[str, Any]]:
+    return [m.state_dict() if isinstance(m, nn.Module) else m for m in (model, _other(model))]
+
+
+Call = Callable[..., Any]
+CALLS: dict[str, Call] = {  # by the name in the catalogue, with the least work
+    "gradient_norm": measure.gradient_norm,
+    "sensitivity": measure.sensitivity,
+    "sharpness": partial(measure.sharpness, starts=1, iterations=1),
+    "hessian_eigenvalues": partial(measure.hessian_eigenvalues, k=1, max_products=3),
+    "hessian_trace": partial(measure.hessian_trace, products=6),
+    "hessian_density": partial(measure.hessian_density, probes=2, steps=2),
+    "hessian_spectrum": partial(measure.hessian_spectrum, memory=MEMORY),
+    "minimal_ratio": partial(measure.minimal_ratio, operator="ggn", memory=MEMORY),
+    "find_critical_points": lambda *problem, **options: measure.find_critical_points(
+        *problem, 1, steps=0, force=True, **options
+    ),
+    "surface": partial(measure.surface, x=[0.1], y=[0.0]),
+    "interpolate": lambda model, *rest, **options: measure.interpolate(model, _other(model), *rest, [0.5], **options),
+    "connect": lambda model, *rest, **options: measure.connect(
+        model, _other(model), *rest, epochs=1, points=2, **options
+    ),
+    "trajectory": lambda model, *_, **options: measure.trajectory(_path(model), model=model, components=1),
+    "align": lambda model, loss, data, **options: measure.align(model, _other(model), data=data),
+}
+
+# Of cases.py each layer and each loss once: to all instruments here the other pairs are the same over again.
+Row = Callable[[], tuple[Any, Any, Any, dict[str, Any]]]  # model, loss, data, and options
+
+
+def _case(layer: str, loss: str) -> tuple[Any, Any, Any, dict[str, Any]]:
+    case = cases.make(layer, loss)
+    return case.model, case.loss, case.batches, {}
+
+
+def _use(name: str) -> tuple[Any, Any, Any, dict[str, Any]]:
+    use = ways.made(name)
+    return use.model, use.loss, use.data, use.options or {}
+
+
+def _bad(name: str) -> tuple[Any, Any, Any, dict[str, Any]]:
+    model, loss, data, *_ = bad.given(name)
+    return model, loss, data, {}
+
+
+def _random(recipe: random_models.Recipe) -> tuple[Any, Any, Any, dict[str, Any]]:
+    made = random_models.build(recipe)
+    return made.model, made.loss, made.data, made.options
+
+
+def _recipes() -> Iterator[random_models.Recipe]:
+    """One with each loss, the same every time."""
+    for loss in random_models.LOSSES:
+        drawn: list[random_models.Recipe] = []
+
+        @seed(4)
+        @settings(
+            max_examples=2, database=None, deadline=None, phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )  # fmt: skip
+        @given(random_models.recipes(loss))
+        def draw(recipe: random_models.Recipe) -> None:
+            drawn.append(recipe)  # noqa: B023
+
+        draw()
+        yield drawn[-1]
+
+
+TABLES: dict[str, Row] = {
+    **{f"layer {layer}, {loss}": partial(_case, layer, loss) for layer, loss in cases.EACH},
+    **{f"use {name}": partial(_use, name) for name in ways.USES},
+    **{f"refused {name}": lambda make=make: (*make()[:3], {}) for name, make in ways.REFUSED.items()},
+    **{f"bad {name}": partial(_bad, name) for name in bad.BAD},
+    **{row.name: lambda row=row: (*row.made(), {}) for row in ROWS},
+    **{f"random {recipe.trunk}, {recipe.loss}": partial(_random, recipe) for recipe in _recipes()},
+}
+STATES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    f"within {name}": s for name, s in states.STATES.items()
+}
+WRAPPED = {f"as {name}": wrap for name, wrap in states.WRAPPED.items()}
+
+
+def _faults(row: Row, around: Callable[[], AbstractContextManager[Any]] = nullcontext) -> list[str]:
+    """What instruments do on a row that they must not."""
+    torch.manual_seed(0)
+    model, loss, data, options = row()
+    before = [t.clone() for t in _tensors(model)]
+    found = []
+    for name, call in CALLS.items():
+        try:
+            with around():
+                call(model, loss, data, **options)
+        except TheodoliteError as error:
+            if "an error" in str(error) and error.__cause__ is None:
+                found.append(f"{name} loses the cause of {error!r}")
+        except Exception as error:
+            found.append(f"{name} lets {error!r} through")
+        if any(not torch.equal(a, b) for a, b in zip(_tensors(model), before, strict=True)):
+            found.append(f"{name} changes the model")
+    return found
+
+
+def _tensors(model: Any) -> list[torch.Tensor]:
+    if not isinstance(model, nn.Module):
+        return []
+    own = (*model.parameters(), *model.buffers())
+    return [t.detach() for t in own if not (t.is_meta or nn.parameter.is_lazy(t) or bool(t.isnan().any()))]
+
+
+def test_the_calls_are_those_of_the_catalogue():
+    assert {one.name for one in catalogue.BUILT_IN} == set(CALLS)
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.filterwarnings("ignore")
+def test_every_instrument_gives_a_result_or_an_error_of_our_tree(name):
+    assert _faults(TABLES[name]) == []
+
+
+@pytest.mark.parametrize("name", [*STATES, *WRAPPED])
+@pytest.mark.filterwarnings("ignore")
+def test_so_it_does_whatever_the_caller_has_set_or_put_around(name):
+    model = WRAPPED.get(name, lambda model: model)(states.network())
+    assert _faults(lambda: (model, nn.functional.cross_entropy, states.DATA, {}), STATES.get(name, nullcontext)) == []
