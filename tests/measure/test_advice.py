@@ -932,7 +932,6 @@ NOT_HERE = {  # where other messages are raised -> why no row above does what th
     r"verification.py:_check_not_cancelled": "the tests of rounding below",
     r"in_working_precision|reduction.py:weigh": "met at the door, by another message, unless called by hand",
     r"sequential/rules.py": "caught where it is raised: another way to a product is taken",
-    r"problem/join.py:objective": "no sample: there is nothing to measure",
 }
 
 
