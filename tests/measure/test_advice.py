@@ -697,6 +697,10 @@ class TimeFirst(nn.Module):
         return self.out(self.rnn(x)[0][-1])
 
 
+LIMITED, FREE = Long(1.0).double(), Long(None).double()
+LIMITED(TOKENS)  # which shortens them
+FREE.load_state_dict(LIMITED.state_dict())
+LIMITED.embed.weight.data *= 1 + 1e-6
 HEARD = TimeFirst().double()
 TIMES = [(X[:20].view(2, 10, 6), Y[:10]), (X[:12].view(2, 6, 6), Y[:6])]
 ROW = FLAT.weight[:1]  # a view, made once
@@ -717,6 +721,9 @@ CASES |= {
         r"Correct its second derivative, or replace it by elementary operations\.$",
         chain(Function(Cubed.apply)),
         chain(Function(lambda x: x**3)),
+    ),
+    "an embedding with rows longer than they may be": hessian_of(
+        "and set its max_norm = None", LIMITED, FREE, data=(TOKENS, Y)
     ),
     "a view of a weight": slope_of(
         "Take them from the model inside the loss",
@@ -932,7 +939,6 @@ NOT_HERE = {  # where other messages are raised -> why no row above does what th
     r"verification.py:_check_not_cancelled": "the tests of rounding below",
     r"in_working_precision|reduction.py:weigh": "met at the door, by another message, unless called by hand",
     r"sequential/rules.py": "caught where it is raised: another way to a product is taken",
-    r"problem/join.py:objective": "no sample: there is nothing to measure",
 }
 
 

@@ -158,8 +158,7 @@ def _compared(
         if wrong:
             raise CheckFailed(
                 f"expected a product to agree with finite differences, got a difference of {error / scale:.1e} of its "
-                f"length: {locate_wrong_layer(own, batch)} Correct its second derivative, or replace it by elementary "
-                "operations."
+                f"length: {_culprit(own, batch)}"
             )
         _check_precision(own, work, exact, again(v.to(point)))
         if error > UNSURE * scale:
@@ -176,6 +175,16 @@ def _check_precision(own: Objective, work: Objective, product: Tensor, wide: Ten
             f"{error / max(scale, 1e-300):.1e} of their length: they are mostly rounding. Take model.double() and "
             "inputs.double()."
         )
+
+
+def _culprit(whole: Objective, batch: Batch) -> str:
+    if any(getattr(module, "max_norm", None) is not None for module in whole.model.modules()):
+        return (
+            "an embedding with max_norm shortens rows that are longer whenever it is called, which no gradient sees. "
+            "Call the model once, so that they are short, and set its max_norm = None."
+        )
+    found = locate_wrong_layer(whole, batch)
+    return f"{found} Correct its second derivative, or replace it by elementary operations."
 
 
 def _rounding(whole: Objective, batch: Batch, v: Tensor) -> float:
