@@ -139,11 +139,12 @@ def named(sequences):
         "mean": (lambda g, s: g.normal(0.9, 1, s), 0.0),
         "median": (lambda g, s: g.normal(0.9, 1, s), 0.0),
         "correlation": (correlations(0.87, 0.3), 0.5),
-        "share": (atoms(0.2, 1.0, 0.0), 0.4),
+        "share": (atoms(0.8, 1.0, 0.0), 0.6),
     }
     rows = []
     for kind, (draw, threshold) in cases.items():
         first = np.quantile(draw(np.random.default_rng(1), (100_000,)), (np.arange(20) + 0.5) / 20)
+        first = np.random.default_rng(2).permutation(first)
         made = claim(kind, "above", threshold)
         needed = seeds_to_decide(made, seen(first)[""], 0.005)
         later = drawn(draw, sequences // 4, needed - 20)

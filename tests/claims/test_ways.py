@@ -105,6 +105,7 @@ def test_seeds_that_are_named_after_a_look_decide_with_a_chance_of_80_per_cent(k
     first = (np.arange(20) < 16) * 1.0 if kind == "share" else 0.9 + np.quantile(
         generator.normal(size=100_000), (np.arange(20) + 0.5) / 20
     )  # fmt: skip
+    first = generator.permutation(first)
     claim = made_claim(kind, threshold)
     needed = seeds_to_decide(claim, seen(first)["0"], 0.005)
     shape = (200, needed - 20)

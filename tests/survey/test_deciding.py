@@ -51,9 +51,7 @@ def study():
 def decided(directory, said=None, **options):
     options = {"most": 60, "workers": 1, "say": print if said is None else said.append, **options}
     with workspace.working(directory) as copy:
-        for _ in survey.until_decided(
-            survey.prepare(["tiny"], "smoke"), copy, say=print if said is None else said.append, **options
-        ):
+        for _ in survey.until_decided(survey.prepare(["tiny"], "smoke"), copy, **options):
             pass
     return {v.id: v for v in survey.verdicts(directory)}, records.read_plan(directory, "tiny")
 
