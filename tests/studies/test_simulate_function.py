@@ -146,6 +146,7 @@ def test_a_seed_whose_shallow_networks_do_not_converge_has_no_start_and_stays(su
 def test_a_folder_of_an_earlier_version_makes_its_page_and_leaves_open_what_it_lacks(made_survey, verdicts):
     made = made_survey(STUDY, settings(3), lambda spec: None if spec.labels["function"] == SCALED else fitted()(spec))
     assert verdicts(STUDY, made)["exponential-is-harder"] == "undecided"
+    assert "run the study again" in CLAIMS["exponential-is-harder"].evidence(made)[SCALED].note
     assert len(STUDY.tables(made)) == 2
     assert len(STUDY.figures(made)) == 5
 

@@ -3,6 +3,8 @@
 Beside :mod:`theodolite.studies.simulate_function.study`, which trains and measures. Thresholds are set before any run.
 """
 
+from dataclasses import replace
+
 import pandas as pd
 
 from theodolite.claims import Claim, Evidence, epochs_to_convergence
@@ -68,6 +70,8 @@ def _exponential_over_cosine(records: Records[SimulateFunction]) -> dict[str, Ev
     exponential, scaled, cosine = (
         _geometric_mean(*(_epochs(records, function, model) for model in NAMED)) for function in ("exp", SCALED, "cos")
     )
+    if not len(scaled.low):
+        scaled = replace(scaled, note="exp with the spread of cos was not learned; run the study again to add it.")
     return {"exp": exponential / cosine, SCALED: scaled / cosine}
 
 
