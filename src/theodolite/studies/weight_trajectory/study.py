@@ -16,19 +16,17 @@ from theodolite.claims import Claim, Evidence, rank_correlation
 from theodolite.store.records import Records
 from theodolite.streams import named_seed
 from theodolite.studies.classifiers import classifier, images, training_of
+from theodolite.studies.weight_trajectory.ends import MATCHED, disagreement, stillness
 from theodolite.studies.weight_trajectory.findings import (
     FIRST,
     LARGE,
-    MATCHED,
     OLD,
     RENAMED,
     SHOWN,
-    disagreement,
     figures,
     pace,
     split_variance,
     spreads,
-    stillness,
     tables,
 )
 from theodolite.studies.weight_trajectory.measurements import analyse, measure
