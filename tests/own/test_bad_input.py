@@ -3,10 +3,13 @@
 import re
 
 import pytest
+from pydantic import ValidationError
 
 from commands import called, finished
 from theodolite import survey
 from theodolite.errors import UnknownName
+from theodolite.own import file
+from theodolite.own.described import Description
 from theodolite.store import records
 
 RUN = "\n@study.run(a=[1, 2])\ndef go(seed, a):\n    return {'x': seed * a}\n"
@@ -250,6 +253,35 @@ def test_a_description_that_was_altered_is_named(write, run, tmp_path):
     assert done.returncode == 2
     assert "study.json cannot be read" in " ".join(done.stderr.split())
     assert run(tmp_path / "file.py").returncode == 0, "running the file again mends it"
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("name",), "../own"),
+        (("measures",), ["../../top"]),
+        (("claims", 0, "value"), "/etc/passwd.x"),
+        (("claims", 0, "value"), "../x.y"),
+        (("claims", 0, "id"), "a/b"),
+        (("claims", 0, "threshold"), [1, 0]),
+        (("claims", 0, "threshold"), "nan"),
+        (("claims", 0, "kind"), "code"),
+        (("claims", 0, "compare"), {"a": [1]}),
+        (("factors",), {"a": [[1]]}),
+        (("run",), "import os"),
+    ],
+)
+def test_a_description_from_others_holds_nothing_but_what_it_may(write, place, value):
+    """Names that lead out of the folder above all: they would become names of files."""
+    path = write(CLAIM + "compare={'a': (2, 1)}, above=0)\n")
+    content = file.prepared(str(path)).code.description.model_dump(mode="json")
+    Description.model_validate(content)
+    inner = content
+    for part in place[:-1]:
+        inner = inner[part]
+    inner[place[-1]] = value
+    with pytest.raises(ValidationError):
+        Description.model_validate(content)
 
 
 def test_a_wrong_public_name_says_which_there_are():

@@ -24,6 +24,7 @@ from theodolite.store.schema import LARGEST, Sealed, first_line
 AGAIN = "Run the study's file again: finished runs are kept."
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)]  # of a folder
+Value = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*\..+$")]  # of a table: never a path
 Label = str | int | float
 
 
@@ -37,7 +38,7 @@ class Claimed(_Frozen):
     id: Name
     sentence: str
     source: str
-    value: str | None  # NAME.FIELD[.INDEX]; None: a function in the file gives the evidence
+    value: Value | None  # NAME.FIELD[.INDEX]; None: a function in the file gives the evidence
     made_by: str = ""  # a hash of that function's source
     compare: dict[str, tuple[Label, Label]] = {}  # of factors the levels of both arms
     how: Literal["difference", "ratio"] = "difference"
@@ -71,7 +72,7 @@ class Description(Sealed):
     not_shown: str
     file: str  # its name, without a path
     factors: dict[str, tuple[Label, ...]]
-    measures: tuple[str, ...]  # names of what is measured of each trained network
+    measures: tuple[Name, ...]  # names of what is measured of each trained network
     claims: tuple[Claimed, ...]
     texts: dict[str, str]  # the file and the local modules that it imports
     code: str  # their hash

@@ -15,7 +15,7 @@ import torch
 
 from theodolite.errors import CodeFailed, TheodoliteError
 from theodolite.own import loading, sources
-from theodolite.own.declared import OwnStudy
+from theodolite.own.declared import NAME, OwnStudy
 from theodolite.own.factors import named
 from theodolite.own.trained import Trained
 from theodolite.own.values import METRICS
@@ -171,7 +171,7 @@ def _tables(returned: Mapping[str, Any], call: str) -> dict[str, pd.DataFrame]:
         if not isinstance(name, str) or not name:
             raise CodeFailed(f"expected names as text in what {call} returns, got {name!r:.40}.")
         if isinstance(value, pd.DataFrame):
-            if name == METRICS or not name.replace("-", "_").isidentifier():
+            if name == METRICS or not NAME.fullmatch(name):
                 raise CodeFailed(
                     f"expected a table's name of letters, digits, - and _, and not '{METRICS}', got '{name}'."
                 )
