@@ -78,7 +78,7 @@ def run(path: Path) -> Any:
 
 
 class _Fresh(SourceFileLoader):
-    """Takes the file as it is: compiled code that lies beside it may be of another, as old to the second and as long."""
+    """Takes the file as it is: what lies compiled beside it may be of another, as long and of the same second."""
 
     def get_code(self, fullname: str) -> types.CodeType:
         """Compiled now."""

@@ -38,7 +38,8 @@ class Taken:
         """One number a seed, of each task."""
         if self.claimed.value is not None:
             return of_value(self.study, self.claimed, records)
-        return self.function(records)
+        found: Tasks = self.function(records)
+        return found
 
 
 def claim(study: Description, claimed: Claimed, function: Function | None = None) -> Claim:
