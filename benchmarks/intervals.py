@@ -9,7 +9,7 @@ import argparse
 import numpy as np
 import pandas as pd
 
-from theodolite.claims import Claim, Evidence, holm, interval
+from theodolite.claims import Claim, Evidence, holm, interval, means
 from theodolite.claims.halves import past_the_best
 from theodolite.claims.judge import verdict
 
@@ -89,8 +89,8 @@ def drawn(draw, *shape):
     return draw(np.random.default_rng([7, *shape]), shape)
 
 
-def found(values, kind, level=0.95):
-    return interval(Evidence.exact(pd.Series(values)), kind, level)
+def found(values, kind, level=0.95, kurtosis=means.KURTOSIS):
+    return interval(Evidence.exact(pd.Series(values)), kind, level, kurtosis)
 
 
 def coverage(kind, draw, n, surveys):
@@ -135,7 +135,7 @@ def survivors(surveys, claims=42, n=8):
             truth = centre(kind, draw)
             test, false = claim(kind, "above", truth), 0
             for survey in drawn(draw, surveys, claims, n):
-                first = [test.decide(found(values, kind, 1 - 0.05 / claims)) for values in survey]
+                first = [test.decide(found(values, kind, 1 - 0.05 / claims, means.CORRECTED)) for values in survey]
                 if any(decision != "undecided" for decision in first):
                     false += any(v.verdict_holm != "undecided" for v in judged(test, survey))
             rows.append({"kind": kind, "numbers": name, "any false survivor": false / surveys})
@@ -145,7 +145,9 @@ def survivors(surveys, claims=42, n=8):
         for effect in (2, 3, 4, 6):
             test = claim(kind, "above", 0.0)
             survey = drawn(normal, surveys, n) + effect
-            passed = [test.decide(found(values, kind, 1 - 0.05 / claims)) == "holds" for values in survey]
+            passed = [
+                test.decide(found(values, kind, 1 - 0.05 / claims, means.CORRECTED)) == "holds" for values in survey
+            ]
             rows.append({"kind": kind, "effect, sd": effect, "survives": np.mean(passed)})
     show("Chance that a true claim is the first of 42 to survive", rows)
 

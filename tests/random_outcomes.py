@@ -217,7 +217,7 @@ class _Comparison:
 
     def _eigenvalues(self, found: Any) -> str:
         every = self._every
-        expected = every[[0, -1]]
+        expected = every[[0, -1]] if len(every) > 1 else every
         if len(found.eigenvalues) != len(expected):
             return f"{len(found.eigenvalues)} eigenvalues for {len(expected)}"
         if bool(found.converged.all()):

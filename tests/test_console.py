@@ -36,7 +36,8 @@ def test_verdicts_show_every_claim_estimate_and_threshold_whole(verdicts: list[V
     assert max(map(len, text.splitlines())) <= WIDTH
     assert all(verdict.id in text for verdict in verdicts)
     assert text.count("[−0.0934, −0.0446]") == len(verdicts)
-    assert "threshold" in text
+    assert "claimed" in text
+    assert f"Claims: {len(verdicts)}, of which {len(verdicts)} hold, 0 fail" in " ".join(text.split())  # as corrected
 
 
 def test_the_index_and_the_state_of_studies_are_shown_whole():

@@ -128,10 +128,13 @@ def _beside(row: Mapping[str, Any], column: str) -> str:
 
 
 def verdicts(found: Sequence["Verdict"]) -> Table:
-    """The verdicts of a survey, study by study; Holm's correction is named where it changes one."""
+    """The verdicts of a survey, study by study, and how many of each; Holm's correction where it changes one."""
+    from theodolite.report import overview
+
     view = _grid("Verdicts", ["claim"])
-    for column in ("verdict", "estimate [95 %]", "threshold", "seeds"):
-        view.add_column(column, no_wrap=column != "threshold", justify="right" if column == "seeds" else "left")
+    view.caption, view.caption_justify = Text(overview.tally(found)), "left"
+    for column in ("verdict", "estimate [95 %]", "claimed", "seeds"):
+        view.add_column(column, no_wrap=column != "claimed", justify="right" if column == "seeds" else "left")
     for study in dict.fromkeys(verdict.study for verdict in found):
         view.add_section()
         view.add_row(Text(study, "bold"))
@@ -147,7 +150,7 @@ def changes(found: Sequence["Change"]) -> Table:
 
     view = Table(title="A and B", title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for column in ("claim", "A", "B", "change [95 %]", "beyond chance"):
-        view.add_column(column, overflow="fold", no_wrap=column == "claim")
+        view.add_column(column, overflow="fold", no_wrap=column in ("claim", "A", "B"))
     for study in dict.fromkeys(change.a.study for change in found):
         view.add_section()
         view.add_row(Text(study, "bold"))
@@ -168,7 +171,7 @@ def _verdict(verdict: "Verdict") -> tuple[Text | str, ...]:
         mark += f"\n({remark})" if getattr(verdict, remark) else ""
     if verdict.verdict_holm != verdict.verdict:
         mark += f"\n(Holm: {MARKS[verdict.verdict_holm][0][0]})"
-    numbers = text.estimate(verdict).replace(" ", "\n", 1), text.threshold(verdict)
+    numbers = text.estimate(verdict).replace(" ", "\n", 1), text.claimed(verdict)
     return verdict.id, Text(mark, colour), *numbers, str(verdict.seeds)
 
 

@@ -46,6 +46,10 @@ class Verdict(BaseModel):
     needed_seeds: int | None  # seeds that would decide it, where undecided and estimable
     preset: str
     note: str = ""
+    title: str = ""  # in a few words, as if it held
+    finding: str = ""  # what was found, in a sentence for a reader, by ``verdict_holm``
+    caveat: str = ""  # of the note, what the study itself says: a second look that may turn the finding round
+    kind: str = ""  # of the statistic over seeds: mean, ratio, correlation, share, median, median_ratio
     p_value: float | None = None  # smallest 1 - level at which it is decided; 1 where it never is
     looks: int = 1  # how often the numbers were looked at so far
     rough: bool = False  # it stands only if the numbers are not much more skewed, or odder, than they look
@@ -74,3 +78,4 @@ class Figure:
     caption: str  # what it shows, number of seeds, what the band is
     alt: str  # the finding, for those who cannot see it
     report: str = ""  # the report's own statement about it
+    claims: tuple[str, ...] = ()  # identifiers of the study's claims that it shows, the first of which is its title

@@ -1,5 +1,7 @@
 """Numbers and counts as they are said, the same on the page, in figures and in the terminal."""
 
+import math
+
 
 def signed(number: str) -> str:
     """A number as Python writes it, with a true minus sign and an exponent without zeros or plus: what figures show.
@@ -9,6 +11,37 @@ def signed(number: str) -> str:
     """
     mantissa, e, exponent = number.partition("e")
     return (mantissa + e + (str(int(exponent)) if e else "")).replace("-", "−")
+
+
+def rounded(value: float, digits: int = 3) -> str:
+    """A number with so many significant digits.
+
+    >>> [rounded(x) for x in (0.41234, 0.99968, 1234.5, 0.00001234, float("-inf"), float("nan"))]
+    ['0.412', '1.00', '1234', '1.23e−5', '−∞', '–']
+    """
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if not value:
+        return "0"
+    first = f"{value:.{digits - 1}e}"  # 0.9997 has a digit more before its point once it is rounded
+    exponent = int(first.partition("e")[2])
+    return signed(first if not -4 <= exponent < 6 else f"{value:.{max(0, digits - 1 - exponent)}f}")
+
+
+class Said(float):
+    """A number that a sentence names in braces: rounded by itself, otherwise by the format given.
+
+    >>> x = Said(0.12345)
+    >>> f"{x}, {x:.1%}, {x:+.2f}, {Said(-2):g}"
+    '0.123, 12.3 %, +0.12, −2'
+    """
+
+    def __format__(self, form: str) -> str:
+        if not form or not math.isfinite(self):
+            return rounded(float(self))
+        return signed(super().__format__(form)).replace("%", " %")
 
 
 def counted(count: int, one: str, many: str = "") -> str:

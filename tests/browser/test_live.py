@@ -103,6 +103,7 @@ def test_the_page_follows_a_survey_from_running_to_done(look, directory):
 
 def test_verdicts_firm_up_in_the_table_and_beside_the_claim(look, served, directory):
     page = look(served)
+    page.locator("#verdicts summary").click()
     row = page.locator("table.verdicts tbody tr")
     row.get_by_text("? undecided").wait_for()
     verdict = served.live.report.verdicts[0]
@@ -110,6 +111,8 @@ def test_verdicts_firm_up_in_the_table_and_beside_the_claim(look, served, direct
     row.get_by_text("✓ holds").wait_for()
     assert row.locator("td").nth(3).inner_text() == "9"
     assert page.locator("#tiny-learns .verdict.holds").inner_text() == "✓ holds"
+    assert page.locator(".forest li").get_attribute("data-verdict") == "holds"
+    assert page.locator(".forest .verdict").inner_text().startswith("✓")
 
 
 def test_markup_in_an_error_or_a_title_is_shown_as_text(look, served, directory, monkeypatch):

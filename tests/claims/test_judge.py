@@ -145,7 +145,9 @@ def test_the_interval_of_a_median_without_interpolation_is_between_order_statist
 def test_the_p_value_of_a_mean_is_that_of_the_t_test_with_those_degrees_of_freedom():
     values = near(0.12)
     found = judged("mean", "above", 0.0, values)
-    assert found.p_value == found.verdict.p_value == pytest.approx(2 * tail(values, 0.0), rel=1e-9)
+    assert found.verdict.p_value == pytest.approx(2 * tail(values, 0.0), rel=1e-9)
+    t = np.mean(values) / stats.sem(values)  # Holm's correction looks farther out, where skewed numbers err more
+    assert found.p_value == pytest.approx(2 * stats.t.sf(t, box(8, 3.5)), rel=1e-9)
 
 
 def test_the_p_value_of_a_share_of_all_seeds_is_the_binomial_one():
@@ -157,7 +159,7 @@ def test_the_p_value_of_a_margin_is_that_of_the_worse_of_two_one_sided_tests():
     values = near(0.3)
     below, above = tail([-value for value in values], -0.5), tail(values, -0.5)
     found = judged("mean", "within", (-0.5, 0.5), values)
-    assert found.p_value == pytest.approx(2 * max(below, above), rel=1e-9)
+    assert found.verdict.p_value == pytest.approx(2 * max(below, above), rel=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["mean", "ratio", "median", "median_ratio"])
@@ -168,7 +170,7 @@ def test_the_p_value_is_below_five_per_cent_just_where_the_interval_decides(kind
         for _ in range(8):
             values = np.exp(generator.normal(0.15, 0.3, n))
             found = judged(kind, side, (0.8, 1.25) if side == "within" else 1.0, values)
-            assert (found.p_value < 0.05) == (found.verdict.verdict != "undecided")
+            assert (found.verdict.p_value < 0.05) == (found.verdict.verdict != "undecided")
 
 
 def test_runs_that_did_not_converge_count_as_at_least_their_epochs():
@@ -299,7 +301,7 @@ def test_a_claim_about_several_tasks_holds_if_it_holds_for_each_and_shows_the_on
     found = tasks("above", 0.0, cos=near(5.0), exp=near(0.3))
     assert found.verdict.verdict == "holds"
     assert found.verdict.estimate == pytest.approx(0.3)
-    assert found.p_value == pytest.approx(2 * tail(near(0.3), 0.0), rel=1e-9)
+    assert found.verdict.p_value == pytest.approx(2 * tail(near(0.3), 0.0), rel=1e-9)
     assert [(part.name, part.verdict) for part in found.verdict.parts] == [("cos", "holds"), ("exp", "holds")]
     assert "The decisive one of 2: exp." in found.verdict.note
     assert tasks("above", 0.0, cos=near(5.0), exp=near(0.1)).verdict.verdict == "undecided"
@@ -311,7 +313,7 @@ def test_a_claim_about_several_tasks_fails_if_one_fails_at_its_part_of_the_error
     one = tasks("below", 0.0, exp=near(0.27))
     two = tasks("below", 0.0, cos=near(0.0), exp=near(0.27))
     assert (one.verdict.verdict, two.verdict.verdict) == ("fails", "undecided")
-    assert two.p_value == pytest.approx(2 * p, rel=1e-9)
+    assert two.verdict.p_value == pytest.approx(2 * p, rel=1e-9)
     assert tasks("below", 0.0, cos=near(0.0), exp=near(2.0)).verdict.verdict == "fails"
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 import made
 from theodolite.errors import SettingError
-from theodolite.figures import paper, render
+from theodolite.figures import paper, render, theme
 from theodolite.figures.curves import curves
 from theodolite.figures.points import over_factor
 from theodolite.figures.scales import Axis
@@ -89,3 +89,19 @@ def test_every_font_of_a_pdf_is_embedded(tmp_path):
 def test_a_width_without_unit_or_reason_is_refused_by_name(width):
     with pytest.raises(SettingError, match=re.escape(width)):
         paper.pixels(width)
+
+
+def test_two_panels_below_each_other_stay_within_a_third_of_a_page_and_marks_shrink():
+    column = paper.pixels("85mm")
+    for figure in FIGURES:
+        svg = paper.svg(figure.chart, column)
+        if figure.name == "depth":  # two panels, side by side on the page
+            height = float(re.search(r'height="([\d.]+)"', svg)[1])
+            assert height <= paper.pixels("120mm")
+    depth = next(figure for figure in FIGURES if figure.name == "depth")
+    fitted = paper.fitted(theme.specification(depth.chart), column, 70.0)
+    sizes = [layer["mark"]["size"] for layer in fitted["vconcat"][0]["layer"] if "size" in layer["mark"]]
+    whole = [
+        layer["mark"]["size"] for layer in theme.plain(depth.chart)["hconcat"][0]["layer"] if "size" in layer["mark"]
+    ]
+    assert sizes == pytest.approx([size * column / 640 for size in whole], abs=0.01)

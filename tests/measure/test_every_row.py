@@ -5,7 +5,7 @@ Whether numbers are right is asked elsewhere, of some instruments; here each mee
 
 import copy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -124,16 +124,22 @@ STATES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 WRAPPED = {f"as {name}": wrap for name, wrap in states.WRAPPED.items()}
 
 
-def _faults(row: Row, around: Callable[[], AbstractContextManager[Any]] = nullcontext) -> list[str]:
+# An exact Hessian by rows, twice, of what has no batched form takes half a minute.
+SLOW = {name: ("find_critical_points",) for name in TABLES if "GPT-2" in name}
+
+
+def _faults(
+    row: Row, around: Callable[[], AbstractContextManager[Any]] = nullcontext, without: Iterable[str] = ()
+) -> list[str]:
     """What instruments do on a row that they must not."""
     torch.manual_seed(0)
     model, loss, data, options = row()
     before = [t.clone() for t in _tensors(model)]
     found = []
-    for name, call in CALLS.items():
+    for name in [name for name in CALLS if name not in without]:
         try:
             with around():
-                call(model, loss, data, **options)
+                CALLS[name](model, loss, data, **options)
         except TheodoliteError as error:
             if "an error" in str(error) and error.__cause__ is None:
                 found.append(f"{name} loses the cause of {error!r}")
@@ -158,7 +164,7 @@ def test_the_calls_are_those_of_the_catalogue():
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.filterwarnings("ignore")
 def test_every_instrument_gives_a_result_or_an_error_of_our_tree(name):
-    assert _faults(TABLES[name]) == []
+    assert _faults(TABLES[name], without=SLOW.get(name, ())) == []
 
 
 @pytest.mark.parametrize("name", [*STATES, *WRAPPED])

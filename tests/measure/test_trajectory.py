@@ -133,7 +133,7 @@ def test_tied_weights_count_once_and_buffers_not_at_all_where_the_model_says_whi
     found = trajectory(states, model=model)
     assert found.parameters == own.shape[1] == 9 + 3 + 3
     assert found.step_lengths[0] == pytest.approx(own.diff(dim=0).norm(dim=1).numpy())
-    with pytest.raises(BadModel, match="'shadow' moves.*Pass model="):
+    with pytest.raises(BadModel, match=r"'shadow' moves.*Pass model="):
         trajectory(states)
 
 

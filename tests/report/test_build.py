@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 import made
 from theodolite import report
@@ -22,7 +23,7 @@ HOSTILE = """<script>alert("1")</script> | </script>\u2028 <img src=x onerror=al
 
 FIELDS = {  # public, as other programs read them
     *("study", "id", "sentence", "source", "statistic", "claimed", "estimate", "interval", "level"),
-    *("threshold",),
+    *("changed", "threshold", "title", "finding", "caveat", "kind"),
     *("seeds", "verdict", "verdict_holm", "needed_seeds", "preset", "note", "p_value", "looks", "rough", "parts"),
 }
 
@@ -157,16 +158,33 @@ def test_every_number_of_claims_json_is_on_the_page_and_in_markdown(survey):
     assert set(claims[0]) == FIELDS
 
 
-def test_the_summary_says_of_every_claim_on_which_side_of_its_threshold_it_lies(survey):
+def test_each_study_says_in_markdown_on_which_side_of_its_threshold_every_claim_lies(survey):
     claims = json.loads((survey / "made-function" / "claims.json").read_text())
-    summary = (survey / "report.md").read_text().partition("## In one page")[2].partition("## Verdicts")[0]
-    lines = {re.match(r"- \*\*([\w-]+)\*\*", line)[1]: line for line in summary.splitlines() if line.startswith("- ")}
-    assert set(lines) == {claim["id"] for claim in claims}
-    for claim in claims:
+    study = (survey / "report.md").read_text().partition("## Deep against shallow")[2].partition("### ")[0]
+    lines = [line for line in study.splitlines() if line.startswith("- **")]
+    assert len(lines) == len(claims)
+    for claim, line in zip(claims, lines, strict=True):
         low, _high = claim["interval"]
+        assert claim["verdict_holm"] in line
         if isinstance(claim["threshold"], float) and claim["verdict"] != "undecided":
             side = "above" if low is not None and low > claim["threshold"] else "below"
-            assert f"all of it {side} {claim['threshold']:g}" in lines[claim["id"]]
+            assert claim["finding"] or f"all of it {side} {claim['threshold']:g}" in line
+
+
+def test_figures_come_before_settings_and_the_picture_of_all_verdicts_before_everything(survey):
+    text = (survey / "report.md").read_text()
+    assert text.index("summary.png") < text.index("## Verdicts") < text.index("figures/depth.png")
+    assert text.index("figures/depth.png") < text.index("### Settings")
+
+
+def test_the_picture_for_the_preview_of_a_link_has_the_size_that_its_page_says(survey):
+    with Image.open(survey / "summary.png") as picture:
+        size = picture.size
+    tags = {a.get("property"): a.get("content") for tag, a in Page(survey / "report.html").tags if tag == "meta"}
+    assert size == (int(tags["og:image:width"]), int(tags["og:image:height"])) == (1200, 630)
+    assert tags["og:image"] == "summary.png"
+    drawn = (survey / "summary.svg").read_text()
+    assert "Two layers are enough" in drawn
 
 
 def test_the_page_has_its_headings_in_order_and_a_text_for_every_figure(survey):
@@ -198,13 +216,14 @@ def test_hostile_text_stays_text_in_markdown(hostile):
         content = path.read_text(encoding="utf-8")
         assert "<" not in content
         assert "\u2028" not in content
-    rows = [line for line in (hostile / "report.md").read_text().splitlines() if line.startswith("| made-function")]
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {11}  # ten cells, whatever they hold
+    rows = (hostile / "report.md").read_text().partition("## Verdicts")[2].partition("\n## ")[0].strip().splitlines()
+    assert len(rows) == 2 + 4
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {7}  # six cells, whatever they hold
 
 
 def test_the_pictures_of_the_markdown_report_exist(survey):
     pictures = re.findall(r"!\[.*\]\((.*)\)", (survey / "report.md").read_text())
-    assert len(pictures) == 4
+    assert len(pictures) == 1 + 4
     assert all((survey / picture).stat().st_size > 1000 for picture in pictures)
 
 

@@ -3,28 +3,9 @@ import math
 import pandas as pd
 import pytest
 
-from theodolite.findings import Table, Verdict
+from made_verdicts import made_verdict
+from theodolite.findings import Figure, Table, Verdict
 from theodolite.report import RunsSummary, StudyFindings, text
-
-
-def made_verdict(**changes):
-    given = {
-        "study": "made",
-        "id": "made",
-        "sentence": "",
-        "source": "",
-        "statistic": "",
-        "estimate": 0.4123,
-        "interval": (0.3355, 0.4912),
-        "level": 0.95,
-        "threshold": 0.5,
-        "seeds": 16,
-        "verdict": "holds",
-        "verdict_holm": "holds",
-        "needed_seeds": None,
-        "preset": "quick",
-    }
-    return Verdict(**(given | changes))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +41,7 @@ def test_a_rough_verdict_says_so():
 def test_remarks_name_holm_only_where_it_changes_the_verdict():
     assert text.remarks(made_verdict()) == ""
     assert text.remarks(made_verdict(verdict_holm="undecided", note="A note.")) == (
-        "Undecided with Holm's correction. A note."
+        "By itself it holds; with Holm's correction it is undecided. A note."
     )
     undecided = made_verdict(verdict="undecided", verdict_holm="undecided", needed_seeds=40)
     assert text.remarks(undecided) == "About 40 seeds would decide it."
@@ -116,7 +97,7 @@ def test_a_threshold_has_the_minus_sign_of_the_estimate_beside_it():
 
 def test_what_is_claimed_is_a_field_of_its_own_and_stands_behind_the_statistic_where_it_is_shown():
     given = made_verdict(statistic="ratio; claimed: nothing", claimed="below 0.5", estimate=None, interval=(None, None))
-    assert text.words(given) == "ratio; claimed: nothing: no number yet; claimed below 0.5."
+    assert text.words(given) == "Ratio; claimed: nothing: no number yet; claimed below 0.5."
     assert text.statistic(made_verdict(statistic="ratio", claimed="below 0.5")) == "ratio; claimed: below 0.5"
 
 
@@ -124,3 +105,26 @@ def test_a_verdict_without_that_field_is_still_read():
     old = made_verdict(statistic="ratio; claimed: below 0.5").model_dump(mode="json")
     del old["claimed"]
     assert text.statistic(Verdict.model_validate(old)) == "ratio; claimed: below 0.5"
+
+
+def made_figure(title, caption="", **more):
+    return Figure(title, title, None, caption, "", **more)
+
+
+def test_figures_of_one_number_are_panels_under_one_caption_and_all_others_stand_alone():
+    loss, accuracy = (
+        made_figure("Figure 9: loss", "Both."),
+        made_figure("Figure 9: accuracy", "Both.", report="It falls."),
+    )
+    more = [made_figure("Paths"), made_figure("Paths too"), made_figure("Figure 9: again", "Other.")]
+    assert text.panelled([loss, accuracy, *more]) == [[loss, accuracy], *([figure] for figure in more)]
+    assert text.captions([loss, accuracy]) == [("Both.", "")]
+    assert text.captions([loss, more[2], accuracy]) == [("Both.", "a, c"), ("Other.", "b")]
+    assert text.quoted([loss, accuracy, accuracy]) == ["It falls."]
+
+
+def test_a_threshold_says_on_which_side_of_it_the_claim_lies():
+    assert text.claimed(made_verdict(claimed="above 10", threshold=10.0)) == "> 10"
+    assert text.claimed(made_verdict(claimed="below −0.9", threshold=-0.9)) == "< −0.9"
+    assert text.claimed(made_verdict(threshold=(0.8, 1.25))) == "0.8–1.25"
+    assert text.claimed(made_verdict(threshold=(-0.25, 0.25))) == "−0.25 to 0.25"

@@ -279,3 +279,13 @@ def test_a_failed_run_is_told_with_its_reason(server, directory):
     (study,) = json.loads(ask(server)[1])["studies"]
     assert (study["failed"], study["done"], study["left"]) == (1, 5, 0)
     assert study["errors"] == [{"reason": "the barometer <b>fell</b>", "runs": [spec.fingerprint()]}]
+
+
+def test_started_before_the_survey_it_waits_and_then_serves(directory, tmp_path):
+    later = tmp_path / "later"
+    with subprocess.Popen(command(later, "--port", "0"), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline().startswith(f"Waiting for a survey or a recording in {later}")
+        directory.rename(later)
+        assert process.stdout.readline().startswith("Live at http://127.0.0.1:")
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)

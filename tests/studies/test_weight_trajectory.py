@@ -14,7 +14,8 @@ from theodolite.runs import Trained
 from theodolite.store import records
 from theodolite.store.records import Plan, Planned
 from theodolite.studies.weight_trajectory import measurements, study
-from theodolite.studies.weight_trajectory.findings import AS_TRAINED, ITSELF, KINDS, LAYERS, MATCHED, spreads
+from theodolite.studies.weight_trajectory.ends import AS_TRAINED, ITSELF, KINDS, MATCHED
+from theodolite.studies.weight_trajectory.findings import LAYERS, spreads
 from theodolite.train import Replica
 
 CLAIMS = {claim.id: claim for claim in study.CLAIMS}

@@ -11,6 +11,7 @@ from theodolite.claims.judge import Judged, Looks, holm, judge
 from theodolite.claims.monitor import Monitor
 from theodolite.claims.planned import changed, planned
 from theodolite.claims.rows import row
+from theodolite.claims.sentences import Sentences
 from theodolite.claims.tested import Tested, compare, test
 from theodolite.claims.trends import factor_per_doubling, rank_correlation
 
@@ -22,6 +23,7 @@ __all__ = [
     "Judged",
     "Looks",
     "Monitor",
+    "Sentences",
     "Side",
     "Statistic",
     "Tested",

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy.special import bdtri, bdtrik, nctdtrinc, ndtri
+from scipy.special import bdtr, bdtri, bdtrik, nctdtrinc, ndtri
 
 from theodolite.claims import looks, means
 from theodolite.claims.claim import Claim
@@ -31,17 +31,36 @@ def smallest_effect(claim: Claim, seeds: int, error: float, *, every_look: bool 
     """
     if seeds < FEWEST:
         return None
-    tail = error / 2
     if claim.kind == "share":
         return _share(claim, seeds, error, every_look=every_look)
     if claim.kind in MEDIANS:
-        wrong = looks.median_rank(seeds, error) - 1 if every_look else math.floor(bdtrik(tail, seeds, 0.5))
-        if wrong < 0 or (not every_look and 0.5**seeds >= tail):
-            return None
-        return float(ndtri(1 - bdtri(wrong, seeds, POWER)))
+        return _median(seeds, error, every_look=every_look)
     critical = looks.mean_quantile(seeds, error) if every_look else means.quantile(seeds, 1 - error)
     found = nctdtrinc(seeds - 1, 1 - POWER, critical) / math.sqrt(seeds) if math.isfinite(critical) else math.inf
     return float(found) if math.isfinite(found) else None
+
+
+def _median(seeds: int, error: float, *, every_look: bool) -> float | None:
+    """By how many numbers may lie on the other side; between two counts as the order statistics are interpolated."""
+    from scipy.optimize import brentq  # for the few claims that come here
+
+    share = 0.0
+    if every_look:
+        wrong = looks.median_rank(seeds, error) - 1
+    elif 0.5**seeds < error / 2:
+        wrong = math.floor(bdtrik(error / 2, seeds, 0.5))
+        here, there = bdtr([wrong, wrong + 1], seeds, 0.5)
+        share = (error / 2 - here) / (there - here)
+    else:
+        return None
+    if wrong < 0:
+        return None
+
+    def missing(beyond: float) -> float:
+        few, more = bdtr([wrong, wrong + 1], seeds, 1 - beyond)
+        return float((1 - share) * few + share * more) - POWER
+
+    return float(ndtri(brentq(missing, 0.5, 1.0)))
 
 
 def _share(claim: Claim, seeds: int, error: float, *, every_look: bool) -> float | None:

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from theodolite.claims import means
 from theodolite.claims.claim import Claim, by_task, smallest_p
 from theodolite.claims.evidence import Evidence
 from theodolite.claims.intervals import Interval
@@ -28,7 +29,8 @@ class Judged:
     """A verdict before Holm's correction, and the p-value that the correction needs."""
 
     verdict: Verdict
-    p_value: float  # 1 - the highest level at which it is decided; 1 where it never is
+    p_value: float  # for the correction: the verdict's own, with room for more skew, of which tails have the most
+    says: Mapping[Decision, str] = field(default_factory=dict)  # by what the correction leaves of the verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +112,15 @@ def _verdict(
     decision, rough = way.decide(error), way.rough(error)
     found = {name: way.interval(name, error) for name in parts}
     shown = _decisive(way, decision)
-    p = smallest_p(lambda p: way.decide(p) != "undecided")
     return Judged(
         Verdict(
             study=study,
             id=claim.id,
             sentence=claim.sentence,
+            title=claim.title,
             source=claim.source,
             statistic=claim.statistic,
+            kind=claim.kind,
             claimed=claim.claimed,
             estimate=_finite(found[shown].estimate),
             interval=(_finite(found[shown].low), _finite(found[shown].high)),
@@ -129,13 +132,15 @@ def _verdict(
             needed_seeds=_needed(way, found, error) if decision == "undecided" else None,
             preset=preset,
             note=note(way, shown, looks, rough=rough),
-            p_value=p,
+            caveat=parts[shown].note,
+            p_value=smallest_p(lambda p: way.decide(p) != "undecided"),
             rough=rough,
             looks=max(1, len(looks)),
             changed=changed,
             parts=tuple(_part(way, name, found[name], error) for name in parts) if len(parts) > 1 else (),
         ),
-        p,
+        smallest_p(lambda p: way.decide(p, means.CORRECTED) != "undecided"),
+        claim.says.filled(found[shown], claim.threshold, min(len(part.low) for part in parts.values())),
     )
 
 
@@ -182,10 +187,12 @@ def holm(judged: Sequence[Judged]) -> list[Verdict]:
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
     """
     kept = survivors([entry.p_value for entry in judged])
-    return [
-        entry.verdict.model_copy(update={"verdict_holm": entry.verdict.verdict if i in kept else "undecided"})
-        for i, entry in enumerate(judged)
-    ]
+    return [_corrected(entry, entry.verdict.verdict if i in kept else "undecided") for i, entry in enumerate(judged)]
+
+
+def _corrected(entry: Judged, decision: Decision) -> Verdict:
+    update = {"verdict_holm": decision, "finding": entry.says.get(decision, "")}
+    return entry.verdict.model_copy(update=update)
 
 
 def survivors(p_values: Sequence[float]) -> set[int]:

@@ -10,6 +10,7 @@ from scipy.special import stdtrit  # not scipy.stats: half a second to import, a
 Array = NDArray[np.float64]
 
 KURTOSIS = 3.0  # excess: Laplace's. With it the mean of exponential numbers is covered in 93 %, with none in 88 %
+CORRECTED = 3.5  # for Holm's correction, far out in the tails: with it lognormal numbers pass a false claim in 6 %
 SKEWED = 9.0  # with it that of lognormal numbers is too, from 8 to 20 seeds; a verdict that does not bear it is rough
 
 

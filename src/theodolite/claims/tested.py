@@ -154,7 +154,7 @@ def _tested(claim: Claim, evidence: Evidence, level: float) -> Tested:
         verdict=found.verdict,
         estimate=math.nan if found.estimate is None else found.estimate,
         interval=(-math.inf if low is None else low, math.inf if high is None else high),
-        p_value=judged.p_value,
+        p_value=1.0 if found.p_value is None else found.p_value,
         seeds=found.seeds,
         needed_seeds=found.needed_seeds,
         rough=found.rough,

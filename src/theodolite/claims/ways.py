@@ -30,14 +30,14 @@ class Once:
         """One task by itself."""
         return replace(self, parts={name: self.parts[name]})
 
-    def decide(self, error: float) -> Decision:
-        """The decision with this chance of a false one."""
-        return decide(self.claim, self.parts, 1 - error)
+    def decide(self, error: float, kurtosis: float = means.KURTOSIS) -> Decision:
+        """The decision with this chance of a false one, for numbers of this excess kurtosis."""
+        return decide(self.claim, self.parts, 1 - error, kurtosis)
 
     def rough(self, error: float) -> bool:
         """Whether a decision would not stand with other numbers of the same seeds."""
         decision, few = self.decide(error), min(len(part.low) for part in self.parts.values()) < SEEDS_OF_A_MEDIAN
-        skewed = decide(self.claim, self.parts, 1 - error, means.SKEWED)
+        skewed = self.decide(error, means.SKEWED)
         return decision != "undecided" and (skewed != decision or (self.claim.kind in MEDIANS and few))
 
     def interval(self, name: str, error: float) -> Interval:
@@ -74,9 +74,9 @@ class EveryLook:
         followed = [self.followed[list(self.parts).index(name)]]
         return replace(self, parts={name: self.parts[name]}, first=first, followed=followed)
 
-    def decide(self, error: float) -> Decision:
+    def decide(self, error: float, kurtosis: float = means.KURTOSIS) -> Decision:
         """The decision with this chance of a false one at any look; the one that came first stands."""
-        early = self._early().decide(error) if self.first else "undecided"
+        early = self._early().decide(error, kurtosis) if self.first else "undecided"
         return early if early != "undecided" else paths.decide(self.claim.side, self.followed, self._left(error))
 
     def rough(self, error: float) -> bool:

@@ -40,7 +40,7 @@ def _common(
 
 
 app.command(name="list")(lists.list_)
-app.command(name="test")(testing.tested)
+app.command(name="test")(testing.numbers)
 for command in (
     lists.data, surveys.run, surveys.survey, surveys.report, surveys.claims, surveys.status, surveys.serve,
     lists.doctor, lists.budget, measuring.measure,

@@ -113,8 +113,8 @@ def serve(
             )
         console.say(f"Warning: whoever reaches {host} can read this page; nothing asks for a password.")
 
-    def said(address: str) -> None:
-        typer.echo(f"Live at {address}  (Ctrl-C ends it)")
+    def said(what: str) -> None:
+        typer.echo(what)
         sys.stdout.flush()
 
     with remote.refreshing(place) as copy:

@@ -12,7 +12,7 @@ from theodolite.cli.options import Json
 from theodolite.errors import SettingError
 
 
-def tested(
+def numbers(
     table: Annotated[Path, typer.Argument(metavar="TABLE.csv", help="A row a seed, or a row a seed and arm.")],
     value: Annotated[str, typer.Option(metavar="COLUMN", help="The numbers.")],
     seed: Annotated[str, typer.Option(metavar="COLUMN", help="What tells the runs apart.")],

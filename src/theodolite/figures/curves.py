@@ -8,7 +8,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from theodolite.figures.scales import Axis, Rule, colour, dash, faded, inline, nothing, order
+from theodolite.figures.scales import MOVES, Axis, Rule, colour, dash, faded, inline, nothing, order
 from theodolite.figures.scales import rules as guide_layers
 from theodolite.figures.theme import REFERENCE, WIDTH
 
@@ -126,7 +126,7 @@ def _panel(
     near = alt.selection_point(
         name=f"near{frame.part}{number}", on="pointerover", empty=False, clear="pointerout", fields=["x", "series"]
     )
-    zoom = alt.selection_interval(name=f"zoom{frame.part}{number}", bind="scales", zoom="wheel![event.shiftKey]")
+    zoom = alt.selection_interval(name=f"zoom{frame.part}{number}", **MOVES)
     low = at_y.copy()
     low.shorthand = "low:Q"
     data = inline(span)

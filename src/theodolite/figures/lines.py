@@ -7,7 +7,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from theodolite.figures.scales import Axis, Rule, colour, dash, faded, inline, nothing, order
+from theodolite.figures.scales import MOVES, Axis, Rule, colour, dash, faded, inline, nothing, order
 from theodolite.figures.scales import rules as guide_layers
 from theodolite.figures.theme import WIDTH
 
@@ -62,7 +62,7 @@ def lines(
     near = alt.selection_point(
         name=f"near{part}", on="pointerover", empty=False, clear="pointerout", fields=["x", "series"]
     )
-    zoom = alt.selection_interval(name=f"zoom{part}", bind="scales", zoom="wheel![event.shiftKey]")
+    zoom = alt.selection_interval(name=f"zoom{part}", **MOVES)
     base = alt.Chart(inline(points))
     band = base.mark_area(clip=True, tooltip=None, opacity=0.2).encode(at_x, lower, alt.Y2("high:Q"), hue)
     line = base.mark_line(clip=True, strokeWidth=2.25, tooltip=None).encode(

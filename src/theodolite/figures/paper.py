@@ -16,6 +16,7 @@ PIXELS = {"px": 1.0, "in": 96.0, "cm": 96 / 2.54, "mm": 96 / 25.4}  # CSS's: an 
 NARROWEST, WIDEST = 180.0, 2000.0  # pixels: about 48 mm, and half a metre
 FONTS = 0.82  # of the page's: 12 and 13 pixels become 7.4 and 8 points
 STACK = 520  # pixels: panels side by side are stacked where it is narrower, as on the page
+ROW = 60 * PIXELS["mm"]  # of a figure of several rows: what one takes at most, with its axes
 
 
 def pixels(width: str) -> float:
@@ -39,20 +40,32 @@ def pixels(width: str) -> float:
 
 def svg(chart: Any, width: float, *, dark: bool = False) -> str:
     """A chart as SVG of just this width: panels share what axes and labels leave, which is measured on the drawing."""
-    beside = 70.0
-    for _ in range(4):
-        spec = fitted(theme.specification(chart, dark=dark, fonts=FONTS), width, beside)
+    beside, tall = 70.0, 1.0
+    for _ in range(5):
+        spec = fitted(theme.specification(chart, dark=dark, fonts=FONTS), width, beside, tall)
         drawing = str(vl_convert.vegalite_to_svg(spec))
         taken, height = (float(size) for size in re.findall(r'(?:width|height)="([\d.]+)"', drawing)[:2])
-        if abs(taken - width) <= 1:
+        over = _over(spec, height)
+        if abs(taken - width) <= 1 and over <= 0:
             break
         beside += taken - width
+        if over > 0:
+            tall *= max(0.3, 1 - (over + 1) / sum(row[0]["height"] for row in _rows(spec)))
     exact = f'width="{width:.2f}" height="{height * width / taken:.2f}"'  # the last pixels, and long legends, by scale
     return re.sub(r'width="[\d.]+" height="[\d.]+"', exact, drawing, count=1)
 
 
-def fitted(spec: dict[str, Any], width: float, beside: float) -> dict[str, Any]:
-    """Panels that share the width beside their axes; heights shrink less, or as much where lengths are true."""
+def _over(spec: dict[str, Any], height: float) -> float:
+    """Pixels by which rows below each other are too high together; lengths that are true on both axes stay so."""
+    rows = len(list(_rows(spec)))
+    return 0.0 if rows < 2 or spec.get("usermeta") == theme.SQUARE else height - rows * ROW
+
+
+def fitted(spec: dict[str, Any], width: float, beside: float, tall: float = 1.0) -> dict[str, Any]:
+    """Panels that share the width beside their axes; heights shrink less, or as much where lengths are true.
+
+    Marks and lines shrink as the heights do; ``tall`` is a further share of heights.
+    """
     if width < STACK and "hconcat" in spec:
         spec["vconcat"] = spec.pop("hconcat")
         _title_all(spec["vconcat"])
@@ -62,9 +75,10 @@ def fitted(spec: dict[str, Any], width: float, beside: float) -> dict[str, Any]:
         panels = list(row)
         for panel in panels:
             each = max(60.0, (width - beside) / len(panels))
-            panel["height"] = round(panel.get("height", 300) * (each / panel["width"] if square else shrink))
+            panel["height"] = round(panel.get("height", 300) * (each / panel["width"] if square else shrink * tall))
             panel["width"] = round(each, 1)
             for layer in panel.get("layer", [panel]):
+                _shrink(layer.get("mark"), shrink)
                 _break_factors(layer.get("encoding", {}).get("x", {}), each)
                 for side, room in (("x", each + 40), ("y", panel["height"] + 30)):
                     axis = layer.get("encoding", {}).get(side, {})
@@ -72,6 +86,14 @@ def fitted(spec: dict[str, Any], width: float, beside: float) -> dict[str, Any]:
                         axis["title"] = in_lines(axis["title"], int(room / (LETTER * FONTS)))
     spec["config"]["legend"] |= {"columns": _columns(spec, width - 50), "labelLimit": width - 60}
     return spec
+
+
+def _shrink(mark: Any, share: float) -> None:
+    """A point's area and a mark's line, so much smaller; ticks have a length for a size, and keep it."""
+    if isinstance(mark, dict) and mark.get("type") != "tick":
+        for name, power in (("size", 2), ("strokeWidth", 1)):
+            if isinstance(mark.get(name), int | float):
+                mark[name] = round(mark[name] * share**power, 2)
 
 
 def _break_factors(x: dict[str, Any], width: float) -> None:

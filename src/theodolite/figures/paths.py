@@ -7,7 +7,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from theodolite.figures.scales import Axis, faded, inline, nothing, order
+from theodolite.figures.scales import MOVES, Axis, faded, inline, nothing, order
 from theodolite.figures.theme import PALETTE, REFERENCE, SQUARE, WIDTH
 
 MARKS = "Open circle: start; small dots: on the way; large dot with the path's number: end."  # for captions
@@ -47,7 +47,7 @@ def paths(table: pd.DataFrame, *, x: Axis, y: Axis, series: str, step: str, widt
     at_x, at_y = x.encode(alt.X, "x:Q", x_limits), y.encode(alt.Y, "y:Q", y_limits)
     hue = alt.Color("series:N", legend=None, scale=alt.Scale(domain=names, range=_colours(names)))
     pick = alt.selection_point(name="pick", fields=["series"])
-    zoom = alt.selection_interval(name="zoom", bind="scales", zoom="wheel![event.shiftKey]")
+    zoom = alt.selection_interval(name="zoom", **MOVES)
     seen = faded(pick, 1, 0.1)
     tips = [
         alt.Tooltip("series:N", title=series),

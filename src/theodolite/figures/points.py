@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from theodolite.claims import Evidence, interval
-from theodolite.figures.scales import LETTER, Axis, Rule, colour, faded, in_lines, inline, nothing, order, shape
+from theodolite.figures.scales import LETTER, MOVES, Axis, Rule, colour, faded, in_lines, inline, nothing, order, shape
 from theodolite.figures.scales import rules as guide_layers
-from theodolite.figures.theme import PALETTE, WIDTH
+from theodolite.figures.theme import NEUTRAL, PALETTE, WIDTH
 
 MEDIAN = "Small marks: single seeds; large marks and bars: median with its 95 % interval."  # for captions
 CENSORED = "Open triangles: not within the epochs of training."
@@ -248,9 +248,9 @@ def forest(
 
 
 def _marks(names: Sequence[str]) -> Any:
-    """Shapes with a legend of their own, in the grey of the palette, which the dark page swaps."""
+    """Shapes with a legend of their own, in a grey that is of no series."""
     found = shape("mark", names)
-    grey = PALETTE[5].colour
+    grey = NEUTRAL.colour
     found.legend = alt.Legend(symbolSize=80, symbolFillColor=grey, symbolStrokeColor=grey)
     return found
 
@@ -306,7 +306,7 @@ def scatter(
         lot = np.random.default_rng(0).choice(len(points), MOST, replace=False)
         points = points.iloc[np.sort(lot)]
     pick = alt.selection_point(name="pick", fields=["series"], **({} if one else {"bind": "legend"}))
-    zoom = alt.selection_interval(name="zoom", bind="scales", zoom="wheel![event.shiftKey]")
+    zoom = alt.selection_interval(name="zoom", **MOVES)
     dots = (
         alt.Chart(inline(points))
         .mark_point(size=size, filled=True, clip=True)

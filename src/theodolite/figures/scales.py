@@ -17,6 +17,11 @@ NARROW = 250  # pixels of a panel on a telephone, or in a column of a paper
 LETTER = 6.6  # pixels of one in the page's figures, about
 HIGH = 0.08  # of a panel's height: what a label takes
 STEP = 24  # pixels: the same of a panel of 300
+MOVES = {  # of what is zoomed: by the mouse alone, since a finger that moves across a figure scrolls the page
+    "bind": "scales",
+    "translate": "[mousedown, window:mouseup] > window:mousemove!",
+    "zoom": "wheel![event.shiftKey]",
+}
 LOG_LABEL = (  # of a tick on a logarithmic axis: 0.01, 1, 10,000, and 1e−5 where the zeros would have to be counted
     "datum.value < 1e-3 || datum.value >= 1e6 ? replace(replace(format(datum.value, '~e'), '-', '−'), '+', '')"
     " : format(datum.value, ',~g')"
@@ -77,6 +82,7 @@ class Rule:
     value: float
     label: str
     axis: Literal["x", "y"] = "y"
+    claimed: tuple[float, float] | None = None  # what a claim says of this axis, shaded; an infinite end: to the edge
 
 
 def log_ticks(low: float, high: float, most: int = 8) -> list[float]:
@@ -141,6 +147,7 @@ def rules(
             dots = _with(dots, (0.0, 1.0), (at, at))
         else:  # names of upright lines keep clear of the others by themselves
             upright = np.hstack([upright, np.stack([np.full(100, at), np.linspace(0, 1, 100)])])
+    layers += [_region(rule, limits, channels) for rule in marks if rule.claimed]
     for rule in marks:
         channel = channels[rule.axis == "y"].copy()
         channel.shorthand = "v:Q"
@@ -174,6 +181,18 @@ def rules(
                 place |= below if end == 1 else {"baseline": "top", "y": 2 + STEP * max(end - 1, 0)}
         layers.append(alt.Chart(data).mark_text(style="guide-note", **place).encode(channel, text="label:N"))
     return layers
+
+
+def _region(rule: Rule, limits: Sequence[tuple[float, float]], channels: Sequence[Any]) -> Any:
+    """The claimed part of an axis, across the whole panel."""
+    axis = rule.axis == "y"
+    low, high = (float(np.clip(end, *limits[axis])) for end in rule.claimed or limits[axis])
+    channel = channels[axis].copy()
+    channel.shorthand = "v:Q"
+    data = inline(pd.DataFrame({"v": [low], "v2": [high]}))
+    return (
+        alt.Chart(data).mark_rect(style="claimed", tooltip=None).encode(channel, (alt.Y2 if axis else alt.X2)("v2:Q"))
+    )
 
 
 def _with(dots: NDArray[np.float64], across: tuple[float, float], up: tuple[float, float]) -> NDArray[np.float64]:

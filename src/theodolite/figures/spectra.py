@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from theodolite.figures.scales import Axis, colour, dash, inline, nothing, order
-from theodolite.figures.theme import WIDTH
+from theodolite.figures.theme import NEUTRAL, WIDTH
 
 Array = NDArray[np.float64]
 GRID, BANDWIDTH = 241, 0.25  # points of a curve; of the kernel, in units of asinh(λ / linear)
@@ -76,15 +76,12 @@ def spectra(
         lines = own.mark_line(clip=True, strokeWidth=2).encode(at_x, at_y, hue, strokes)
         area = own.mark_area(clip=True, opacity=0.15, tooltip=None).encode(at_x, at_y.copy(), hue)
         ink = alt.Chart(inline(marks.loc[marks[panel] == value, ["u", x.column]]))
-        rug = ink.mark_tick(thickness=1, size=9, opacity=0.7, y="height", yOffset=-5, color=_SOFT).encode(
+        rug = ink.mark_tick(thickness=1, size=9, opacity=0.7, y="height", yOffset=-5, color=NEUTRAL.colour).encode(
             at_x, tooltip=[alt.Tooltip(f"{x.column}:Q", title=x.title, format=".3~g")]
         )
         zero = alt.Chart(inline(pd.DataFrame({"u": [0.0]}))).mark_rule(style="guide", tooltip=None).encode(at_x)
         charts.append(alt.layer(zero, area, lines, rug).properties(width=width - 64, height=height, title=str(value)))
     return charts[0] if len(charts) == 1 else alt.vconcat(*charts, spacing=14)
-
-
-_SOFT = "#5b6470"  # of the palette, so that the dark page swaps it
 
 
 def _curve(rows: pd.DataFrame, x: Axis, y: Axis, grid: Array, linear: float) -> pd.DataFrame:

@@ -4,6 +4,7 @@ A chart is made in light colours and without configuration; :func:`specification
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,52 +24,96 @@ class Look:
     shape: str
 
 
-# Hues of Okabe and Ito 2008 (told apart by colour-blind readers), darkened or lightened until text is readable in them.
+# Any two are told apart by readers of normal, protan, deutan and tritan sight, on either page: CIEDE2000 of at least 10
+# after Machado, Oliveira and Fernandes 2009, at severity 1 (tests/figures/test_colours.py).
 PALETTE = (
-    Look("#0b62a8", "#62b5f5", (1, 0), "circle"),
-    Look("#b8470b", "#ff9b5e", (8, 3), "square"),
-    Look("#00785a", "#3ecfa0", (2, 2), "triangle-up"),
-    Look("#97417f", "#e69ac9", (10, 3, 2, 3), "diamond"),
-    Look("#836100", "#e5c04a", (5, 2), "triangle-down"),
-    Look("#5b6470", "#aab4c0", (14, 4), "cross"),
-    Look("#a11d3a", "#ff8a9e", (3, 3, 8, 3), "triangle-right"),
+    Look("#0064bb", "#94cffe", (1, 0), "circle"),
+    Look("#ca3d00", "#f69d59", (8, 3), "square"),
+    Look("#02644e", "#2bba94", (2, 2), "triangle-up"),
+    Look("#8d3b7f", "#d19bc4", (10, 3, 2, 3), "diamond"),
+    Look("#847149", "#ffd41d", (5, 2), "triangle-down"),
+    Look("#6a6f74", "#9a98f5", (14, 4), "cross"),
+    Look("#971937", "#ff667e", (3, 3, 8, 3), "triangle-right"),
+)
+RAMP = tuple(  # of an ordered factor: each step darker, or on the dark page deeper
+    Look(colour, dark, look.dash, look.shape)
+    for (colour, dark), look in zip(
+        (
+            ("#7d7a00", "#fef049"),
+            ("#5f6e41", "#c2e793"),
+            ("#006755", "#87dbb4"),
+            ("#003bca", "#48b0a7"),
+            ("#263b72", "#7692bb"),
+            ("#1d005d", "#886de5"),
+        ),
+        PALETTE,
+        strict=False,
+    )
 )
 REFERENCE = Look("#1c2127", "#e8eaed", (1, 0), "stroke")  # the target function, chance, what others are held against
-BENEATH = Look("#bfc1c3", "#505357", (1, 0), "stroke")  # the same as a wide line under others: pale, in its legend too
+BENEATH = Look("#8e9297", "#6d737b", (1, 0), "stroke")  # the same as a wide line under others, in its legend too
+NEUTRAL = Look("#5b6470", "#aab4c0", (1, 0), "stroke")  # what is of no series: shapes in a legend, ticks of a rug
 FIXED = {  # the same colour in every study and preset
     "Model 1": 0,
     "Model 2": 1,
     "Model 3": 2,
     "training": 0,
     "test": 1,
-    "batch 32": 0,
-    "batch 64": 1,
-    "batch 256": 2,
-    "batch 512": 3,
-    "batch 1024": 4,
-    "batch 128": 5,
     "random-index-k": 0,  # the ways to start a walk to a critical point
     "snapshot": 1,
     "symmetric": 2,
 }
+BATCHES = {f"batch {32 << step}": step for step in range(len(RAMP))}  # a step a doubling, whichever there are
+ORDERED = re.compile(r"batch (\d+)|(\d+) % random.*|(\d+) layers")
 
-_SWAP = {look.colour: look.dark for look in (*PALETTE, REFERENCE, BENEATH)}
-_LIGHT = {"ink": "#1c2127", "soft": "#565e68", "line": "#c3c8ce", "grid": "#e9ebee", "paper": "#ffffff"}
-_DARK = {"ink": "#e8eaed", "soft": "#a6aeb8", "line": "#555d68", "grid": "#2b3038", "paper": "#15181d"}
+_SWAP = {look.colour: look.dark for look in (*PALETTE, *RAMP, REFERENCE, BENEATH, NEUTRAL)}
+_LIGHT = {
+    "ink": "#1c2127",
+    "soft": "#565e68",
+    "line": "#c3c8ce",
+    "grid": "#e9ebee",
+    "paper": "#ffffff",
+    "claimed": "#00694f",
+}
+_DARK = {
+    "ink": "#e8eaed",
+    "soft": "#a6aeb8",
+    "line": "#555d68",
+    "grid": "#2b3038",
+    "paper": "#15181d",
+    "claimed": "#58d6ab",
+}
 
 
 def looks(names: Sequence[str]) -> list[Look]:
-    """A look for each series: fixed ones first, the others take what is left, in order.
+    """A look for each series: levels of an ordered factor along the ramp, fixed ones, and others in order.
 
     >>> [look.shape for look in looks(["test", "SGD", "Adam"])]
     ['square', 'circle', 'triangle-up']
+    >>> looks(["batch 32", "batch 1024"]) == [RAMP[0], RAMP[-1]]
+    True
     """
     if len(names) > len(PALETTE):
         raise ValueError(f"expected at most {len(PALETTE)} series, got {len(names)}. Use panels or a colour scale.")
+    steps = _steps(names)
+    if steps:
+        return [RAMP[step] for step in steps]
     wanted = {name: FIXED[name] for name in names if name in FIXED}
     taken = {name: slot for name, slot in wanted.items() if list(wanted.values()).count(slot) == 1}
     free = (slot for slot in range(len(PALETTE)) if slot not in taken.values())
     return [PALETTE[taken[name] if name in taken else next(free)] for name in names]
+
+
+def _steps(names: Sequence[str]) -> list[int]:
+    """Where on the ramp each name stands, if all are levels of one ordered factor; nothing otherwise."""
+    if all(name in BATCHES for name in names):
+        return [BATCHES[name] for name in names]
+    found = [ORDERED.fullmatch(name) for name in names]
+    levels = [(match.lastindex, int(match[match.lastindex])) for match in found if match and match.lastindex]
+    if len(levels) != len(names) or len({factor for factor, _ in levels}) != 1 or not 1 < len(names) <= len(RAMP):
+        return []
+    order = sorted(levels)
+    return [round(order.index(level) * (len(RAMP) - 1) / (len(levels) - 1)) for level in levels]
 
 
 def specification(chart: Any, *, dark: bool = False, fonts: float = 1.0) -> dict[str, Any]:
@@ -164,6 +209,7 @@ def config(*, dark: bool = False) -> dict[str, Any]:
         "concat": {"spacing": 28},
         "style": {
             "guide": {"color": c["soft"], "strokeWidth": 1, "strokeDash": [4, 3]},
+            "claimed": {"color": c["claimed"], "opacity": 0.12},
             "guide-note": {"color": c["soft"], "fontSize": 12},
             "end-label": {"fontSize": 13, "fontWeight": 600},
         },

@@ -85,7 +85,8 @@ def path_plane(model: nn.Module, checkpoints: Sequence[Mapping[str, Tensor]]) ->
     fit = PCA(n_components=2, svd_solver="full").fit(path.numpy()) if path.any() and path.shape[1] > 1 else None
     if fit is None or fit.explained_variance_ratio_[1] < 1e-12:  # what float32 leaves of a straight line
         raise BadModel(
-            "expected a path that spans a plane, but its checkpoints are one point or lie on a line. Take interpolate between its ends."
+            "expected a path that spans a plane, but its checkpoints are one point or lie on a line. Take interpolate "
+            "between its ends."
         )
     shares = fit.explained_variance_ratio_
     kind = "principal components of a training path"
@@ -114,7 +115,8 @@ def three_point_plane(model_a: nn.Module, model_b: nn.Module, model_c: nn.Module
     across = second - (second @ u) * u
     if not float(first.norm()) or not float(across.norm()) > 1e-9 * float(second.norm()):
         raise BadModel(
-            "expected three models that span a plane, but they lie on one line (or two are the same). Take interpolate between two of them."
+            "expected three models that span a plane, but they lie on one line (or two are the same). Take interpolate "
+            "between two of them."
         )
     return _through("plane through three models", model_a, points, 0, torch.stack([u, across / across.norm()]))
 
@@ -152,7 +154,8 @@ def _moving(model: nn.Module) -> list[str]:
     names = [n for n, p in model.named_parameters() if p.requires_grad]
     if not names:
         raise BadModel(
-            "expected a trainable parameter, got none, so that there is no space to lay a plane through. Set requires_grad."
+            "expected a trainable parameter, got none, so that there is no space to lay a plane through. Set "
+            "requires_grad."
         )
     return names
 

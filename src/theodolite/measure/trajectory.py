@@ -79,8 +79,8 @@ def trajectory(
 
     Raises:
         UnknownName: no such layer.
-        BadModel: runs or snapshots that do not match, fewer than two snapshots, NaN, a path that stands still, or, without
-            ``model``, a tensor that may be a buffer.
+        BadModel: runs or snapshots that do not match, fewer than two snapshots, NaN, a path that stands still, or,
+            without ``model``, a tensor that may be a buffer.
 
     Source: Antognini and Sohl-Dickstein 2018, "PCA of high dimensional random walks with comparison to neural
     network training".
@@ -148,7 +148,10 @@ def _matrix(run: Run, layer: str, model: nn.Module | None) -> Array:
             raise BadModel(f"expected a run of numbers, got an array of {run.dtype}. Pass weights (T, P).")
         return np.asarray(torch.as_tensor(run).detach().double().cpu())
     if not isinstance(run, Sequence) or not all(isinstance(state, Mapping) for state in run):
-        raise BadModel(f"expected a run as state dicts or an array (T, P), got {type(run).__name__} of something else.")
+        raise BadModel(
+            f"expected a run as state dicts or an array (T, P), got {type(run).__name__} of something else. Pass "
+            "model.state_dict() of every moment."
+        )
     if not len(run):
         raise BadModel("expected snapshots in every run, got an empty one. Leave it out.")
     names = _names(run[0], layer, model)
@@ -162,7 +165,8 @@ def _matrix(run: Run, layer: str, model: nn.Module | None) -> Array:
     ]
     if missing:
         raise BadModel(
-            f"expected snapshots of one model, but '{missing[0]}' is missing in one or has another shape. Pass snapshots of one model."
+            f"expected snapshots of one model, but '{missing[0]}' is missing in one or has another shape. Pass "
+            "snapshots of one model."
         )
     names = names if model is not None else _once(run, _known(run, names))
     return np.stack([torch.cat([s[n].detach().double().cpu().flatten() for n in names]).numpy() for s in run])

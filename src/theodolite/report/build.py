@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from theodolite.figures import render, theme
-from theodolite.report import markdown, page, text
+from theodolite.report import markdown, page, picture, text
 from theodolite.report.findings import StudyFindings
 from theodolite.store import files
 
@@ -18,8 +18,8 @@ def build(directory: Path, findings: Sequence[StudyFindings], *, figure_width: f
     """Write the report of a survey into its results folder.
 
     Args:
-        directory: the results folder; gets ``report.html``, ``report.md`` and for each study ``tables/*.csv``,
-            ``tables/*.md``, ``figures/*.png``, ``.svg``, ``.pdf`` and ``claims.json``.
+        directory: the results folder; gets ``report.html``, ``report.md``, ``summary.png`` and ``.svg``, and for each
+            study ``tables/*.csv``, ``tables/*.md``, ``figures/*.png``, ``.svg``, ``.pdf`` and ``claims.json``.
         findings: of each study, in the order of the page.
         figure_width: of the figures as files, in pixels of which an inch has 96; None: as on the page.
 
@@ -48,6 +48,9 @@ def finish(directory: Path, findings: Sequence[StudyFindings]) -> Path:
     for study in findings:
         files.write(directory / study.name / "claims.json", _claims(study))
     files.write(directory / "report.md", page.twin(findings).encode())
+    if any(study.verdicts for study in findings):
+        files.write(directory / "summary.svg", picture.svg(page.title(findings), findings).encode())
+        files.write(directory / "summary.png", picture.png(page.title(findings), findings))
     path = directory / "report.html"
     files.write(path, page.html(findings).encode())
     return path

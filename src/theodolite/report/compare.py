@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from theodolite.claims import Change
-from theodolite.report import markdown, page, text
+from theodolite.report import dumbbell, markdown, page, text
 from theodolite.report.findings import Comparison
 from theodolite.store import files
 from theodolite.wording import counted
@@ -53,7 +53,7 @@ def row(change: Change) -> list[str]:
     """Verdicts, estimates and their change as text."""
     a, b = change.a, change.b
     return [
-        f"{a.study}: {a.id}",
+        text.title(a),
         text.decision(a),
         text.decision(b) + (" (changed)" if change.turned else ""),
         f"{text.estimate(a)}, {counted(a.seeds, 'seed')}",
@@ -109,6 +109,7 @@ def _render(template: str, comparison: Comparison, **more: Any) -> str:
             summary=summary(comparison),
             turned=turned(comparison),
             text=text,
+            pairs=dumbbell.rows(comparison.changes),
             header=HEADER,
             rows=list(zip(comparison.changes, rows(comparison), strict=True)),
             markdown=markdown,

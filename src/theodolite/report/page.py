@@ -13,7 +13,7 @@ import vl_convert
 from markupsafe import Markup
 
 from theodolite.figures import theme
-from theodolite.report import markdown, text
+from theodolite.report import forest, markdown, overview, text
 from theodolite.report.findings import StudyFindings
 from theodolite.wording import counted
 
@@ -100,24 +100,18 @@ def environment(template: str) -> jinja2.Environment:
     return found
 
 
+def title(findings: Sequence[StudyFindings]) -> str:
+    """Of the page: that of its study, where it has but one."""
+    return findings[0].title if len(findings) == 1 else TITLE
+
+
 def _render(template: str, findings: Sequence[StudyFindings], **more: Any) -> str:
     verdicts = [verdict for study in findings for verdict in study.verdicts]
-    counts = {name: sum(v.verdict == name for v in verdicts) for name in text.SYMBOLS}
-    changed = sum(v.changed for v in verdicts)
-    title = TITLE if verdicts or len(findings) != 1 else findings[0].title
+    given = {"text": text, "markdown": markdown, "overview": overview, "forest": forest}
     return (
         environment(template)
         .get_template(template)
-        .render(
-            title=title,
-            findings=findings,
-            verdicts=verdicts,
-            counts=counts,
-            changed=changed,
-            text=text,
-            markdown=markdown,
-            **more,
-        )
+        .render(title=title(findings), findings=findings, verdicts=verdicts, **given, **more)
     )
 
 

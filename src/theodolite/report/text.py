@@ -1,21 +1,22 @@
 """Numbers, intervals and tables as text: the same on the page and in Markdown."""
 
+import itertools
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from theodolite.claims import Change
-from theodolite.findings import Table, Verdict
+from theodolite.findings import Decision, Figure, Table, Verdict
 from theodolite.report.findings import StudyFindings
-from theodolite.wording import counted, signed
+from theodolite.wording import counted, rounded, signed
 
 NONE = "–"
 SYMBOLS = {"holds": "✓", "fails": "✗", "undecided": "?"}
 CHANGED = "changed since the first run"
-HEADINGS = {"holds": "What holds", "fails": "What fails", "undecided": "What is undecided"}
 
 
 def number(value: Any, digits: int = 3) -> str:
@@ -30,19 +31,7 @@ def number(value: Any, digits: int = 3) -> str:
         return NONE
     if isinstance(value, int | np.integer):
         return signed(f"{int(value)}")
-    return _real(float(value), digits) if isinstance(value, float | np.floating) else str(value)
-
-
-def _real(value: float, digits: int) -> str:
-    if math.isnan(value):
-        return NONE
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    rounded = f"{value:.{digits - 1}e}"  # first, since 0.9997 then has a digit more before its point
-    exponent = int(rounded.partition("e")[2])
-    if not value:
-        return "0"
-    return signed(rounded if not -4 <= exponent < 6 else f"{value:.{max(0, digits - 1 - exponent)}f}")
+    return rounded(float(value), digits) if isinstance(value, float | np.floating) else str(value)
 
 
 def setting(value: object) -> str:
@@ -112,10 +101,83 @@ def _limit(value: float) -> str:
     return signed(setting(value))
 
 
+def claimed(verdict: Verdict) -> str:
+    """The threshold with its direction: ``> 10``, ``< 1``, ``0.8–1.25``."""
+    if isinstance(verdict.threshold, tuple):
+        return "–".join(map(_limit, verdict.threshold)) if verdict.threshold[0] >= 0 else threshold(verdict)
+    side = {"above": "> ", "below": "< "}.get(verdict.claimed.partition(" ")[0], "")
+    return side + threshold(verdict)
+
+
 def decision(verdict: Verdict) -> str:
-    """The verdict in words behind its symbol, whether it is rough, and whether its claim was changed."""
-    marks = [verdict.verdict, *(["rough"] if verdict.rough else []), *([CHANGED] if verdict.changed else [])]
-    return f"{SYMBOLS[verdict.verdict]} {', '.join(marks)}"
+    """The verdict by itself in words behind its symbol, whether it is rough, and whether its claim was changed."""
+    return _decided(verdict.verdict, verdict)
+
+
+def corrected(verdict: Verdict) -> str:
+    """The verdict after Holm's correction: the page's, wherever it does not say otherwise."""
+    return _decided(verdict.verdict_holm, verdict)
+
+
+def _decided(decision: Decision, verdict: Verdict) -> str:
+    rough = verdict.rough and decision != "undecided"
+    marks = [decision, *(["rough"] if rough else []), *([CHANGED] if verdict.changed else [])]
+    return f"{SYMBOLS[decision]} {', '.join(marks)}"
+
+
+def title(verdict: Verdict) -> str:
+    """A claim in a few words; where it has none, its sentence, or else its name."""
+    return verdict.title or verdict.sentence.rstrip(".") or verdict.id
+
+
+def short(title: str) -> str:
+    """The name of a study in a list: what stands before the colon of its title.
+
+    >>> short("Sensitivity: how strongly the loss reacts to the input, by batch size")
+    'Sensitivity'
+    """
+    return title.partition(":")[0]
+
+
+def heading(figure: Figure) -> tuple[str, str]:
+    """The number of a figure of the report, if it has one, and what it is about.
+
+    >>> heading(Figure("f", "Figure 1 (left): fits of cos", None, "", "")), heading(Figure("g", "Paths", None, "", ""))
+    (('Figure 1 (left)', 'Fits of cos'), ('', 'Paths'))
+    """
+    found = re.fullmatch(r"(Figure \d+[^:]*): (.+)", figure.title, flags=re.DOTALL)
+    return (found[1], found[2][:1].upper() + found[2][1:]) if found else ("", figure.title)
+
+
+def panelled(figures: Sequence[Figure]) -> list[list[Figure]]:
+    """Figures one by one; those that follow one another under one number of the report together, as its panels."""
+    numbered = [(heading(figure)[0] or figure.name, figure) for figure in figures]
+    return [[figure for _, figure in some] for _, some in itertools.groupby(numbered, key=lambda one: one[0])]
+
+
+def captions(panels: Sequence[Figure]) -> list[tuple[str, str]]:
+    """What is said below panels, once where it is the same for all, with the letters of those that it is about."""
+    letters: dict[str, str] = {}
+    for letter, figure in zip("abcdefghij", panels, strict=False):
+        letters[figure.caption] = ", ".join(filter(None, (letters.get(figure.caption), letter)))
+    return [(caption, names if len(letters) > 1 else "") for caption, names in letters.items()]
+
+
+def quoted(panels: Sequence[Figure]) -> list[str]:
+    """The report's own statements about panels, each once."""
+    return list(dict.fromkeys(figure.report for figure in panels if figure.report))
+
+
+def named(panels: Sequence[Figure], study: StudyFindings) -> list[Verdict]:
+    """The claims that panels show, in the order in which they name them."""
+    known = {verdict.id: verdict for verdict in study.verdicts}
+    names = dict.fromkeys(name for figure in panels for name in figure.claims)
+    return [known[name] for name in names if name in known]
+
+
+def shown_in(verdict: Verdict, study: StudyFindings) -> list[Figure]:
+    """The figures that show a claim."""
+    return [figure for figure in study.figures if verdict.id in figure.claims]
 
 
 def statistic(verdict: Verdict) -> str:
@@ -123,19 +185,30 @@ def statistic(verdict: Verdict) -> str:
     return "; claimed: ".join(filter(None, (verdict.statistic, verdict.claimed)))
 
 
+def finding(verdict: Verdict) -> str:
+    """What was found, for a reader: the study's own sentence, or statistic and interval where it has none."""
+    return verdict.finding or words(verdict)
+
+
 def words(verdict: Verdict) -> str:
     """What was found, for people in a hurry: the estimate, its interval, and on which side of the threshold it lies.
 
     "epochs to convergence, 6 layers / 4 layers: 0.412 [0.336, 0.491], all of it below 0.5, as claimed."
     """
+    if verdict.estimate is None and verdict.note:
+        return f"No estimate yet. {verdict.note}"
     if verdict.estimate is None and verdict.interval == (None, None):
-        return f"{verdict.statistic}: no number yet; claimed {verdict.claimed or threshold(verdict)}."
+        return f"{_begun(verdict.statistic)}: no number yet; claimed {verdict.claimed or threshold(verdict)}."
     ends = {"holds": ", as claimed", "fails": ", against the claim", "undecided": ""}
-    parts = [f"{verdict.statistic}: {estimate(verdict)}, {_place(verdict)}{ends[verdict.verdict]}."]
+    parts = [f"{_begun(verdict.statistic)}: {estimate(verdict)}, {_place(verdict)}{ends[verdict.verdict]}."]
     if verdict.verdict == "undecided":
         parts += [f"Claimed {verdict.claimed}." if verdict.claimed else "", verdict.note]
         parts.append(f"About {verdict.needed_seeds} seeds would decide it." if verdict.needed_seeds else "")
     return " ".join(filter(None, parts))
+
+
+def _begun(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
 
 
 def _place(verdict: Verdict) -> str:
@@ -143,12 +216,18 @@ def _place(verdict: Verdict) -> str:
     low, high = (math.inf * sign if end is None else end for end, sign in zip(verdict.interval, (-1, 1), strict=True))
     limits = verdict.threshold if isinstance(verdict.threshold, tuple) else (verdict.threshold, verdict.threshold)
     if verdict.verdict == "undecided":
-        return "too few seeds to say" if verdict.seeds < 3 else f"across {' and '.join(map(_limit, _crossed(verdict)))}"
+        return "too few seeds to say" if verdict.seeds < 3 else _across(_crossed(verdict))
     if high < limits[0]:
         return f"all of it below {_limit(limits[0])}"
     if low > limits[1]:
         return f"all of it above {_limit(limits[1])}"
     return f"all of it between {threshold(verdict).replace(' to ', ' and ')}"
+
+
+def _across(limits: list[float]) -> str:
+    """What an undecided interval includes: "including the threshold 0.5", "including both limits, 0.8 and 1.25"."""
+    named = " and ".join(map(_limit, limits))
+    return f"including the threshold {named}" if len(limits) == 1 else f"including both limits, {named}"
 
 
 def _crossed(verdict: Verdict) -> list[float]:
@@ -174,7 +253,7 @@ def remarks(verdict: Verdict) -> str:
     if verdict.changed:
         parts.append("The claim, or how its numbers are taken, was changed since the first run: not fixed beforehand.")
     if verdict.verdict_holm != verdict.verdict:
-        parts.append("Undecided with Holm's correction.")
+        parts.append(f"By itself it {verdict.verdict}; with Holm's correction it is undecided.")
     if verdict.needed_seeds is not None:
         parts.append(f"About {verdict.needed_seeds} seeds would decide it.")
     return " ".join([*parts, *([verdict.note] if verdict.note else [])])
@@ -242,16 +321,12 @@ def made(study: StudyFindings) -> dict[str, str]:
 def verdict_row(verdict: Verdict) -> list[str]:
     """A verdict as cells of the Markdown table."""
     return [
-        f"{verdict.study}: {verdict.id}",
-        verdict.sentence,
-        verdict.source,
-        statistic(verdict),
-        threshold(verdict),
+        title(verdict),
+        corrected(verdict),
         estimate(verdict),
+        claimed(verdict),
         str(verdict.seeds),
-        decision(verdict),
-        verdict.verdict_holm,
-        remarks(verdict),
+        verdict.verdict,
     ]
 
 
@@ -266,6 +341,16 @@ def cells(table: Table) -> list[list[str]]:
     """The rows of a table as text, floats rounded to its digits, intervals behind their estimate."""
     columns = [_column(table, name) for name in header(table)]
     return [list(row) for row in zip(*columns, strict=True)]
+
+
+def parted(cell: str) -> tuple[str, str]:
+    """A cell as its number and the interval behind it, which the page sets below.
+
+    >>> parted("0.512 [0.400, ∞)"), parted("Model 1")
+    (('0.512', '[0.400, ∞)'), ('Model 1', ''))
+    """
+    found = re.fullmatch(r"([−–\d.e∞]+) ([\[(][−\d.e∞]+, [−\d.e∞]+[\])])", cell)
+    return (found[1], found[2]) if found else (cell, "")
 
 
 def _column(table: Table, name: str) -> list[str]:

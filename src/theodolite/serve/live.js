@@ -123,19 +123,37 @@
     const link = document.querySelector(`table.verdicts a[href="#${CSS.escape(verdict.row)}"]`);
     if (!link) return;
     const line = link.closest("tr");
-    const [, decision, estimate, , seeds, holm] = line.cells;
-    line.dataset.verdict = verdict.verdict;
+    const [, decision, estimate, , seeds, alone] = line.cells;
+    const row = document.querySelector(`.forest a[href="#${CSS.escape(verdict.row)}"]`);
+    for (const entry of [line, row?.closest("li")]) if (entry) entry.dataset.verdict = verdict.verdict;
     estimate.textContent = verdict.estimate;
     seeds.textContent = verdict.seeds;
-    holm.textContent = verdict.holm;
+    alone.textContent = verdict.alone;
     const beside = document.getElementById(verdict.row);
     const badges = [decision, beside].map((place) => place?.querySelector(".verdict")).filter(Boolean);
     for (const badge of badges) {
       badge.className = `verdict ${verdict.verdict}`;
       badge.textContent = verdict.decision;
     }
+    const symbol = row?.querySelector(".verdict");
+    if (symbol) {
+      symbol.className = `verdict ${verdict.verdict}`;
+      symbol.firstElementChild.textContent = verdict.decision.slice(0, 1);
+      symbol.lastElementChild.textContent = `${verdict.verdict}, ${verdict.estimate}`;
+    }
     const number = beside?.querySelector("b.number");
     if (number) number.textContent = verdict.estimate;
+  }
+
+  // At the pace since this page began to look; runs differ in length, so it is a guess, and none before a few are done.
+  let began = null;
+  function timeLeft(done, left) {
+    began ??= { done, time: Date.now() };
+    const [more, seconds] = [done - began.done, (Date.now() - began.time) / 1000];
+    if (more < 3 || !left) return "";
+    const wait = (left * seconds) / more;
+    const said = wait < 90 ? `${Math.max(5, 5 * Math.round(wait / 5))} s` : wait < 5400 ? `${Math.round(wait / 60)} min` : `${(wait / 3600).toFixed(1)} h`;
+    return ` About ${said} to go at this pace.`;
   }
 
   let tag = null;
@@ -144,7 +162,9 @@
     const counts = `${sum("done")} of ${counted(sum("total"), "run")} done, ${sum("running")} running, ${sum("failed")} failed, ${sum("left")} left`;
     const recordings = sum("running"); // where no survey runs: each holds its own folder
     const alone = recordings ? `${counted(recordings, "recording")} ${recordings === 1 ? "is" : "are"} running` : "No survey is running";
-    news.textContent = `${state.running ? "A survey is running" : alone}: ${counts}.`;
+    const unfinished = sum("total") - sum("done") - sum("failed");
+    const survey = state.studies.length && !unfinished ? "All runs are done, the report is being made" : "A survey is running";
+    news.textContent = `${state.running ? survey : alone}: ${counts}.${state.running ? timeLeft(sum("done"), unfinished) : ""}`;
     problem.hidden = !state.problem;
     problem.textContent = state.problem;
     body.replaceChildren(...state.studies.map(row));

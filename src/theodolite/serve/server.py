@@ -7,6 +7,7 @@ import re
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from html import unescape
@@ -23,6 +24,7 @@ from theodolite.store import records
 
 CONNECTIONS = 256  # at a time; a page has one or two
 PATIENCE = 30.0  # seconds for a request, and between two of one connection
+WAIT = 0.5  # seconds between two looks for a survey that has not begun
 LOWEST = 19  # priority: a survey goes first
 HEADERS = {
     "Cache-Control": "no-cache",
@@ -172,18 +174,31 @@ def serve(directory: Path, *, host: str, port: int, said: Callable[[str], None])
         directory: the results folder.
         host: to listen on.
         port: the same; 0 takes a free one.
-        said: told the address once it answers.
+        said: told the address once it answers, and before that what is waited for.
 
     Raises:
         UsageError, StoreError: see :class:`Server`.
     """
+    try:
+        _wait(directory, said)
+    except KeyboardInterrupt:
+        return
     with Server(directory, host, port) as server:
         os.nice(LOWEST)  # the first page is there; from now on a survey goes first
-        said(server.address)
+        said(f"Live at {server.address}  (Ctrl-C ends it)")
         try:
             server.serve_forever(poll_interval=0.2)
         except KeyboardInterrupt:
             return
+
+
+def _wait(directory: Path, said: Callable[[str], None]) -> None:
+    """Until a survey has begun in a folder that is empty or not there yet; any other is left to be refused."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        return
+    said(f"Waiting for a survey or a recording in {directory}  (Ctrl-C ends it)")
+    while not (directory / records.MARK).exists():
+        time.sleep(WAIT)
 
 
 def is_local(host: str) -> bool:

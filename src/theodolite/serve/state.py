@@ -41,11 +41,11 @@ def verdicts(found: Sequence[Verdict]) -> list[dict[str, Any]]:
     return [
         {
             "row": f"{verdict.study}-{verdict.id}",
-            "verdict": verdict.verdict,
-            "decision": text.decision(verdict),
+            "verdict": verdict.verdict_holm,
+            "decision": text.corrected(verdict),
             "estimate": text.tied(text.estimate(verdict)),
             "seeds": str(verdict.seeds),
-            "holm": verdict.verdict_holm,
+            "alone": verdict.verdict,
         }
         for verdict in found
     ]

@@ -27,7 +27,7 @@ from theodolite.errors import CheckFailed
 from theodolite.measure.curvature.autograd import PRODUCTS, Curvature, Product, flat
 from theodolite.measure.curvature.backend import Backend
 from theodolite.measure.curvature.diagnosis import locate_wrong_layer
-from theodolite.measure.curvature.finite_difference import AGREE, Field, compare, differs
+from theodolite.measure.curvature.finite_difference import AGREE, STEPS, Field, compare, differs
 from theodolite.measure.problem.batches import Batch, count
 from theodolite.measure.problem.isolation import autocast_off, preserve_rng
 from theodolite.measure.problem.microbatches import first_samples
@@ -46,8 +46,6 @@ UNDECIDED = (
     "where biases and inputs are zero: measure after the first steps of training; or where the loss is zero to "
     "rounding: measure an earlier checkpoint. The number is that of PyTorch's own second derivative."
 )
-
-EARLIER = "Measure an earlier checkpoint."
 
 Tried = list[tuple[Tensor, Tensor]]
 
@@ -86,7 +84,7 @@ def verify(
     if gap > 10 * torch.finfo(u.dtype).eps ** 0.5 * scale:
         noise = float((rows((u + v)[None])[0] - Hu - Hv).norm())
         if gap > 10 * noise:
-            _check_not_cancelled(whole, first, u + v, gap)
+            _check_not_cancelled(whole.vector.dtype, gap, _rounding(whole, first, u + v))
             raise CheckFailed(
                 f"expected a symmetric matrix, but u·(Hv) and v·(Hu) differ by {gap:.1e}, where |Hu| + |Hv| is "
                 f"{scale:.1e}: {locate_wrong_layer(whole, first)} Correct its backward pass."
@@ -154,11 +152,13 @@ def _compared(
         with _slope(backend.kind, work, wide) as slope:
             wrong = differs(slope, again, point, v.to(point), u.to(point))
         if wrong:
-            _check_not_cancelled(work, wide, v.to(point), float(again(v.to(point)).norm()))
+            size, rounding = float(again(v.to(point)).norm()), _rounding(work, wide, v.to(point))
+            _check_not_cancelled(own.vector.dtype, size, rounding)
+            wrong = size > rounding / max(STEPS[point.dtype])  # below, gradients differ by rounding at any step
+        if wrong:
             raise CheckFailed(
                 f"expected a product to agree with finite differences, got a difference of {error / scale:.1e} of its "
-                f"length: {locate_wrong_layer(own, batch)} Correct its second derivative, or replace it by elementary "
-                "operations."
+                f"length: {_culprit(own, batch)}"
             )
         _check_precision(own, work, exact, again(v.to(point)))
         if error > UNSURE * scale:
@@ -177,22 +177,36 @@ def _check_precision(own: Objective, work: Objective, product: Tensor, wide: Ten
         )
 
 
-def _check_not_cancelled(whole: Objective, batch: Batch, v: Tensor, size: float) -> None:
-    """Raise CheckFailed where a number is no more than what rounding leaves of terms that cancel.
+def _culprit(whole: Objective, batch: Batch) -> str:
+    if any(getattr(module, "max_norm", None) is not None for module in whole.model.modules()):
+        return (
+            "an embedding with max_norm shortens rows that are longer whenever it is called, which no gradient sees. "
+            "Call the model once, so that they are short, and set its max_norm = None."
+        )
+    found = locate_wrong_layer(whole, batch)
+    return f"{found} Correct its second derivative, or replace it by elementary operations."
+
+
+def _rounding(whole: Objective, batch: Batch, v: Tensor) -> float:
+    """What rounding may leave of a product whose terms cancel.
 
     How large those are the outputs say: Jᵀ J v is the product for a loss whose curvature by the outputs is one. Where a
     network is sure of its classes, probabilities p and 1 - p lose all digits of the smaller.
     """
     with preserve_rng(), torch.enable_grad():
         terms = _product(PRODUCTS["ggn"], replace(whole, loss=_half_mean_square), batch)(v)
-    if size > CANCELLED * torch.finfo(v.dtype).eps * float(terms.norm()):
-        return
-    narrow = v.dtype != torch.float64 and whole.device.type != "mps"
-    raise CheckFailed(
-        f"expected products that are more than rounding, got lengths of {size:.1e} where their terms are of length "
-        f"{float(terms.norm()):.1e} and cancel: the loss is zero, or flat, to rounding. "
-        + ("Take model.double() and inputs.double(), or an earlier checkpoint." if narrow else EARLIER)
-    )
+    return CANCELLED * torch.finfo(v.dtype).eps * float(terms.norm())
+
+
+def _check_not_cancelled(own: torch.dtype, size: float, rounding: float) -> None:
+    """Raise CheckFailed where a number is no more than that."""
+    if size <= rounding:
+        raise CheckFailed(
+            f"expected products that are more than rounding, got {size:.1e} where rounding leaves up to "
+            f"{rounding:.1e}: the loss is zero, or flat, but for it. "
+            + ("Take model.double() and inputs.double(), or an" if own != torch.float64 else "Measure an")
+            + " earlier checkpoint."
+        )
 
 
 def _half_mean_square(outputs: Any, _: Any) -> Tensor:

@@ -3,7 +3,8 @@ const figures = (() => {
   "use strict";
   const { configs, swaps, figures: given } = JSON.parse(document.getElementById("data").textContent);
   const system = matchMedia("(prefers-color-scheme: dark)");
-  const PAPER = 640; // pixels: the width of the figures as files, and of printed ones
+  const PAPER = 640; // pixels: the width of the figures as files
+  const PRINTED = 380; // pixels of printed ones, two a row
   const margins = {}; // by figure: what axes and labels take beside the panels, measured on what was drawn
 
   const isDark = () => {
@@ -57,17 +58,18 @@ const figures = (() => {
   }
 
   // Panels share the width there is; side by side they are stacked where that is narrow.
-  function fit(spec, width, beside) {
+  function fit(spec, width, beside, size = 1) {
     const rowsOf = spec.vconcat ?? [spec];
     for (const row of rowsOf) {
       if (!row.hconcat) continue;
-      const flat = width < 520 && row === spec;
+      const flat = width < 520 * size && row === spec;
       if (flat) {
         spec.vconcat = spec.hconcat;
         delete spec.hconcat;
         titleAll(spec.vconcat);
       }
     }
+    letter = LETTER * size;
     for (const row of spec.vconcat ?? [spec]) {
       const panels = row.hconcat ?? [row];
       const each = Math.max(90, Math.floor((width - beside) / panels.length));
@@ -82,14 +84,15 @@ const figures = (() => {
   }
 
   const LETTER = 6.6; // pixels of one in the text of a figure, about
+  let letter = LETTER; // the same in the figure that is fitted now
 
   // A text as it is, or as lines where it is longer than that many pixels.
   function inLines(text, width) {
-    if (typeof text !== "string" || text.length * LETTER <= width) return text;
+    if (typeof text !== "string" || text.length * letter <= width) return text;
     const lines = [];
     for (const word of text.split(" ")) {
       const longer = lines.length ? `${lines.at(-1)} ${word}` : word;
-      if (lines.length && longer.length * LETTER <= width) lines[lines.length - 1] = longer;
+      if (lines.length && longer.length * letter <= width) lines[lines.length - 1] = longer;
       else lines.push(word);
     }
     return lines.length > 1 ? lines : text;
@@ -130,16 +133,40 @@ const figures = (() => {
   }
 
   // All in one row where there is room, else in columns as wide as the longest name.
-  function columnsOf(spec, width) {
-    const wide = [...named(spec)].map((name) => name.length * 7.2 + 46);
+  function columnsOf(spec, width, size = 1) {
+    const wide = [...named(spec)].map((name) => (name.length * 7.2 + 46) * size);
     const room = width - 50;
     return wide.reduce((sum, one) => sum + one, 0) <= room ? wide.length : Math.floor(room / Math.max(...wide)) || 1;
   }
 
-  function heightOf(name) {
-    const panels = panelsOf(given[name]).map((panel) => panel.height ?? 300);
-    return (given[name].vconcat ? panels.reduce((sum, height) => sum + height, 0) : Math.max(...panels)) + 90;
+  // How high a figure will be, or a little more: its place is kept, so that nothing moves when it is drawn.
+  function heightOf(name, width) {
+    const spec = fit(specification(name, false), width, margins[`${name} ${width < 520}`] ?? 84);
+    const titled = (panel) => 62 + (panel.title ? 26 : 0) + linesOf(panel);
+    const rows = (spec.vconcat ?? [spec]).map((row) => (
+      Math.max(...(row.hconcat ?? [row]).map((panel) => (panel.height ?? 300) + titled(panel)))
+    ));
+    const names = named(spec).size;
+    const legend = names ? 30 + 22 * Math.ceil(names / columnsOf(spec, width)) : 0;
+    return Math.ceil(rows.reduce((sum, height) => sum + height, 16) + legend + (gradient(spec) ? 48 : 0));
   }
+
+  const linesOf = (panel) => Math.max(0, ...(panel.layer ?? [panel]).map(({ encoding }) => {
+    const title = encoding?.x?.title;
+    const factors = Object.values(JSON.parse(/^\{.*?\}(?=\[)/.exec(encoding?.x?.axis?.labelExpr ?? "")?.[0] ?? "{}"));
+    const longest = Math.max(1, ...factors.map((lines) => [lines].flat().length));
+    return 15 * ((Array.isArray(title) ? title.length : 1) - 1 + longest - 1);
+  }));
+
+  function gradient(part) {
+    if (!part || typeof part !== "object") return false;
+    if (part.type === "gradient") return true;
+    return Object.entries(part).some(([key, value]) => key !== "datasets" && key !== "data" && gradient(value));
+  }
+
+  const reserve = (chart) => {
+    if (chart.clientWidth) chart.style.minHeight = `${heightOf(chart.dataset.figure, chart.clientWidth)}px`;
+  };
 
   // A number as axes and tables write it: 1.2e−5, and no plus in an exponent.
   const signed = (text) => text.replace(/^([−\d.,]+e)\+?([-−]?)(\d+)$/, (_, number, sign, power) => number + (sign && "−") + power);
@@ -168,11 +195,20 @@ const figures = (() => {
     tip.style.top = `${Math.max(4, Math.min(event.clientY + 14, high - tip.offsetHeight - 4))}px`;
   }
 
+  // Letters, marks and lines so much larger.
+  function larger(part, size) {
+    if (!part || typeof part !== "object") return part;
+    return Object.fromEntries(Object.entries(part).map(([key, value]) => {
+      if (typeof value === "number" && /fontsize$/i.test(key)) return [key, value * size];
+      return [key, Array.isArray(value) ? value : larger(value, size)];
+    }));
+  }
+
   // Two legends side by side would leave no panel; the longest names need the smaller letters.
   const narrow = { layout: { top: { anchor: "start", direction: "vertical" } }, labelFontSize: 12, symbolSize: 150 };
-  function embed(target, spec, dark, width) {
-    const config = configs[dark ? "dark" : "light"];
-    const columns = columnsOf(spec, width) || 1;
+  function embed(target, spec, dark, width, size = 1) {
+    const config = larger(configs[dark ? "dark" : "light"], size);
+    const columns = columnsOf(spec, width, size) || 1;
     return vegaEmbed(target, spec, {
       renderer: "svg",
       ast: true, // interprets expressions, so that the page's policy need not allow code from text
@@ -194,32 +230,81 @@ const figures = (() => {
     return place;
   }
 
-  async function draw(chart, { width = chart.clientWidth, dark = isDark(), height } = {}) {
-    const look = `${width} ${dark} ${height ?? ""}`;
+  async function draw(chart, { width = chart.clientWidth, dark = isDark(), height, size = 1 } = {}) {
+    const look = `${width} ${dark} ${height ?? ""} ${size}`;
     if (!width || chart.dataset.look === look) return;
     chart.dataset.look = look;
     const name = chart.dataset.figure;
+    const key = `${name} ${width < 520}${size === 1 ? "" : ` ${size}`}`;
     for (let attempt = 0; attempt < 3; attempt += 1) {
-      const beside = margins[`${name} ${width < 520}`] ?? 84;
-      const spec = fit(specification(name, dark), width, beside);
-      if (height) for (const panel of panelsOf(spec)) panel.height = Math.max(panel.height ?? 0, height);
+      const beside = margins[key] ?? 84 * size;
+      const spec = fit(specification(name, dark), width, beside, size);
+      const square = spec.usermeta?.square;
+      if (height && !square) {
+        const rows = spec.vconcat?.length ?? 1;
+        for (const panel of panelsOf(spec)) panel.height = Math.max(panel.height ?? 0, Math.floor(height / rows));
+      }
+      if (width === PRINTED && !square) for (const panel of panelsOf(spec)) panel.height = Math.round((panel.height ?? 300) * 0.7);
       const seeds = spec.params?.find((param) => param.name === "seeds");
       if (seeds) seeds.value = chart.dataset.seeds === "true";
       chart.view?.finalize();
       const place = inner(chart);
-      const { view } = await embed(place, spec, dark, width);
+      const { view } = await embed(place, spec, dark, width, size);
       if (chart.dataset.look !== look) return view.finalize(); // meanwhile another drawing has begun
       chart.view = view;
       const taken = Number(place.querySelector("svg.marks").getAttribute("width"));
       if (taken <= width && taken > width - 24) break;
-      margins[`${name} ${width < 520}`] = beside + taken - width;
+      margins[key] = beside + taken - width;
     }
-    chart.style.minHeight = "0";
-    if (zoomsOf(chart.view).length) {
+    const zooms = zoomsOf(chart.view);
+    if (zooms.length) {
       chart.tabIndex = 0;
       chart.setAttribute("aria-keyshortcuts", "+ - 0 ArrowLeft ArrowRight ArrowUp ArrowDown");
       chart.setAttribute("aria-describedby", "keys");
+      const button = resetOf(chart);
+      if (button) button.hidden = true;
+      for (const { signal } of zooms) {
+        chart.view.addSignalListener(signal, (_, ends) => {
+          chart.dataset.zoomed = String(Boolean(ends));
+          if (button) button.hidden = !ends;
+        });
+      }
     }
+    settle();
+  }
+
+  const resetOf = (chart) => (
+    chart.closest("dialog") ? null : document.querySelector(`[data-for="${CSS.escape(chart.dataset.figure)}"] [data-act=reset]`)
+  );
+
+  async function reset(chart) {
+    for (const { signal } of zoomsOf(chart.view)) chart.view.signal(signal, null);
+    await chart.view.runAsync();
+    chart.focus();
+  }
+
+  // As large as a frame allows, with larger letters; where lengths are true on both axes, the narrower side decides.
+  async function enlarge(chart, width, height) {
+    const size = Math.min(1.5, Math.max(1, width / 800));
+    const room = height - 110 * size;
+    chart.style.marginInline = "auto";
+    for (let wide = width, attempt = 0; attempt < 4; attempt += 1) {
+      chart.style.maxWidth = `${wide}px`;
+      await show(chart, { width: wide, height: Math.max(180, room), size });
+      const tall = chart.querySelector("svg.marks")?.getBoundingClientRect().height ?? 0;
+      if (tall <= height || wide <= 280 || !given[chart.dataset.figure].usermeta?.square) break;
+      wide = Math.max(280, Math.floor((wide * (height - 4)) / tall));
+    }
+  }
+
+  // Where a link has led: kept in its place while figures above it are drawn, until the reader moves.
+  let aim = null;
+  const settle = () => {
+    if (aim) aim.scrollIntoView({ behavior: "instant", block: "start" });
+  };
+  function follow() {
+    aim = location.hash.length > 1 ? document.getElementById(decodeURIComponent(location.hash.slice(1))) : null;
+    settle();
   }
 
   // What a mouse zooms, by its names in Vega: for each panel and axis the signal that holds the part shown, and its scale.
@@ -303,25 +388,30 @@ const figures = (() => {
     const charts = [...document.querySelectorAll(".chart")];
     const drawn = () => charts.filter((chart) => chart.dataset.look);
     const again = () => drawn().forEach((chart) => show(chart));
-    for (const chart of charts) chart.style.minHeight = `${heightOf(chart.dataset.figure)}px`;
+    charts.forEach(reserve);
     const seen = new IntersectionObserver((entries) => {
       for (const { isIntersecting, target } of entries) if (isIntersecting) show(target);
     }, { rootMargin: "600px" });
     if (charts.length) show(charts[0]).then(() => charts.forEach((chart) => seen.observe(chart)));
+    follow();
+    addEventListener("hashchange", follow);
+    for (const moved of ["wheel", "touchmove", "pointerdown", "keydown"]) {
+      addEventListener(moved, () => { aim = null; }, { passive: true, capture: true });
+    }
     document.addEventListener("keydown", press);
     system.addEventListener("change", again);
     let timer;
     addEventListener("resize", () => {
       clearTimeout(timer);
-      timer = setTimeout(again, 150);
+      timer = setTimeout(() => { charts.forEach(reserve); again(); }, 150);
     });
     // Drawing takes no task of its own, only promises, so that all figures are there when the browser lays out the pages.
     addEventListener("beforeprint", () => {
-      charts.forEach((chart) => show(chart, { width: PAPER, dark: false }));
+      charts.forEach((chart) => show(chart, { width: PRINTED, dark: false }));
     });
     addEventListener("afterprint", again);
     return { charts, again };
   }
 
-  return { start, show, file, seeds, hasSeeds };
+  return { start, show, enlarge, reset, file, seeds, hasSeeds };
 })();

@@ -40,15 +40,17 @@
     chart.className = "chart";
     chart.dataset.figure = id;
     chart.dataset.seeds = chartOf(id).dataset.seeds ?? "false";
-    document.getElementById("large-title").textContent = chartOf(id).closest("figure").querySelector("h3").textContent;
+    document.getElementById("large-title").textContent = chartOf(id).dataset.title;
+    document.getElementById("large-caption").textContent = chartOf(id).dataset.caption;
     const frame = dialog.querySelector(".frame");
     frame.replaceChildren(chart);
     dialog.showModal();
-    figures.show(chart, { height: Math.max(240, Math.floor(frame.clientHeight - 130)) });
+    figures.enlarge(chart, frame.clientWidth, frame.clientHeight).then(() => chart.focus());
   }
 
   const acts = {
     enlarge,
+    reset: (id) => figures.reset(chartOf(id)),
     csv: (id) => save(`${id}.csv`, new Blob([tables[id]], { type: "text/csv" })),
     svg: async (id) => save(`${id}.svg`, await figures.file(id, "svg")),
     png: async (id) => save(`${id}.png`, await figures.file(id, "png")),
@@ -104,7 +106,7 @@
   document.querySelectorAll("table.sortable").forEach(sortable);
 
   const filter = document.getElementById("filter");
-  const entries = [...document.querySelectorAll("table.verdicts tbody tr")];
+  const entries = [...document.querySelectorAll("#summary [data-verdict]")]; // rows of the picture, and of the table
   function sift() {
     const wanted = new FormData(filter);
     const [kinds, study] = [wanted.getAll("verdict"), wanted.get("study")];
@@ -115,12 +117,34 @@
         kinds.includes(row.dataset.verdict) && (!study || study === row.dataset.study) && content.includes(sought)
       );
     }
-    filter.querySelector("output").textContent =
-      `${entries.filter((row) => !row.hidden).length} of ${entries.length} claims`;
+    const drawn = entries.filter((row) => row.matches("li"));
+    filter.querySelector("output").textContent = `${drawn.filter((row) => !row.hidden).length} of ${drawn.length} claims`;
   }
-  filter.addEventListener("input", sift);
-  filter.addEventListener("submit", (event) => event.preventDefault());
-  sift();
+  filter?.addEventListener("input", sift);
+  filter?.addEventListener("submit", (event) => event.preventDefault());
+  if (filter) sift();
+
+  // Contents: the section that is read now, which the narrow page's strip of contents keeps in sight.
+  const nav = document.querySelector("nav");
+  const sections = [...document.querySelectorAll("main > section[id]")];
+  function mark() {
+    const line = 0.3 * innerHeight;
+    const now = sections.findLast((section) => section.getBoundingClientRect().top <= line) ?? sections[0];
+    for (const link of nav.querySelectorAll("a")) {
+      const current = link.hash === `#${now?.id}`;
+      if (current === link.hasAttribute("aria-current")) continue;
+      link.toggleAttribute("aria-current", current);
+      if (current) link.setAttribute("aria-current", "true");
+      if (current) nav.scrollTo({ left: link.offsetLeft - 16, top: link.offsetTop - nav.clientHeight / 2 });
+    }
+  }
+  let marking = false;
+  addEventListener("scroll", () => {
+    if (marking) return;
+    marking = true;
+    requestAnimationFrame(() => { marking = false; mark(); });
+  }, { passive: true });
+  mark();
 
   // On paper every fold is open and every claim is there.
   let folds = [];

@@ -42,7 +42,7 @@ __all__ = [
 ]  # fmt: skip
 
 FRESH = 10.0  # seconds between two looks of a page at an address
-PAGES = re.compile(rf"report\.(?:html|md)|{NAME}/claims\.json|{NAME}/(?:tables|figures)/{NAME}")
+PAGES = re.compile(rf"report\.(?:html|md)|summary\.(?:png|svg)|{NAME}/claims\.json|{NAME}/(?:tables|figures)/{NAME}")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from theodolite.figures.scales import Axis, Rule
 from theodolite.figures.surface import LINES, surfaces
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
-from theodolite.studies.classifiers import CLASSES
+from theodolite.studies.classifiers import CLASSES, covered
 from theodolite.studies.error_surface.settings import ErrorSurface
 from theodolite.wording import counted
 
@@ -26,11 +26,11 @@ NETWORKS = {
     SMALL: "small batch",
     LARGE: "large batch",
     STOPPED: "small batch, stopped at the large batch's loss",
-    OTHER: "small batch, another seed",
+    OTHER: "small batch, trained again",
 }
 WIDTH, RANDOM, PATH, MINIMA, CURVE = "width", "random plane", "path", "three minima", "curve"  # labels of analyses
 PLANES = {RANDOM: "random-plane", PATH: "path", MINIMA: "three-minima", CURVE: "curve"}  # as figures are called
-LINE = "line"  # the other way between two networks
+LINE, HIGHER_END = "line", "the higher end"  # the other way between two networks; the lowest that any can have
 WAYS = {CURVE: "curve", LINE: "straight line"}
 RENAMED = {
     "network": {"small batch": SMALL, "large batch": LARGE, "small batch, stopped at the large batch's loss": STOPPED},
@@ -58,6 +58,7 @@ def tables(records: Records[ErrorSurface]) -> list[Table]:
         _of(part, "way", WAYS.get(way, way)) | row(part, {"highest training loss": ("loss", "ratio")})
         for way, part in heights_of(curve)
     ]
+    chance = covered(records)
     found = [
         Table(
             "minima",
@@ -65,7 +66,7 @@ def tables(records: Records[ErrorSurface]) -> list[Table]:
             pd.DataFrame(minima),
             "Geometric mean of the training loss and median radius over seeds with their 95 % intervals. Radius: "
             "where the mean training loss over filter-normalised random directions, walked both ways, has risen by "
-            f"{RISE:.2f} (a tenth of the loss of guessing); 1 is as far as the weights of each unit are long.",
+            f"{RISE:.2f} (a tenth of the loss of guessing); 1 is as far as the weights of each unit are long. {chance}",
         ),
         Table(
             "paths",
@@ -73,13 +74,14 @@ def tables(records: Records[ErrorSurface]) -> list[Table]:
             pd.DataFrame(ways),
             "Geometric means over seeds with their 95 % intervals. Shares of variance along the two axes; the farthest "
             "that a checkpoint lies off the plane, as a share of the way from the first to the last; the loss that the "
-            "plane shows over the true loss of the checkpoint, geometric mean over checkpoints before the last.",
+            "plane shows over the true loss of the checkpoint, geometric mean over checkpoints before the last. "
+            f"{chance}",
         ),
         Table(
             "connection",
             "The way between the two networks",
             pd.DataFrame(highest),
-            "Geometric mean over seeds of the highest training loss with its 95 % interval.",
+            f"Geometric mean over seeds of the highest training loss with its 95 % interval. {chance}",
         ),
     ]
     return [table for table in found if len(table.frame)]
@@ -111,7 +113,7 @@ def heights_of(curve: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     if curve.empty:
         return
     ends = curve[curve["t"].isin([0.0, 1.0]) & (curve["path"] == LINE)]
-    for way, part in (("the higher end", ends), *((path, curve[curve["path"] == path]) for path in (CURVE, LINE))):
+    for way, part in ((HIGHER_END, ends), *((path, curve[curve["path"] == path]) for path in (CURVE, LINE))):
         yield way, part.groupby("seed")[["loss"]].max().reset_index()
 
 

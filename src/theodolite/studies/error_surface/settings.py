@@ -12,7 +12,7 @@ class ErrorSurface(Settings):
 
     seeds: PositiveInt = 8
     source: str = "mnist"
-    images: PositiveInt | None = 5120  # all planes show the loss on exactly these; null: the whole training set
+    images: PositiveInt | None = 5120  # a seed its own, on which its planes show the loss; null: all
     hidden: tuple[PositiveInt, ...] = (32, 32)
     batch_sizes: tuple[PositiveInt, PositiveInt] = (
         32,

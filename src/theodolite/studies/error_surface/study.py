@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from theodolite.claims import Claim, Evidence
-from theodolite.data import DataSpec
 from theodolite.store.records import Records
 from theodolite.streams import named_seed
-from theodolite.studies.classifiers import classifier, training_of
+from theodolite.studies.classifiers import classifier, images, training_of
 from theodolite.studies.error_surface.findings import (
     CURVE,
+    HIGHER_END,
     LARGE,
-    LINE,
     MINIMA,
+    OTHER,
     PATH,
     RANDOM,
     RENAMED,
+    RISE,
     SMALL,
     WIDTH,
     figures,
@@ -37,14 +38,15 @@ if TYPE_CHECKING:
 NAME = "error-surface"
 
 
-LABELS = {SMALL: "small batch", LARGE: "large batch"}  # of runs, whose names are made of them
+LABELS = {SMALL: "small batch", LARGE: "large batch", OTHER: "another small batch"}  # of runs: they enter their names
 
 
 def expand(settings: ErrorSurface) -> Iterator[RunSpec]:
-    """Two networks a seed: small batches and large ones."""
+    """Two networks a seed: small batches and large ones; and of the first, whose maps are drawn, a third."""
     for network in (SMALL, LARGE):
         for seed in range(settings.seeds):
             yield _spec(settings, network, seed)
+    yield _spec(settings, OTHER, 0)
 
 
 def analyses(settings: ErrorSurface) -> Iterator[AnalysisSpec]:
@@ -61,8 +63,7 @@ def analyses(settings: ErrorSurface) -> Iterator[AnalysisSpec]:
         if seed == 0:
             yield analysis(RANDOM, LABELS[SMALL], seed, small)
             yield analysis(RANDOM, LABELS[LARGE], seed, large)
-            if settings.seeds > 1:
-                yield analysis(MINIMA, "three", seed, small, large, _spec(settings, SMALL, 1))
+            yield analysis(MINIMA, "three", seed, small, large, _spec(settings, OTHER, seed))
         yield analysis(PATH, LABELS[SMALL], seed, small)
         yield analysis(PATH, LABELS[LARGE], seed, large)
         yield analysis(CURVE, "both", seed, small, large)
@@ -95,11 +96,11 @@ def _wider(records: Records[ErrorSurface]) -> Evidence:
     return _failed(records, WIDTH, small / large)
 
 
-def _lower(records: Records[ErrorSurface]) -> Evidence:
+def _rise(records: Records[ErrorSurface]) -> Evidence:
     heights = dict(heights_of(records.analysis("curve")))
     if not heights:
         return Evidence.exact(pd.Series(dtype="float64"))
-    return _failed(records, CURVE, _exact(heights[CURVE], "loss") / _exact(heights[LINE], "loss"))
+    return _failed(records, CURVE, _exact(heights[CURVE], "loss") - _exact(heights[HIGHER_END], "loss"))
 
 
 CLAIMS = (
@@ -116,25 +117,27 @@ CLAIMS = (
     ),
     Claim(
         id="curve-connects",
-        sentence="Two minima are connected by a curve on which the loss stays lower than on the straight line.",
+        sentence="Two minima are connected by a curve along which the loss never rises out of them.",
         source="beyond",
-        statistic="highest training loss on the trained Bézier curve over the highest on the straight line",
-        kind="ratio",
+        statistic="highest training loss on the trained Bézier curve less that of the higher of its ends",
+        kind="mean",
         side="below",
-        threshold=1.0,
-        evidence=_lower,
+        # A tenth of the loss of guessing is where a minimum ends in the claim on widths too. That the curve is lower
+        # than the straight line it was trained from could not fail.
+        threshold=round(RISE, 2),
+        evidence=_rise,
     ),
 )
 
 
 def _spec(settings: ErrorSurface, network: str, seed: int) -> RunSpec:
-    number = (SMALL, LARGE).index(network)
-    own = named_seed(seed, "large batch") if network == LARGE else seed  # the two share nothing but their data
+    number = int(network == LARGE)
+    own = seed if network == SMALL else named_seed(seed, LABELS[network])  # they share nothing but their data
     return training_of(
         NAME,
         {"network": LABELS[network], "batch_size": settings.batch_sizes[number]},
         seed,
-        DataSpec(source=settings.source, train=settings.images),
+        images(settings.source, seed, train=settings.images, test=None),
         classifier(settings.source, settings.hidden),
         learning_rate=settings.learning_rate,
         batch_size=settings.batch_sizes[number],

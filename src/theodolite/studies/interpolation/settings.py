@@ -12,7 +12,9 @@ class Interpolation(Settings):
 
     seeds: PositiveInt = 8  # pairs of networks
     source: str = "mnist"
-    images: PositiveInt | None = 16_384  # of the training set: sixteen whole batches of 1024; null: all
+    images: PositiveInt | None = (
+        16_384  # of the training set, each seed its own: sixteen whole batches of 1024; null: all
+    )
     hidden: tuple[PositiveInt, ...] = (
         64,
         64,

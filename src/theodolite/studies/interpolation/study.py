@@ -11,18 +11,19 @@ import numpy as np
 import pandas as pd
 
 from theodolite.claims import Claim, Evidence
-from theodolite.data import DataSpec
 from theodolite.data.sources import SOURCES
 from theodolite.models.description import CNN
 from theodolite.store.records import Records
 from theodolite.streams import named_seed
-from theodolite.studies.classifiers import CLASSES, classifier, training_of
+from theodolite.studies.classifiers import CLASSES, classifier, images, training_of
 from theodolite.studies.interpolation.findings import (
     AS_TRAINED,
     BY_ACTIVATIONS,
     BY_WEIGHTS,
     CONV,
     DNN,
+    MARGIN,
+    OLD,
     OWN,
     RENAMED,
     SHARED,
@@ -34,7 +35,6 @@ from theodolite.studies.interpolation.findings import (
     exact,
     figures,
     gain,
-    least,
     tables,
 )
 from theodolite.studies.interpolation.settings import PRESETS, Interpolation
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from theodolite.runs import Trained
 
 NAME = "interpolation"
+HALVES = 2  # of the test images: on one the best mixture is picked, on the other judged
 
 
 # As specs of analyses have them, whose names are made of them.
@@ -71,7 +72,11 @@ def analyses(settings: Interpolation) -> Iterator[AnalysisSpec]:
                     labels={"model": model, "start": start},
                     seed=seed,
                     inputs=tuple(spec.fingerprint() for spec in pair),
-                    settings={"alphas": settings.alphas, "matchings": [SPECIFIED[m] for m in matchings]},
+                    settings={
+                        "alphas": settings.alphas,
+                        "matchings": [SPECIFIED[m] for m in matchings],
+                        "halves": HALVES,
+                    },
                 )
 
 
@@ -100,17 +105,35 @@ def analyse(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd
             columns = {"alpha": found.alphas.numpy(), "loss": found.loss.numpy(), "accuracy": found.accuracy.numpy()}
             lines.append(pd.DataFrame({**place, **columns}))
             barriers.append({**place, "barrier": found.barrier, "error_barrier": found.error_barrier})
-    return {"line": pd.concat(lines, ignore_index=True), "barriers": pd.DataFrame(barriers)}
+    halves = []
+    for half in range(spec.settings["halves"]):
+        part = [(inputs[half::2], targets[half::2]) for inputs, targets in data[TEST]]  # test sets have no order
+        found = interpolate(first, second, cross_entropy, part, _alphas(spec.settings["alphas"]), update_bn=train)
+        accuracy = {"alpha": found.alphas.numpy(), "accuracy": found.accuracy.numpy()}
+        halves.append(pd.DataFrame({"half": half, **accuracy}))
+    return {
+        "line": pd.concat(lines, ignore_index=True),
+        "barriers": pd.DataFrame(barriers),
+        "halves": pd.concat(halves, ignore_index=True),
+    }
 
 
-def _accuracy_lead(records: Records[Interpolation]) -> Evidence:
-    pairs = ends_and_elsewhere(claimed(records, "line"), "accuracy", "max")
-    return least([at_end - elsewhere for at_end, elsewhere in pairs])
+def _accuracy_lead(records: Records[Interpolation]) -> dict[str, Evidence]:
+    pairs = ends_and_elsewhere(claimed(records, "line"), "accuracy", "max", records.settings.batch_sizes)
+    return {task: Evidence.exact(at_end - elsewhere) for task, (at_end, elsewhere) in pairs.items()}
 
 
-def _loss_ratio(records: Records[Interpolation]) -> Evidence:
-    pairs = ends_and_elsewhere(claimed(records, "line"), "loss", "min")
-    return least([elsewhere / at_end for at_end, elsewhere in pairs])
+def _loss_ratio(records: Records[Interpolation]) -> dict[str, Evidence]:
+    pairs = ends_and_elsewhere(claimed(records, "line"), "loss", "min", records.settings.batch_sizes)
+    return {task: Evidence.exact(elsewhere / at_end) for task, (at_end, elsewhere) in pairs.items()}
+
+
+def _gain(records: Records[Interpolation]) -> Evidence:
+    halves, lines = records.analysis("halves"), claimed(records, "line")
+    if halves.empty:
+        return Evidence.exact(pd.Series(dtype="float64"), note=OLD if len(lines) else "")
+    found = gain(halves[(halves["model"] == DNN) & (halves["start"] == OWN)]).low
+    return Evidence.exact(found.reindex(lines["seed"].unique()))  # NaN where a pair could not be measured
 
 
 def _barrier(records: Records[Interpolation], column: str, matching: str = AS_TRAINED) -> Evidence:
@@ -123,7 +146,7 @@ CLAIMS = (
         sentence="At these alpha values [0 and 1], the model had the highest accuracy.",
         source="report, Figure 11",
         statistic="accuracy of a network less the highest on its half of the line more than 0.1 in alpha away from it, "
-        "the least of both networks, training and test set",
+        "for both networks on both sets",
         kind="mean",
         side="above",
         threshold=0.0,
@@ -134,7 +157,7 @@ CLAIMS = (
         sentence="At these alpha values [0 and 1], the model had the lowest loss.",
         source="report, Figure 11",
         statistic="lowest loss on a network's half of the line more than 0.1 in alpha away from it over the loss of "
-        "the network, the least of both networks, training and test set",
+        "the network, for both networks on both sets",
         kind="ratio",
         side="above",
         threshold=1.0,
@@ -155,11 +178,14 @@ CLAIMS = (
         id="mixing-never-helps",
         sentence="Combination of various models will not increase the prediction ability of a model.",
         source="report, Figure 11",
-        statistic="highest test accuracy at an alpha between 0 and 1 less that of the better network",
+        statistic="test accuracy of the best alpha between 0.1 and 0.9 less that of the better network, both picked on "
+        "one half of the test images and measured on the other",
         kind="mean",
         side="below",
-        threshold=0.0,
-        evidence=lambda records: gain(claimed(records, "line")),
+        # The best of many alphas on the images that judge it is above the better network by chance alone, the more so
+        # the finer the grid; judged on other images it is not, and what is left must be a gain that one would notice.
+        threshold=MARGIN,
+        evidence=_gain,
     ),
     Claim(
         id="alignment-lowers-barrier",
@@ -170,6 +196,17 @@ CLAIMS = (
         side="below",
         threshold=1.0,
         evidence=lambda records: _barrier(records, "barrier", BY_WEIGHTS) / _barrier(records, "barrier"),
+    ),
+    Claim(
+        id="alignment-removes-barrier",
+        sentence="Matching the hidden units of one network to those of the other removes the barrier between them.",
+        source="beyond",
+        statistic="error barrier on the test set after matching by weights; Frankle et al. 2020 call networks "
+        "connected below 0.02",
+        kind="mean",
+        side="below",
+        threshold=STABLE,  # that matching lowers a barrier is what it is made for; that none is left could fail
+        evidence=lambda records: _barrier(records, "error_barrier", BY_WEIGHTS),
     ),
 )
 
@@ -190,7 +227,7 @@ def _spec(settings: Interpolation, model: str, start: str, number: int, seed: in
         NAME,
         {"model": model, "start": start, "batch_size": settings.batch_sizes[number]},
         seed,
-        DataSpec(source=settings.source, train=settings.cnn_images if model == CONV else settings.images),
+        images(settings.source, seed, train=settings.cnn_images if model == CONV else settings.images, test=None),
         _cnn(settings) if model == CONV else classifier(settings.source, settings.hidden),
         learning_rate=settings.learning_rate,
         batch_size=settings.batch_sizes[number],

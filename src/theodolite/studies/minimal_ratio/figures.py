@@ -132,14 +132,15 @@ def _by_seed(records: Records[MinimalRatio]) -> Figure:
 
 def _field_figure(found: pd.DataFrame) -> Figure:
     correlation = rank_correlation(found.assign(seed=found["seed"] * 100 + found["parameters"]), "loss", "positive").low
+    ordered = found.sort_values(["parameters", "seed"])
     return Figure(
         "figure-8-random-field",
         "The null: Figure 8 of smooth random functions",
         scatter(
-            found.assign(dimensions=found["parameters"].astype(str)),
+            ordered.assign(size=ordered["parameters"].astype(str) + " dimensions"),
             x=Axis("loss", "value of the field, weight decay included"),
             y=RATIO,
-            series="dimensions",
+            series="size",
             detail=("index", "seed"),
             size=24,
         ),

@@ -42,7 +42,7 @@ class MinimalRatio(Settings):
 
 PRESETS = {
     "smoke": MinimalRatio(
-        seeds=3, images=60, decays=(0.0,), random=20, symmetric=10, field=10, features=64, steps=40, trainings=2,
+        seeds=3, images=60, decays=(0.0,), random=16, symmetric=8, field=8, features=64, steps=40, trainings=2,
         snapshots=3, epochs=40, initial=30, first=20, norm=20, after=10,
     ),
     "quick": MinimalRatio(),

@@ -103,7 +103,8 @@ def _over_copying(records: Records[RandomLabels]) -> dict[str, Evidence]:
         {share: Evidence.exact(part.set_index("seed")["test_accuracy"]) for share, part in table.groupby("share")}
         for table in (ends, null)
     )
-    nothing = Evidence.exact(pd.Series(dtype="float64"))
+    missing = "" if len(null) else "The null was not measured; run the study again to add it."
+    nothing = Evidence.exact(pd.Series(dtype="float64"), missing)
     return {f"{per_cent(share)} random": network.get(share, nothing) - copy.get(share, nothing) for share in between}
 
 

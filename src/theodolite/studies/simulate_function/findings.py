@@ -12,11 +12,11 @@ import pandas as pd
 from theodolite.claims import epochs_to_convergence, row
 from theodolite.claims.rows import Number
 from theodolite.figures.curves import BAND, curves
-from theodolite.figures.points import over_factor
+from theodolite.figures.points import MEDIAN, over_factor
 from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
-from theodolite.studies.simulate_function.learning import FULL, NAMED, curves_apart
+from theodolite.studies.simulate_function.learning import FULL, NAMED, PAIRS, curves_apart
 from theodolite.studies.simulate_function.settings import SimulateFunction
 from theodolite.wording import counted, signed
 
@@ -50,13 +50,8 @@ def tables(records: Records[SimulateFunction]) -> list[Table]:
     found = [Table("table-1", "Table 1: the three models, and what became of them", rows[named], caption)]
     alike = curves_apart(records)
     if len(alike):
-        numbers: dict[str, Number] = {column: (column, "ratio") for column in alike.columns if column != "seed"}
-        about = (
-            f"On cos, full batch, over {counted(len(alike), 'pair')} of seeds, geometric means with 95 % intervals: "
-            "root mean square distance of two learning curves in powers of ten of the loss, at epochs evenly spaced on "
-            "a logarithmic axis. Curves of one model differ by their initial weights alone; models that learn alike "
-            "are no farther apart than that, and the ratio is 1."
-        )
+        numbers: dict[str, Number] = {column: (column, "ratio") for column in (*PAIRS, "ratio")}
+        about = f"{_apart_words(alike)} Geometric means with 95 % intervals. Of models that learn alike the ratio is 1."
         frame = pd.DataFrame([row(alike, numbers)])
         found.append(Table("learning-curves", "How far learning curves of models 1 and 3 lie apart", frame, about))
     if not named.all():
@@ -79,6 +74,9 @@ def figures(records: Records[SimulateFunction]) -> list[Figure]:
         for batch, learning in metrics[metrics["function"] == function].groupby("batch", sort=False):
             line = runs.loc[(runs["function"] == function) & (runs["batch"] == batch), "convergence"].iloc[0]
             found.append(_learning_figure(learning, function, number, str(batch), line, settings, seeds))
+    alike = curves_apart(records)
+    if len(alike):
+        found.append(_apart_figure(alike))
     if settings.depths:
         found += _depth_figures(records, settings, seeds)
     return found
@@ -148,6 +146,32 @@ def _learning_figure(
         "Model 2 reaches convergence in less than half the amount of epochs"
         if function == "cos"
         else "the loss value for model 2 plummets while models 1 and 3 take much longer",
+    )
+
+
+def _apart_words(alike: pd.DataFrame) -> str:
+    return (
+        f"Learning curves on cos, full batch, {counted(len(alike), 'pair')} of seeds: root mean square distance of two "
+        "in powers of ten of the loss, at epochs evenly spaced on a logarithmic axis. Curves of one model differ by "
+        "their initial weights alone; models that learn alike are no farther apart than that."
+    )
+
+
+def _apart_figure(alike: pd.DataFrame) -> Figure:
+    long = alike.melt("seed", list(PAIRS), "pair", "distance")
+    chart = over_factor(
+        long,
+        x=Axis("pair", "two learning curves"),
+        y=Axis("distance", "distance (powers of ten of the loss)", log=True),
+    )
+    medians = alike[list(PAIRS)].median()
+    return Figure(
+        "learning-curves-apart",
+        "How far learning curves lie apart: of one model, and of models 1 and 3",
+        chart,
+        f"{_apart_words(alike)} {MEDIAN}",
+        "Median distance: " + "; ".join(f"{pair} {distance:.2g}" for pair, distance in medians.items()) + ".",
+        "They both reach the predefined convergence at the same number of epochs and follow a similar learning curve.",
     )
 
 

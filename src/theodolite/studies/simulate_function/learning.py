@@ -10,6 +10,7 @@ from theodolite.studies.simulate_function.settings import SimulateFunction
 NAMED = ("Model 1", "Model 2", "Model 3")  # the report's; every other network is one of the sweep
 FULL = "full batch"
 START = 0.1  # "at the start" ends at a tenth of the epochs that the shallow networks take to convergence, seed by seed
+PAIRS = ("of model 1", "of model 3", "of both")  # of curves, whose distances are compared
 PLACES = 50  # epochs at which two curves are compared
 
 
@@ -53,7 +54,7 @@ def curves_apart(records: Records[SimulateFunction]) -> pd.DataFrame:
             one, three = (_apart(own[seed], own[seed + 1]) for own in (ones, threes))
             both = (_apart(ones[seed], threes[seed + 1]) + _apart(ones[seed + 1], threes[seed])) / 2
             ratio = 2 * both / (one + three)
-            rows.append({"seed": seed, "of model 1": one, "of model 3": three, "of both": both, "ratio": ratio})
+            rows.append({"seed": seed, **dict(zip(PAIRS, (one, three, both), strict=True)), "ratio": ratio})
     return pd.DataFrame(rows)
 
 

@@ -16,6 +16,7 @@ from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
 from theodolite.studies.classifiers import CLASSES, covered
+from theodolite.studies.weight_trajectory.ends import KINDS, convergence_table, ends_table, kinds_of
 from theodolite.studies.weight_trajectory.settings import WeightTrajectory
 from theodolite.wording import counted, per_cent
 
@@ -23,12 +24,6 @@ FIRST, WHOLE = "first", "all"  # layers as the instrument calls them
 LAYERS = {FIRST: "first layer", WHOLE: "whole model"}
 PLANES = {FIRST: "figure-5-first-layer", WHOLE: "figure-5-whole-model"}
 RENAMED = {"layer": {"first layer": FIRST, "whole model": WHOLE}}
-AS_TRAINED, MATCHED, ITSELF = "as_trained", "matched", "itself"  # what a line leads to from a network
-KINDS = {
-    AS_TRAINED: "another training",
-    MATCHED: "another training, units matched",
-    ITSELF: "itself, units in another order",
-}
 OLD = "This folder was measured by a version that lacks it. Run the study again."
 SHOWN = 0  # the group that Figure 5 draws, and whose first layer is also kept as a table, Parquet and CSV
 GUESSING = float(np.log(CLASSES))  # cross entropy of guessing: the scale of a barrier
@@ -73,7 +68,7 @@ def tables(records: Records[WeightTrajectory]) -> list[Table]:
         Table(
             "ends",
             "What lies between the ends of two trainings, and how far an end is from a minimum",
-            _ends_table(records),
+            ends_table(records),
             f"Means over {counted(groups, 'group')} of each group's pairs, with 95 % intervals: the highest training "
             "loss above the line of the ends' losses, and the highest share of wrong answers less the ends' mean. "
             "The same between a network and itself with its hidden units in another order is what one minimum gives "
@@ -82,7 +77,7 @@ def tables(records: Records[WeightTrajectory]) -> list[Table]:
         Table(
             "convergence",
             "How far the ends are from a minimum, and how differently they answer",
-            _convergence_table(records),
+            convergence_table(records),
             "Geometric means over groups with 95 % intervals. Norm of the gradient of the training loss over the "
             "largest curvature: where the curvature stays below it, no point of zero gradient is nearer. Who is right: "
             "McNemar's statistic of two trainings on the same test images, mean over a group's pairs; 1 is what "
@@ -184,11 +179,6 @@ def _barriers(lines: pd.DataFrame) -> Figure:
     )
 
 
-def kinds_of(lines: pd.DataFrame) -> pd.DataFrame:
-    """Lines with their kinds; older folders have one."""
-    return lines if "kind" in lines else lines.assign(kind=AS_TRAINED)
-
-
 def _split_figure(split: pd.DataFrame) -> Figure:
     long = split.rename(columns=SOURCES).melt(value_name="share", var_name="source")
     return Figure(
@@ -233,53 +223,6 @@ def _path_table(records: Records[WeightTrajectory]) -> pd.DataFrame:
         place = {"layer": LAYERS[str(layer)], "parameters": first["parameters"].iloc[0]}
         rows.append(place | row(own, numbers) | nulls)
     return pd.DataFrame(rows)
-
-
-def _ends_table(records: Records[WeightTrajectory]) -> pd.DataFrame:
-    lines = records.analysis("lines")
-    rows = []
-    for kind, part in kinds_of(lines).groupby("kind", sort=False) if len(lines) else ():
-        pairs = part.groupby(["seed", "first"]).first()
-        numbers: dict[str, Number] = {"loss barrier": (pairs["barrier"].groupby("seed").mean(), "mean")}
-        if "error_barrier" in pairs:
-            numbers["error barrier"] = (pairs["error_barrier"].groupby("seed").mean(), "mean")
-        rows.append({"from a network to": KINDS[str(kind)], "pairs": len(pairs)} | row(part, numbers))
-    return pd.DataFrame(rows)
-
-
-def _convergence_table(records: Records[WeightTrajectory]) -> pd.DataFrame:
-    ends = records.analysis("stationary")
-    if ends.empty:
-        return pd.DataFrame()
-    numbers: dict[str, Number] = {
-        "gradient norm": (geometric(ends, ends["gradient_norm"]), "ratio"),
-        "largest curvature": (geometric(ends, ends["curvature"]), "ratio"),
-        "gradient over curvature": (geometric(ends, ends["gradient_norm"] / ends["curvature"]), "ratio"),
-        "the same over the norm of the weights": (stillness(records), "ratio"),
-        "who is right": (disagreement(records), "mean"),
-    }
-    return pd.DataFrame([row(ends, numbers)])
-
-
-def geometric(table: pd.DataFrame, values: pd.Series) -> pd.Series:
-    """The geometric mean of positive numbers in each group."""
-    means: pd.Series = np.exp(np.log(values).groupby(table["seed"]).mean())
-    return means
-
-
-def stillness(records: Records[WeightTrajectory]) -> pd.Series:
-    """For each group ‖g‖ / λ_max at the ends, over the norm of the weights: geometric mean over first of pairs."""
-    ends = records.analysis("stationary")
-    return geometric(ends, ends["gradient_norm"] / ends["curvature"] / ends["weights"])
-
-
-def disagreement(records: Records[WeightTrajectory]) -> pd.Series:
-    """For each group the mean over pairs of McNemar's (b − c)² / (b + c); 0 where two trainings are right alike."""
-    tested = records.analysis("tested")
-    only, other = tested["only_first"], tested["only_second"]
-    statistic = (only - other) ** 2 / (only + other).clip(lower=1)
-    means: pd.Series = statistic.groupby(tested["seed"]).mean()
-    return means
 
 
 def _variance_row(records: Records[WeightTrajectory], result: str) -> dict[str, object]:

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from theodolite.streams import named_generator
-from theodolite.studies.weight_trajectory.findings import AS_TRAINED, FIRST, ITSELF, LAYERS, MATCHED
+from theodolite.studies.weight_trajectory.ends import AS_TRAINED, ITSELF, MATCHED
+from theodolite.studies.weight_trajectory.findings import FIRST, LAYERS
 from theodolite.study import AnalysisSpec, RunSpec
 
 if TYPE_CHECKING:

@@ -1,0 +1,53 @@
+"""A claim in a reader's words: one sentence for each verdict, filled with the numbers found."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from theodolite.claims.intervals import Interval
+from theodolite.errors import SettingError
+from theodolite.findings import Decision
+from theodolite.wording import Said
+
+NAMES = ("estimate", "low", "high", "least", "most", "seeds")
+
+
+@dataclass(frozen=True, slots=True)
+class Sentences:
+    """What was found, for a reader who knows a training curve and no statistics: a sentence for each verdict.
+
+    Braces name numbers: ``{estimate}``, its interval from ``{low}`` to ``{high}``, ``{seeds}``, and the margin of the
+    claim from ``{least}`` to ``{most}`` (the same number twice where it has one threshold). A format may follow, as in
+    ``{estimate:.0%}``; without one, three significant digits are shown.
+    """
+
+    holds: str = ""
+    fails: str = ""
+    undecided: str = ""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            try:
+                getattr(self, field.name).format(**dict.fromkeys(NAMES, Said(0.5)))
+            except (KeyError, IndexError, ValueError, AttributeError) as error:
+                raise SettingError(
+                    f"expected a sentence with only {', '.join(NAMES)} in braces, got "
+                    f"{getattr(self, field.name)!r:.120} ({error}). Write a brace that is none of them twice."
+                ) from None
+
+    def filled(self, found: Interval, threshold: float | tuple[float, float], seeds: int) -> Mapping[Decision, str]:
+        """Each sentence with its numbers; none where there is no number to name."""
+        if math.isnan(found.estimate):
+            return {}
+        least, most = threshold if isinstance(threshold, tuple) else (threshold, threshold)
+        numbers = {"estimate": found.estimate, "low": found.low, "high": found.high, "least": least, "most": most}
+        said = {name: Said(number) for name, number in numbers.items()}
+        bounded = math.isfinite(found.low) and math.isfinite(found.high)
+        return {
+            "holds": self.holds.format(seeds=seeds, **said),
+            "fails": self.fails.format(seeds=seeds, **said),
+            "undecided": self.undecided.format(seeds=seeds, **said) if bounded else "",
+        }
+
+
+NONE = Sentences()
