@@ -123,7 +123,7 @@ def in_planes():
 @cache  # three files of tests ask while they are collected
 def findings(hostile="", planes=False):
     """A survey of two studies; ``hostile`` is put wherever text from a record could come in."""
-    from theodolite.claims import Claim, Evidence, Sentences, epochs_to_convergence, holm, judge
+    from theodolite.claims import Claim, Evidence, Words, epochs_to_convergence, holm, judge
     from theodolite.figures.curves import BAND, curves
     from theodolite.figures.points import CENSORED, MEDIAN, forest, over_factor
     from theodolite.figures.scales import Axis, Rule
@@ -149,11 +149,12 @@ def findings(hostile="", planes=False):
             "below",
             0.5,
             lambda _: epochs("cos", 6) / epochs("cos", 4),
-            f"The deeper one is twice as fast{hostile}",
-            Sentences(
+            Words(
+                f"The deeper one is twice as fast{hostile}",
                 f"The deeper one needs {{estimate}} times the epochs.{hostile}",
                 f"The deeper one needs {{estimate}} times the epochs, not half.{hostile}",
                 f"The deeper one needs {{low}} to {{high}} times the epochs.{hostile}",
+                ("figure-1-learning",),
             ),
         ),
         Claim(
@@ -175,6 +176,7 @@ def findings(hostile="", planes=False):
             "within",
             (0.8, 1.25),
             lambda _: epochs("cos", 4) / epochs("cos", 5),
+            Words(figures=("*-learning",)),
         ),
         Claim(
             "shallow-converges",
@@ -211,7 +213,6 @@ def findings(hostile="", planes=False):
             curves(losses, x=epoch, y=loss, series="model", carry=True, rules=[Rule(1e-4, "convergence: 0.0001")]),
             f"Training loss of three models, 8 seeds. {BAND}",
             "Model 2 starts higher and ends lower than models 1 and 3.",
-            claims=("deeper-twice-as-fast", "same-depth-alike"),
         ),
         Figure(
             "depth",

@@ -49,6 +49,7 @@ class Verdict(BaseModel):
     title: str = ""  # in a few words, as if it held
     finding: str = ""  # what was found, in a sentence for a reader, by ``verdict_holm``
     caveat: str = ""  # of the note, what the study itself says: a second look that may turn the finding round
+    figures: tuple[str, ...] = ()  # of its study that show it, by name; a * stands for anything
     kind: str = ""  # of the statistic over seeds: mean, ratio, correlation, share, median, median_ratio
     p_value: float | None = None  # smallest 1 - level at which it is decided; 1 where it never is
     looks: int = 1  # how often the numbers were looked at so far
@@ -78,4 +79,3 @@ class Figure:
     caption: str  # what it shows, number of seeds, what the band is
     alt: str  # the finding, for those who cannot see it
     report: str = ""  # the report's own statement about it
-    claims: tuple[str, ...] = ()  # identifiers of the study's claims that it shows, the first of which is its title

@@ -23,7 +23,7 @@ HOSTILE = """<script>alert("1")</script> | </script>\u2028 <img src=x onerror=al
 
 FIELDS = {  # public, as other programs read them
     *("study", "id", "sentence", "source", "statistic", "claimed", "estimate", "interval", "level"),
-    *("changed", "threshold", "title", "finding", "caveat", "kind"),
+    *("changed", "threshold", "title", "finding", "caveat", "figures", "kind"),
     *("seeds", "verdict", "verdict_holm", "needed_seeds", "preset", "note", "p_value", "looks", "rough", "parts"),
 }
 

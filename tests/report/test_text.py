@@ -126,5 +126,5 @@ def test_figures_of_one_number_are_panels_under_one_caption_and_all_others_stand
 def test_a_threshold_says_on_which_side_of_it_the_claim_lies():
     assert text.claimed(made_verdict(claimed="above 10", threshold=10.0)) == "> 10"
     assert text.claimed(made_verdict(claimed="below −0.9", threshold=-0.9)) == "< −0.9"
-    assert text.claimed(made_verdict(threshold=(0.8, 1.25))) == "0.8–1.25"
+    assert text.claimed(made_verdict(claimed="between 0.8 and 1.25", threshold=(0.8, 1.25))) == "0.8 to 1.25"
     assert text.claimed(made_verdict(threshold=(-0.25, 0.25))) == "−0.25 to 0.25"

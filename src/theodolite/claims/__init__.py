@@ -11,9 +11,9 @@ from theodolite.claims.judge import Judged, Looks, holm, judge
 from theodolite.claims.monitor import Monitor
 from theodolite.claims.planned import changed, planned
 from theodolite.claims.rows import row
-from theodolite.claims.sentences import Sentences
 from theodolite.claims.tested import Tested, compare, test
 from theodolite.claims.trends import factor_per_doubling, rank_correlation
+from theodolite.claims.words import Words, worded
 
 __all__ = [
     "Change",
@@ -23,10 +23,10 @@ __all__ = [
     "Judged",
     "Looks",
     "Monitor",
-    "Sentences",
     "Side",
     "Statistic",
     "Tested",
+    "Words",
     "changed",
     "changes",
     "compare",
@@ -39,4 +39,5 @@ __all__ = [
     "rank_correlation",
     "row",
     "test",
+    "worded",
 ]

@@ -11,7 +11,7 @@ from theodolite.claims import means
 from theodolite.claims.evidence import Evidence
 from theodolite.claims.intervals import Interval, Statistic, interval
 from theodolite.claims.needed import FEWEST
-from theodolite.claims.sentences import NONE, Sentences
+from theodolite.claims.words import PLAIN, Words
 from theodolite.errors import SettingError
 from theodolite.findings import Decision
 from theodolite.wording import signed
@@ -46,8 +46,7 @@ class Claim:
     side: Side  # where the claim says that the statistic lies; "within": between the two thresholds
     threshold: float | tuple[float, float]  # a pair for "within": the margin
     evidence: Callable[["Records[Any]"], "Evidence | Mapping[str, Evidence]"]
-    title: str = ""  # in at most ten words, as if it held; empty: the sentence serves
-    says: Sentences = NONE  # for a reader, by verdict; empty: statistic and interval serve
+    words: Words = PLAIN  # for a reader: title, a sentence for each verdict, figures
 
     def __post_init__(self) -> None:
         for name, known in (("side", get_args(Side)), ("kind", get_args(Statistic))):

@@ -117,7 +117,8 @@ def _verdict(
             study=study,
             id=claim.id,
             sentence=claim.sentence,
-            title=claim.title,
+            title=claim.words.title,
+            figures=claim.words.figures,
             source=claim.source,
             statistic=claim.statistic,
             kind=claim.kind,
@@ -140,7 +141,7 @@ def _verdict(
             parts=tuple(_part(way, name, found[name], error) for name in parts) if len(parts) > 1 else (),
         ),
         smallest_p(lambda p: way.decide(p, means.CORRECTED) != "undecided"),
-        claim.says.filled(found[shown], claim.threshold, min(len(part.low) for part in parts.values())),
+        claim.words.filled(found[shown], claim.threshold, min(len(part.low) for part in parts.values())),
     )
 
 

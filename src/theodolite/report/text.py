@@ -1,5 +1,6 @@
 """Numbers, intervals and tables as text: the same on the page and in Markdown."""
 
+import fnmatch
 import itertools
 import math
 import re
@@ -102,9 +103,7 @@ def _limit(value: float) -> str:
 
 
 def claimed(verdict: Verdict) -> str:
-    """The threshold with its direction: ``> 10``, ``< 1``, ``0.8–1.25``."""
-    if isinstance(verdict.threshold, tuple):
-        return "–".join(map(_limit, verdict.threshold)) if verdict.threshold[0] >= 0 else threshold(verdict)
+    """The threshold with its direction: ``> 10``, ``< 1``, ``0.8 to 1.25``."""
     side = {"above": "> ", "below": "< "}.get(verdict.claimed.partition(" ")[0], "")
     return side + threshold(verdict)
 
@@ -143,9 +142,9 @@ def heading(figure: Figure) -> tuple[str, str]:
     """The number of a figure of the report, if it has one, and what it is about.
 
     >>> heading(Figure("f", "Figure 1 (left): fits of cos", None, "", "")), heading(Figure("g", "Paths", None, "", ""))
-    (('Figure 1 (left)', 'Fits of cos'), ('', 'Paths'))
+    (('Figure 1', 'Fits of cos'), ('', 'Paths'))
     """
-    found = re.fullmatch(r"(Figure \d+[^:]*): (.+)", figure.title, flags=re.DOTALL)
+    found = re.fullmatch(r"(Figure \d+)[^:]*: (.+)", figure.title, flags=re.DOTALL)
     return (found[1], found[2][:1].upper() + found[2][1:]) if found else ("", figure.title)
 
 
@@ -169,15 +168,18 @@ def quoted(panels: Sequence[Figure]) -> list[str]:
 
 
 def named(panels: Sequence[Figure], study: StudyFindings) -> list[Verdict]:
-    """The claims that panels show, in the order in which they name them."""
-    known = {verdict.id: verdict for verdict in study.verdicts}
-    names = dict.fromkeys(name for figure in panels for name in figure.claims)
-    return [known[name] for name in names if name in known]
+    """The claims that panels show, in the order of the study."""
+    return [verdict for verdict in study.verdicts if any(_shows(figure, verdict) for figure in panels)]
 
 
 def shown_in(verdict: Verdict, study: StudyFindings) -> list[Figure]:
-    """The figures that show a claim."""
-    return [figure for figure in study.figures if verdict.id in figure.claims]
+    """The figures that show a claim, one of each number of the report."""
+    found = [figure for figure in study.figures if _shows(figure, verdict)]
+    return list({heading(figure): figure for figure in reversed(found)}.values())[::-1]
+
+
+def _shows(figure: Figure, verdict: Verdict) -> bool:
+    return any(fnmatch.fnmatchcase(figure.name, name) for name in verdict.figures)
 
 
 def statistic(verdict: Verdict) -> str:

@@ -1,13 +1,14 @@
-"""The sentences of a claim hold the numbers of its verdict, and only those."""
+"""The words of a claim hold the numbers of its verdict, and only those."""
 
 import pandas as pd
 import pytest
 
-from theodolite.claims import Claim, Evidence, Sentences, holm, judge
+from theodolite.claims import Claim, Evidence, Words, holm, judge, worded
 from theodolite.claims.judge import verdict
 from theodolite.errors import SettingError
 
-SAYS = Sentences(
+SAYS = Words(
+    "Above one",
     "It is {estimate} of {seeds}.",
     "Only {estimate:.0%}, from {low:.2f} to {high:.2f}.",
     "{low} to {high}, not {least}.",
@@ -15,7 +16,7 @@ SAYS = Sentences(
 
 
 def made(values, threshold=1.0, side="above"):
-    claim = Claim("a", "A.", "beyond", "a mean", "mean", side, threshold, lambda _: None, "Above one", SAYS)
+    claim = Claim("a", "A.", "beyond", "a mean", "mean", side, threshold, lambda _: None, SAYS)
     return verdict(claim, Evidence.exact(pd.Series(values)), study="s", preset="quick")
 
 
@@ -49,7 +50,7 @@ def test_what_the_correction_leaves_undecided_is_said_as_undecided():
 @pytest.mark.parametrize("sentence", ["{mean} is it", "{} is it", "{estimate", "{estimate:.q}", "{estimate.real.x}"])
 def test_a_sentence_that_no_number_can_fill_is_refused_when_it_is_written(sentence):
     with pytest.raises(SettingError, match="expected a sentence with only estimate, low, high"):
-        Sentences(holds=sentence)
+        Words(holds=sentence)
 
 
 def test_a_claim_without_sentences_is_judged_as_before():
@@ -59,3 +60,11 @@ def test_a_claim_without_sentences_is_judged_as_before():
     runs = pd.DataFrame({"status": ["done"]})
     (found,) = holm([judge(claim, type("Records", (), {"runs": runs}), study="s", preset="quick")])
     assert (found.title, found.finding, found.kind) == ("", "", "mean")
+
+
+def test_words_and_claims_belong_together_one_to_one():
+    claims = [Claim(name, "A.", "beyond", "a mean", "mean", "above", 1.0, lambda _: None) for name in ("a", "b")]
+    found = worded(claims, {"b": Words("B"), "a": Words("A")})
+    assert [(claim.id, claim.words.title) for claim in found] == [("a", "A"), ("b", "B")]
+    with pytest.raises(SettingError, match="one side lacks b, c"):
+        worded(claims, {"a": Words("A"), "c": Words("C")})

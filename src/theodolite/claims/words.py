@@ -1,0 +1,72 @@
+"""A claim in a reader's words: a title, one sentence for each verdict with the numbers found, and where it is drawn."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from theodolite.claims.intervals import Interval
+from theodolite.errors import SettingError
+from theodolite.findings import Decision
+from theodolite.wording import Said
+
+if TYPE_CHECKING:
+    from theodolite.claims.claim import Claim
+
+NAMES = ("estimate", "low", "high", "least", "most", "seeds")
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What a claim says and what was found, for a reader who knows a training curve and no statistics.
+
+    Braces in the three sentences name numbers: ``{estimate}``, its interval from ``{low}`` to ``{high}``, ``{seeds}``,
+    and the margin of the claim from ``{least}`` to ``{most}`` (the same number twice where it has one threshold). A
+    format may follow, as in ``{estimate:.0%}``; without one, three significant digits are shown.
+    """
+
+    title: str = ""  # in a few words, as if it held; empty: the claim's sentence serves
+    holds: str = ""  # a sentence; empty: statistic and interval serve
+    fails: str = ""
+    undecided: str = ""
+    figures: tuple[str, ...] = ()  # names of the study's figures that show it; a * stands for anything
+
+    def __post_init__(self) -> None:
+        for sentence in (self.holds, self.fails, self.undecided):
+            try:
+                sentence.format(**dict.fromkeys(NAMES, Said(0.5)))
+            except (KeyError, IndexError, ValueError, AttributeError) as error:
+                raise SettingError(
+                    f"expected a sentence with only {', '.join(NAMES)} in braces, got {sentence!r:.120} ({error}). "
+                    "Write a brace that is none of them twice."
+                ) from None
+
+    def filled(self, found: Interval, threshold: float | tuple[float, float], seeds: int) -> Mapping[Decision, str]:
+        """Each sentence with its numbers; none where there is no number to name."""
+        if math.isnan(found.estimate):
+            return {}
+        least, most = threshold if isinstance(threshold, tuple) else (threshold, threshold)
+        numbers = {"estimate": found.estimate, "low": found.low, "high": found.high, "least": least, "most": most}
+        said = {name: Said(number) for name, number in numbers.items()}
+        bounded = math.isfinite(found.low) and math.isfinite(found.high)
+        return {
+            "holds": self.holds.format(seeds=seeds, **said),
+            "fails": self.fails.format(seeds=seeds, **said),
+            "undecided": self.undecided.format(seeds=seeds, **said) if bounded else "",
+        }
+
+
+PLAIN = Words()
+
+
+def worded(claims: "Sequence[Claim]", words: Mapping[str, Words]) -> "tuple[Claim, ...]":
+    """The claims, each with its words, by their ids.
+
+    Raises:
+        SettingError: a claim without words, or words without a claim.
+    """
+    ids = [claim.id for claim in claims]
+    if sorted(ids) != sorted(words):
+        apart = ", ".join(sorted(set(ids) ^ set(words)))
+        raise SettingError(f"expected words for each claim and for no other, but one side lacks {apart}. Write them.")
+    return tuple(replace(claim, words=words[claim.id]) for claim in claims)
