@@ -51,7 +51,9 @@ def test_one_command_gives_page_tables_figures_and_verdicts(small):
     assert (small / "report.html").stat().st_size > 10_000
     assert (small / "report.md").exists()
     assert {p.suffix for p in (study / "figures").iterdir()} == {".png", ".svg", ".pdf"}
-    assert {p.name for p in (study / "tables").iterdir()} == {"table-1.csv", "table-1.md"}
+    assert {p.name for p in (study / "tables").iterdir()} == {
+        f"{name}.{kind}" for name in ("table-1", "learning-curves") for kind in ("csv", "md")
+    }
     claims = json.loads((study / "claims.json").read_text())
     assert [c["id"] for c in claims] == [
         "fits-inside", "fails-outside", "same-depth-alike", "same-depth-performs-alike", "same-depth-learns-alike",
@@ -256,10 +258,10 @@ def test_runs_that_fail_are_listed_with_the_reason_and_the_rest_is_finished(tmp_
         patch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
         done = called("run", "simulate-function", *SMALL, "--jobs", "1", "--out", directory)
     assert done.returncode == 1
-    assert "12 failed" in done.stderr
+    assert "15 failed" in done.stderr
     assert "ValueError: the barometer fell" in done.stderr
     status = json.loads(called("status", directory, "--json").stdout)[0]
-    assert (status["done"], status["failed"], status["left"]) == (24, 12, 0)
+    assert (status["done"], status["failed"], status["left"]) == (30, 15, 0)
     again = alone("run", "simulate-function", *SMALL, "--out", directory)
     assert again.returncode == 0, again.stderr
-    assert json.loads(called("status", directory, "--json").stdout)[0]["done"] == 36
+    assert json.loads(called("status", directory, "--json").stdout)[0]["done"] == 45

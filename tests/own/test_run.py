@@ -273,3 +273,19 @@ def test_a_claim_that_was_changed_after_the_first_run_is_said_to_be(write, run, 
     for number, new in enumerate((fixed.replace("metrics.x", "metrics.y"), fixed.replace(".sum()", ".max()"))):
         assert run(write(new), "--keep").returncode == 0
         assert [verdict.changed for verdict in survey.verdicts(tmp_path / "r")] == [number == 0, number == 1]
+
+
+def test_a_function_of_a_claim_has_the_same_hash_in_every_process_and_however_it_is_run(write):
+    body = """
+        @study.run()
+        def go(seed): return {"x": seed}
+        def last(records): return records.table("metrics").set_index("seed")["x"]
+        study.claim("c", "So.", above=0, evidence=last)
+        print(study.claims["c"].made_by)
+    """
+    path = write(body)
+    script = f"from theodolite.own import loading; loading.load({str(path)!r})"
+    ways = [[str(path)], ["-c", script]]
+    said = {subprocess.run([sys.executable, *way], capture_output=True, text=True, check=True).stdout for way in ways}
+    assert len(said) == 1
+    assert re.fullmatch("[0-9a-f]{16}\n", said.pop())

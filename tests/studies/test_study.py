@@ -104,17 +104,17 @@ def test_a_field_added_at_its_default_leaves_every_name_as_it_was():
 
 
 @pytest.mark.parametrize(
-    ("study", "first"),  # names that results folders hold since format 2
+    ("study", "first"),  # names that results folders hold since what they measure last changed
     [
         ("simulate-function", "0a2b734f5675215c"),
         ("image-classification", "ac4fd3a97b63a258"),
         ("weight-trajectory", "47cf37dbc3c7072c"),
         ("gradient-norm", "07c3198fa2db6fd6"),
-        ("minimal-ratio", "1a1af83c3ef63912"),
+        ("minimal-ratio", "85a47022bd5f38b8"),
         ("random-labels", "9fbb825547d539fa"),
         ("capacity", "f27cdbc858cbf690"),
         ("interpolation", "f8d690b1e4579fba"),
-        ("sensitivity", "e57303a2f0fa7f8e"),
+        ("sensitivity", "fd52e21d221aec04"),
         ("error-surface", "c23396fb1ba418e1"),
     ],
 )

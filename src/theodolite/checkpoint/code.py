@@ -3,7 +3,9 @@
 import importlib.util
 import sys
 import traceback
+import types
 from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +63,7 @@ def run(path: Path) -> Any:
     name = f"{PREFIX}{path.stem}_{abs(hash(path)):x}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Fresh(name, str(path)))
     assert spec is not None and spec.loader is not None  # noqa: S101, PT018 - a file that ends in .py has both
     module = importlib.util.module_from_spec(spec)
     if str(path.parent) not in sys.path:
@@ -73,6 +75,16 @@ def run(path: Path) -> Any:
         del sys.modules[name]
         raise CodeFailed(f"expected {path} to run, but {told(error)}. Correct it there.") from error
     return module
+
+
+class _Fresh(SourceFileLoader):
+    """Takes the file as it is: what lies compiled beside it may be of another, as long and of the same second."""
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        """Compiled now."""
+        path = self.get_filename(fullname)
+        code: types.CodeType = self.source_to_code(self.get_data(path), path)
+        return code
 
 
 def theirs(error: BaseException) -> bool:

@@ -51,7 +51,8 @@ def _add(value: Any, package: str, seen: dict[str, str], name: str = "") -> None
         for number, part in enumerate((value.func, *value.args, *value.keywords.values())):
             _add(part, package, seen, f"{name}[{number}]")
     elif isinstance(value, types.FunctionType):
-        key = f"{value.__module__}.{value.__qualname__}:{'' if value.__name__ != '<lambda>' else name}"
+        place = f"{value.__module__.removeprefix(package)}.{value.__qualname__}"
+        key = f"{place}:{'' if value.__name__ != '<lambda>' else name}"
         if key in seen or _package(value) != package:
             return
         source, names = _source(value)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,13 +32,14 @@ class Taken:
     made_by: str  # a hash of the function's source, where it is a function
     study: Description
     claimed: Claimed
-    function: Function | None
+    function: Function  # never None, which is a plain field
 
     def __call__(self, records: Records[Any]) -> Tasks:
         """One number a seed, of each task."""
         if self.claimed.value is not None:
             return of_value(self.study, self.claimed, records)
-        return stored(self.study, self.claimed, records) if self.function is None else self.function(records)
+        found: Tasks = self.function(records)
+        return found
 
 
 def claim(study: Description, claimed: Claimed, function: Function | None = None) -> Claim:
@@ -49,7 +51,7 @@ def claim(study: Description, claimed: Claimed, function: Function | None = None
         function: what its evidence is made by, where the file is at hand; else what that gave is read.
     """
     fixed = (claimed.value or "", repr(claimed.compare), claimed.how, claimed.made_by)
-    return claimed.claim(Taken(*fixed, study, claimed, function))
+    return claimed.claim(Taken(*fixed, study, claimed, function or partial(stored, study, claimed)))
 
 
 def of_value(study: Description, claimed: Claimed, records: Records[Any]) -> Tasks:

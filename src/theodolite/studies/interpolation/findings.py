@@ -33,7 +33,7 @@ RESOLUTION = 0.1  # in alpha: what a figure with 31 values can tell apart; alpha
 MARGIN = (
     0.005  # of accuracy: less than half a percentage point, which half of MNIST's test set just resolves, is no gain
 )
-OLD = "This folder was measured by a version that lacks it. Run the study again."
+OLD = "This folder is of a version that did not measure this. Run the study again."
 STABLE = 0.02  # error barrier below which Frankle et al. 2020 call two networks linearly connected
 
 

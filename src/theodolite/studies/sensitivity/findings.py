@@ -21,7 +21,7 @@ from theodolite.studies.sensitivity.settings import Sensitivity
 from theodolite.wording import counted
 
 EPOCHS, STEPS, LOSS = "equal epochs", "equal steps", "equal training loss"
-OLD = "This folder was measured by a version that lacks it. Run the study again."
+OLD = "This folder is of a version that did not measure this. Run the study again."
 MEASURED = ("training", "test", "batch")  # sensitivities: on both sets, and of the mean over a batch of test images
 
 
