@@ -135,13 +135,8 @@ STUDY = Study(
     measure=measure,
     tables=tables,
     figures=figures,
-<<<<<<< HEAD
     claims=worded(CLAIMS, WORDS),
-    seconds={"smoke": 5, "quick": 31, "full": 1700},
-=======
-    claims=CLAIMS,
     seconds={"smoke": 6, "quick": 39, "full": 1900},
->>>>>>> main
     not_shown=(
         "One activation, one optimizer and one learning rate for all models: a rate tuned for each depth could change "
         "the order. The three models differ slightly in size. The report does not give its domain, convergence or "
