@@ -148,7 +148,13 @@ def changes(found: Sequence["Change"]) -> Table:
     """Two surveys claim by claim; a verdict that changed and a difference beyond chance stand out."""
     from theodolite.report import text
 
-    view = Table(title="A and B", title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    view = Table(
+        title="A and B: ✔ holds, ✘ fails, ? undecided",
+        title_justify="left",
+        header_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for column in ("claim", "A", "B", "change [95 %]", "beyond chance"):
         view.add_column(column, overflow="fold", no_wrap=column in ("claim", "A", "B"))
     for study in dict.fromkeys(change.a.study for change in found):
@@ -156,7 +162,7 @@ def changes(found: Sequence["Change"]) -> Table:
         view.add_row(Text(study, "bold"))
         for change in found:
             if change.a.study == study:
-                marks = [Text(*MARKS[side.verdict]) for side in (change.a, change.b)]
+                marks = [Text(MARKS[side.verdict][0][0], MARKS[side.verdict][1]) for side in (change.a, change.b)]
                 differ, style = _CHANCE[change.chance]
                 differ += " (not with Holm)" if change.chance != change.chance_holm else ""
                 view.add_row(change.a.id, *marks, text.change(change), Text(differ, style))

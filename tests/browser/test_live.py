@@ -115,20 +115,20 @@ def test_verdicts_firm_up_in_the_table_and_beside_the_claim(look, served, direct
     assert page.locator(".forest .verdict").inner_text().startswith("✓")
 
 
-def test_markup_in_an_error_or_a_title_is_shown_as_text(look, served, directory, monkeypatch):
+def test_markup_in_an_error_or_a_title_is_shown_as_text(look, directory, monkeypatch):
     from dataclasses import replace
 
     from theodolite import studies
 
     monkeypatch.setattr(studies, "INDEX", {"tiny": replace(survey_of.STUDY, title=f"A study {HOSTILE}")})
     records.write_failure(directory, next(survey_of.expand(survey_of.STUDY.presets["smoke"])), f"It fell {HOSTILE}")
-    served.live.expire()
-    page = look(served)
-    page.locator("#live .errors li").wait_for()
-    assert f"It fell {HOSTILE}" in page.locator("#live .errors li").inner_text()
-    assert f"A study {HOSTILE}" in page.locator("#live tbody th").inner_text()
-    assert page.locator("#live img, #live script").count() == 0
-    assert page.said == []
+    with serving(directory) as served:
+        page = look(served)
+        page.locator("#live .errors li").wait_for()
+        assert f"It fell {HOSTILE}" in page.locator("#live .errors li").inner_text()
+        assert f"A study {HOSTILE}" in page.locator("#live tbody th").inner_text()
+        assert page.locator("#live img, #live script").count() == 0
+        assert page.said == []
 
 
 def test_a_hidden_page_asks_for_nothing_and_a_stopped_server_is_said(look, served, directory):
