@@ -244,7 +244,10 @@ const figures = (() => {
         const rows = spec.vconcat?.length ?? 1;
         for (const panel of panelsOf(spec)) panel.height = Math.max(panel.height ?? 0, Math.floor(height / rows));
       }
-      if (width === PRINTED && !square) for (const panel of panelsOf(spec)) panel.height = Math.round((panel.height ?? 300) * 0.7);
+      if (width === PRINTED && !square) {
+        const share = (spec.vconcat?.length ?? 1) > 1 ? 0.42 : 0.58; // paper is dear: two figures a row, three rows a page
+        for (const panel of panelsOf(spec)) panel.height = Math.round((panel.height ?? 300) * share);
+      }
       const seeds = spec.params?.find((param) => param.name === "seeds");
       if (seeds) seeds.value = chart.dataset.seeds === "true";
       chart.view?.finalize();
