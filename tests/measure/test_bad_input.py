@@ -164,7 +164,7 @@ def test_a_loss_that_no_gradient_reaches_is_refused(name):
 
 
 def test_every_public_instrument_is_in_a_table():
-    assert {name.partition(" ")[0] for name in (*ALL, *WEIGHTS_ALONE)} == set(measure.__all__)
+    assert {name.partition(" ")[0] for name in (*ALL, *WEIGHTS_ALONE, *OUTPUTS_ALONE)} == set(measure.__all__)
 
 
 WITHOUT_A_LOSS = {  # data that hidden units are matched by, or statistics renewed on
@@ -176,6 +176,21 @@ OF_INPUTS = (
     "no batch", "no sample", "an iterator", "an iterator in a coat", "inputs alone", "a number", "NaN in inputs",
     "too many features", "a later batch of other features",
 )  # fmt: skip
+
+
+OUTPUTS_ALONE = {"Jacobian": measure.Jacobian, "TangentKernel": measure.TangentKernel}
+OF_A_MODEL = (
+    "no model", "a class of models", "a state dict", "no parameters", "frozen", "lazy", "no numbers", "complex weights",
+    "NaN in weights", "infinity in weights", "dropout",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("what", [*OF_A_MODEL, *OF_INPUTS])
+@pytest.mark.parametrize("name", OUTPUTS_ALONE)
+def test_a_bad_model_or_bad_data_of_what_looks_at_outputs_alone_are_refused(name, what):
+    model, _, data, error, words = given(what)
+    with pytest.raises(error, match=words):
+        OUTPUTS_ALONE[name](model, data)
 
 
 @pytest.mark.parametrize("what", OF_INPUTS)
@@ -306,7 +321,7 @@ BAD_SETTINGS = [  # instruments, an option, a bad value, words of the error
     *((name, "parameters", 3, SettingError, "parameters as text or None, got int 3") for name in ANY),
     *((name, "engine", "cloud", UnknownName, "no engine 'cloud'") for name in ANY),
     *((name, "workers", 1.5, SettingError, "workers as whole number or None") for name in ANY),
-    *((name, "operator", "fisher", SettingError, "operator as hessian or ggn") for name in CURVATURE),
+    *((name, "operator", "kfac", SettingError, "operator as hessian or ggn") for name in CURVATURE),
     *((name, "memory", 0, SettingError, "memory as a number of bytes") for name in CURVATURE),
     *((name, "memory", "a lot", SettingError, "memory as a number of bytes") for name in CURVATURE),
     *((name, "memory", [1], SettingError, "memory as whole number or text or None") for name in CURVATURE),

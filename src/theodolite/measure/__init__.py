@@ -14,6 +14,8 @@ from theodolite.measure.catalogue import BUILT_IN
 if TYPE_CHECKING:  # for type checkers, which do not see what __getattr__ finds
     from theodolite.measure.align import align as align
     from theodolite.measure.connect import connect as connect
+    from theodolite.measure.curvature.jacobian import Jacobian as Jacobian
+    from theodolite.measure.curvature.jacobian import TangentKernel as TangentKernel
     from theodolite.measure.curvature.operator import HessianOperator as HessianOperator
     from theodolite.measure.find_critical_points import find_critical_points as find_critical_points
     from theodolite.measure.gradient_norm import gradient_norm as gradient_norm
@@ -38,6 +40,8 @@ random.setstate(_state)
 
 FILES = {one.name: one.name for one in BUILT_IN} | {  # public name -> file
     "HessianOperator": "curvature.operator",
+    "Jacobian": "curvature.jacobian",
+    "TangentKernel": "curvature.jacobian",
     "load": "results.reader",
     "path_plane": "planes",
     "random_plane": "planes",

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import TooLarge
-from theodolite.measure.curvature.autograd import Curvature
 from theodolite.measure.curvature.dense import DenseHessians, dense_hessians
+from theodolite.measure.curvature.kinds import Curvature
 from theodolite.measure.curvature.old_names import OldNames
 from theodolite.measure.curvature.operator import HessianOperator
 from theodolite.measure.curvature.options import CurvatureOptions
@@ -85,7 +85,7 @@ def hessian_spectrum(
         _fits(size, memory)
         dense = exact(H.objective, memory) if H.shards is None else _summed(H.shards, memory)
         matrix, asymmetry, backend = dense.hessian[0], float(dense.asymmetry), dense.backend
-        if H.kind == "ggn":
+        if H.kind != "hessian":
             rows = H.rows(torch.eye(size, dtype=H.dtype, device=H.device))
             matrix, asymmetry, backend = (rows + rows.mT) / 2, float((rows - rows.mT).abs().max()), H.backend
     epsilon = torch.finfo(matrix.dtype).eps

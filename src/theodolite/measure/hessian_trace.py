@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from theodolite.errors import SettingError
-from theodolite.measure.curvature.autograd import Curvature
+from theodolite.measure.curvature.kinds import Curvature
 from theodolite.measure.curvature.layer_trace import by_layers
 from theodolite.measure.curvature.old_names import OldNames
 from theodolite.measure.curvature.options import ProductOptions, operator_and_room

@@ -1,19 +1,20 @@
-"""The Hessian, or the generalised Gauss-Newton matrix, of a loss over a data set, as a matrix one multiplies by."""
+"""The Hessian of a loss over a data set, or one of its kin, as a matrix one multiplies by."""
 
 import warnings
 from collections.abc import Iterator
 from functools import partial, reduce
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
 
 from theodolite.errors import BadModel, SettingError, TooLarge
-from theodolite.measure.curvature.autograd import Curvature, Product
+from theodolite.measure.curvature.autograd import Product
 from theodolite.measure.curvature.backend import Backend, choose_backend
 from theodolite.measure.curvature.diagnosis import raise_not_differentiable
+from theodolite.measure.curvature.kinds import PER_SAMPLE, Curvature
+from theodolite.measure.curvature.matrix import SymmetricMatrix
 from theodolite.measure.curvature.old_names import OldNames
 from theodolite.measure.curvature.verification import verify
 from theodolite.measure.problem import validation as arguments
@@ -24,6 +25,7 @@ from theodolite.measure.problem.join import objective
 from theodolite.measure.problem.memory import Memory, in_words, room
 from theodolite.measure.problem.microbatches import adds_up_in_microbatches, cut_into
 from theodolite.measure.problem.objective import Loss, Objective
+from theodolite.measure.problem.plain import bound_gradient
 from theodolite.measure.problem.reduction import Reduction, Samples
 
 BLOCK_BYTES = 2**25  # that one block may touch: small graphs gain 10-30 % by going together, large ones lose as much
@@ -33,15 +35,21 @@ LARGEST_BLOCK = 64  # vectors
 Kept = list[tuple[Product, float]]  # the product of each batch, and its share
 
 
-class HessianOperator(OldNames):
+class HessianOperator(OldNames, SymmetricMatrix):
     r"""The P × P matrix of second derivatives of the loss over all data, without ever holding it.
 
     .. math:: H = \nabla^2_\theta L, \quad L(\theta) = \sum_b \frac{n_b}{N} \mathrm{loss}_b(\theta), \qquad
               \text{or}\quad G = \sum_b \frac{n_b}{N} J_b^\top \, (\nabla^2_z \mathrm{loss}_b) \, J_b
 
-    with z the outputs and J = ∂z/∂θ. For a loss that is a mean over samples this is the exact mean, whatever the
-    batch sizes; for one that is a sum, the sum. PyTorch's class weights and ``ignore_index`` count as
-    :mod:`~theodolite.measure.problem.reduction` says.
+    with z the outputs and J = ∂z/∂θ; or, with the score :math:`s_n` of sample n, the derivative of its own loss by its
+    outputs,
+
+    .. math:: F = \frac1N \sum_n J_n^\top\, \mathbb{E}_{y \sim p(y|z_n)} [s_n(y) s_n(y)^\top]\, J_n, \qquad
+              E = \frac1N \sum_n g_n g_n^\top, \qquad C = E - g g^\top, \qquad g_n = J_n^\top s_n(y_n)
+
+    the Fisher matrix, the empirical one, and the covariance of the samples' own gradients, whose mean is g. For a loss
+    that is a mean over samples this is the exact mean, whatever the batch sizes; for one that is a sum, the sum.
+    PyTorch's class weights and ``ignore_index`` count as :mod:`~theodolite.measure.problem.reduction` says.
 
     The gradient is computed once with its graph, and every product is one backward pass through it: 1.7 times faster
     than both passes anew. Plain chains of layers need no graph
@@ -62,8 +70,9 @@ class HessianOperator(OldNames):
         model: any module, measured in the mode it is in; frozen parameters are left out.
         loss: maps (outputs, targets) to a scalar mean over samples.
         data: one ``(inputs, targets)`` pair or a re-iterable of such batches; inputs a tensor, tuple or dict.
-        operator: ``"hessian"``, or ``"ggn"`` for the generalised Gauss-Newton matrix, positive semidefinite where
-            the loss is convex in the outputs.
+        operator: ``"hessian"``; ``"ggn"`` for the generalised Gauss-Newton matrix, positive semidefinite where
+            the loss is convex in the outputs; ``"fisher"``, exact, for a loss that is a likelihood;
+            ``"empirical_fisher"`` or ``"gradient_covariance"``, where each sample has a loss of its own.
         parameters: a pattern such as ``"0.*"`` that restricts the matrix to a part of the model.
         memory: what may be taken, as ``"2GB"`` or a number of bytes; None: half of what is free. With Ray, on each
             machine.
@@ -124,6 +133,12 @@ class HessianOperator(OldNames):
         self.shards: Shards | None = None  # that hold the data, in place of this process
         self._kept: Kept | None = None
         self._block = 1
+        self._mean: Tensor | None = None  # gradient over all data, where its square is subtracted
+        if operator in PER_SAMPLE and samples is not None:
+            raise SettingError(
+                f"expected samples= to be left out for operator='{operator}', whose samples are the rows of a batch, "
+                "each with a gradient of its own."
+            )
         cutter = _Cutter(operator, memory, wanted=not is_sharded(engine))
         whole = objective(
             model, loss, data, parameters=parameters, samples=samples, reduction=reduction, look=cutter.look
@@ -145,6 +160,7 @@ class HessianOperator(OldNames):
         except RuntimeError as error:
             raise_not_differentiable(self.objective, cutter.first, error)
             raise
+        self._subtract_mean()
         self.products = 0
 
     def _ask_shards(self, shards: Shards) -> None:
@@ -155,11 +171,23 @@ class HessianOperator(OldNames):
             raise
         self._backend_name = shards.backend(name for name, _ in found)
         self.check_error = max(error for _, error in found)
+        self._subtract_mean()
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(P, P)."""
-        return (len(self._point), len(self._point))
+    def _subtract_mean(self) -> None:
+        """From here on leave the square of the mean gradient out, where that is asked for."""
+        if self.kind != "gradient_covariance":
+            return
+        if self.shards is not None:
+            (summed,) = self.shards.sum(_gradient)
+            self._mean = torch.from_numpy(summed).to(self._point)
+        else:
+            self._mean = torch.from_numpy(_gradient(self)[0]).to(self._point)
+        if self.objective.reduction == "sum":
+            self._mean = self._mean / self.objective.samples**0.5
+        self.tried = [(u, self._without_mean(u[None], product[None])[0]) for u, product in self.tried]
+
+    def _without_mean(self, vectors: Tensor, products: Tensor) -> Tensor:
+        return products if self._mean is None else products - (vectors @ self._mean)[:, None] * self._mean
 
     @property
     def size(self) -> int:
@@ -183,19 +211,6 @@ class HessianOperator(OldNames):
             return self._backend_name
         return self._backend.name_anew if self._kept is None else self._backend.name
 
-    def __matmul__(self, vectors: Any) -> Any:
-        """Multiply a vector ``(P,)`` or a block ``(P, k)``, a tensor or a NumPy array; the answer is alike."""
-        if not isinstance(vectors, Tensor):
-            return (self @ torch.as_tensor(np.asarray(vectors))).cpu().numpy()
-        if vectors.ndim not in (1, 2) or len(vectors) != len(self._point):
-            raise SettingError(
-                f"expected a vector ({len(self._point)},) or a block ({len(self._point)}, k), got "
-                f"{tuple(vectors.shape)}. One column is one vector."
-            )
-        rows = vectors.detach().to(self._point)
-        product = self.rows(rows.mT.contiguous() if rows.ndim == 2 else rows[None])
-        return product.mT if vectors.ndim == 2 else product[0]
-
     def rows(self, vectors: Tensor) -> Tensor:
         """Multiply each row of ``(k, P)``: what ``@`` does, in the layout it is computed in."""
         self.products += len(vectors)
@@ -204,14 +219,14 @@ class HessianOperator(OldNames):
             return torch.zeros_like(vectors)
         if self.shards is not None:
             (summed,) = self.shards.sum(_rows, vectors.detach().cpu().numpy())
-            return torch.from_numpy(summed).to(vectors.device)
+            return self._without_mean(vectors, torch.from_numpy(summed).to(vectors))
         total = None
         with plain_torch():
             for product, share in self.of_batches():
                 part = self._apply(product, vectors)
                 part = part if share == 1 else part.mul_(share)
                 total = part if total is None else total.add_(part)
-        return torch.zeros_like(vectors) if total is None else total
+        return torch.zeros_like(vectors) if total is None else self._without_mean(vectors, total)
 
     def of_batches(self) -> Iterator[tuple[Product, float]]:
         """Each batch's product, kept or made anew, and its share n_b / N of the matrix."""
@@ -224,14 +239,14 @@ class HessianOperator(OldNames):
                 yield self._backend.make(self.objective, self._point, batch), share
 
     @property
+    def is_sum(self) -> bool:
+        """Whether the matrix is the sum of its batches' and nothing else."""
+        return self._mean is None
+
+    @property
     def together(self) -> int:
         """How many vectors go together."""
         return self._block
-
-    def to_scipy(self) -> LinearOperator:
-        """The same matrix for ``scipy.sparse.linalg``."""
-        kind = torch.empty(0, dtype=self.dtype).numpy().dtype
-        return LinearOperator(self.shape, matvec=lambda v: self @ v.ravel(), matmat=lambda V: self @ V, dtype=kind)
 
     def close(self) -> None:
         """End the actors that hold shards of the data, if there are any."""
@@ -345,8 +360,9 @@ def _of_shard(
     memory: int,
 ) -> HessianOperator:
     """What a shard holds: the operator of its own part of the data."""
+    each: Curvature = "empirical_fisher" if operator in PER_SAMPLE else operator  # the mean is that of all shards
     return HessianOperator(
-        model, loss, batches, operator=operator, parameters=parameters, memory=memory,
+        model, loss, batches, operator=each, parameters=parameters, memory=memory,
         samples=samples, reduction=reduction,
     )  # fmt: skip
 
@@ -357,6 +373,16 @@ def _backend_and_check(own: HessianOperator) -> tuple[str, float]:
 
 def _rows(own: HessianOperator, vectors: np.ndarray) -> tuple[np.ndarray]:
     return (own.rows(torch.tensor(vectors, device=own.device)).cpu().numpy(),)
+
+
+def _gradient(own: HessianOperator) -> tuple[np.ndarray]:
+    """Of the loss over all data that this process has, float64."""
+    whole = own.objective
+    total = torch.zeros(whole.size, dtype=torch.float64, device=whole.device)
+    with preserve_rng(), whole.twice_differentiable():
+        for batch, share in whole.batches():
+            total += share * bound_gradient(whole, whole.vector, batch)[1]
+    return (total.cpu().numpy(),)
 
 
 def in_working_precision(whole: Objective) -> Objective:

@@ -6,7 +6,7 @@ from typing import Annotated, cast, get_type_hints
 
 from torch import nn
 
-from theodolite.measure.curvature.autograd import Curvature
+from theodolite.measure.curvature.kinds import Curvature
 from theodolite.measure.curvature.operator import HessianOperator
 from theodolite.measure.problem.batches import Data
 from theodolite.measure.problem.memory import Memory, halves
@@ -17,7 +17,14 @@ from theodolite.measure.problem.options import Option, ShardOptions
 class CurvatureOptions(ShardOptions, total=False):
     """Which matrix is measured, and what may be used for it."""
 
-    operator: Annotated[Curvature, Option("hessian", '``"hessian"`` or ``"ggn"``.')]
+    operator: Annotated[
+        Curvature,
+        Option(
+            "hessian",
+            '``"hessian"``, ``"ggn"``, ``"fisher"``, ``"empirical_fisher"`` or ``"gradient_covariance"``: see '
+            ":class:`~theodolite.measure.curvature.operator.HessianOperator`.",
+        ),
+    ]
     memory: Annotated[
         Memory,
         Option(
