@@ -51,6 +51,11 @@ def spoilt(tensor, value=math.nan):
     return tensor
 
 
+def optimizer_of(model):
+    own = list(model.parameters()) if isinstance(model, nn.Module) else []
+    return torch.optim.SGD(own or [nn.Parameter(torch.ones(1))], lr=0.1)
+
+
 X, Y = good()
 ALL = {  # every public instrument that takes a model, a loss and data, with the least work it can do
     "gradient_norm": lambda m, loss, d, **o: measure.gradient_norm(m, loss, d, **o),
@@ -61,6 +66,9 @@ ALL = {  # every public instrument that takes a model, a loss and data, with the
     "sharpness by SAM": lambda m, loss, d, **o: measure.sharpness(m, loss, d, **{"method": "sam"} | o),
     "connect": lambda m, loss, d, **o: measure.connect(m, m, loss, d, **{"epochs": 1} | o),
     "hessian_eigenvalues": lambda m, loss, d, **o: measure.hessian_eigenvalues(m, loss, d, **{"k": 1} | o),
+    "edge_of_stability": lambda m, loss, d, **o: measure.edge_of_stability(
+        m, loss, d, **{"optimizer": optimizer_of(m)} | o
+    ),
     "hessian_spectrum": lambda m, loss, d, **o: measure.hessian_spectrum(m, loss, d, **o),
     "hessian_density": lambda m, loss, d, **o: measure.hessian_density(m, loss, d, **{"probes": 2, "steps": 2} | o),
     "hessian_trace": lambda m, loss, d, **o: measure.hessian_trace(m, loss, d, **{"products": 6} | o),
@@ -307,7 +315,7 @@ def test_bad_weights_are_refused_by_name(what):
         WEIGHTS_ALONE[name](*positional, **options)
 
 
-CURVATURE = (
+IN_COORDINATES = (
     "hessian_eigenvalues",
     "hessian_spectrum",
     "hessian_density",
@@ -315,7 +323,9 @@ CURVATURE = (
     "minimal_ratio",
     "HessianOperator",
 )
+CURVATURE = (*IN_COORDINATES, "edge_of_stability")
 ANY = (*CURVATURE, "gradient_norm")
+SGD = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)  # of no model
 BAD_SETTINGS = [  # instruments, an option, a bad value, words of the error
     *((name, "parameters", "9.*", BadModel, "matching '9") for name in ANY),
     *((name, "parameters", 3, SettingError, "parameters as text or None, got int 3") for name in ANY),
@@ -325,6 +335,17 @@ BAD_SETTINGS = [  # instruments, an option, a bad value, words of the error
     *((name, "memory", 0, SettingError, "memory as a number of bytes") for name in CURVATURE),
     *((name, "memory", "a lot", SettingError, "memory as a number of bytes") for name in CURVATURE),
     *((name, "memory", [1], SettingError, "memory as whole number or text or None") for name in CURVATURE),
+    *((name, "preconditioner", torch.zeros(59), SettingError, "59 that are zero, negative") for name in IN_COORDINATES),
+    *((name, "preconditioner", torch.ones(9), SettingError, r"preconditioner as \(59,\)") for name in IN_COORDINATES),
+    *((name, "preconditioner", "adam", SettingError, "as Tensor or Optimizer") for name in IN_COORDINATES),
+    *((name, "preconditioner", SGD, SettingError, "as Adam or RMSprop do, got SGD") for name in IN_COORDINATES),
+    *((name, "basis", torch.ones(59), SettingError, r"basis as rows \(r, 59\)") for name in IN_COORDINATES),
+    *((name, "basis", torch.ones(2, 59), SettingError, "basis that are independent") for name in IN_COORDINATES),
+    *((name, "basis", torch.full((1, 59), math.nan), SettingError, "basis as finite") for name in IN_COORDINATES),
+    ("edge_of_stability", "optimizer", "sgd", SettingError, "optimizer as Optimizer, got str 'sgd'"),
+    ("edge_of_stability", "optimizer", SGD, SettingError, r"does not have '0\.weight'"),
+    ("edge_of_stability", "tolerance", 0, SettingError, "tolerance > 0"),
+    ("edge_of_stability", "max_products", 0, SettingError, "max_products"),
     ("interpolate", "alphas", [], SettingError, "alphas as a non-empty list"),
     ("interpolate", "alphas", [0, math.nan], SettingError, "alphas as a non-empty list"),
     ("interpolate", "alphas", [[0, 1]], SettingError, "alphas as"),

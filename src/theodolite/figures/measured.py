@@ -93,6 +93,16 @@ def eigenpairs(result: Any) -> Any:
     return forest(table, x=Axis("value", CURVATURE), label="name", low="low", high="high", rules=zero)
 
 
+def edge_of_stability(result: Any) -> Any:
+    """The largest eigenvalue that the steps meet with its residual, beside the edge."""
+    value, residual = result.eigenvalue, result.residual
+    table = pd.DataFrame(
+        {"name": [result.optimizer], "value": [value], "low": [value - residual], "high": [value + residual]}
+    )
+    across = Axis("value", "largest eigenvalue times the learning rate, preconditioned")
+    return forest(table, x=across, label="name", low="low", high="high", rules=[Rule(result.edge, "edge", "x")])
+
+
 def spectrum(result: Any) -> Any:
     """A histogram of all eigenvalues."""
     values = result.eigenvalues.cpu()

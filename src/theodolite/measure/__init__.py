@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # for type checkers, which do not see what __getattr__ finds
     from theodolite.measure.curvature.jacobian import Jacobian as Jacobian
     from theodolite.measure.curvature.jacobian import TangentKernel as TangentKernel
     from theodolite.measure.curvature.operator import HessianOperator as HessianOperator
+    from theodolite.measure.edge_of_stability import edge_of_stability as edge_of_stability
     from theodolite.measure.find_critical_points import find_critical_points as find_critical_points
     from theodolite.measure.gradient_norm import gradient_norm as gradient_norm
     from theodolite.measure.hessian_density import hessian_density as hessian_density

@@ -72,6 +72,10 @@ BUILT_IN = (
         "about 3 to 10 for each of k eigenvalues", charts={"eigenpairs": "eigenpairs"},
     ),
     Instrument(
+        "edge_of_stability", "Is the step too long for the curvature, with this optimizer?", "k products",
+        "about 10 to 40", None, {"edge_of_stability": "edge_of_stability"},
+    ),
+    Instrument(
         "hessian_trace", "What is the mean curvature?", "k products", "products, 60", charts={"trace": "trace"},
     ),
     Instrument(

@@ -97,7 +97,7 @@ def hessian_eigenvalues(
             )  # fmt: skip
     return Eigenpairs(
         eigenvalues=found.eigenvalues,
-        eigenvectors=found.eigenvectors,
+        eigenvectors=H.frame.lift(found.eigenvectors),
         residuals=found.residuals,
         converged=found.residuals <= found.tolerance,
         tolerance=found.tolerance,

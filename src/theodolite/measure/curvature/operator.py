@@ -13,6 +13,7 @@ from theodolite.errors import BadModel, SettingError, TooLarge
 from theodolite.measure.curvature.autograd import Product
 from theodolite.measure.curvature.backend import Backend, choose_backend
 from theodolite.measure.curvature.diagnosis import raise_not_differentiable
+from theodolite.measure.curvature.frame import Frame, Preconditioner, frame
 from theodolite.measure.curvature.kinds import PER_SAMPLE, Curvature
 from theodolite.measure.curvature.matrix import SymmetricMatrix
 from theodolite.measure.curvature.old_names import OldNames
@@ -74,6 +75,10 @@ class HessianOperator(OldNames, SymmetricMatrix):
             the loss is convex in the outputs; ``"fisher"``, exact, for a loss that is a likelihood;
             ``"empirical_fisher"`` or ``"gradient_covariance"``, where each sample has a loss of its own.
         parameters: a pattern such as ``"0.*"`` that restricts the matrix to a part of the model.
+        preconditioner: a positive diagonal D ``(P,)``, or an optimizer that has one (Adam, RMSprop): the matrix is then
+            :math:`D^{-1/2} H D^{-1/2}`.
+        basis: directions ``(r, P)``, a row each: the matrix is then ``(r, r)``, Q H Qᵀ with orthonormal rows Q that
+            span the same; with a preconditioner, of the preconditioned one.
         memory: what may be taken, as ``"2GB"`` or a number of bytes; None: half of what is free. With Ray, on each
             machine.
         engine: ``"local"``, this process; or ``"ray"``, a cluster whose actors hold a shard of the data each: whole
@@ -118,6 +123,8 @@ class HessianOperator(OldNames, SymmetricMatrix):
         *,
         operator: Curvature = "hessian",
         parameters: str | None = None,
+        preconditioner: Preconditioner | None = None,
+        basis: Tensor | None = None,
         memory: Memory = None,
         engine: str = "local",
         workers: int | None = None,
@@ -134,6 +141,7 @@ class HessianOperator(OldNames, SymmetricMatrix):
         self._kept: Kept | None = None
         self._block = 1
         self._mean: Tensor | None = None  # gradient over all data, where its square is subtracted
+        self.frame = Frame()  # the matrix's own coordinates, until it was checked in them
         if operator in PER_SAMPLE and samples is not None:
             raise SettingError(
                 f"expected samples= to be left out for operator='{operator}', whose samples are the rows of a batch, "
@@ -145,10 +153,12 @@ class HessianOperator(OldNames, SymmetricMatrix):
         )
         self.objective: Objective = in_working_precision(whole)
         self._point = self.objective.vector.requires_grad_()
+        seen_in = frame(whole, preconditioner, basis, self._point.detach())
         if is_sharded(engine):
             make = partial(_of_shard, operator, parameters, samples, reduction)
             self.shards = Shards(whole, make, memory=memory, workers=workers, address=address)
             self._ask_shards(self.shards)
+            self._see_in(seen_in)
             return
         self._backend = cutter.backend
         if cutter.cuts:
@@ -161,6 +171,7 @@ class HessianOperator(OldNames, SymmetricMatrix):
             raise_not_differentiable(self.objective, cutter.first, error)
             raise
         self._subtract_mean()
+        self._see_in(seen_in)
         self.products = 0
 
     def _ask_shards(self, shards: Shards) -> None:
@@ -173,15 +184,21 @@ class HessianOperator(OldNames, SymmetricMatrix):
         self.check_error = max(error for _, error in found)
         self._subtract_mean()
 
+    def loss_and_gradient(self) -> tuple[float, Tensor]:
+        """The loss over all data, and its gradient by all parameters measured ``(P,)``, float64."""
+        value, gradient = self.shards.sum(_loss_and_gradient) if self.shards is not None else _loss_and_gradient(self)
+        return float(value), torch.from_numpy(gradient).to(self.device)
+
+    def _see_in(self, seen_in: Frame) -> None:
+        self.frame = seen_in
+        if not seen_in.is_plain:
+            self.tried = []
+
     def _subtract_mean(self) -> None:
         """From here on leave the square of the mean gradient out, where that is asked for."""
         if self.kind != "gradient_covariance":
             return
-        if self.shards is not None:
-            (summed,) = self.shards.sum(_gradient)
-            self._mean = torch.from_numpy(summed).to(self._point)
-        else:
-            self._mean = torch.from_numpy(_gradient(self)[0]).to(self._point)
+        self._mean = self.loss_and_gradient()[1].to(self._point)
         if self.objective.reduction == "sum":
             self._mean = self._mean / self.objective.samples**0.5
         self.tried = [(u, self._without_mean(u[None], product[None])[0]) for u, product in self.tried]
@@ -191,8 +208,8 @@ class HessianOperator(OldNames, SymmetricMatrix):
 
     @property
     def size(self) -> int:
-        """P, the number of parameters."""
-        return len(self._point)
+        """P, the number of parameters; with a basis, of its rows."""
+        return len(self._point) if self.frame.basis is None else len(self.frame.basis)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -217,6 +234,11 @@ class HessianOperator(OldNames, SymmetricMatrix):
         vectors = vectors.to(self._point)
         if not len(vectors):
             return torch.zeros_like(vectors)
+        if self.frame.is_plain:
+            return self._rows(vectors)
+        return self.frame.back(self._rows(self.frame.into(vectors)))
+
+    def _rows(self, vectors: Tensor) -> Tensor:
         if self.shards is not None:
             (summed,) = self.shards.sum(_rows, vectors.detach().cpu().numpy())
             return self._without_mean(vectors, torch.from_numpy(summed).to(vectors))
@@ -241,7 +263,7 @@ class HessianOperator(OldNames, SymmetricMatrix):
     @property
     def is_sum(self) -> bool:
         """Whether the matrix is the sum of its batches' and nothing else."""
-        return self._mean is None
+        return self._mean is None and self.frame.is_plain
 
     @property
     def together(self) -> int:
@@ -375,14 +397,16 @@ def _rows(own: HessianOperator, vectors: np.ndarray) -> tuple[np.ndarray]:
     return (own.rows(torch.tensor(vectors, device=own.device)).cpu().numpy(),)
 
 
-def _gradient(own: HessianOperator) -> tuple[np.ndarray]:
-    """Of the loss over all data that this process has, float64."""
-    whole = own.objective
+def _loss_and_gradient(own: HessianOperator) -> tuple[np.ndarray, np.ndarray]:
+    """Over all data that this process has, float64."""
+    whole, loss = own.objective, 0.0
     total = torch.zeros(whole.size, dtype=torch.float64, device=whole.device)
     with preserve_rng(), whole.twice_differentiable():
         for batch, share in whole.batches():
-            total += share * bound_gradient(whole, whole.vector, batch)[1]
-    return (total.cpu().numpy(),)
+            value, gradient = bound_gradient(whole, whole.vector, batch)
+            loss += share * float(value)
+            total += share * gradient
+    return np.asarray(loss), total.cpu().numpy()
 
 
 def in_working_precision(whole: Objective) -> Objective:

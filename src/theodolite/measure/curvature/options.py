@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, cast, get_type_hints
+from typing import Annotated, TypedDict, cast, get_type_hints
 
-from torch import nn
+from torch import Tensor, nn
 
+from theodolite.measure.curvature.frame import Preconditioner
 from theodolite.measure.curvature.kinds import Curvature
 from theodolite.measure.curvature.operator import HessianOperator
 from theodolite.measure.problem.batches import Data
@@ -14,7 +15,7 @@ from theodolite.measure.problem.objective import Loss
 from theodolite.measure.problem.options import Option, ShardOptions
 
 
-class CurvatureOptions(ShardOptions, total=False):
+class MatrixOptions(ShardOptions, total=False):
     """Which matrix is measured, and what may be used for it."""
 
     operator: Annotated[
@@ -35,8 +36,25 @@ class CurvatureOptions(ShardOptions, total=False):
     ]
 
 
-class ProductOptions(CurvatureOptions, total=False):
-    """The same for what takes one product after the other, and can be watched and ended."""
+class CurvatureOptions(MatrixOptions, total=False):
+    """The same, in the coordinates that are asked for."""
+
+    preconditioner: Annotated[
+        Preconditioner | None,
+        Option(
+            None,
+            "a positive diagonal ``(P,)``, or an optimizer that has one (Adam, RMSprop): measures "
+            ":math:`P^{-1/2} H P^{-1/2}`.",
+        ),
+    ]
+    basis: Annotated[
+        Tensor | None,
+        Option(None, "directions ``(r, P)``, a row each: measures the matrix restricted to the subspace they span."),
+    ]
+
+
+class Watched(TypedDict, total=False):
+    """What takes one product after the other can be watched and ended."""
 
     progress: Annotated[
         bool | None,
@@ -45,6 +63,14 @@ class ProductOptions(CurvatureOptions, total=False):
             "show a bar; None: on a terminal, after a second. Ctrl-C hands back what there is by then.",
         ),
     ]
+
+
+class ProductOptions(CurvatureOptions, Watched, total=False):
+    """A matrix in any coordinates, by products."""
+
+
+class StepOptions(MatrixOptions, Watched, total=False):
+    """The same in those of an optimizer."""
 
 
 @contextmanager
