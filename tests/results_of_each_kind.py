@@ -48,9 +48,12 @@ def _at_the_edge() -> Any:
 
 EACH: dict[str, Callable[[], Any]] = {
     "GradientNorm": _on("gradient_norm"),
+    "GradientNoiseScale": _on("gradient_noise_scale"),
     "Eigenpairs": _on("hessian_eigenvalues", k=5),
     "Spectrum": _on("hessian_spectrum"),
     "EdgeOfStability": lambda: _at_the_edge(),
+    "Diagonal": _on("hessian_diagonal"),
+    "HessianBlocks": _on("hessian_blocks", k=2),
     "Density": _on("hessian_density"),
     "Trace": _on("hessian_trace"),
     "MinimalRatio": _on("minimal_ratio"),

@@ -59,6 +59,7 @@ def optimizer_of(model):
 X, Y = good()
 ALL = {  # every public instrument that takes a model, a loss and data, with the least work it can do
     "gradient_norm": lambda m, loss, d, **o: measure.gradient_norm(m, loss, d, **o),
+    "gradient_noise_scale": lambda m, loss, d, **o: measure.gradient_noise_scale(m, loss, d, **o),
     "interpolate": lambda m, loss, d, **o: measure.interpolate(m, m, loss, d, **{"alphas": [0.5]} | o),
     "surface": lambda m, loss, d, **o: measure.surface(m, loss, d, **{"x": [0], "y": [0]} | o),
     "sensitivity": lambda m, loss, d, **o: measure.sensitivity(m, loss, d, **o),
@@ -69,6 +70,8 @@ ALL = {  # every public instrument that takes a model, a loss and data, with the
     "edge_of_stability": lambda m, loss, d, **o: measure.edge_of_stability(
         m, loss, d, **{"optimizer": optimizer_of(m)} | o
     ),
+    "hessian_diagonal": lambda m, loss, d, **o: measure.hessian_diagonal(m, loss, d, **{"products": 6} | o),
+    "hessian_blocks": lambda m, loss, d, **o: measure.hessian_blocks(m, loss, d, **{"probes": 2, "steps": 2} | o),
     "hessian_spectrum": lambda m, loss, d, **o: measure.hessian_spectrum(m, loss, d, **o),
     "hessian_density": lambda m, loss, d, **o: measure.hessian_density(m, loss, d, **{"probes": 2, "steps": 2} | o),
     "hessian_trace": lambda m, loss, d, **o: measure.hessian_trace(m, loss, d, **{"products": 6} | o),
@@ -316,6 +319,8 @@ def test_bad_weights_are_refused_by_name(what):
 
 
 IN_COORDINATES = (
+    "hessian_diagonal",
+    "hessian_blocks",
     "hessian_eigenvalues",
     "hessian_spectrum",
     "hessian_density",
@@ -346,6 +351,16 @@ BAD_SETTINGS = [  # instruments, an option, a bad value, words of the error
     ("edge_of_stability", "optimizer", SGD, SettingError, r"does not have '0\.weight'"),
     ("edge_of_stability", "tolerance", 0, SettingError, "tolerance > 0"),
     ("edge_of_stability", "max_products", 0, SettingError, "max_products"),
+    ("gradient_noise_scale", "parameters", "9.*", BadModel, "matching '9"),
+    ("gradient_noise_scale", "samples", len, SettingError, "samples= to be left out"),
+    ("hessian_diagonal", "products", 5, SettingError, "at least 6 products"),
+    ("hessian_blocks", "blocks", ["0.*"], SettingError, r"no pattern matches '3\.weight'"),
+    ("hessian_blocks", "blocks", ["*", "3.*"], SettingError, r"'\*' and '3\.\*' both match '3\.weight'"),
+    ("hessian_blocks", "blocks", ["*", "9.*"], SettingError, r"match parameters, got '9\.\*'"),
+    ("hessian_blocks", "blocks", "rows", SettingError, "blocks as"),
+    ("hessian_blocks", "k", 0, SettingError, "k ≥ 1"),
+    ("hessian_blocks", "steps", 1, SettingError, "at least 2 probes, steps"),
+    ("hessian_blocks", "basis", torch.eye(59)[:2], SettingError, "blocks of parameters, got a matrix restricted"),
     ("interpolate", "alphas", [], SettingError, "alphas as a non-empty list"),
     ("interpolate", "alphas", [0, math.nan], SettingError, "alphas as a non-empty list"),
     ("interpolate", "alphas", [[0, 1]], SettingError, "alphas as"),

@@ -9,9 +9,11 @@ from torch import Tensor
 
 from theodolite.errors import SettingError, TooLarge
 from theodolite.measure.linalg import eigensolver, quadrature
+from theodolite.measure.linalg import sketch as sketches
 from theodolite.measure.linalg import trace as estimator
 from theodolite.measure.linalg.eigensolver import Eigensolution, Which
 from theodolite.measure.linalg.quadrature import DensityEstimate
+from theodolite.measure.linalg.sketch import DiagonalEstimate
 from theodolite.measure.linalg.trace import TraceEstimate
 from theodolite.measure.problem.memory import Memory, in_words, room
 from theodolite.streams import named_seed
@@ -80,6 +82,10 @@ class SymmetricMatrix:
     def trace(self, products: int = 60, *, seed: int = 0) -> TraceEstimate:
         """The sum of all eigenvalues with its standard error; exact where a third of the products is n or more."""
         return estimator.trace(self, products=products, random=_random(seed, "signs"))
+
+    def diagonal(self, products: int = 60, *, seed: int = 0) -> DiagonalEstimate:
+        """The diagonal with its standard errors; exact where the products are n or more."""
+        return sketches.diagonal(self, products=products, random=_random(seed, "signs"))
 
     def density(self, *, probes: int = 8, steps: int = 60, seed: int = 0) -> DensityEstimate:
         """How the eigenvalues are spread, by stochastic Lanczos quadrature, with its standard error."""

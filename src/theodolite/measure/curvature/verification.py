@@ -34,12 +34,12 @@ from theodolite.measure.problem.isolation import autocast_off, preserve_rng
 from theodolite.measure.problem.microbatches import first_samples, microbatches
 from theodolite.measure.problem.not_finite import where
 from theodolite.measure.problem.objective import Objective, check_finite
+from theodolite.measure.problem.own_gradients import MIXED, mixed
 from theodolite.measure.problem.plain import in_place, plain_gradient
 from theodolite.streams import named_seed
 
 UNSURE = 0.1  # of a product: a number with fewer digits than one is none
 OWN_GRADIENTS = 16  # samples whose gradients are taken one by one
-MIXED = 1e-3  # of a gradient, that its samples' own may be apart from it: far above rounding
 CHECK_BYTES = 2**22  # of the graph that the check takes: of so many samples, 4 to 64, whatever the batch
 
 UNDECIDED = (
@@ -216,9 +216,9 @@ def _squared(whole: Objective, batch: Batch) -> Field:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a sample alone raises, as BatchNorm does
-        raise _mixed() from error
+        raise mixed() from error
     if float((own.sum(0) - total).norm()) > MIXED * float(own.norm()):
-        raise _mixed()
+        raise mixed()
     scale = per_sample_scale(whole, batch)
     return lambda point: scale * ((own @ (point - centre)) @ own)
 
@@ -226,20 +226,12 @@ def _squared(whole: Objective, batch: Batch) -> Field:
 def _alone(batch: Batch) -> list[Batch]:
     parts = microbatches(batch, 1)
     if len(parts) < count(batch):
-        raise _mixed()
+        raise mixed()
     return parts
 
 
 def _share(whole: Objective, alone: Batch, batch: Batch) -> float:
     return 1.0 if whole.reduction == "sum" else whole.weight(alone) / whole.weight(batch)
-
-
-def _mixed() -> BadLoss:
-    return BadLoss(
-        "expected a loss that is a mean over samples, each with a gradient of its own, but samples taken alone have "
-        "other gradients than within their batch. Call model.eval() (BatchNorm mixes samples in training mode), or "
-        "take operator='ggn'."
-    )
 
 
 def _linearised(whole: Objective, batch: Batch, move: Callable[[Tensor], None], kind: Curvature) -> Field:
