@@ -48,7 +48,9 @@ def _at_the_edge() -> Any:
 
 EACH: dict[str, Callable[[], Any]] = {
     "GradientNorm": _on("gradient_norm"),
-    "GradientNoiseScale": _on("gradient_noise_scale"),
+    "GradientNoiseScale": lambda: measure.gradient_noise_scale(
+        network(0), nn.CrossEntropyLoss(), (_data()[0], torch.ones(40, dtype=torch.int64))
+    ),
     "Eigenpairs": _on("hessian_eigenvalues", k=5),
     "Spectrum": _on("hessian_spectrum"),
     "EdgeOfStability": lambda: _at_the_edge(),

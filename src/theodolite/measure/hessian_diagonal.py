@@ -48,7 +48,7 @@ def hessian_diagonal(
 
     XDiag spends half of the products on a sketch of the matrix and half on its basis, and takes each vector of the
     sketch for a sample of what the others leave (:mod:`~theodolite.measure.linalg.sketch`): exact where the matrix has
-    fewer large eigenvalues than the sketch has vectors, and many times surer than random signs alone where it nearly has.
+    fewer eigenvalues than the sketch has vectors, and many times surer than random signs where it nearly has.
 
     Args:
         model: any module, measured in the mode it is in; frozen parameters are left out.

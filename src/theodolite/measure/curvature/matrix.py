@@ -8,12 +8,15 @@ from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
 from theodolite.errors import SettingError, TooLarge
-from theodolite.measure.linalg import eigensolver, quadrature
+from theodolite.measure.linalg import eigensolver, quadrature, solver
 from theodolite.measure.linalg import sketch as sketches
 from theodolite.measure.linalg import trace as estimator
 from theodolite.measure.linalg.eigensolver import Eigensolution, Which
+from theodolite.measure.linalg.generalized import GeneralizedPairs, generalized_eigenvalues
+from theodolite.measure.linalg.log_determinant import LogDeterminant, log_determinant
 from theodolite.measure.linalg.quadrature import DensityEstimate
 from theodolite.measure.linalg.sketch import DiagonalEstimate
+from theodolite.measure.linalg.solver import Solution
 from theodolite.measure.linalg.trace import TraceEstimate
 from theodolite.measure.problem.memory import Memory, in_words, room
 from theodolite.streams import named_seed
@@ -86,6 +89,25 @@ class SymmetricMatrix:
     def diagonal(self, products: int = 60, *, seed: int = 0) -> DiagonalEstimate:
         """The diagonal with its standard errors; exact where the products are n or more."""
         return sketches.diagonal(self, products=products, random=_random(seed, "signs"))
+
+    def solve(
+        self, v: Tensor, *, damping: float = 0.0, tolerance: float = 1e-6, max_products: int | None = None
+    ) -> Solution:
+        """Solve (A + damping) x = v: conjugate gradients, or minimal residuals where damping leaves it indefinite."""
+        return solver.solve(self, v, damping=damping, tolerance=tolerance, max_products=max_products)
+
+    def log_determinant(
+        self, *, damping: float = 0.0, probes: int = 16, steps: int = 60, seed: int = 0
+    ) -> LogDeterminant:
+        """Estimate log det(A + damping) with its standard error; exact for small matrices."""
+        return log_determinant(self, damping=damping, probes=probes, steps=steps, random=_random(seed, "probes"))
+
+    def generalized_eigenvalues(
+        self, other: "SymmetricMatrix", k: int = 1, *, damping: float = 0.0, tolerance: float = 1e-4, seed: int = 0
+    ) -> GeneralizedPairs:
+        """The largest μ of A v = μ (B + damping) v with their residuals, B the other matrix."""
+        random = _random(seed, "generalized")
+        return generalized_eigenvalues(self, other, k=k, damping=damping, tolerance=tolerance, random=random)
 
     def density(self, *, probes: int = 8, steps: int = 60, seed: int = 0) -> DensityEstimate:
         """How the eigenvalues are spread, by stochastic Lanczos quadrature, with its standard error."""

@@ -11,9 +11,9 @@ with :math:`Q_{(i)}` a basis of the sketch without :math:`\omega_i`. It is known
 
 .. math:: Q_{(i)} Q_{(i)}^\top = Q (I - s_i s_i^\top) Q^\top, \qquad s_i \propto R^{-\top} e_i, \quad |s_i| = 1,
 
-so that products with A and with Q are all it takes. The mean is the estimate, and how far samples lie apart its standard
-error: they share a basis, and on a flat spectrum lie less far apart than they are wrong, by up to a half. Where the sketch
-spans all that A does, both are exact.
+so that products with A and with Q are all it takes. The mean is the estimate, and how far samples lie apart its
+standard error: they share a basis, and on a flat spectrum lie less far apart than they are wrong, by up to a half.
+Where the sketch spans all that A does, both are exact.
 
 Source: Epperly, Tropp and Webber 2024, "XTrace: Making the Most of Every Sample in Stochastic Trace Estimation".
 """
