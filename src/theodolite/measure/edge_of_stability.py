@@ -15,7 +15,7 @@ from theodolite.measure.linalg import eigensolver
 from theodolite.measure.problem.batches import Data
 from theodolite.measure.problem.join import measured_parameters
 from theodolite.measure.problem.objective import Loss
-from theodolite.measure.problem.options import with_options
+from theodolite.measure.problem.options import select_options, with_options
 from theodolite.measure.problem.progress import watch
 from theodolite.measure.problem.validation import checked
 from theodolite.measure.results.base import Result
@@ -116,7 +116,7 @@ def edge_of_stability(
     """
     eigensolver.check_settings(1, tolerance, max_products)
     steps = steps_of(optimizer, measured_parameters(model, options.get("parameters")))
-    asked: ProductOptions = {**options, "preconditioner": steps.diagonal / steps.rate}
+    asked = select_options({**options, "preconditioner": steps.diagonal / steps.rate}, ProductOptions)
     with operator_and_room(model, loss, data, asked, seed=seed) as (H, room):
         random = torch.Generator().manual_seed(named_seed(seed, "restarts"))
         A = _WithDecay(H, (steps.decay * steps.rate / steps.diagonal).to(H.device, H.dtype))
