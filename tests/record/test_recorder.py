@@ -242,7 +242,7 @@ def test_instruments_are_given_in_any_of_these_forms(given, name):
     ("arguments", "error", "message"),
     [
         ({"instruments": "gradient_nrom"}, UnknownName, "Did you mean 'gradient_norm'"),
-        ({"instruments": ["surface"]}, UnknownName, "Known: gradient_norm, hessian_density"),
+        ({"instruments": ["surface"]}, UnknownName, "Known: gradient_noise_scale, gradient_norm"),
         ({"instruments": lambda m, lo, d: 1.0}, SettingError, "got a lambda. Pass a mapping"),
         ({"instruments": ["sharpness", "sharpness"]}, SettingError, "a name of its own for each"),
         ({"instruments": {"weights": "sharpness"}}, SettingError, "a name that is taken"),

@@ -15,8 +15,8 @@ if TYPE_CHECKING:  # for type checkers, which do not see what __getattr__ finds
     from theodolite.measure.align import align as align
     from theodolite.measure.connect import connect as connect
     from theodolite.measure.curvature.jacobian import Jacobian as Jacobian
-    from theodolite.measure.curvature.jacobian import TangentKernel as TangentKernel
     from theodolite.measure.curvature.operator import HessianOperator as HessianOperator
+    from theodolite.measure.curvature.tangent_kernel import TangentKernel as TangentKernel
     from theodolite.measure.edge_of_stability import edge_of_stability as edge_of_stability
     from theodolite.measure.find_critical_points import find_critical_points as find_critical_points
     from theodolite.measure.gradient_noise_scale import gradient_noise_scale as gradient_noise_scale
@@ -45,7 +45,7 @@ random.setstate(_state)
 FILES = {one.name: one.name for one in BUILT_IN} | {  # public name -> file
     "HessianOperator": "curvature.operator",
     "Jacobian": "curvature.jacobian",
-    "TangentKernel": "curvature.jacobian",
+    "TangentKernel": "curvature.tangent_kernel",
     "load": "results.reader",
     "path_plane": "planes",
     "random_plane": "planes",

@@ -71,6 +71,16 @@ def test_the_kernel_of_a_linear_model_has_its_closed_form():
     assert torch.allclose(kernel.to_dense(), torch.kron(x @ x.mT + 1, torch.eye(2).double()))
 
 
+def test_what_autograd_holds_constant_has_no_derivative():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(4, 3, padding_idx=0), nn.Flatten(), nn.Linear(6, 2)).double()
+    nn.init.normal_(model[0].weight)
+    data = torch.tensor([[0, 1], [2, 0], [3, 3]]), torch.zeros(3)
+    J = Jacobian(model, data)
+    assert torch.allclose(J @ torch.eye(J.shape[1]).double(), oracles.jacobian(model, [data]))
+    assert not (J @ torch.eye(J.shape[1]).double())[:, :3].any()
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # curvlinops' own dependency calls it
 def test_curvlinops_agrees():
     from curvlinops import JacobianLinearOperator, TransposedJacobianLinearOperator

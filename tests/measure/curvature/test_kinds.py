@@ -236,3 +236,11 @@ def test_samples_that_are_no_rows_are_refused():
     data = case.batches[0][0], torch.tensor([0.2, 0.3, 0.5]).double()
     with pytest.raises(BadData, match=r"a row for each of 5 samples, got shape \(3,\)"):
         HessianOperator(summed, nn.CrossEntropyLoss(), data, operator="empirical_fisher")
+
+
+@pytest.mark.parametrize("operator", ["empirical_fisher", "gradient_covariance"])
+def test_a_penalty_is_no_sample_s_own(operator):
+    case = cases.make("attention", "mse")
+    penalised = lambda z, y: case.loss(z, y) + sum(p.square().sum() for p in case.model.parameters())  # noqa: E731
+    with pytest.raises(BadLoss, match="Leave the penalty out"):
+        HessianOperator(case.model, penalised, case.batches, operator=operator)

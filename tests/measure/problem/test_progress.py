@@ -51,11 +51,14 @@ def test_a_density_comes_back_from_the_steps_done(case, monkeypatch):
     assert (found.standard_error > 0).any()
 
 
-@pytest.mark.parametrize(("after", "method"), [(5, "hutchinson"), (25, "hutchinson"), (44, "hutch++")])
-def test_a_trace_comes_back_from_the_products_done(case, monkeypatch, after, method):
+@pytest.mark.parametrize(
+    ("after", "asked", "method"),
+    [(5, None, "hutchinson"), (25, None, "hutchinson"), (44, None, "hutchinson"), (44, "hutch++", "hutch++")],
+)
+def test_a_trace_comes_back_from_the_products_done(case, monkeypatch, after, asked, method):
     expected = float(oracles.hessian(case.model, case.loss, case.batches).trace())
     interrupt_after(monkeypatch, after)
-    found = hessian_trace(case.model, case.loss, case.batches, products=60)
+    found = hessian_trace(case.model, case.loss, case.batches, products=60, method=asked)
     assert found.interrupted
     assert found.method == method
     assert found.products < 60

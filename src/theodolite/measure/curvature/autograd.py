@@ -83,7 +83,12 @@ def ggn_product(objective: Objective, point: Tensor, batch: Batch) -> Product:
     with linear.bound:
         loss = varying(objective.loss(linear.rebuild(free), targets))
         slope, past = torch.autograd.grad(loss, (free, point), create_graph=True, materialize_grads=True)
-    check_outputs_alone(past)
+    if bool(past.any()):
+        raise BadLoss(
+            "expected a loss of the outputs alone, got one that takes the parameters too, as a penalty does: the "
+            "generalised Gauss-Newton matrix is not defined for that part. Leave the penalty out and add its own "
+            "curvature (2 c for c times the sum of squares), or take operator='hessian'."
+        )
     if not slope.requires_grad and _own_loss(linear.rebuild(slope)):
         raise BadLoss(
             "expected a loss that is computed from outputs such as logits, got one that the model computes itself: "
@@ -91,16 +96,6 @@ def ggn_product(objective: Objective, point: Tensor, batch: Batch) -> Product:
             "loss=lambda outputs, batch: cross_entropy(outputs.logits, batch['labels']), or operator='hessian'."
         )
     return linear.around(lambda w: pull_back(slope, free, w))
-
-
-def check_outputs_alone(past: Tensor) -> None:
-    """Raise BadLoss where a loss has a derivative by the parameters that goes past the outputs."""
-    if bool(past.any()):
-        raise BadLoss(
-            "expected a loss of the outputs alone, got one that takes the parameters too, as a penalty does: the "
-            "generalised Gauss-Newton matrix is not defined for that part. Leave the penalty out and add its own "
-            "curvature (2 c for c times the sum of squares), or take operator='hessian'."
-        )
 
 
 def varying(loss: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-r"""The derivative of a model's outputs by its parameters, over all data, and its square in sample space."""
+"""The derivative of a model's outputs by its parameters, over all data."""
 
 import warnings
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from theodolite.errors import BadData, CheckFailed, NotDifferentiable
 from theodolite.measure.curvature.autograd import LinearOutputs, counted, flat, linear_outputs
 from theodolite.measure.curvature.finite_difference import AGREE, compare
-from theodolite.measure.curvature.matrix import SymmetricMatrix, columns_by_rows
+from theodolite.measure.curvature.matrix import columns_by_rows
 from theodolite.measure.curvature.operator import in_working_precision
 from theodolite.measure.problem.batches import Batch, Data
 from theodolite.measure.problem.isolation import autocast_off, plain_torch, preserve_rng
@@ -175,78 +175,6 @@ class Transposed:
         return columns_by_rows(J.transposed, vectors, J.shape[0], J.dtype, J.device)
 
 
-class TangentKernel(SymmetricMatrix):
-    r"""The neural tangent kernel of a model over data, as a matrix ``(N C, N C)`` one multiplies by.
-
-    .. math:: \Theta = J J^\top, \qquad
-              \Theta_{nc,mk} = \nabla_\theta z_{nc} \cdot \nabla_\theta z_{mk}
-
-    It is never held: a product is one with Jᵀ and one with J. Its nonzero eigenvalues are those of JᵀJ, which is N/2
-    times the generalised Gauss-Newton matrix of a squared error that is summed over outputs and averaged over samples.
-
-    Args:
-        model: any module, measured in the mode it is in; frozen parameters are left out.
-        data: one ``(inputs, targets)`` pair or a re-iterable of such batches; targets are not looked at.
-        parameters: a pattern such as ``"0.*"``: the kernel of a part of the model.
-        memory: what graphs may take; None: half of what is free.
-        seed: of the check's directions.
-
-    Raises:
-        MeasurementError: as :class:`Jacobian`.
-
-    Source: Jacot, Gabriel and Hongler 2018, "Neural Tangent Kernel: Convergence and Generalization in Neural Networks".
-
-    Example:
-        >>> model = nn.Linear(2, 1, bias=False).double()
-        >>> x = torch.tensor([[1.0, 0.0], [0.0, 2.0]]).double()
-        >>> kernel = TangentKernel(model, (x, torch.zeros(2, 1)))  # X Xᵀ
-        >>> kernel.to_dense().tolist(), round(kernel.trace().value, 6)
-        ([[1.0, 0.0], [0.0, 4.0]], 5.0)
-    """
-
-    @checked
-    def __init__(
-        self,
-        model: nn.Module,
-        data: Data,
-        *,
-        parameters: str | None = None,
-        memory: Memory = None,
-        seed: int = 0,
-    ) -> None:
-        self.jacobian = Jacobian(model, data, parameters=parameters, memory=memory, seed=seed)
-        self.check_error: float = self.jacobian.check_error
-        self.products = 0  # with vectors, so far
-
-    @property
-    def size(self) -> int:
-        """N C."""
-        return self.jacobian.shape[0]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """What is computed in: the model's own, or float32 for lower precision."""
-        return self.jacobian.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return self.jacobian.device
-
-    @property
-    def backend(self) -> str:
-        """How products are computed."""
-        return self.jacobian.backend
-
-    def rows(self, vectors: Tensor) -> Tensor:
-        """Multiply each row of ``(k, N C)``."""
-        self.products += len(vectors)
-        return self.jacobian.times(self.jacobian.transposed(vectors))
-
-    def __repr__(self) -> str:
-        return f"TangentKernel({self.size} outputs, check {self.check_error:.1e})"
-
-
 def _of_outputs(outputs: Any, _: Any) -> Tensor:
     """A sum of all outputs with unequal weights: what the model is checked by where there is no loss."""
     parts = [leaf.flatten() for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
@@ -293,7 +221,9 @@ def _differences(own: Objective, work: Objective, batch: Batch, seed: int) -> fl
         linear = linear_outputs(own, point, batch[0])
         v = torch.randn(len(point), generator=random, dtype=torch.float64).to(point)
         w = torch.randn(len(linear.outputs), generator=random, dtype=torch.float64).to(point)
-        forward, backward = linear.times(v / v.norm()), linear.transposed(w)
+        backward = linear.transposed(w)
+        v = torch.where(backward == 0, 0, v / v.norm())  # what autograd holds constant: rows of padding, detached parts
+        forward = linear.times(v)
         wide = work.cast(batch)
         with in_place(work) as move:
 
@@ -303,7 +233,7 @@ def _differences(own: Objective, work: Objective, batch: Batch, seed: int) -> fl
                     return flat(work.call(wide[0]))[0].detach()
 
             centre = work.vector
-            error, spread, scale = compare(outputs, centre, (v / v.norm()).to(centre), forward.to(centre))
+            error, spread, scale = compare(outputs, centre, v.to(centre), forward.to(centre))
             move(centre)
             z, _ = flat(work.call(wide[0]))
             plain = torch.autograd.grad(z, list(work.own.values()), w.to(z), allow_unused=True, materialize_grads=True)

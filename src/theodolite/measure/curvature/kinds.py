@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from theodolite.errors import BadData
+from theodolite.errors import BadData, BadLoss
 from theodolite.measure.curvature.autograd import (
     LinearOutputs,
     Product,
-    check_outputs_alone,
     ggn_product,
     hessian_product,
     linear_outputs,
@@ -66,7 +65,12 @@ def scores(objective: Objective, linear: LinearOutputs, batch: Batch) -> tuple[T
     with linear.bound, torch.enable_grad():
         loss = varying(objective.loss(linear.rebuild(free), batch[1]))
         delta, past = torch.autograd.grad(loss, (free, linear.point), materialize_grads=True)
-    check_outputs_alone(past)
+    if bool(past.any()):
+        raise BadLoss(
+            "expected a loss of the outputs alone, got one that takes the parameters too, as a penalty does, which is "
+            "no sample's own. Leave the penalty out: it adds the same to every sample's gradient, and nothing to their "
+            "covariance."
+        )
     return delta, owners(linear, count(batch))
 
 

@@ -152,5 +152,5 @@ def _no_likelihood(what: str) -> BadLoss:
     return BadLoss(
         f"expected a loss that is the negative logarithm of a likelihood, got {what}: it has no Fisher matrix. Pass "
         "nn.CrossEntropyLoss(), nn.NLLLoss(), nn.BCEWithLogitsLoss(), nn.MSELoss() or nn.PoissonNLLLoss() without "
-        "weights or smoothing, or operator='ggn'."
+        "weights or smoothing; or operator='ggn', which equals it for cross entropy and squared error however written."
     )

@@ -90,11 +90,9 @@ def _estimate(
     plain = (omega[: len(Y)] * Y).sum(1)  # Hutchinson's samples, should the rest not come
     if method is None and not progress.interrupted and _share_outside_others(Y) > FLAT_SHARE:
         return "hutchinson", 0.0, torch.cat([plain, _sample(A, products - count, random, progress)])
-    if method in (None, "xtrace") and not progress.interrupted:
-        found = _xtrace(A, omega, Y, min(products // 2, size), random, progress)
-        if found is not None:
-            return found
-    if method == "hutch++" and len(Y) == count:
+    if method in (None, "xtrace"):
+        return _xtrace(A, omega, Y, min(products // 2, size), random, progress)
+    if len(Y) == count:
         Q = torch.linalg.qr(Y.mT).Q.mT
         AQ = multiply(A, Q, progress)
         if len(AQ) == count and not progress.interrupted:
@@ -108,14 +106,17 @@ def _estimate(
 
 def _xtrace(
     A: SymmetricOperator, omega: Tensor, Y: Tensor, count: int, random: torch.Generator, progress: Progress
-) -> tuple[Method, float, Tensor] | None:
-    """From a sketch that goes on to so many signs; None where the user ended it."""
-    more = signs(count - len(omega), A.size, random, A)
-    if len(more):
+) -> tuple[Method, float, Tensor]:
+    """From a sketch that goes on to so many signs; Hutchinson's estimate from those done, where the user ended it."""
+    if not progress.interrupted and count > len(omega):
+        more = signs(count - len(omega), A.size, random, A)
         omega, Y = torch.cat([omega, more]), torch.cat([Y, multiply(A, more, progress)])
-    known = sketch(A, omega, Y, progress) if len(Y) == len(omega) and not progress.interrupted else None
+    known = None if progress.interrupted else sketch(A, omega, Y, progress)
     if known is None:
-        return None
+        plain = (omega[: len(Y)] * Y).sum(1)
+        if len(plain) < 2:
+            raise KeyboardInterrupt
+        return "hutchinson", 0.0, plain
     samples = known.traces()
     return ("xtrace", float(samples[0]), _none(A)) if len(samples) == 1 else ("xtrace", 0.0, samples)
 

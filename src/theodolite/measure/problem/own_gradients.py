@@ -11,7 +11,7 @@ from theodolite.errors import BadLoss
 from theodolite.measure.problem.batches import Batch, count
 from theodolite.measure.problem.isolation import loops_allowed, preserve_rng
 from theodolite.measure.problem.microbatches import microbatches
-from theodolite.measure.problem.objective import Objective
+from theodolite.measure.problem.objective import Objective, check_reached
 from theodolite.measure.problem.plain import bound_gradient
 
 MOST_NUMBERS = 2**24  # in the gradients of the samples that go together
@@ -25,13 +25,15 @@ def own_gradients(whole: Objective) -> Iterator[tuple[Tensor, list[Tensor]]]:
     batch, is what they are checked by.
 
     Raises:
-        BadLoss: samples taken alone have other gradients than within their batch.
+        BadLoss: samples taken alone have other gradients than within their batch, or no gradient reaches the loss.
     """
     point = whole.vector
     together = True
     with preserve_rng(), torch.enable_grad():
         for batch, share in whole.batches():
             total = share * bound_gradient(whole, point, batch)[1]
+            if not total.any():
+                check_reached(whole.batch_loss(whole.own, batch))
             rows = _all_at_once(whole, point, batch) if together else None
             if rows is not None and not _agree(rows, total):
                 rows = None
