@@ -1,15 +1,18 @@
-"""What ran it: versions, processor, commit and memory, for the records. Imports no torch."""
+"""What ran it: versions, processor, threads, commit and memory, for the records. Imports no torch."""
 
 import ctypes
 import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from threadpoolctl import threadpool_info, threadpool_limits
 
 LISTED = ("theodolite", "torch", "numpy")
 BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # x86 with AVX-512 or AMX, and ARM
@@ -26,6 +29,40 @@ def describe() -> Mapping[str, Any]:
         "processor": _processor(),
         "git_commit": _commit(),
     }
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let every numerical library of this process compute with one thread; also a decorator.
+
+    A sum that is cut in as many parts as there are threads is rounded otherwise with each number of them: PCA and
+    eigenvalues of NumPy and SciPy would differ with the environment (OMP_NUM_THREADS and its kin) and the machine.
+    Small networks lose nothing: two processes with one thread beat one with two.
+    """
+    import numpy  # noqa: F401
+    import scipy.linalg  # noqa: F401  # only libraries that are loaded have threads to be told of
+
+    torch = sys.modules.get("torch")  # has a linear algebra of its own inside, which shows no threads to others
+    before = torch.get_num_threads() if torch else 0
+    with threadpool_limits(1):
+        if torch:
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            if torch:
+                torch.set_num_threads(before)
+
+
+def arithmetic() -> Mapping[str, Any]:
+    """What else decides the last bits: threads, and the processor's instructions that each library chose."""
+    found = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    torch = sys.modules.get("torch")
+    threads = [library["num_threads"] for library in found] + ([torch.get_num_threads()] if torch else [])
+    kernels = {f"{one['internal_api']} {one['version']}": str(one.get("architecture", "")) for one in found}
+    if torch:
+        kernels["torch"] = torch.backends.cpu.get_cpu_capability()
+    return {"threads": max(threads, default=1), "kernels": kernels}
 
 
 def forget_peak_memory() -> None:

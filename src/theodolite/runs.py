@@ -153,6 +153,7 @@ def split_job(job: TrainingJob | AnalysisJob) -> Sequence[TrainingJob | Analysis
     return [replace(job, specs=job.specs[:middle]), replace(job, specs=job.specs[middle:])]
 
 
+@machine.one_thread()
 def execute(job: TrainingJob | AnalysisJob, emit: Emit) -> list[tuple[str, str]]:
     """Do a job in a worker: train and measure its runs, or make its analysis, and write the records.
 
@@ -162,7 +163,6 @@ def execute(job: TrainingJob | AnalysisJob, emit: Emit) -> list[tuple[str, str]]
     Raises:
         MemoryError: the device has too little for so many replicas.
     """
-    torch.set_num_threads(1)  # for small networks two processes with one thread beat one with two
     machine.keep_memory()
     machine.forget_peak_memory()
     with remote.local_folder(job.directory, job.address) as directory:
@@ -231,6 +231,7 @@ def _trained(folder: Path) -> Trained:
 def _environment(job: TrainingJob | AnalysisJob, seconds: float) -> dict[str, Any]:
     return {
         **job.machine,
+        **machine.arithmetic(),
         "device": job.device,
         "stack": len(job.specs),  # replicas it was trained with
         "wall_seconds": seconds,  # its share of the stack's training, and its own measuring

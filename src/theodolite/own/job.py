@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from theodolite import machine
 from theodolite.errors import CodeFailed
@@ -45,13 +44,13 @@ def plan(
     return [CodeJob(directory, (spec,), carry_out, device, described, address) for spec in left]
 
 
+@machine.one_thread()
 def execute(job: CodeJob) -> list[tuple[str, str]]:
     """Do a job in a worker; gives the run's fingerprint, and ``done``.
 
     Raises:
         CodeFailed: see :class:`theodolite.own.worker.Trainer`; or its tables do not fit those of other runs.
     """
-    torch.set_num_threads(1)  # as many runs at a time as there are processors
     machine.forget_peak_memory()
     with remote.local_folder(job.directory, job.address) as directory:
         return [_execute(replace(job, directory=directory))]
@@ -67,6 +66,7 @@ def _execute(job: CodeJob) -> tuple[str, str]:
     _check_alike(folder, produced.tables)
     environment = {
         **job.machine,
+        **machine.arithmetic(),
         **produced.facts,
         "device": job.device,
         "wall_seconds": time.perf_counter() - started,

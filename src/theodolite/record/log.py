@@ -227,7 +227,7 @@ class Log:
             )
 
     def _environment(self) -> dict[str, Any]:
-        return {**machine.describe(), **self.facts, "peak_memory_bytes": machine.peak_memory()}
+        return {**machine.describe(), **machine.arithmetic(), **self.facts, "peak_memory_bytes": machine.peak_memory()}
 
 
 def read_snapshots(folder: Path) -> dict[int, dict[str, Tensor]]:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from altair.utils.schemapi import debug_mode
 
-from theodolite import studies
+from theodolite import machine, studies
 from theodolite.claims import Judged, Looks, changed, holm, judge
 from theodolite.errors import StoreError
 from theodolite.findings import Verdict
@@ -113,6 +113,7 @@ def read(directory: Path) -> Iterator[tuple[Study[Any], Records[Any]]]:
         raise StoreError(f"expected finished runs, but {directory} holds none. Run `theodolite survey` first.")
 
 
+@machine.one_thread()
 def judged(study: Study[Any], record: Records[Any]) -> list[Judged]:
     """Each claim by itself; Holm's correction is over all claims of the survey, and comes last."""
     plan = record.plan
@@ -124,6 +125,7 @@ def judged(study: Study[Any], record: Records[Any]) -> list[Judged]:
     ]
 
 
+@machine.one_thread()
 def _findings(study: Study[Any], record: Records[Any]) -> StudyFindings:
     """All but the verdicts, which wait for those of the other studies."""
     done, kind = record.done, "runs" if len(record.runs) else "analyses"
