@@ -2,11 +2,11 @@
 
 import ctypes
 import platform
-import resource
 import subprocess
 import sys
 from collections.abc import Mapping
 from functools import cache
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,10 @@ def peak_memory() -> int:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
     except (OSError, StopIteration):
+        try:
+            import resource
+        except ImportError:  # Windows, where the package asks for psutil
+            return int(import_module("psutil").Process().memory_info().peak_wset)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024  # bytes there, KiB elsewhere
 
