@@ -12,13 +12,14 @@ UNUSED := /tests/|/transformers/models/|/torch/(_inductor|testing)/|/ray/(data|l
 # Where containers forbid Python to keep what it compiled, each of the hundreds of processes that tests start compiles anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: survey test check smoke docs clean help
+.PHONY: survey test check smoke docs matrix clean help
 
 help:
 	@echo "make survey [PRESET=smoke|quick|full]   run every study and build the report"
 	@echo "make test                               checks, tests and a smoke survey"
 	@echo "make check                              format, lint, types, layers"
 	@echo "make docs                               the documentation, as pages in build/site"
+	@echo "make matrix                             tests at the lowest and newest versions of what is declared; needs uv"
 	@echo "make clean                              remove the environment and caches (not results)"
 
 survey: $(READY)
@@ -39,6 +40,9 @@ check: $(READY)
 
 docs: $(READY)
 	$(BIN)/mkdocs build --strict --site-dir build/site
+
+matrix: $(READY)
+	$(BIN)/python tests/matrix.py
 
 smoke: $(READY)
 	$(BIN)/theodolite survey --preset smoke

@@ -30,6 +30,7 @@ A message has three parts: what was expected, what came, what to do.
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib import import_module
 
 
 class TheodoliteError(Exception):
@@ -74,6 +75,19 @@ class MissingExtra(UsageError):
             f"{purpose} needs the package '{package}', which is not installed. "
             f"Install it with: pip install 'theodolite[{extra}]'"
         )
+
+
+def require(purpose: str, *packages: str, extra: str = "studies") -> None:
+    """Raise unless these packages can be imported. For what is imported next, by whoever can do without.
+
+    Raises:
+        MissingExtra: one is not installed, or lacks a package that it needs itself.
+    """
+    for package in packages:
+        try:
+            import_module(package)
+        except ModuleNotFoundError as missing:
+            raise MissingExtra(missing.name or package, extra, purpose) from None
 
 
 class DataError(TheodoliteError):

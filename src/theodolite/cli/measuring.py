@@ -96,9 +96,10 @@ def measure(
         _instruments(instrument, as_json, asked=list_)
         return
     from theodolite import checkpoint
-    from theodolite.figures import render
 
     if figure is not None:
+        from theodolite.figures import render
+
         render.check(figure)
     if data_dir is not None:
         os.environ["THEODOLITE_DATA"] = str(data_dir)

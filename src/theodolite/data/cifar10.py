@@ -17,7 +17,7 @@ import numpy as np
 from theodolite.data import hub, npm, table
 from theodolite.data.arrays import Array, Arrays, Progress
 from theodolite.data.published import Parts, Published
-from theodolite.errors import DataCorrupt
+from theodolite.errors import DataCorrupt, require
 
 ROWS = 10_000  # images in each of the six parts
 RECORD = 1 + 3 * 32 * 32  # bytes of an image: its label, then red, green and blue, row by row
@@ -92,6 +92,7 @@ def _labels(content: bytes, name: str) -> Array:
 
 def _sheet(content: bytes, part: str) -> Array:
     """An image a row, 1024 pixels: ``(N, 3, 32, 32)``."""
+    require("CIFAR-10, which comes as images,", "PIL")
     from PIL import Image
 
     try:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from theodolite.data.arrays import Arrays, Progress
+from theodolite.errors import require
 from theodolite.streams import named_generator
 
 TRAIN = 1437  # four fifths
@@ -14,6 +15,7 @@ def digits(progress: Progress) -> tuple[Arrays, str]:
     Source: scikit-learn's ``load_digits``: the test part of Alpaydin and Kaynak 1998, "Optical Recognition of
     Handwritten Digits".
     """
+    require("The data set 'digits'", "sklearn")
     from sklearn import __version__
     from sklearn.datasets import load_digits
 

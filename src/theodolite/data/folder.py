@@ -9,7 +9,7 @@ from typing import Any
 from theodolite.data import cache, table
 from theodolite.data.arrays import Arrays, Progress
 from theodolite.data.hub import quiet
-from theodolite.errors import DataCorrupt, DataUnavailable
+from theodolite.errors import DataCorrupt, DataUnavailable, require
 
 PREFIX = "dir:"
 LAYOUT = (
@@ -25,7 +25,9 @@ def open_folder(source: str, progress: Progress) -> cache.Entry:
     Raises:
         DataUnavailable: no such folder, or not in a layout that is known.
         DataCorrupt: a file in it cannot be read.
+        MissingExtra: the ``datasets`` library is not installed.
     """
+    require("A data set in a folder", "datasets", "PIL")
     folder = Path(source.removeprefix(PREFIX)).expanduser().absolute()
     if not folder.is_dir():
         raise DataUnavailable(f"expected a folder, but there is none at {folder}. It should hold {LAYOUT}.")

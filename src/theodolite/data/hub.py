@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 from theodolite.data import cache, table
 from theodolite.data.arrays import Arrays, Progress
 from theodolite.data.transfer import Broken, retried
-from theodolite.errors import DataCorrupt, DataUnavailable, UnknownName
+from theodolite.errors import DataCorrupt, DataUnavailable, UnknownName, require
 
 T = TypeVar("T")
 
@@ -43,7 +43,9 @@ def from_hub(name: str, convert: Callable[[Mapping[str, Any]], T], progress: Pro
     Raises:
         DataUnavailable: the Hub cannot be reached or does not have it; holds the library's own words.
         DataCorrupt: what it has cannot be converted.
+        MissingExtra: the ``datasets`` library is not installed.
     """
+    require("A data set of the Hub", "datasets")
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:

@@ -6,6 +6,7 @@ from importlib.metadata import version
 import numpy as np
 
 from theodolite.data.arrays import Arrays, Progress
+from theodolite.errors import require
 
 
 def mnist1d(progress: Progress) -> tuple[Arrays, str]:
@@ -16,6 +17,7 @@ def mnist1d(progress: Progress) -> tuple[Arrays, str]:
 
     Source: Greydanus and Kobak 2024, "Scaling Down Deep Learning with MNIST-1D".
     """
+    require("The data set 'mnist1d'", "mnist1d")
     from mnist1d.data import get_dataset_args, make_dataset
 
     before = np.random.get_state(), random.getstate()

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from theodolite.errors import DataCorrupt, DataUnavailable
+from theodolite.errors import DataCorrupt, DataUnavailable, MissingExtra
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ def first_that_has(
 
     Args:
         name: of the data set.
-        places: what each is called, and a call that gives the set or raises a DataError.
+        places: what each is called, and a call that gives the set or raises a DataError or MissingExtra.
         skipped: why places asked before did not have it, a sentence each.
         advice: what a person can do if none has it.
 
@@ -54,7 +54,7 @@ def first_that_has(
     for place, call in places:
         try:
             return call(), place
-        except (DataUnavailable, DataCorrupt) as error:
+        except (DataUnavailable, DataCorrupt, MissingExtra) as error:
             reasons.append(f"{place}: {error}")
     found = "; ".join(reason.rstrip(".") for reason in reasons)
     raise DataUnavailable(

@@ -128,8 +128,9 @@ class _Worker:
 
 def _ready(pool: Sequence[_Worker]) -> list[_Worker]:
     """Workers at work that have something to say, or died; waits for one, but not for long."""
-    busy = {worker.connection: worker for worker in pool if worker.job is not None}
-    return [busy[connection] for connection in wait(list(busy), timeout=TICK) if isinstance(connection, Connection)]
+    busy = [worker for worker in pool if worker.job is not None]
+    ready = wait([worker.connection for worker in busy], timeout=TICK)  # of a class of its own on Windows
+    return [worker for worker in busy if worker.connection in ready]
 
 
 def _serve(work: Work, connection: Connection) -> None:

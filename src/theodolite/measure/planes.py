@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from theodolite.errors import BadModel
+from theodolite.measure.linalg import principal
 from theodolite.measure.problem.evaluate import StackedStates
 from theodolite.measure.problem.state_dicts import alike, stacked_states, state_of
 from theodolite.measure.problem.validation import checked
@@ -75,22 +77,20 @@ def path_plane(model: nn.Module, checkpoints: Sequence[Mapping[str, Tensor]]) ->
 
     Source: Li et al. 2018, section 7.1, with their choice of origin.
     """
-    from sklearn.decomposition import PCA  # a second to import, which no other plane needs
-
     points = stacked_states(model, checkpoints)
     if len(checkpoints) < 3:
         raise BadModel(f"expected at least three checkpoints to lay a plane, got {len(checkpoints)}. Save more often.")
     flat = _flat(points, _moving(model))
     path = flat - flat[-1]
-    fit = PCA(n_components=2, svd_solver="full").fit(path.numpy()) if path.any() and path.shape[1] > 1 else None
-    if fit is None or fit.explained_variance_ratio_[1] < 1e-12:  # what float32 leaves of a straight line
+    spread = path.any() and path.shape[1] > 1
+    axes, shares = principal.components(path.numpy(), 2) if spread else (np.zeros((2, 0)), np.zeros(2))
+    if shares[1] < 1e-12:  # what float32 leaves of a straight line
         raise BadModel(
             "expected a path that spans a plane, but its checkpoints are one point or lie on a line. Take interpolate "
             "between its ends."
         )
-    shares = fit.explained_variance_ratio_
     kind = "principal components of a training path"
-    return _through(kind, model, points, -1, torch.from_numpy(fit.components_), (float(shares[0]), float(shares[1])))
+    return _through(kind, model, points, -1, torch.from_numpy(axes), (float(shares[0]), float(shares[1])))
 
 
 @checked

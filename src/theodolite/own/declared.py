@@ -232,7 +232,7 @@ def study(name: str, *, question: str = "", seeds: int = 8, title: str = "", not
 def check_name(name: Any) -> None:
     """Raise SettingError where a study of one's own may not be called so."""
     from theodolite import studies
-    from theodolite.recordings.findings import NAME as RECORDINGS
+    from theodolite.recordings.trainings import NAME as RECORDINGS
 
     if not isinstance(name, str) or not NAME.fullmatch(name) or len(name) > 100:
         raise SettingError(f"expected a study's name of letters, digits, - and _, got {name!r:.60}. It names a folder.")

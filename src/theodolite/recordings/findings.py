@@ -12,12 +12,10 @@ import pandas as pd
 from theodolite.findings import Figure, Table
 from theodolite.recordings import paths as recorded_paths
 from theodolite.recordings.figures import ABOUT, draw, path_figures, ranked, vectors_found
-from theodolite.recordings.trainings import trainings
+from theodolite.recordings.trainings import NAME, TABLES, trainings
 from theodolite.store.records import Records
 from theodolite.study import Settings, Study
 
-NAME = "recorder"
-TABLES = ("numbers", "vectors", "costs", "failures", "ledger")
 ENDS = {"first": "first", "last": "last", "lowest": "min", "highest": "max"}  # as pandas calls them
 
 

@@ -9,8 +9,7 @@ import pandas as pd
 from pydantic import BaseModel
 
 from theodolite.errors import SettingError, StoreError, UnknownName
-from theodolite.recordings.findings import NAME, TABLES, figures
-from theodolite.recordings.trainings import trainings
+from theodolite.recordings.trainings import NAME, TABLES, trainings
 from theodolite.store import records
 from theodolite.store.records import Records
 
@@ -76,6 +75,8 @@ class Recordings:
 
     def plot(self) -> Any:
         """Figures of all that was recorded, by name, as a report has them: Altair charts."""
+        from theodolite.recordings.findings import figures  # who does not draw needs no altair
+
         return {figure.name: figure.chart for figure in figures(self._records)}
 
     def __str__(self) -> str:

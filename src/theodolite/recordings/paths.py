@@ -15,6 +15,7 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 
 from theodolite.errors import RecordCorrupt
+from theodolite.measure.linalg import principal
 from theodolite.store import records
 from theodolite.store.records import Records
 
@@ -52,16 +53,11 @@ def read(record: Records[Any]) -> list[Paths]:
 
 
 def _paths(group: Sequence[tuple[str, Path]]) -> Paths | None:
-    from sklearn.decomposition import (
-        KernelPCA,  # a quarter of a second, which other uses of this file need not wait for
-    )
-
     products, size = _inner_products([path for _, path in group])
     spread = float(np.trace(products) - products.sum() / len(products))
     if not spread > 0:  # weights that never moved, or hold NaN
         return None
-    plane = KernelPCA(2, kernel="precomputed", eigen_solver="dense")
-    components = plane.fit_transform(products)
+    components, squares = principal.of_inner_products(products, 2)
     rows = []
     for name in dict.fromkeys(name for name, _ in group):
         own = [n for n, (owner, _) in enumerate(group) if owner == name]
@@ -70,7 +66,7 @@ def _paths(group: Sequence[tuple[str, Path]]) -> Paths | None:
             last = _distance(products, n, own[place - 1]) if place else np.nan
             rows.append((name, step, *components[n], _distance(products, n, own[0]), last))
     walks = pd.DataFrame(rows, columns=["fingerprint", *COLUMNS])
-    first, second = (float(value) / spread for value in plane.eigenvalues_[:2])
+    first, second = (float(value) / spread for value in squares)
     return Paths(walks, (first, second), size)
 
 

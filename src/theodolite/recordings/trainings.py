@@ -8,6 +8,8 @@ from theodolite.store import lock
 from theodolite.store.record import read_metadata, read_status
 from theodolite.store.records import Records
 
+NAME = "recorder"  # of the recordings in a results folder, where a study has its own
+TABLES = ("numbers", "vectors", "costs", "failures", "ledger")
 FACTS = ("model", "parameters", "steps", "epochs", "training_seconds", "ended_by")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from theodolite import studies, survey
 from theodolite.errors import StoreError
-from theodolite.recordings.findings import NAME as RECORDINGS
+from theodolite.recordings.trainings import NAME as RECORDINGS
 from theodolite.serve.statuses import Mark, Statuses, mark_of
 from theodolite.store import lock, records
 from theodolite.store.plan import DESCRIPTION

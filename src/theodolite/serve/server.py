@@ -184,7 +184,8 @@ def serve(directory: Path, *, host: str, port: int, said: Callable[[str], None])
     except KeyboardInterrupt:
         return
     with Server(directory, host, port) as server:
-        os.nice(LOWEST)  # the first page is there; from now on a survey goes first
+        if hasattr(os, "nice"):  # not on Windows
+            os.nice(LOWEST)  # the first page is there; from now on a survey goes first
         said(f"Live at {server.address}  (Ctrl-C ends it)")
         try:
             server.serve_forever(poll_interval=0.2)

@@ -11,6 +11,8 @@ from pathlib import Path
 from theodolite.errors import NotWritable
 
 PART = ".part"  # ending of a file not yet whole; whatever bears it was left by a killed process
+# Without waiting for a pipe, kept from child processes, and on Windows as bytes.
+OPENED = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 LARGEST = 8 << 30  # bytes of a file that is read whole: more is no record
 
 
@@ -33,7 +35,7 @@ def write(path: Path, content: bytes) -> None:
 
 def read(path: Path, largest: int = LARGEST) -> bytes:
     """The bytes of a regular file; of a pipe or device, which may have no end, or of a huge file: an OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, OPENED)
     try:  # without a file object, which takes as long to make as a small file to read
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

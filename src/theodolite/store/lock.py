@@ -1,6 +1,5 @@
 """One survey at a time writes into a results folder, one recorder into a record; the kernel lets go when it dies."""
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +40,11 @@ def hold(directory: Path, *, patience: float = PATIENCE) -> Iterator[None]:
 
 
 def is_held(directory: Path) -> bool:
-    """Whether a survey holds the folder; writes nothing, so that it answers for a read-only folder too."""
+    """Whether a survey holds the folder; on POSIX this writes nothing, and answers for a read-only folder too."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return _is_held_elsewhere(directory / LOCK)
     try:
         descriptor = os.open(directory / LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -54,4 +57,19 @@ def is_held(directory: Path) -> bool:
         return False
     finally:
         os.close(descriptor)
+    return False
+
+
+def _is_held_elsewhere(path: Path) -> bool:
+    """Takes the lock for a moment, which is the one way of asking that every system has."""
+    if not path.exists():
+        return False
+    lock = filelock.FileLock(path, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return True
+    except OSError:
+        return False
+    lock.release()
     return False

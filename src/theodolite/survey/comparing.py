@@ -34,7 +34,7 @@ def compare(first: Path | Copy, second: Path | Copy) -> Comparison:
     ]
     if not shared:
         names = " and ".join(copy.place for copy in copies)
-        if any(study.name == recordings.NAME for found in sides for study, _ in found):
+        if any(study.name == recordings.STUDY.name for found in sides for study, _ in found):
             raise StoreError(
                 f"expected surveys with claims in common, but of the recordings in {names} nothing is claimed. Record "
                 "the trainings into one folder, with labels={...} that tell them apart: its report compares them."

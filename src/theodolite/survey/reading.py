@@ -74,7 +74,7 @@ def _status(study: Study[Any], record: Records[Any], *, held: bool) -> dict[str,
     count = table["status"].value_counts().to_dict()
     done, failed = count.get("done", 0), count.get("failed", 0)
     surveyed = count.get("running", 0) if held else 0  # else they were interrupted
-    running = record.recording() if study.name == recordings.NAME else surveyed
+    running = record.recording() if study.name == recordings.STUDY.name else surveyed
     errors = table[table["status"] == "failed"]
     return {
         "study": study.name,
