@@ -18,6 +18,8 @@ def test_the_public_names_are_these():
     assert set(theodolite.__all__) == {
         "Claim",
         "Evidence",
+        "Loss",
+        "Optimizer",
         "Recorder",
         "Result",
         "RunSpec",
@@ -58,7 +60,7 @@ def test_every_public_name_can_be_had():
 
 
 def test_a_wrong_name_says_which_there_are():
-    with pytest.raises(AttributeError, match="it has Claim, Evidence, Recorder, Result, RunSpec, Settings, Study"):
+    with pytest.raises(AttributeError, match="it has Claim, Evidence, Loss, Optimizer, Recorder, Result, RunSpec"):
         theodolite.telescope  # noqa: B018
 
 

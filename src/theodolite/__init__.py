@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from theodolite.measure.catalogue import instrument
     from theodolite.measure.results.base import Result
     from theodolite.own import Trained, study
+    from theodolite.recipes import Loss, Optimizer
     from theodolite.record import Recorder
     from theodolite.recordings.frames import recordings
     from theodolite.specs import RunSpec
@@ -24,13 +25,15 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
-    "Claim", "Evidence", "Recorder", "Result", "RunSpec", "Settings", "Study", "Trained", "claims", "data", "errors",
-    "instrument", "measure", "models", "recordings", "studies", "study", "survey",
+    "Claim", "Evidence", "Loss", "Optimizer", "Recorder", "Result", "RunSpec", "Settings", "Study", "Trained", "claims",
+    "data", "errors", "instrument", "measure", "models", "recordings", "studies", "study", "survey",
 ]  # fmt: skip
 
 ELSEWHERE = {  # name -> module that has it
     "Claim": "claims",
     "Evidence": "claims",
+    "Loss": "recipes",
+    "Optimizer": "recipes",
     "Recorder": "record",
     "Result": "measure.results.base",
     "RunSpec": "specs",

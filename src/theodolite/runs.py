@@ -18,6 +18,7 @@ from theodolite.store import records, weights
 from theodolite.store.live import Live
 from theodolite.store.remote import workspace as remote
 from theodolite.train import Outcome, Replica, TrainingData
+from theodolite.train.optimizers import is_elementwise
 
 STACK = 16  # replicas of one stack: beyond it a replica hardly gets cheaper (benchmarks/replicas.py)
 LARGE = 200_000  # parameters above which a stack gains nothing over one after another on a CPU
@@ -251,8 +252,8 @@ def _size(stack: Sequence[RunSpec], stacks: int, workers: int, device: str) -> i
 
 
 def _stacks(spec: RunSpec) -> bool:
-    """Whether replicas can train it: perceptrons, on the data as they are."""
-    return isinstance(spec.model, MLP) and not spec.training.augment
+    """Whether replicas can train it: perceptrons, on the data as they are, each number of the weights updated alone."""
+    return isinstance(spec.model, MLP) and not spec.training.augment and is_elementwise(spec.training.optimizer)
 
 
 def _cut(stack: Sequence[RunSpec], size: int) -> Iterator[tuple[RunSpec, ...]]:

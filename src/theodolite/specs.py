@@ -6,21 +6,25 @@ one's own, and RecordingSpec a training that is not a survey's: the user's own, 
 
 import hashlib
 import json
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    SerializeAsAny,
     model_validator,
 )
 
 from theodolite.data.spec import FUNCTION, DataSpec
 from theodolite.models.description import MLP, Architecture
+from theodolite.recipes import Loss, Optimizer
 
 # Columns that records have beside the factors of a design, so that no factor may be called by one of these names.
 RUN_COLUMNS = (
@@ -28,7 +32,9 @@ RUN_COLUMNS = (
 )  # fmt: skip
 COLUMNS = ("fingerprint", "seed", "status", "error", *RUN_COLUMNS, "epoch", "step")
 FORMAT = 2  # of runs and analyses; 2: every generator has a stream of its own, so the same seeds train otherwise
-ADDED = {"added": True}  # ``json_schema_extra`` of a field younger than format 1: at its default it enters no name
+ADDED: dict[str, JsonValue] = {
+    "added": True
+}  # ``json_schema_extra`` of a field younger than format 1: at its default it enters no name
 
 
 class Frozen(BaseModel):
@@ -40,12 +46,15 @@ class Frozen(BaseModel):
 class Training(Frozen):
     """How one network is trained. Losses are means over samples; ``mse`` is also a mean over outputs."""
 
-    loss: Literal["mse", "cross_entropy"]
-    optimizer: Literal["adam", "sgd"] = "adam"
+    loss: Annotated[str | SerializeAsAny[Loss], BeforeValidator(Loss.parsed)]  # a name, or settings with it
+    optimizer: Annotated[str | SerializeAsAny[Optimizer], BeforeValidator(Optimizer.parsed)] = "adam"
     learning_rate: PositiveFloat = 1e-3
     momentum: NonNegativeFloat = 0.0  # sgd only
     weight_decay: NonNegativeFloat = 0.0  # added to the gradient (L2), as torch.optim.Adam and SGD do
-    schedule: Literal["constant", "cosine"] = "constant"  # cosine: to zero at the last epoch, stepped per epoch
+    schedule: Literal["constant", "cosine", "step", "one_cycle"] = "constant"  # theodolite/train/schedule.py
+    warmup: NonNegativeInt = Field(0, json_schema_extra=ADDED)  # epochs in which the rate rises, before the schedule
+    step_epochs: PositiveInt | None = Field(None, json_schema_extra=ADDED)  # step: epochs after which the rate falls
+    step_factor: PositiveFloat = Field(0.1, json_schema_extra=ADDED)  # step: what it is multiplied by each time
     batch_size: PositiveInt | None = None  # None: full batch
     epochs: NonNegativeInt
     evaluate_every: PositiveInt = 1  # epochs between full-set evaluations; epoch 0 and the last are always evaluated
@@ -61,7 +70,17 @@ class Training(Frozen):
         if self.autocast and self.dtype != "float32":
             raise ValueError("expected dtype float32 with autocast; PyTorch casts no other to bfloat16")
         if self.momentum and self.optimizer != "sgd":  # it would change the name of a run and no number
-            raise ValueError("expected momentum 0 with adam, which has moments of its own; leave it out, or take sgd")
+            name = self.optimizer if isinstance(self.optimizer, str) else self.optimizer.kind
+            raise ValueError(
+                f"expected momentum 0 with {name or 'this optimizer'}, which has moments of its own; "
+                "leave it out, or take sgd"
+            )
+        if (self.schedule == "step") != (self.step_epochs is not None):
+            raise ValueError("expected step_epochs with the schedule 'step', and with no other")
+        if self.step_factor != 0.1 and self.schedule != "step":
+            raise ValueError("expected step_factor with the schedule 'step' only; leave it out")
+        if self.warmup and self.schedule == "one_cycle":
+            raise ValueError("expected warmup 0 with the schedule 'one_cycle', which has its own; leave it out")
         if self.stop_at_convergence and self.convergence is None:
             raise ValueError("expected a convergence to stop at, got none; give one, or leave stop_at_convergence out")
         return self
@@ -167,7 +186,9 @@ class RunSpec(_Spec):
         if isinstance(model, MLP) and not model.hidden:
             model = model.model_copy(update={"activation": MLP.model_fields["activation"].default})
         last = max(1, training.epochs)
-        every = {"evaluate_every": min(training.evaluate_every, last)}
+        every: dict[str, Any] = {"evaluate_every": min(training.evaluate_every, last)}
+        if training.step_epochs is not None and training.step_epochs >= training.epochs - training.warmup:
+            every |= {"schedule": "constant", "step_epochs": None, "step_factor": 0.1}  # the rate never falls
         if training.snapshot_every is not None:
             every["snapshot_every"] = min(training.snapshot_every, last)
         return self.model_copy(update={"data": data, "model": model, "training": training.model_copy(update=every)})
@@ -203,4 +224,4 @@ class CodeSpec(_Spec):
     FORMAT = 1  # all that is drawn is drawn by the user's code
     TAKEN = OWN_COLUMNS
 
-    code: str  # of the file and the local modules that it imports (theodolite/own/sources.py)
+    code: str  # of the file and the local modules that it imports (theodolite/code/sources.py)

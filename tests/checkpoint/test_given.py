@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from commands import called
-from theodolite.checkpoint import code, given
+from theodolite.checkpoint import given
+from theodolite.code import running as code
 from theodolite.errors import BadData, SettingError
 
 OWN = """

@@ -14,7 +14,8 @@ from torch import nn
 
 from commands import called
 from theodolite import measure
-from theodolite.checkpoint import code, settings, weights
+from theodolite.checkpoint import settings, weights
+from theodolite.code import running as code
 from theodolite.data import DataSpec, load
 from theodolite.errors import StoreError
 from theodolite.measure.catalogue import COSTS, INSTRUMENTS, in_shell

@@ -17,8 +17,8 @@ import torch
 
 from commands import called, finished, tables, wait_for_runs
 from theodolite import execute, survey
+from theodolite.code import sources
 from theodolite.errors import CodeFailed
-from theodolite.own import sources
 from theodolite.own.worker import Here as Code
 from theodolite.own.worker import Trainer
 from theodolite.serve.folder import Folder

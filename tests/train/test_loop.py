@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.optim import lr_scheduler
 
 from theodolite.models import cnn, mlp
 from theodolite.streams import named_seed
@@ -129,7 +130,54 @@ def test_the_cosine_schedule_is_pytorchs():
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=7)
     for epoch in range(1, 8):
-        assert factor("cosine", epoch, 7) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
-        assert factor("constant", epoch, 7) == 1
+        cosine, constant = (Training(loss="mse", schedule=name, epochs=7) for name in ("cosine", "constant"))
+        assert factor(cosine, epoch, 0, 1) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
+        assert factor(constant, epoch, 0, 1) == 1
         optimizer.step()
         schedule.step()
+
+
+def rates(make_schedule, steps):
+    """What PyTorch's own schedule makes of a learning rate of one, step by step."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    schedule, found = make_schedule(optimizer), []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+def factors(steps, **fields):
+    training = Training(loss="mse", **fields)
+    return [factor(training, epoch, step, steps) for epoch in range(1, training.epochs + 1) for step in range(steps)]
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(10, 1), (3, 7), (1, 100)])
+def test_one_cycle_is_pytorchs(epochs, steps):
+    total = epochs * steps
+    expected = rates(lambda o: lr_scheduler.OneCycleLR(o, 1.0, total_steps=total, cycle_momentum=False), total - 1)
+    assert factors(steps, schedule="one_cycle", epochs=epochs)[:-1] == pytest.approx(expected)
+    assert factors(steps, schedule="one_cycle", epochs=epochs)[-1] == pytest.approx(1 / 25 / 1e4)
+
+
+def test_steps_are_pytorchs():
+    expected = rates(lambda o: lr_scheduler.StepLR(o, 3, gamma=0.2), 8)
+    assert factors(1, schedule="step", step_epochs=3, step_factor=0.2, epochs=8) == pytest.approx(expected)
+
+
+def test_a_warm_up_is_pytorchs_and_the_schedule_has_the_rest():
+    def schedule(optimizer):
+        rise = lr_scheduler.LinearLR(optimizer, start_factor=1 / 12, total_iters=11)
+        rest = lr_scheduler.LambdaLR(optimizer, lambda step: (1 + math.cos(math.pi * (step // 4) / 5)) / 2)
+        return lr_scheduler.SequentialLR(optimizer, [rise, rest], milestones=[12])
+
+    assert factors(4, schedule="cosine", warmup=3, epochs=8) == pytest.approx(rates(schedule, 32))
+
+
+@pytest.mark.parametrize(
+    "fields", [{"schedule": "step"}, {"step_epochs": 2}, {"step_factor": 0.5}, {"schedule": "one_cycle", "warmup": 1}]
+)
+def test_a_setting_without_effect_is_refused(fields):
+    with pytest.raises(ValueError, match="expected"):
+        Training(loss="mse", epochs=5, **fields)

@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from theodolite.checkpoint import code, inputs, measuring
+from theodolite.checkpoint import inputs, measuring
 from theodolite.checkpoint.measuring import Measured
 from theodolite.checkpoint.weights import Checkpoint
+from theodolite.code import running as code
 from theodolite.errors import SettingError, UnknownName
 
 

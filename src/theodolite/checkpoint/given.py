@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from theodolite.checkpoint import code
+from theodolite.code import running as code
 from theodolite.errors import BadData, CodeFailed, SettingError, TheodoliteError
 from theodolite.measure.problem.batches import Batch, alike, is_pair, moved
 from theodolite.measure.problem.batches import tensors as tensors_of

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from theodolite import data as sets
-from theodolite.checkpoint import code, given
+from theodolite.checkpoint import given
+from theodolite.code import running as code
 from theodolite.errors import SettingError, UnknownName
 from theodolite.measure.problem.batches import Batch
 from theodolite.measure.problem.objective import Loss

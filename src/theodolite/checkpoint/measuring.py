@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from theodolite.checkpoint import code, inputs, settings, weights
+from theodolite.checkpoint import inputs, settings, weights
+from theodolite.code import running as code
 from theodolite.errors import CodeFailed, SettingError, TheodoliteError, UnknownName, UsageError
 from theodolite.measure import catalogue
 from theodolite.measure.catalogue import Instrument

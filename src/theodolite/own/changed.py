@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from theodolite.code import sources
 from theodolite.errors import RecordCorrupt, UsageError
-from theodolite.own import sources
 from theodolite.own.described import Description, read_description
 from theodolite.own.factors import named
 from theodolite.specs import AnalysisSpec, CodeSpec, RunSpec

@@ -5,9 +5,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from theodolite.checkpoint import code as files
+from theodolite.code import running as files
+from theodolite.code import sources
 from theodolite.errors import CodeFailed, TheodoliteError, UnknownName
-from theodolite.own import sources
 from theodolite.own.declared import OwnStudy
 from theodolite.study import Study
 

@@ -14,16 +14,17 @@ if TYPE_CHECKING:
 class Split:
     """Inputs and targets of one set."""
 
-    inputs: Tensor  # (N, ...) of the training's dtype
-    targets: Tensor  # (N,) int64 classes, or (N, outputs) of the training's dtype
+    inputs: Tensor  # (N, ...) of the training's dtype, or int64 tokens
+    targets: Tensor  # (N,) int64 classes, (N, tokens) a class each, or (N, outputs) of the training's dtype
 
     def __len__(self) -> int:
         return len(self.inputs)
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
-        """The same on a device and in a type; class labels stay integers."""
+        """The same on a device and in a type; class labels and the numbers of tokens stay integers."""
         targets = self.targets.to(device, dtype if self.targets.is_floating_point() else torch.int64)
-        return type(self)(self.inputs.to(device, dtype), targets)
+        inputs = self.inputs.to(device, dtype if self.inputs.is_floating_point() else torch.int64)
+        return type(self)(inputs, targets)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
+from theodolite import recipes
 from theodolite.specs import Training
 from theodolite.train.data import Split
+from theodolite.train.losses import takes_classes
 from theodolite.train.outcome import DTYPES, Score
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Network = Callable[[Tensor], Tensor]
-LOSSES: dict[str, Loss] = {"mse": mse_loss, "cross_entropy": cross_entropy}
+
+
+def _of_classes(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Cross entropy; of sequences ``(N, tokens, classes)`` the mean over all tokens."""
+    if outputs.ndim > 2:
+        outputs, targets = outputs.flatten(0, -2), targets.flatten()
+    return cross_entropy(outputs, targets)
+
+
+LOSSES: dict[str, Loss] = {"mse": mse_loss, "cross_entropy": _of_classes}
 EVAL_SAMPLES = 1024  # evaluated at once, so that memory stays bounded
 EVAL_IMAGES = 128  # the same for images: what a layer leaves is still in the cache for the next (benchmarks/images.py)
+
+
+def mean_of(loss: str | recipes.Loss) -> Loss:
+    """The mean over samples of what a training names."""
+    if isinstance(loss, str):
+        return LOSSES[loss]
+    return lambda outputs, targets: loss.per_sample(outputs, targets).mean()
 
 
 @torch.inference_mode()
@@ -22,13 +40,14 @@ def evaluate(model: nn.Module, data: Split, training: Training, *, flatten: bool
     """Mean loss and accuracy over a whole set, in evaluation mode, in the precision of the training."""
     model.eval()
     network = model if flatten or data.inputs.ndim != 4 else of_images(model)
+    loss_of, classes = mean_of(training.loss), takes_classes(training.loss)
     loss, right = 0.0, 0
     for inputs, targets in zip(data.inputs.split(EVAL_SAMPLES), data.targets.split(EVAL_SAMPLES), strict=True):
         outputs = outputs_of(network, inputs, training, flatten=flatten)
-        loss += LOSSES[training.loss](outputs, targets).item() * len(inputs)
-        if training.loss == "cross_entropy":
-            right += int((outputs.argmax(1) == targets).sum())
-    accuracy = right / len(data) if training.loss == "cross_entropy" else float("nan")
+        loss += loss_of(outputs, targets).item() * len(inputs)
+        if classes:
+            right += int((outputs.argmax(-1) == targets).sum())
+    accuracy = right / data.targets.numel() if classes else float("nan")
     return Score(loss / len(data), accuracy)
 
 

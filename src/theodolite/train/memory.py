@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from theodolite.models.description import MLP
 from theodolite.specs import Training
 from theodolite.train.aligned import AlignedStack, layers
-from theodolite.train.optimizers import StackOptimizer
+from theodolite.train.optimizers import stack_optimizer
 from theodolite.train.outcome import DTYPES
 from theodolite.train.stack import Stack
 from theodolite.train.stacked import StackedSplit
@@ -63,7 +63,7 @@ def stack_bytes(
             train, test = (StackedSplit.stacked([split] * replicas) for split in (train, test))
         elif own_targets:
             train = replace(train, targets=train.targets.new_zeros(replicas, *train.targets.shape[1:]))
-        optimizer = StackOptimizer(training, AlignedStack.zeros(shape, replicas, dtype, "meta"), [1.0] * replicas)
+        optimizer = stack_optimizer(training, AlignedStack.zeros(shape, replicas, dtype, "meta"), [1.0] * replicas)
         orders = [torch.Generator() for _ in range(replicas)]
         stack = Stack(architecture, training, optimizer, orders, train, test)
         stack.step(*next(stack.batches.epoch()), 1.0)

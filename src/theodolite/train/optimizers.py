@@ -1,19 +1,39 @@
-"""Adam and SGD over a whole stack: PyTorch's own fused kernels on the one buffer that holds all weights."""
+"""Optimizers over a whole stack.
 
-from collections.abc import Sequence
+Adam and SGD are PyTorch's own fused kernels on the one buffer that holds all weights; any other optimizer that updates
+each number alone is itself, with the matrices of all replicas as its parameters.
+"""
+
+from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
+from theodolite.recipes import Optimizer
 from theodolite.specs import Training
 from theodolite.train.aligned import AlignedStack
 
 
+def is_elementwise(optimizer: str | Optimizer) -> bool:
+    """Whether the replicas of a stack do not notice each other in it."""
+    return isinstance(optimizer, str) or optimizer.stacks
+
+
+def stack_optimizer(
+    training: Training, weights: AlignedStack, learning_rates: Sequence[float]
+) -> "StackOptimizer | DescribedOptimizer":
+    """The optimizer of R replicas, before their first step."""
+    if isinstance(training.optimizer, Optimizer):
+        return DescribedOptimizer(training, training.optimizer, weights, learning_rates)
+    return StackOptimizer(training, weights, learning_rates)
+
+
 class StackOptimizer:
-    """State of the optimizer of R replicas, which have taken equally many steps.
+    """State of Adam or SGD of R replicas, which have taken equally many steps.
 
     A fused kernel takes one learning rate, so neighbours of equal rate go together: one call where all are equal.
     """
@@ -26,7 +46,7 @@ class StackOptimizer:
         moments: Sequence[AlignedStack] | None = None,
         steps: int = 0,
     ) -> None:
-        count = {"adam": 2, "sgd": 1 if training.momentum else 0}[training.optimizer]
+        count = 2 if training.optimizer == "adam" else 1 if training.momentum else 0
         self.training, self.weights, self.learning_rates = training, weights, list(learning_rates)
         self.gradient = weights.zeros_like()
         self.moments = [weights.zeros_like() for _ in range(count)] if moments is None else list(moments)
@@ -67,6 +87,80 @@ class StackOptimizer:
             [moment.select(keep) for moment in self.moments],
             self.steps,
         )
+
+
+class DescribedOptimizer:
+    """State of an elementwise optimizer of R replicas, one optimizer for neighbours of equal learning rate."""
+
+    def __init__(
+        self, training: Training, described: Optimizer, weights: AlignedStack, learning_rates: Sequence[float]
+    ) -> None:
+        self.training, self.described = training, described
+        self.weights, self.learning_rates, self.steps = weights, list(learning_rates), 0
+        self.gradient = weights.zeros_like()
+        self._groups: list[tuple[float, torch.optim.Optimizer]] = []
+        first = 0
+        for learning_rate, members in groupby(self.learning_rates):
+            last = first + len(list(members))
+            parts = [matrix[first:last] for matrix in weights.matrices]
+            for part, gradient in zip(parts, self.gradient.matrices, strict=True):
+                part.grad = gradient[first:last]
+            made = described.make(parts, learning_rate=learning_rate, weight_decay=training.weight_decay)
+            self._groups.append((learning_rate, made))
+            first = last
+
+    def step(self, factor: float) -> None:
+        """Update the weights by the gradient, every learning rate multiplied by ``factor``."""
+        self.steps += 1
+        for learning_rate, optimizer in self._groups:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate * factor
+            optimizer.step()
+
+    def select(self, keep: Sequence[int]) -> "DescribedOptimizer":
+        """The state of these replicas only."""
+        rates = [self.learning_rates[replica] for replica in keep]
+        result = DescribedOptimizer(self.training, self.described, self.weights.select(keep), rates)
+        result.steps = self.steps
+        rows = torch.tensor(keep, device=self.weights.buffer.device)
+        for layer, states in enumerate(self._states()):
+            whole = _joined([state for state, _ in states], [replicas for _, replicas in states])
+            first = 0
+            for _, optimizer in result._groups:
+                parameter = _parameters(optimizer)[layer]
+                chosen = rows[first : first + len(parameter)]
+                optimizer.state[parameter].update(_chosen(whole, chosen, self.weights.replicas))
+                first += len(parameter)
+        return result
+
+    def _states(self) -> Iterator[list[tuple[dict[str, Any], int]]]:
+        """By layer: the state of each group, and its replicas."""
+        optimizers = [optimizer for _, optimizer in self._groups]
+        for parameters in zip(*map(_parameters, optimizers), strict=True):
+            yield [(o.state[p], len(p)) for o, p in zip(optimizers, parameters, strict=True)]
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _joined(states: Sequence[dict[str, Any]], replicas: Sequence[int]) -> dict[str, Any]:
+    """One state of all replicas: a row each of what has rows, and one number of what all share, such as steps."""
+
+    def joined(parts: list[Any]) -> Any:
+        rows = all(isinstance(p, Tensor) and p.ndim and len(p) == r for p, r in zip(parts, replicas, strict=True))
+        return torch.cat(parts) if rows else parts[0]
+
+    return {name: joined([state[name] for state in states]) for name in states[0]}
+
+
+def _chosen(state: dict[str, Any], rows: Tensor, replicas: int) -> dict[str, Any]:
+    def chosen(part: Any) -> Any:
+        if isinstance(part, Tensor):
+            return part[rows] if part.ndim and len(part) == replicas else part.clone()
+        return part
+
+    return {name: chosen(part) for name, part in state.items()}
 
 
 def _part(stack: AlignedStack, first: int, last: int) -> list[Tensor]:

@@ -22,10 +22,9 @@ from theodolite.train.aligned import AlignedStack, layers
 from theodolite.train.data import TrainingData
 from theodolite.train.fit import check
 from theodolite.train.memory import SHARE, replicas_that_fit, stack_bytes
-from theodolite.train.optimizers import StackOptimizer
+from theodolite.train.optimizers import is_elementwise, stack_optimizer
 from theodolite.train.outcome import DTYPES, OnRows, Outcome, Record, Row, computed_in, evaluates, snaps
 from theodolite.train.passes import working_set
-from theodolite.train.schedule import factor
 from theodolite.train.stack import Stack
 from theodolite.train.stacked import StackedSplit
 
@@ -135,7 +134,7 @@ def _train_stack(
 
     for epoch in range(training.epochs + 1):
         if epoch > 0:
-            stack.epoch(factor(training.schedule, epoch, training.epochs))
+            stack.epoch(epoch)
             told(epoch * len(here) + training.epochs * (len(replicas) - len(here)))
         if evaluates(training, epoch):
             for replica, (on_train, on_test) in zip(here, stack.evaluate(), strict=True):
@@ -179,7 +178,7 @@ def _new_stack(
     weights = AlignedStack.zeros(layers(architecture, train.inputs.dtype), len(replicas), dtype, device)
     for number, replica in enumerate(replicas):
         weights.write(number, build(architecture, seed=replica.weights_seed, dtype=dtype).state_dict())
-    optimizer = StackOptimizer(training, weights, [replica.learning_rate for replica in replicas])
+    optimizer = stack_optimizer(training, weights, [replica.learning_rate for replica in replicas])
     orders = [torch.Generator().manual_seed(named_seed(replica.order_seed, "order")) for replica in replicas]
     if any(replica.data is not None for replica in replicas):
         shared, first = (train, test), weights.layers[0]
@@ -217,6 +216,11 @@ def _check(architecture: MLP, data: TrainingData, training: Training, replicas: 
     if training.augment:
         raise SettingError(
             "expected a training on the data as they are, got augment. Train such networks one by one with `train`."
+        )
+    if not is_elementwise(training.optimizer):
+        raise SettingError(
+            "expected an optimizer that updates each number alone, since it sees the replicas of a stack as one; got "
+            f"{training.optimizer}. Train such networks one by one with `train`."
         )
     own = [replica.train_targets for replica in replicas if replica.train_targets is not None]
     for given in (data, *(replica.data for replica in replicas if replica.data is not None)):

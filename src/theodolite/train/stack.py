@@ -8,9 +8,10 @@ from torch import Tensor
 from theodolite.models.description import MLP
 from theodolite.specs import Training
 from theodolite.train.losses import gradient
-from theodolite.train.optimizers import StackOptimizer
+from theodolite.train.optimizers import DescribedOptimizer, StackOptimizer
 from theodolite.train.outcome import Score, Weights, computed_in
 from theodolite.train.passes import Passes
+from theodolite.train.schedule import factor
 from theodolite.train.stacked import Batches, StackedSplit, evaluate
 
 
@@ -21,7 +22,7 @@ class Stack:
         self,
         architecture: MLP,
         training: Training,
-        optimizer: StackOptimizer,
+        optimizer: StackOptimizer | DescribedOptimizer,
         orders: Sequence[torch.Generator],
         train: StackedSplit,
         test: StackedSplit,
@@ -36,18 +37,18 @@ class Stack:
         self.passes = self._passes(self.batches.padded, backward=True)
         self.judges = [self._passes(split.chunk, backward=False) for split in (train, test)]
 
-    def epoch(self, factor: float) -> None:
-        """Train on every sample once, every learning rate multiplied by ``factor``."""
-        for batch in self.batches.epoch():
-            self.step(*batch, factor)
+    def epoch(self, epoch: int) -> None:
+        """Train on every sample once."""
+        for step, batch in enumerate(self.batches.epoch()):
+            self.step(*batch, factor(self.training, epoch, step, self.batches.steps))
 
-    def step(self, inputs: Tensor, targets: Tensor, counts: Tensor, factor: float) -> None:
-        """Train on one batch of :class:`~theodolite.train.stacked.Batches`."""
+    def step(self, inputs: Tensor, targets: Tensor, counts: Tensor, share: float) -> None:
+        """Train on one batch of :class:`~theodolite.train.stacked.Batches`, with this share of every learning rate."""
         outputs = self.passes.forward(self.weights, inputs)
         gradient(self.training.loss, outputs, targets, counts, self.passes.output_gradient)
         self.passes.backward(self.weights, inputs, self.gradients)
         self.optimizer.gradient.take(self.gradient)
-        self.optimizer.step(factor)
+        self.optimizer.step(share)
         self.rounded.take(self.optimizer.weights)
 
     def evaluate(self) -> list[tuple[Score, Score]]:

@@ -7,9 +7,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from theodolite.recipes import Loss
 from theodolite.train.aligned import Layer, padded
 from theodolite.train.data import Split
-from theodolite.train.losses import at_least_float32, gradient_weights, targets_by_feature, values
+from theodolite.train.losses import at_least_float32, gradient_weights, takes_classes, targets_by_feature, values
 from theodolite.train.outcome import Score
 from theodolite.train.passes import Passes
 
@@ -73,7 +74,9 @@ class Batches:
     counts ``(batch,)``; beyond the true samples it is padded with some sample that counts nothing.
     """
 
-    def __init__(self, split: StackedSplit, size: int | None, loss: str, outputs: int, orders: list[torch.Generator]):
+    def __init__(
+        self, split: StackedSplit, size: int | None, loss: str | Loss, outputs: int, orders: list[torch.Generator]
+    ):
         self.split, self.orders = split, orders
         self.whole = size is None or size >= split.samples
         self.size = split.samples if size is None else min(size, split.samples)
@@ -112,9 +115,9 @@ class Batches:
         return index.to(self.split.inputs.device)
 
 
-def evaluate(split: StackedSplit, weights: list[Tensor], passes: Passes, loss: str) -> list[Score]:
+def evaluate(split: StackedSplit, weights: list[Tensor], passes: Passes, loss: str | Loss) -> list[Score]:
     """Mean loss and accuracy of each replica over a whole set; losses are added up in float64."""
-    replicas = len(weights[0])
+    replicas, classes = len(weights[0]), takes_classes(loss)
     total = torch.zeros(replicas, dtype=torch.float64, device=split.inputs.device)
     right = torch.zeros_like(total)
     for start in range(0, split.samples, split.chunk):
@@ -123,8 +126,8 @@ def evaluate(split: StackedSplit, weights: list[Tensor], passes: Passes, loss: s
         targets = split.targets[:, :, start : start + split.chunk].expand(replicas, -1, -1)
         outputs = at_least_float32(passes.forward(weights, inputs))
         total += values(loss, outputs, targets).to(torch.float64)[:, :count].sum(1)
-        if loss == "cross_entropy":
+        if classes:
             right += (outputs.argmax(1) == targets[:, 0])[:, :count].sum(1)
-    accuracy = right / split.samples if loss == "cross_entropy" else torch.full_like(total, torch.nan)
+    accuracy = right / split.samples if classes else torch.full_like(total, torch.nan)
     means = (total / split.samples).tolist()
     return [Score(mean, share) for mean, share in zip(means, accuracy.tolist(), strict=True)]

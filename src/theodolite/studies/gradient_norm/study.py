@@ -55,9 +55,9 @@ def measure(spec: RunSpec, outcome: "Outcome") -> Mapping[str, pd.DataFrame]:
 
     from theodolite import data, train
     from theodolite.measure.problem.join import objective
-    from theodolite.train.evaluation import LOSSES
+    from theodolite.train.evaluation import mean_of
 
-    loss = LOSSES[spec.training.loss]
+    loss = mean_of(spec.training.loss)
     split = train.tensors(data.load(spec.data), getattr(torch, spec.training.dtype)).train
     inputs, targets = split.inputs.flatten(1), split.targets
     size = min(spec.training.batch_size or len(split), len(split))

@@ -2,8 +2,8 @@
 
 import pytest
 
+from theodolite.code import sources
 from theodolite.errors import CodeFailed
-from theodolite.own import sources
 
 
 @pytest.fixture
