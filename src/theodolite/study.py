@@ -1,11 +1,11 @@
 """What a survey is made of: a study, its settings, and the specs of what it trains and measures. Imports no torch."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from pydantic import PositiveInt
+from pydantic import PositiveInt, model_validator
 
 from theodolite.claims import Claim
 from theodolite.findings import Figure, Table
@@ -18,14 +18,37 @@ __all__ = [
 ]  # fmt: skip
 
 
+LARGEST = 10**15  # in a setting: what a float holds exactly, and more steps than anybody waits for
+
+
 class Settings(Frozen):
     """The dials of a study, with their values at ``quick``; a study adds its own fields."""
 
     seeds: PositiveInt
 
+    @model_validator(mode="after")
+    def _of_this_world(self) -> Self:
+        """No infinite number, and none that a processor's integer does not hold: both fail late, in a worker."""
+        for name, value in self:
+            for number in _numbers(value):
+                if not abs(number) < LARGEST:
+                    raise ValueError(f"expected numbers below {LARGEST:.0e} in '{name}'")
+        return self
+
     def settled(self) -> Self:
         """With what is left to the machine ("auto") settled on this one; ``expand`` is given nothing else to ask."""
         return self
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Every number in a setting, however nested."""
+    if isinstance(value, int | float):
+        yield value
+    elif isinstance(value, list | tuple | set | frozenset):
+        for item in value:
+            yield from _numbers(item)
+    elif isinstance(value, Mapping):
+        yield from _numbers(list(value.values()))
 
 
 S = TypeVar("S", bound=Settings)

@@ -1,4 +1,5 @@
 import json
+import os
 import time
 
 import numpy as np
@@ -81,3 +82,61 @@ def test_a_file_that_is_not_parquet_is_corrupt(tmp_path, cache_folder):
         (tmp_path / f"{part}.parquet").write_bytes(b"not a table at all")
     with pytest.raises(DataCorrupt, match="cannot be read"):
         load(DataSpec(source=f"dir:{tmp_path}"))
+
+
+ODD = ["a[1].png", "a1.png", "b?.png", "c*.png", "with space.png", "new\nline.png", "100%.png", "d::e.png",
+       "\U0001f989.png", "#&=.png", "\\udcff.png", "README.md.png", "~.png", "x" * 251 + ".png"]  # fmt: skip
+
+
+def test_each_file_is_taken_once_by_its_name_however_it_is_called(tmp_path, cache_folder):
+    folder = tmp_path / "data [1-9] *?%20"
+    for part in ("train", "test"):
+        for kind, level in (("owl[s]", 100), ("owls", 0)):
+            (folder / part / kind).mkdir(parents=True)
+            for number, name in enumerate(ODD):
+                Image.fromarray(np.full((2, 2), level + number, np.uint8)).save(folder / part / kind / name)
+    data = load(DataSpec(source=f"dir:{folder}"))
+    for inputs, targets in ((data.train_inputs, data.train_targets), (data.test_inputs, data.test_targets)):
+        levels = inputs[:, 0, 0, 0]
+        assert sorted(levels) == [*range(len(ODD)), *range(100, 100 + len(ODD))]
+        assert np.array_equal(targets, levels < 100)  # "owl[s]" comes before "owls"
+
+
+def test_a_table_is_taken_by_its_name(tmp_path, parquet, cache_folder):
+    folder = tmp_path / "tables [ab]"
+    folder.mkdir()
+    images = np.random.default_rng(0).integers(0, 256, (6, 4, 5), dtype=np.uint8)
+    for name in ("train-[0]", "train-0", "test"):
+        (folder / f"{name}.parquet").write_bytes(parquet("image", images, np.arange(6) % 3))
+    data = load(DataSpec(source=f"dir:{folder}"))
+    assert np.array_equal(data.train_inputs[:, 0], np.concatenate([images, images]))
+    assert np.array_equal(data.test_inputs[:, 0], images)
+
+
+def link_to_nothing(path):
+    path.symlink_to(path.parent / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("place", "make", "said"),
+    [
+        ("train/owl/notes.txt", lambda path: path.write_text("x"), r"pictures alone in .*owl, got .*notes\.txt"),
+        ("train/owl/more.png", lambda path: path.mkdir(), r"pictures alone in .*owl, got .*more\.png"),
+        ("test/owl/pipe.png", os.mkfifo, r"pictures alone in .*owl, got .*pipe\.png"),
+        ("test/owl/gone.png", link_to_nothing, r"pictures alone in .*owl, got .*gone\.png"),
+        ("train/loose.png", lambda path: path.write_bytes(b""), r"loose\.png, which is in no folder of a class"),
+        ("train/owl/empty.png", lambda path: path.write_bytes(b""), r"expected an image in row .*empty\.png"),
+        ("train/owl/\udcff.png", lambda path: path.write_bytes(b""), r"names of files in UTF-8, got .*udcff\.png"),
+    ],
+)
+def test_what_is_no_picture_is_named_and_not_left_out(image_folder, cache_folder, place, make, said):
+    make(image_folder / place)
+    with pytest.raises((DataUnavailable, DataCorrupt), match=said) as caught:
+        load(DataSpec(source=f"dir:{image_folder}"))
+    assert len(str(caught.value).encode().splitlines()) == 1
+
+
+def test_what_a_system_leaves_behind_is_no_picture(image_folder, cache_folder):
+    for name in ("Thumbs.db", ".DS_Store", "desktop.ini"):
+        (image_folder / "train" / "owl" / name).write_bytes(b"x")
+    assert len(load(DataSpec(source=f"dir:{image_folder}")).train_inputs) == 12

@@ -124,6 +124,7 @@ def serve(
 
 def _survey(names: Sequence[str], options: Options, changed: Literal["keep", "redo"] | None = None) -> None:
     from theodolite import runs, survey
+    from theodolite.execute.local import check_workers
     from theodolite.store.remote import workspace as remote
 
     if options.engine not in ENGINES:
@@ -145,6 +146,8 @@ def _survey(names: Sequence[str], options: Options, changed: Literal["keep", "re
     command = shlex.join(["theodolite", *sys.argv[1:]])
     if options.address is None:  # wrong use leaves no folder behind
         runs.check_device(options.device)
+    if options.engine == "local":
+        check_workers(options.jobs)
     _fetch(prepared)
     with remote.working(place, console.say) as copy:
         how: dict[str, Any] = {

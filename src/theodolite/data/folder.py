@@ -1,20 +1,25 @@
 """A data set in a folder of the user's: Parquet files or images. Read without a network; nothing is written there."""
 
+import functools
 import hashlib
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from theodolite.data import cache, table
 from theodolite.data.arrays import Arrays, Progress
-from theodolite.data.hub import quiet
 from theodolite.errors import DataCorrupt, DataUnavailable, require
 
 PREFIX = "dir:"
 LAYOUT = (
     "train.parquet and test.parquet (or several: train/*.parquet), or images as train/CLASS/*.png and test/CLASS/*.png"
 )
+LITTER = ("thumbs.db", "desktop.ini")  # that systems leave behind
 
 
 def open_folder(source: str, progress: Progress) -> cache.Entry:
@@ -38,10 +43,9 @@ def open_folder(source: str, progress: Progress) -> cache.Entry:
 
     def make() -> tuple[Arrays, str]:
         progress(0, None, f"decoding {folder}")
-        with cache.scratch() as scratch:
-            return table.arrays(_read(files, scratch), str(folder)), f"the folder {folder}"
+        return table.arrays(_read(files), str(folder)), f"the folder {folder}"
 
-    place = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+    place = hashlib.sha256(str(folder).encode(errors="surrogateescape")).hexdigest()[:12]
     name = f"dir--{re.sub(r'[^A-Za-z0-9.-]', '-', folder.name)[:40]}--{place}"
     return cache.keep(name, make, stamp=stamp([*files["train"], *files["test"]]), progress=progress)
 
@@ -51,32 +55,86 @@ def stamp(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for file in sorted(files):
         status = file.stat()
-        digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
 def _files(folder: Path, names: Sequence[str]) -> list[Path]:
     for name in names:
-        parquet = sorted(
-            [*folder.glob(f"{name}.parquet"), *folder.glob(f"{name}-*.parquet"), *folder.glob(f"{name}/*.parquet")]
-        )
-        found = parquet or sorted(path for path in folder.glob(f"{name}/*/*") if path.is_file() and path.name[0] != ".")
+        tables = [*folder.glob(f"{name}.parquet"), *folder.glob(f"{name}-*.parquet"), *folder.glob(f"{name}/*.parquet")]
+        found = sorted(tables) or _pictures(folder / name)
         if found:
             return found
     return []
 
 
-def _read(files: dict[str, list[Path]], scratch: Path) -> Any:
-    from datasets import load_dataset
+def _pictures(part: Path) -> list[Path]:
+    """All that lies in the folders of the classes: what is no picture is not left out without a word."""
+    if not part.is_dir():
+        return []
+    found = []
+    for kind in _entries(part):
+        if not kind.is_dir():
+            raise DataUnavailable(f"expected {LAYOUT}, got {_shown(kind)}, which is in no folder of a class. Move it.")
+        for path in _entries(kind):
+            if path.suffix.lower() not in _suffixes() or not path.is_file():
+                raise DataUnavailable(f"expected pictures alone in {_shown(kind)}, got {_shown(path)}. Move it.")
+            found.append(path)
+    return found
 
+
+@functools.cache
+def _suffixes() -> frozenset[str]:
+    """Of the pictures that are opened."""
+    from PIL import Image
+
+    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in table.FORMATS)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.name[0] != "." and path.name.lower() not in LITTER)
+
+
+def _shown(path: Path) -> str:
+    """A path in one line of text, whatever bytes its name has."""
+    text = repr(str(path))[1:-1]
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _read(files: Mapping[str, Sequence[Path]]) -> Mapping[str, Any]:
+    """Each part as a data set, of files given by name: to the library's own loaders a name is a pattern."""
+    for path in itertools.chain(*files.values()):
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise DataUnavailable(f"expected names of files in UTF-8, got {_shown(path)}. Rename it.") from None
     tables = all(path.suffix == ".parquet" for found in files.values() for path in found)
-    named = {part: [str(path) for path in found] for part, found in files.items()}
-    options = {} if tables else {"drop_labels": False}
     try:
-        with quiet():
-            return load_dataset(
-                "parquet" if tables else "imagefolder", data_files=named, cache_dir=str(scratch), **options
-            )
-    except Exception as error:  # of pyarrow, of the library, of the disk
-        words = " ".join(str(error.__cause__ or error).split())[:300]
+        return _tables(files) if tables else _classes(files)
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
+        words = " ".join(str(error).split())[:300]
         raise DataCorrupt(f"expected {LAYOUT}, but these files cannot be read: {words}. Check them.") from error
+
+
+def _tables(files: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
+    from datasets import Dataset
+
+    return {part: Dataset(pa.concat_tables([_table(path) for path in found])) for part, found in files.items()}
+
+
+def _table(path: Path) -> pa.Table:
+    with path.open("rb") as file:
+        return pq.ParquetFile(file).read()
+
+
+def _classes(files: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
+    from datasets import ClassLabel, Dataset, Features, Image
+
+    names = sorted({path.parent.name for found in files.values() for path in found})
+    features = Features({"image": Image(), "label": ClassLabel(names=names)})
+    return {
+        part: Dataset.from_dict(
+            {"image": [str(path) for path in found], "label": [path.parent.name for path in found]}, features=features
+        )
+        for part, found in files.items()
+    }

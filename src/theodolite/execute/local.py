@@ -22,6 +22,7 @@ from typing import Any
 from theodolite.errors import StoreError, TheodoliteError, UsageError
 from theodolite.execute.schedule import ENDS, Event, Schedule, Split, Work
 
+MOST = 16  # workers a processor: more only take memory and turns
 TICK = 0.2  # seconds: at least so often the caller hears, and a worker speaks at most so often
 
 
@@ -80,7 +81,18 @@ def start(*, workers: int | None, device: str, address: str | None) -> Iterator[
     """Workers of this machine: one a processor unless told otherwise; on a GPU, which they would share, one alone."""
     if address is not None:
         raise UsageError(f"expected no address with the local engine, got '{address}'. Use --engine ray.")
+    check_workers(workers)
     yield Local(workers or (1 if device.startswith("cuda") else os.cpu_count()) or 1)
+
+
+def check_workers(workers: int | None) -> None:
+    """Refuse more processes than this machine has any use for."""
+    most = MOST * (os.cpu_count() or 1)
+    if workers is not None and workers > most:
+        raise UsageError(
+            f"expected at most {most} jobs at a time, {MOST} a processor, got {workers}: each is a process with some "
+            "300 MB. Leave --jobs out for one a processor."
+        )
 
 
 def _end(plan: Schedule, event: Event) -> Iterator[Event]:

@@ -41,12 +41,13 @@ def gone_on(plan: Plan, before: Plan | None, *, started: bool) -> Plan:
     )
     now = {item.fingerprint for item in (*plan.runs, *plan.analyses)}
     looks = before.looks or _seeds(before)
+    same = looks[-1:] == _seeds(plan)
     return plan.model_copy(
         update={
             "claims": before.claims,
             "until_decided": before.until_decided,
             "opening": None if before.until_decided or now == {*opening.runs, *opening.analyses} else opening,
-            "looks": looks if looks[-1:] == _seeds(plan) else (*looks, *_seeds(plan)),
+            "looks": before.looks if same else (*looks, *_seeds(plan)),
         }
     )
 

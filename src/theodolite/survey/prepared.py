@@ -1,5 +1,6 @@
 """From names and settings to studies ready to run, and what they would take."""
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from theodolite.store.records import Plan, Planned
 from theodolite.study import Settings, Study
 
 PRESETS = ("smoke", "quick", "full")
+MOST = 1_000_000  # runs of a study: its plan has 200 MB by then, and the program that listens 6 GB (docs/scale.md)
+MANY = 1000  # seeds, from which on the runs of one are counted before all are made
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,15 @@ class Prepared:
     @classmethod
     def of(cls, study: Study[Any], preset: str, asked: Settings, settings: Settings) -> Self:
         """With the runs and analyses of the settled settings."""
-        return cls(study, preset, asked, settings, tuple(study.expand(settings)), tuple(study.analyses(settings)))
+        if settings.seeds > MANY:
+            one = settings.model_copy(update={"seeds": 1})
+            for each in (study.expand(one), study.analyses(one)):
+                _refuse_more(study.name, sum(1 for _ in itertools.islice(each, MOST + 1)) * settings.seeds)
+        runs = tuple(itertools.islice(study.expand(settings), MOST + 1))
+        _refuse_more(study.name, len(runs))
+        analyses = tuple(itertools.islice(study.analyses(settings), MOST + 1))
+        _refuse_more(study.name, len(analyses))
+        return cls(study, preset, asked, settings, runs, analyses)
 
     def plan(self, command: str, *, until_decided: bool = False) -> Plan:
         """What is recorded of it before it runs, with its claims, and the command that makes it again."""
@@ -91,6 +102,13 @@ def prepare(
         asked = _settings(study, preset, changes[study.name])
         prepared.append(Prepared.of(study, preset, asked, asked.settled()))
     return prepared
+
+
+def _refuse_more(study: str, runs: int) -> None:
+    if runs > MOST:
+        raise SettingError(
+            f"expected settings of {study} that give at most {MOST} runs, got about {runs:.3g}. Give it fewer seeds."
+        )
 
 
 def _study(name: str, changed: Literal["keep", "redo"] | None) -> Study[Any]:

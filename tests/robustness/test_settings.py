@@ -1,0 +1,59 @@
+"""Numbers that no survey can be made of are refused in a sentence, in little time and memory, before any planning."""
+
+import time
+
+import pytest
+
+from commands import called
+from theodolite import machine, studies, survey
+from theodolite.errors import SettingError
+
+
+@pytest.mark.parametrize("study", studies.INDEX)
+@pytest.mark.parametrize("seeds", [10**6, 10**20])
+def test_more_runs_than_a_plan_can_hold_are_counted_and_not_made(study, seeds):
+    machine.forget_peak_memory()
+    before, started = machine.peak_memory(), time.process_time()
+    with pytest.raises(SettingError, match=r"fewer seeds|expected numbers below"):
+        survey.prepare([study], "smoke", seeds=seeds)
+    assert time.process_time() - started < 5
+    assert machine.peak_memory() - before < 100e6
+
+
+HOSTILE = ["0", "-1", "NaN", "Infinity", "-Infinity", "1e400", "1" + "0" * 20, "1" + "0" * 400, "[]", "{}", '""']
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+@pytest.mark.parametrize("name", ["seeds", "epochs", "learning_rate"])
+def test_a_setting_that_is_no_such_number_is_one_sentence(name, value, tmp_path):
+    done = called("run", "simulate-function", "--preset", "smoke", "--set", f"{name}={value}", cwd=tmp_path)
+    assert done.returncode == 2, done.stdout
+    assert name in done.stderr or "seeds" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--jobs", "1000000"],
+        ["--jobs", "0"],
+        ["--jobs", "1" + "0" * 20],
+        ["--seeds", "1" + "0" * 20],
+        ["--seeds", "1" + "0" * 5000],
+        ["--until-decided", "--budget", "0s"],
+        ["--until-decided", "--budget", "nan"],
+        ["--until-decided", "--budget", "-1h"],
+        ["--until-decided", "--budget", "9" * 400 + "h"],
+        ["--until-decided", "--max-seeds", "-1"],
+        ["--out", "/dev/null"],
+        ["--out", "/dev/full"],
+        ["--out", "file"],
+    ],
+)
+def test_an_option_that_nothing_can_be_done_with_is_one_sentence(arguments, tmp_path):
+    (tmp_path / "file").write_text("x")
+    done = called("run", "simulate-function", "--preset", "smoke", *arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stdout
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
