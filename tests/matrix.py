@@ -3,8 +3,9 @@
     make matrix                                     every Python, lowest and newest: an hour, and some ten gigabytes
     python tests/matrix.py 3.11 --versions lowest   one of them
 
-Needs uv. Each set has an environment of its own in build/matrix, and takes nothing that must be compiled: where no wheel of a
-lowest version exists for a Python, the lowest that has one. UV_FIND_LINKS or UV_TORCH_BACKEND choose a build of PyTorch.
+Needs uv, and Pythons that it finds or may fetch. Each set has an environment of its own in build/matrix, and takes
+nothing that must be compiled: where no wheel of a lowest version exists for a Python, the lowest that has one.
+UV_FIND_LINKS or UV_TORCH_BACKEND choose a build of PyTorch.
 """
 
 import argparse
@@ -22,9 +23,9 @@ VERSIONS = {"lowest": "lowest-direct", "newest": "highest"}
 BESIDE = ("hypothesis", "mpmath", "packaging", "pytest", "pytest-timeout")
 SHOWN = ("torch", "numpy", "scipy", "pandas", "pyarrow", "pydantic", "typer", "altair")
 TESTS = (
-    "tests/measure/test_gradient_norm.py", "tests/measure/test_hessian_eigenvalues.py", "tests/measure/test_trajectory.py",
+    "tests/measure/test_gradient_norm.py", "tests/measure/test_hessian_eigenvalues.py", "tests/measure/linalg",
     "tests/measure/test_sensitivity.py", "tests/measure/test_hessian_spectrum.py", "tests/measure/test_sharpness.py",
-    "tests/measure/linalg",
+    "tests/measure/test_trajectory.py",
 )  # fmt: skip
 
 
@@ -57,7 +58,10 @@ def outcome(python: Path) -> str:
 
 def row(python: str, versions: str) -> tuple[str, bool]:
     """A row of the table in docs/installing.md, and whether all passed."""
-    interpreter = installed(python, versions)
+    try:
+        interpreter = installed(python, versions)
+    except subprocess.CalledProcessError as error:  # uv has said why
+        return f"| {python} | {versions} | not installed: {' '.join(error.cmd[:3])} failed |", False
     code = f"from importlib.metadata import version as v; print(*map(v, {SHOWN!r}))"
     said = subprocess.run([str(interpreter), "-c", code], capture_output=True, text=True, check=True, cwd=HOME).stdout
     result = outcome(interpreter)

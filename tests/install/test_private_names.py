@@ -8,7 +8,7 @@ import theodolite
 
 SOURCE = Path(theodolite.__file__).parent
 
-USED = {  # all are there from 2.6.0 to 2.13.0
+USED = {  # all are there from 2.6.0 to 2.15.0
     "torch._weight_norm",
     "torch.nn.modules.batchnorm._BatchNorm",
     "torch.nn.modules.batchnorm._NormBase",
