@@ -74,6 +74,19 @@ def gauss_newton(model: nn.Module, loss, batches) -> Tensor:
     return total
 
 
+def own_gradients(model: nn.Module, loss, batches) -> Tensor:
+    """The gradient of each sample's loss by itself, a row each ``(N, P)``."""
+    alone = [(x[i : i + 1], y[i : i + 1]) for x, y in batches for i in range(len(y))]
+    return torch.stack([gradient(model, loss, [one]) for one in alone])
+
+
+def jacobian(model: nn.Module, batches) -> Tensor:
+    """All outputs' derivatives, entry by entry ``(N C, P)``."""
+    with sdpa_kernel(SDPBackend.MATH):
+        outputs = [model(inputs) for inputs, _ in batches]
+    return torch.stack([_row(entry, trainable(model)) for z in outputs for entry in z.reshape(-1)])
+
+
 def differences(model: nn.Module, loss, batches, v: Tensor, step: float = 1e-6) -> Tensor:
     """(g(θ + h v) - g(θ - h v)) / 2h, with the model's own weights moved and put back."""
     parameters = trainable(model)

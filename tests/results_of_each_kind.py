@@ -40,10 +40,22 @@ def _between(instrument: str, **options: Any) -> Callable[[], Any]:
     return lambda: getattr(measure, instrument)(network(0), network(1), nn.CrossEntropyLoss(), _data(), **options)
 
 
+def _at_the_edge() -> Any:
+    model = network(0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    return measure.edge_of_stability(model, nn.CrossEntropyLoss(), _data(), optimizer)
+
+
 EACH: dict[str, Callable[[], Any]] = {
     "GradientNorm": _on("gradient_norm"),
+    "GradientNoiseScale": lambda: measure.gradient_noise_scale(
+        network(0), nn.CrossEntropyLoss(), (_data()[0], torch.ones(40, dtype=torch.int64))
+    ),
     "Eigenpairs": _on("hessian_eigenvalues", k=5),
     "Spectrum": _on("hessian_spectrum"),
+    "EdgeOfStability": lambda: _at_the_edge(),
+    "Diagonal": _on("hessian_diagonal"),
+    "HessianBlocks": _on("hessian_blocks", k=2),
     "Density": _on("hessian_density"),
     "Trace": _on("hessian_trace"),
     "MinimalRatio": _on("minimal_ratio"),

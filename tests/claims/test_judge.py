@@ -293,7 +293,8 @@ def test_a_verdict_is_rough_where_much_more_skewed_numbers_would_not_bear_it():
 def tasks(side, threshold, **parts):
     claim = made_claim("mean", side, threshold)
     evidence = {name: Evidence.exact(pd.Series(values)) for name, values in parts.items()}
-    records = SimpleNamespace(runs=pd.DataFrame({"status": ["done"]}), evidence=evidence)
+    runs = pd.DataFrame({"seed": range(8), "status": "done"})
+    records = SimpleNamespace(runs=runs, evidence=evidence)
     return judge(claim, records, study="made", preset="quick")
 
 

@@ -76,6 +76,16 @@ def test_products_over_shards_are_those_of_the_whole_data(make, loss, operator):
     assert float(torch.linalg.matrix_norm(found - expected, 2)) <= len(expected) ** 0.5 * rounding(expected, 33)
 
 
+def test_a_covariance_over_shards_is_that_of_all_gradients():
+    torch.manual_seed(0)
+    model, data = mlp(), batches(11, 5, 9, 8)
+    own = oracles.own_gradients(model, nn.CrossEntropyLoss(), data)
+    expected = torch.cov(own.mT, correction=0)
+    with measure.HessianOperator(model, nn.CrossEntropyLoss(), data, operator="gradient_covariance", engine="ray") as C:
+        found = C @ torch.eye(len(expected)).double()
+    assert float(torch.linalg.matrix_norm(found - expected, 2)) <= len(expected) ** 0.5 * rounding(expected, 33)
+
+
 @pytest.fixture(scope="module")
 def problem() -> tuple[nn.Module, nn.Module, list[tuple[Tensor, Tensor]], Tensor]:
     torch.manual_seed(2)

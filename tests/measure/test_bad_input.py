@@ -51,9 +51,15 @@ def spoilt(tensor, value=math.nan):
     return tensor
 
 
+def optimizer_of(model):
+    own = list(model.parameters()) if isinstance(model, nn.Module) else []
+    return torch.optim.SGD(own or [nn.Parameter(torch.ones(1))], lr=0.1)
+
+
 X, Y = good()
 ALL = {  # every public instrument that takes a model, a loss and data, with the least work it can do
     "gradient_norm": lambda m, loss, d, **o: measure.gradient_norm(m, loss, d, **o),
+    "gradient_noise_scale": lambda m, loss, d, **o: measure.gradient_noise_scale(m, loss, d, **o),
     "interpolate": lambda m, loss, d, **o: measure.interpolate(m, m, loss, d, **{"alphas": [0.5]} | o),
     "surface": lambda m, loss, d, **o: measure.surface(m, loss, d, **{"x": [0], "y": [0]} | o),
     "sensitivity": lambda m, loss, d, **o: measure.sensitivity(m, loss, d, **o),
@@ -61,6 +67,11 @@ ALL = {  # every public instrument that takes a model, a loss and data, with the
     "sharpness by SAM": lambda m, loss, d, **o: measure.sharpness(m, loss, d, **{"method": "sam"} | o),
     "connect": lambda m, loss, d, **o: measure.connect(m, m, loss, d, **{"epochs": 1} | o),
     "hessian_eigenvalues": lambda m, loss, d, **o: measure.hessian_eigenvalues(m, loss, d, **{"k": 1} | o),
+    "edge_of_stability": lambda m, loss, d, **o: measure.edge_of_stability(
+        m, loss, d, **{"optimizer": optimizer_of(m)} | o
+    ),
+    "hessian_diagonal": lambda m, loss, d, **o: measure.hessian_diagonal(m, loss, d, **{"products": 6} | o),
+    "hessian_blocks": lambda m, loss, d, **o: measure.hessian_blocks(m, loss, d, **{"probes": 2, "steps": 2} | o),
     "hessian_spectrum": lambda m, loss, d, **o: measure.hessian_spectrum(m, loss, d, **o),
     "hessian_density": lambda m, loss, d, **o: measure.hessian_density(m, loss, d, **{"probes": 2, "steps": 2} | o),
     "hessian_trace": lambda m, loss, d, **o: measure.hessian_trace(m, loss, d, **{"products": 6} | o),
@@ -164,7 +175,7 @@ def test_a_loss_that_no_gradient_reaches_is_refused(name):
 
 
 def test_every_public_instrument_is_in_a_table():
-    assert {name.partition(" ")[0] for name in (*ALL, *WEIGHTS_ALONE)} == set(measure.__all__)
+    assert {name.partition(" ")[0] for name in (*ALL, *WEIGHTS_ALONE, *OUTPUTS_ALONE)} == set(measure.__all__)
 
 
 WITHOUT_A_LOSS = {  # data that hidden units are matched by, or statistics renewed on
@@ -176,6 +187,21 @@ OF_INPUTS = (
     "no batch", "no sample", "an iterator", "an iterator in a coat", "inputs alone", "a number", "NaN in inputs",
     "too many features", "a later batch of other features",
 )  # fmt: skip
+
+
+OUTPUTS_ALONE = {"Jacobian": measure.Jacobian, "TangentKernel": measure.TangentKernel}
+OF_A_MODEL = (
+    "no model", "a class of models", "a state dict", "no parameters", "frozen", "lazy", "no numbers", "complex weights",
+    "NaN in weights", "infinity in weights", "dropout",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("what", [*OF_A_MODEL, *OF_INPUTS])
+@pytest.mark.parametrize("name", OUTPUTS_ALONE)
+def test_a_bad_model_or_bad_data_of_what_looks_at_outputs_alone_are_refused(name, what):
+    model, _, data, error, words = given(what)
+    with pytest.raises(error, match=words):
+        OUTPUTS_ALONE[name](model, data)
 
 
 @pytest.mark.parametrize("what", OF_INPUTS)
@@ -292,7 +318,9 @@ def test_bad_weights_are_refused_by_name(what):
         WEIGHTS_ALONE[name](*positional, **options)
 
 
-CURVATURE = (
+IN_COORDINATES = (
+    "hessian_diagonal",
+    "hessian_blocks",
     "hessian_eigenvalues",
     "hessian_spectrum",
     "hessian_density",
@@ -300,16 +328,39 @@ CURVATURE = (
     "minimal_ratio",
     "HessianOperator",
 )
+CURVATURE = (*IN_COORDINATES, "edge_of_stability")
 ANY = (*CURVATURE, "gradient_norm")
+SGD = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)  # of no model
 BAD_SETTINGS = [  # instruments, an option, a bad value, words of the error
     *((name, "parameters", "9.*", BadModel, "matching '9") for name in ANY),
     *((name, "parameters", 3, SettingError, "parameters as text or None, got int 3") for name in ANY),
     *((name, "engine", "cloud", UnknownName, "no engine 'cloud'") for name in ANY),
     *((name, "workers", 1.5, SettingError, "workers as whole number or None") for name in ANY),
-    *((name, "operator", "fisher", SettingError, "operator as hessian or ggn") for name in CURVATURE),
+    *((name, "operator", "kfac", SettingError, "operator as hessian or ggn") for name in CURVATURE),
     *((name, "memory", 0, SettingError, "memory as a number of bytes") for name in CURVATURE),
     *((name, "memory", "a lot", SettingError, "memory as a number of bytes") for name in CURVATURE),
     *((name, "memory", [1], SettingError, "memory as whole number or text or None") for name in CURVATURE),
+    *((name, "preconditioner", torch.zeros(59), SettingError, "59 that are zero, negative") for name in IN_COORDINATES),
+    *((name, "preconditioner", torch.ones(9), SettingError, r"preconditioner as \(59,\)") for name in IN_COORDINATES),
+    *((name, "preconditioner", "adam", SettingError, "as Tensor or Optimizer") for name in IN_COORDINATES),
+    *((name, "preconditioner", SGD, SettingError, "as Adam or RMSprop do, got SGD") for name in IN_COORDINATES),
+    *((name, "basis", torch.ones(59), SettingError, r"basis as rows \(r, 59\)") for name in IN_COORDINATES),
+    *((name, "basis", torch.ones(2, 59), SettingError, "basis that are independent") for name in IN_COORDINATES),
+    *((name, "basis", torch.full((1, 59), math.nan), SettingError, "basis as finite") for name in IN_COORDINATES),
+    ("edge_of_stability", "optimizer", "sgd", SettingError, "optimizer as Optimizer, got str 'sgd'"),
+    ("edge_of_stability", "optimizer", SGD, SettingError, r"does not have '0\.weight'"),
+    ("edge_of_stability", "tolerance", 0, SettingError, "tolerance > 0"),
+    ("edge_of_stability", "max_products", 0, SettingError, "max_products"),
+    ("gradient_noise_scale", "parameters", "9.*", BadModel, "matching '9"),
+    ("gradient_noise_scale", "samples", len, SettingError, "samples= to be left out"),
+    ("hessian_diagonal", "products", 5, SettingError, "at least 6 products"),
+    ("hessian_blocks", "blocks", ["0.*"], SettingError, r"no pattern matches '3\.weight'"),
+    ("hessian_blocks", "blocks", ["*", "3.*"], SettingError, r"'\*' and '3\.\*' both match '3\.weight'"),
+    ("hessian_blocks", "blocks", ["*", "9.*"], SettingError, r"match parameters, got '9\.\*'"),
+    ("hessian_blocks", "blocks", "rows", SettingError, "blocks as"),
+    ("hessian_blocks", "k", 0, SettingError, "k ≥ 1"),
+    ("hessian_blocks", "steps", 1, SettingError, "at least 2 probes, steps"),
+    ("hessian_blocks", "basis", torch.eye(59)[:2], SettingError, "blocks of parameters, got a matrix restricted"),
     ("interpolate", "alphas", [], SettingError, "alphas as a non-empty list"),
     ("interpolate", "alphas", [0, math.nan], SettingError, "alphas as a non-empty list"),
     ("interpolate", "alphas", [[0, 1]], SettingError, "alphas as"),

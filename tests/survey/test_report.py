@@ -35,7 +35,7 @@ def test_two_processes_make_the_report_that_one_makes_byte_for_byte(surveyed, tm
     assert (
         sorted(path.relative_to(tmp_path / "two") for path in (tmp_path / "two").rglob("*") if path.is_file()) == made
     )
-    assert len({path.parts[0] for path in made if path.suffix == ".svg"}) == 2
+    assert len({path.parts[0] for path in made if path.suffix == ".svg" and len(path.parts) > 1}) == 2
     for path in made:
         if path.suffix != ".pdf":  # whose fonts are numbered in a new order each time
             assert (surveyed / path).read_bytes() == (tmp_path / "two" / path).read_bytes(), path

@@ -4,7 +4,7 @@ How a claim is tested, and what of it was measured: docs/how-claims-are-tested.m
 """
 
 from theodolite.claims.changes import Change, changes
-from theodolite.claims.claim import Claim, Side
+from theodolite.claims.claim import Claim, Side, worded
 from theodolite.claims.evidence import Evidence, epochs_to_convergence
 from theodolite.claims.intervals import Interval, Statistic, interval
 from theodolite.claims.judge import Judged, Looks, holm, judge
@@ -13,7 +13,7 @@ from theodolite.claims.planned import changed, planned
 from theodolite.claims.rows import row
 from theodolite.claims.tested import Tested, compare, test
 from theodolite.claims.trends import factor_per_doubling, rank_correlation
-from theodolite.claims.words import Words, worded
+from theodolite.claims.words import Words
 
 __all__ = [
     "Change",

@@ -1,8 +1,8 @@
 """A claim: a sentence with all that decides its verdict, and the test of it on the numbers of each seed."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -90,6 +90,19 @@ class Claim:
             above, below = found.low > self.threshold, found.high < self.threshold
             inside, outside = (above, below) if self.side == "above" else (below, above)
         return "holds" if inside else "fails" if outside else "undecided"
+
+
+def worded(claims: Sequence[Claim], words: Mapping[str, Words]) -> tuple[Claim, ...]:
+    """The claims, each with its words, by their ids.
+
+    Raises:
+        SettingError: a claim without words, or words without a claim.
+    """
+    ids = [claim.id for claim in claims]
+    if sorted(ids) != sorted(words):
+        apart = ", ".join(sorted(set(ids) ^ set(words)))
+        raise SettingError(f"expected words for each claim and for no other, but one side lacks {apart}. Write them.")
+    return tuple(replace(claim, words=words[claim.id]) for claim in claims)
 
 
 def by_task(evidence: Evidence | Mapping[str, Evidence]) -> Mapping[str, Evidence]:

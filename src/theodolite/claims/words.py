@@ -1,17 +1,13 @@
 """A claim in a reader's words: a title, one sentence for each verdict with the numbers found, and where it is drawn."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from theodolite.claims.intervals import Interval
 from theodolite.errors import SettingError
 from theodolite.findings import Decision
 from theodolite.wording import Said
-
-if TYPE_CHECKING:
-    from theodolite.claims.claim import Claim
 
 NAMES = ("estimate", "low", "high", "least", "most", "seeds")
 
@@ -57,16 +53,3 @@ class Words:
 
 
 PLAIN = Words()
-
-
-def worded(claims: "Sequence[Claim]", words: Mapping[str, Words]) -> "tuple[Claim, ...]":
-    """The claims, each with its words, by their ids.
-
-    Raises:
-        SettingError: a claim without words, or words without a claim.
-    """
-    ids = [claim.id for claim in claims]
-    if sorted(ids) != sorted(words):
-        apart = ", ".join(sorted(set(ids) ^ set(words)))
-        raise SettingError(f"expected words for each claim and for no other, but one side lacks {apart}. Write them.")
-    return tuple(replace(claim, words=words[claim.id]) for claim in claims)

@@ -84,6 +84,12 @@ def gradient_norm(result: Any) -> Any:
     return _rows(dict(result.norms), "norm of the gradient (loss per unit of weight)")
 
 
+def gradient_noise_scale(result: Any) -> Any:
+    """The noise scale of each parameter tensor by itself."""
+    scales = {name: value for name, value in result.scales.items() if np.isfinite(value)}
+    return _rows(scales or {"variance": result.variance}, "noise scale (samples)")
+
+
 def eigenpairs(result: Any) -> Any:
     """Eigenvalues with their residuals."""
     values, residuals = np.asarray(result.eigenvalues.cpu()), np.asarray(result.residuals.cpu())
@@ -91,6 +97,32 @@ def eigenpairs(result: Any) -> Any:
     table = table.assign(low=values - residuals, high=values + residuals)[::-1]
     zero = [Rule(0.0, "", "x")] if values.min() < 0 < values.max() else []
     return forest(table, x=Axis("value", CURVATURE), label="name", low="low", high="high", rules=zero)
+
+
+def edge_of_stability(result: Any) -> Any:
+    """The largest eigenvalue that the steps meet with its residual, beside the edge."""
+    value, residual = result.eigenvalue, result.residual
+    table = pd.DataFrame(
+        {"name": [result.optimizer], "value": [value], "low": [value - residual], "high": [value + residual]}
+    )
+    across = Axis("value", "largest eigenvalue times the learning rate, preconditioned")
+    return forest(table, x=across, label="name", low="low", high="high", rules=[Rule(result.edge, "edge", "x")])
+
+
+def diagonal(result: Any) -> Any:
+    """A histogram of the diagonal's entries."""
+    entries = result.diagonal.cpu()
+    return histogram(entries, x=Axis("", "second derivative (loss per squared parameter)"), counted="parameters")
+
+
+def hessian_blocks(result: Any) -> Any:
+    """The mean eigenvalue of each block with its standard error."""
+    names, sizes = list(result.sizes), np.array(list(result.sizes.values()))
+    mean, error = (np.asarray(each.cpu()) / sizes for each in (result.traces, result.trace_standard_errors))
+    table = pd.DataFrame({"name": names, "value": mean, "low": mean - error, "high": mean + error})
+    return forest(
+        table, x=Axis("value", "mean eigenvalue (loss per squared parameter)"), label="name", low="low", high="high"
+    )
 
 
 def spectrum(result: Any) -> Any:

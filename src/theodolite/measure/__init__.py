@@ -14,10 +14,16 @@ from theodolite.measure.catalogue import BUILT_IN
 if TYPE_CHECKING:  # for type checkers, which do not see what __getattr__ finds
     from theodolite.measure.align import align as align
     from theodolite.measure.connect import connect as connect
+    from theodolite.measure.curvature.jacobian import Jacobian as Jacobian
+    from theodolite.measure.curvature.jacobian import TangentKernel as TangentKernel
     from theodolite.measure.curvature.operator import HessianOperator as HessianOperator
+    from theodolite.measure.edge_of_stability import edge_of_stability as edge_of_stability
     from theodolite.measure.find_critical_points import find_critical_points as find_critical_points
+    from theodolite.measure.gradient_noise_scale import gradient_noise_scale as gradient_noise_scale
     from theodolite.measure.gradient_norm import gradient_norm as gradient_norm
+    from theodolite.measure.hessian_blocks import hessian_blocks as hessian_blocks
     from theodolite.measure.hessian_density import hessian_density as hessian_density
+    from theodolite.measure.hessian_diagonal import hessian_diagonal as hessian_diagonal
     from theodolite.measure.hessian_eigenvalues import hessian_eigenvalues as hessian_eigenvalues
     from theodolite.measure.hessian_spectrum import hessian_spectrum as hessian_spectrum
     from theodolite.measure.hessian_trace import hessian_trace as hessian_trace
@@ -38,6 +44,8 @@ random.setstate(_state)
 
 FILES = {one.name: one.name for one in BUILT_IN} | {  # public name -> file
     "HessianOperator": "curvature.operator",
+    "Jacobian": "curvature.jacobian",
+    "TangentKernel": "curvature.jacobian",
     "load": "results.reader",
     "path_plane": "planes",
     "random_plane": "planes",

@@ -60,6 +60,11 @@ BUILT_IN = (
         charts={"gradient_norm": "gradient_norm"},
     ),
     Instrument(
+        "gradient_noise_scale", "How large a batch is worth its samples?", "k gradients",
+        "four passes over the data, two of them sample by sample",
+        charts={"gradient_noise_scale": "gradient_noise_scale"},
+    ),
+    Instrument(
         "sensitivity", "How strongly does the loss react to its input?", "one gradient",
         charts={"sensitivity": "sensitivity"},
     ),
@@ -72,7 +77,19 @@ BUILT_IN = (
         "about 3 to 10 for each of k eigenvalues", charts={"eigenpairs": "eigenpairs"},
     ),
     Instrument(
+        "edge_of_stability", "Is the step too long for the curvature, with this optimizer?", "k products",
+        "about 10 to 40", None, {"edge_of_stability": "edge_of_stability"},
+    ),
+    Instrument(
         "hessian_trace", "What is the mean curvature?", "k products", "products, 60", charts={"trace": "trace"},
+    ),
+    Instrument(
+        "hessian_diagonal", "How much does the loss curve along each parameter?", "k products", "products, 60",
+        charts={"diagonal": "diagonal"},
+    ),
+    Instrument(
+        "hessian_blocks", "How does the curvature differ between layers?", "k products",
+        "for each block about 10, and probes x steps, 4 x 30", charts={"hessian_blocks": "hessian_blocks"},
     ),
     Instrument(
         "hessian_density", "How are the eigenvalues of a large model spread?", "k products", "probes x steps, 8 x 60",

@@ -6,7 +6,7 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from theodolite.measure.curvature.autograd import Curvature
+from theodolite.measure.curvature.kinds import Curvature
 from theodolite.measure.curvature.old_names import OldNames
 from theodolite.measure.curvature.operator import operator_and_room
 from theodolite.measure.curvature.options import ProductOptions

@@ -6,7 +6,7 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from theodolite.measure.curvature.autograd import Curvature
+from theodolite.measure.curvature.kinds import Curvature
 from theodolite.measure.curvature.old_names import OldNames
 from theodolite.measure.curvature.operator import operator_and_room
 from theodolite.measure.curvature.options import ProductOptions
@@ -98,7 +98,7 @@ def hessian_eigenvalues(
             )  # fmt: skip
     return Eigenpairs(
         eigenvalues=found.eigenvalues,
-        eigenvectors=found.eigenvectors,
+        eigenvectors=H.frame.lift(found.eigenvectors),
         residuals=found.residuals,
         converged=found.residuals <= found.tolerance,
         tolerance=found.tolerance,

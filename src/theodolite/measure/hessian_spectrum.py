@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import TooLarge
-from theodolite.measure.curvature.autograd import Curvature
 from theodolite.measure.curvature.dense import DenseHessians, dense_gauss_newton, dense_hessians
+from theodolite.measure.curvature.kinds import Curvature
 from theodolite.measure.curvature.old_names import OldNames
 from theodolite.measure.curvature.operator import HessianOperator
 from theodolite.measure.curvature.options import CurvatureOptions
@@ -78,16 +78,21 @@ def hessian_spectrum(
         [1.0, 4.0]
     """
     memory = options.get("memory")
-    size = sum(p.numel() for p in model.parameters() if p.requires_grad) if options.get("parameters") is None else 0
-    _fits(size, memory)  # before anything is computed
+    is_part = options.get("parameters") is not None or options.get("basis") is not None
+    _fits(0 if is_part else sum(p.numel() for p in model.parameters() if p.requires_grad), memory)  # before all else
     with HessianOperator(model, loss, data, **options) as H:
-        size = H.shape[0]
+        size = H.size
         _fits(size, memory)
-        dense = exact(H.objective, memory) if H.shards is None else _summed(H.shards, memory)
-        matrix, asymmetry, backend = dense.hessian[0], float(dense.asymmetry), dense.backend
-        if H.kind == "ggn":
-            rows, backend = _gauss_newton(H, memory)
+        if H.kind == "hessian" and H.frame.is_plain:
+            dense = exact(H.objective, memory) if H.shards is None else _summed(H.shards, memory)
+            matrix, asymmetry, backend = dense.hessian[0], float(dense.asymmetry), dense.backend
+            value, gradient = float(dense.loss), dense.gradient
+        else:
+            plain_ggn = H.kind == "ggn" and H.frame.is_plain
+            every = torch.eye(size, dtype=H.dtype, device=H.device)
+            rows, backend = _gauss_newton(H, memory) if plain_ggn else (H.rows(every), H.backend)
             matrix, asymmetry = (rows + rows.mT) / 2, float((rows - rows.mT).abs().max())
+            value, gradient = H.loss_and_gradient()
     epsilon = torch.finfo(matrix.dtype).eps
     matrix = matrix.double()
     values, vectors = torch.linalg.eigh(matrix)
@@ -96,8 +101,8 @@ def hessian_spectrum(
         eigenvalues=values,
         residuals=(matrix @ vectors - vectors * values).norm(dim=0),
         tolerance=size * epsilon * float(values.abs().max()) + size**0.5 * entries,
-        loss=float(dense.loss),
-        gradient_norm=float(dense.gradient.norm()),
+        loss=value,
+        gradient_norm=float(gradient.norm()),
         operator=H.kind,
         backend=backend,
         check_error=H.check_error,

@@ -7,12 +7,13 @@ import torch
 from torch import nn
 
 from theodolite.errors import SettingError
-from theodolite.measure.curvature.autograd import Curvature
+from theodolite.measure.curvature.kinds import Curvature
 from theodolite.measure.curvature.layer_trace import by_layers
 from theodolite.measure.curvature.old_names import OldNames
 from theodolite.measure.curvature.operator import operator_and_room
 from theodolite.measure.curvature.options import ProductOptions
 from theodolite.measure.linalg import trace as estimator
+from theodolite.measure.linalg.sketch import check_products
 from theodolite.measure.problem.batches import Data
 from theodolite.measure.problem.objective import Loss
 from theodolite.measure.problem.options import with_options
@@ -21,7 +22,7 @@ from theodolite.measure.problem.validation import checked
 from theodolite.measure.results.base import Result
 from theodolite.streams import named_seed
 
-Method = Literal["layer by layer", "hutch++", "hutchinson"]
+Method = Literal["layer by layer", "xtrace", "hutch++", "hutchinson"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,9 @@ def hessian_trace(
               \quad\text{(Hutch++)}
 
     with g of random signs and Q a basis of H times a third as many random vectors: the few large eigenvalues are
-    summed exactly, and only the rest is sampled. Plain chains of layers need no products: their trace is summed layer
+    summed exactly, and only the rest is sampled. XTrace takes half as many vectors for Q, and each of them for a sample
+    of what the others leave (:mod:`~theodolite.measure.linalg.sketch`), which is never worse by much and often many
+    times surer. Plain chains of layers need no products: their trace is summed layer
     by layer, exactly for linear layers of no more units than ``products``, and else from signs that are drawn for each
     sample (:mod:`~theodolite.measure.curvature.layer_trace`). The standard error is that of the sampled mean. Ctrl-C
     hands back the estimate from the products by then, Hutchinson's if Q was not whole.
@@ -67,8 +70,8 @@ def hessian_trace(
         model: any module, measured in the mode it is in; frozen parameters are left out.
         loss: maps (outputs, targets) to a scalar mean over samples.
         data: one ``(inputs, targets)`` pair or a re-iterable of such batches.
-        method: ``"layer by layer"``, ``"hutch++"`` or ``"hutchinson"``; None: the first where it can be,
-            else, of the other two, the one that will be surer by what the first third of the products shows.
+        method: ``"layer by layer"``, ``"xtrace"``, ``"hutch++"`` or ``"hutchinson"``; None: the first where it can be,
+            else XTrace or Hutchinson, whichever will be surer by what the first third of the products shows.
         products: how many products with the matrix to spend, at least 6. Where Q can span everything (a third of
             them is P or more), the trace is exact. Layer by layer: as many draws for each layer, none of which costs
             more than a product.
@@ -80,7 +83,8 @@ def hessian_trace(
         KeyboardInterrupt: before there were two samples.
         MeasurementError: as :class:`~theodolite.measure.curvature.operator.HessianOperator`.
 
-    Source: Hutchinson 1990; Meyer et al. 2021, "Hutch++: Optimal Stochastic Trace Estimation", algorithm 1.
+    Source: Hutchinson 1990; Meyer et al. 2021, "Hutch++: Optimal Stochastic Trace Estimation", algorithm 1;
+    Epperly, Tropp and Webber 2024, "XTrace: Making the Most of Every Sample in Stochastic Trace Estimation".
 
     Example:
         >>> model = nn.Linear(2, 1, bias=False).double()
@@ -89,7 +93,7 @@ def hessian_trace(
         >>> round(trace.value, 6), round(trace.standard_error, 6)
         (5.0, 0.0)
     """
-    estimator.check_products(products)
+    check_products(products)
     with operator_and_room(model, loss, data, options, seed=seed) as (H, room):
         random = torch.Generator().manual_seed(named_seed(seed, "signs"))
         with watch("trace", products, options.get("progress")) as progress:

@@ -6,7 +6,7 @@ from typing import Unpack
 import torch  # noqa: F401 - the docstring's example
 from torch import nn
 
-from theodolite.measure.curvature.autograd import Curvature
+from theodolite.measure.curvature.kinds import Curvature
 from theodolite.measure.curvature.old_names import OldNames
 from theodolite.measure.curvature.options import CurvatureOptions
 from theodolite.measure.hessian_spectrum import hessian_spectrum

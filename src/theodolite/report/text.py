@@ -172,6 +172,14 @@ def named(panels: Sequence[Figure], study: StudyFindings) -> list[Verdict]:
     return [verdict for verdict in study.verdicts if any(_shows(figure, verdict) for figure in panels)]
 
 
+def argued(verdicts: Sequence[Verdict]) -> str:
+    """What a figure shows, for its title: the finding of its first claim that is decided, or else of the first said."""
+    said = [verdict for verdict in verdicts if verdict.finding]
+    return next(
+        (verdict.finding for verdict in said if verdict.verdict_holm != "undecided"), said[0].finding if said else ""
+    )
+
+
 def shown_in(verdict: Verdict, study: StudyFindings) -> list[Figure]:
     """The figures that show a claim, one of each number of the report."""
     found = [figure for figure in study.figures if _shows(figure, verdict)]

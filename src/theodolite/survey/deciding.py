@@ -12,6 +12,7 @@ import numpy as np
 
 from theodolite.claims import Claim, Evidence, effects, going_on, ways
 from theodolite.claims.judge import LEVEL
+from theodolite.claims.needed import FEWEST
 from theodolite.errors import SettingError
 from theodolite.findings import Verdict
 from theodolite.store import records
@@ -106,7 +107,8 @@ def until_decided(
         item = first.more(most)
         yield from within([item])
         now = standing(item, directory, most)
-        if _numbers(now) == _numbers(first):  # its runs fail, or its claims do not ask for seeds
+        over = budget is not None and clock() - started >= budget
+        if _numbers(now) == _numbers(first) and not over:  # its runs fail, or its claims do not ask for seeds
             now = replace(now, open=[replace(one, seeds=math.inf) for one in now.open])
         standings[standings.index(first)] = now
     for one in standings:
@@ -117,8 +119,8 @@ def check(budget: float | None, most: int) -> None:
     """Refuse what decides nothing."""
     if budget is not None and not 0 < budget < math.inf:
         raise SettingError(f"expected a budget above zero, got {budget:g} seconds. For example: --budget 30min")
-    if most < 3:
-        raise SettingError(f"expected --max-seeds of 3 or more, got {most}: fewer seeds decide nothing.")
+    if most < FEWEST:
+        raise SettingError(f"expected --max-seeds of {FEWEST} or more, got {most}: fewer seeds decide nothing.")
 
 
 def with_seeds(item: Prepared, seeds: int) -> Prepared:
@@ -158,12 +160,16 @@ def standing(item: Prepared, directory: Path, most: int) -> Standing:
 
 def _outlook(claim: Claim, verdict: Verdict, record: Records[Any], planned: int, most: int) -> float:
     """Seeds planned at which half of the claim's futures have decided it; infinite where hardly any ever do."""
-    if planned >= most or not verdict.seeds:
+    try:
+        parts = _parts(claim, record)
+    except Exception:  # its note says so; more seeds do not mend it
         return math.inf
-    if verdict.seeds < 3:
+    if planned >= most:
+        return math.inf
+    if verdict.seeds < FEWEST:
         return planned + 1.0
     share = verdict.seeds / planned  # a claim may have a number of every second seed alone
-    futures = going_on.outlook(claim, _parts(claim, record), _error(record), math.floor(most * share))
+    futures = going_on.outlook(claim, parts, _error(record), math.floor(most * share))
     within = futures[futures <= most * share]
     if not len(futures) or len(within) < HOPELESS * len(futures):
         return math.inf

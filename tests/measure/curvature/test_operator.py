@@ -192,7 +192,7 @@ def test_bad_input_is_said_plainly():
     x, y = torch.randn(4, 3), torch.randn(4, 1)
     model = nn.Linear(3, 1)
     with pytest.raises(SettingError, match="hessian"):
-        HessianOperator(model, nn.MSELoss(), (x, y), operator="fisher")
+        HessianOperator(model, nn.MSELoss(), (x, y), operator="kfac")
     H = HessianOperator(model, nn.MSELoss(), (x, y))
     with pytest.raises(SettingError, match=r"\(4,\)"):
         _ = H @ torch.ones(3)

@@ -13,6 +13,7 @@ from theodolite.measure.curvature.operator import HessianOperator
 
 INSTRUMENTS = ("hessian_eigenvalues", "hessian_trace", "hessian_density", "hessian_spectrum", "minimal_ratio")
 SHARED = ("operator", "parameters", "memory", "engine", "workers", "address")
+IN_PYTHON = ("preconditioner", "basis")  # no text in a shell says them
 DATA = torch.eye(2), torch.zeros(2, 1)
 
 
@@ -23,7 +24,9 @@ def test_signature_documentation_and_shell_name_each_shared_option_once(name):
     assert set(SHARED) <= set(own)
     assert "options" not in own
     assert set(SHARED) <= set(settings.options(function))
-    for option in SHARED:
+    assert set(IN_PYTHON) <= set(own)
+    assert not set(IN_PYTHON) & set(settings.options(function))
+    for option in (*SHARED, *IN_PYTHON):
         assert function.__doc__.count(f"\n    {option}: ") == 1
     assert settings.read(function, ["memory=2GB"]) == {"memory": "2GB"}
 
@@ -31,7 +34,9 @@ def test_signature_documentation_and_shell_name_each_shared_option_once(name):
 @pytest.mark.parametrize("name", INSTRUMENTS)
 def test_defaults_are_those_of_the_operator(name):
     own, operators = (inspect.signature(each).parameters for each in (getattr(measure, name), HessianOperator))
-    assert [own[option].default for option in SHARED] == [operators[option].default for option in SHARED]
+    assert [own[option].default for option in (*SHARED, *IN_PYTHON)] == [
+        operators[option].default for option in (*SHARED, *IN_PYTHON)
+    ]
 
 
 @pytest.mark.parametrize("name", INSTRUMENTS)

@@ -246,7 +246,10 @@ def write(path: Path, tree: str, version: int = 2) -> None:
     path.write_bytes(safetensors.torch.save({}, metadata={"theodolite": about}))
 
 
-@pytest.mark.parametrize("name", [name for name in EACH if name != "Surface of a path"])
+LATER = {"Surface of a path", "EdgeOfStability", "GradientNoiseScale", "Diagonal", "HessianBlocks"}
+
+
+@pytest.mark.parametrize("name", [name for name in EACH if name not in LATER])
 def test_a_file_saved_before_the_files_moved_is_still_read_with_the_same_numbers(name, results):
     file = Path(__file__).parent / "saved_before" / f"{name.replace(', ', '_').replace(' ', '_')}.safetensors"
     old = measure.load(file, model=network(3) if name == "Alignment" else None)

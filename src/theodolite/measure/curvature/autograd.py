@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,9 +11,9 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from theodolite.errors import BadLoss
 from theodolite.measure.problem.batches import Batch
+from theodolite.measure.problem.binding import Binding
 from theodolite.measure.problem.objective import Objective, check_reached
 
-Curvature = Literal["hessian", "ggn"]
 Product = Callable[[Tensor], Tensor]  # (P,) -> (P,), or (k, P) -> (k, P)
 
 
@@ -30,44 +31,76 @@ def hessian_product(objective: Objective, point: Tensor, batch: Batch) -> Produc
     return product
 
 
-def ggn_product(objective: Objective, point: Tensor, batch: Batch) -> Product:
-    r""":math:`v \mapsto J^\top H_L J v`, J the outputs' derivative, H_L the loss's Hessian by the outputs.
+@dataclass(frozen=True, slots=True)
+class LinearOutputs:
+    """The outputs z of a model on one batch with their graph, for products with J = ∂z/∂θ and its transpose.
 
     J v by two reverse passes: Jᵀ w is linear in w, so its transpose is its derivative (Townsend 2017).
     """
-    inputs, targets = batch
+
+    outputs: Tensor  # (m,), all real numbers that the model gives
+    rebuild: Callable[[Tensor], Any]  # them in their structure
+    point: Tensor
+    dual: Tensor
+    pulled: Tensor  # Jᵀ dual
+    bound: Binding
+
+    def times(self, v: Tensor) -> Tensor:
+        """J v for one v ``(P,)``, or each row of ``(k, P)``."""
+        with self.bound:
+            return pull_back(self.pulled, self.dual, v)
+
+    def transposed(self, w: Tensor) -> Tensor:
+        """Jᵀ w for one w ``(m,)``, or each row of ``(k, m)``."""
+        with self.bound:
+            return pull_back(self.outputs, self.point, w)
+
+    def around(self, middle: Product) -> Product:
+        """The product with Jᵀ B J, of one with B."""
+
+        def product(v: Tensor) -> Tensor:
+            with self.bound:
+                return pull_back(self.outputs, self.point, middle(pull_back(self.pulled, self.dual, v)))
+
+        return product
+
+
+def linear_outputs(objective: Objective, point: Tensor, inputs: Any) -> LinearOutputs:
+    """Run the model, and keep the graphs of its outputs and of their derivative."""
     bound = objective.at(objective.unflatten(point))
     with bound:
         outputs, rebuild = flat(objective.call(inputs))
         dual = torch.zeros_like(outputs, requires_grad=True)
         pulled = _grad(outputs, point, dual, create_graph=True)
-        free = outputs.detach().requires_grad_()
-        loss = varying(objective.loss(rebuild(free), targets))
+    return LinearOutputs(outputs, rebuild, point, dual, pulled, bound)
+
+
+def ggn_product(objective: Objective, point: Tensor, batch: Batch) -> Product:
+    r""":math:`v \mapsto J^\top H_L J v`, J the outputs' derivative, H_L the loss's Hessian by the outputs."""
+    inputs, targets = batch
+    linear = linear_outputs(objective, point, inputs)
+    free = linear.outputs.detach().requires_grad_()
+    with linear.bound:
+        loss = varying(objective.loss(linear.rebuild(free), targets))
         slope, past = torch.autograd.grad(loss, (free, point), create_graph=True, materialize_grads=True)
+    check_outputs_alone(past)
+    if not slope.requires_grad and _own_loss(linear.rebuild(slope)):
+        raise BadLoss(
+            "expected a loss that is computed from outputs such as logits, got one that the model computes itself: "
+            "between the two lies nothing curved, and the generalised Gauss-Newton matrix is zero. Pass "
+            "loss=lambda outputs, batch: cross_entropy(outputs.logits, batch['labels']), or operator='hessian'."
+        )
+    return linear.around(lambda w: pull_back(slope, free, w))
+
+
+def check_outputs_alone(past: Tensor) -> None:
+    """Raise BadLoss where a loss has a derivative by the parameters that goes past the outputs."""
     if bool(past.any()):
         raise BadLoss(
             "expected a loss of the outputs alone, got one that takes the parameters too, as a penalty does: the "
             "generalised Gauss-Newton matrix is not defined for that part. Leave the penalty out and add its own "
             "curvature (2 c for c times the sum of squares), or take operator='hessian'."
         )
-    if not slope.requires_grad and _own_loss(rebuild(slope)):
-        raise BadLoss(
-            "expected a loss that is computed from outputs such as logits, got one that the model computes itself: "
-            "between the two lies nothing curved, and the generalised Gauss-Newton matrix is zero. Pass "
-            "loss=lambda outputs, batch: cross_entropy(outputs.logits, batch['labels']), or operator='hessian'."
-        )
-
-    def product(v: Tensor) -> Tensor:
-        with bound:
-            return pull_back(outputs, point, pull_back(slope, free, pull_back(pulled, dual, v)))
-
-    return product
-
-
-PRODUCTS: dict[Curvature, Callable[[Objective, Tensor, Batch], Product]] = {
-    "hessian": hessian_product,
-    "ggn": ggn_product,
-}
 
 
 def varying(loss: Tensor) -> Tensor:

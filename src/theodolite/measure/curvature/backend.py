@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from theodolite.measure.curvature.autograd import PRODUCTS, Curvature, Product, counted
+from theodolite.measure.curvature.autograd import Product, counted
+from theodolite.measure.curvature.kinds import PRODUCTS, Curvature
 from theodolite.measure.curvature.sequential.product import Chain, chain_product, chained
 from theodolite.measure.problem.batches import Batch, count
 from theodolite.measure.problem.microbatches import first_samples

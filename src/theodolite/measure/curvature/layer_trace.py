@@ -41,9 +41,10 @@ def by_layers(
 ) -> tuple[float, Tensor] | None:
     """The part of the trace that is exact, and of the rest ``(draws,)`` independent estimates; fewer if interrupted.
 
-    None where the operator is no chain, samples meet in the loss, or a layer has too many weights.
+    None where the operator is no chain or not the sum of its batches, samples meet in the loss, or a layer has too many
+    weights.
     """
-    if H.shards is not None:
+    if H.shards is not None or not H.is_sum:
         return None
     exact, samples = 0.0, torch.zeros(draws, dtype=torch.float64, device=H.device)
     group, done = max(2, H.together), 0

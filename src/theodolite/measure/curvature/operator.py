@@ -1,20 +1,22 @@
-"""The Hessian, or the generalised Gauss-Newton matrix, of a loss over a data set, as a matrix one multiplies by."""
+"""The Hessian of a loss over a data set, or one of its kin, as a matrix one multiplies by."""
 
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial, reduce
-from typing import Any, Self, Unpack
+from typing import Self, Unpack
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import LinearOperator
 from torch import Tensor, nn
 
 from theodolite.errors import BadModel, SettingError, TooLarge
-from theodolite.measure.curvature.autograd import Curvature, Product
+from theodolite.measure.curvature.autograd import Product
 from theodolite.measure.curvature.backend import Backend, choose_backend
 from theodolite.measure.curvature.diagnosis import raise_not_differentiable
+from theodolite.measure.curvature.frame import Frame, frame
+from theodolite.measure.curvature.kinds import PER_SAMPLE, Curvature
+from theodolite.measure.curvature.matrix import SymmetricMatrix
 from theodolite.measure.curvature.old_names import OldNames
 from theodolite.measure.curvature.options import CurvatureOptions, ProductOptions
 from theodolite.measure.curvature.verification import verify
@@ -27,6 +29,7 @@ from theodolite.measure.problem.memory import Memory, halves, in_words, room
 from theodolite.measure.problem.microbatches import adds_up_in_microbatches, cut_into
 from theodolite.measure.problem.objective import Loss, Objective
 from theodolite.measure.problem.options import PartOptions, describe_options, select_options, with_options
+from theodolite.measure.problem.plain import bound_gradient
 
 BLOCK_BYTES = 2**25  # that one block may touch: small graphs gain 10-30 % by going together, large ones lose as much
 WORKING_COPIES = 3  # of what is kept of one microbatch pass through memory while it is made or multiplied by
@@ -36,15 +39,21 @@ Kept = list[tuple[Product, float]]  # the product of each batch, and its share
 
 
 @describe_options(CurvatureOptions)
-class HessianOperator(OldNames):
+class HessianOperator(OldNames, SymmetricMatrix):
     r"""The P × P matrix of second derivatives of the loss over all data, without ever holding it.
 
     .. math:: H = \nabla^2_\theta L, \quad L(\theta) = \sum_b \frac{n_b}{N} \mathrm{loss}_b(\theta), \qquad
               \text{or}\quad G = \sum_b \frac{n_b}{N} J_b^\top \, (\nabla^2_z \mathrm{loss}_b) \, J_b
 
-    with z the outputs and J = ∂z/∂θ. For a loss that is a mean over samples this is the exact mean, whatever the
-    batch sizes; for one that is a sum, the sum. PyTorch's class weights and ``ignore_index`` count as
-    :mod:`~theodolite.measure.problem.reduction` says.
+    with z the outputs and J = ∂z/∂θ; or, with the score :math:`s_n` of sample n, the derivative of its own loss by its
+    outputs,
+
+    .. math:: F = \frac1N \sum_n J_n^\top\, \mathbb{E}_{y \sim p(y|z_n)} [s_n(y) s_n(y)^\top]\, J_n, \qquad
+              E = \frac1N \sum_n g_n g_n^\top, \qquad C = E - g g^\top, \qquad g_n = J_n^\top s_n(y_n)
+
+    the Fisher matrix, the empirical one, and the covariance of the samples' own gradients, whose mean is g. For a loss
+    that is a mean over samples this is the exact mean, whatever the batch sizes; for one that is a sum, the sum.
+    PyTorch's class weights and ``ignore_index`` count as :mod:`~theodolite.measure.problem.reduction` says.
 
     The gradient is computed once with its graph, and every product is one backward pass through it: 1.7 times faster
     than both passes anew. Plain chains of layers need no graph
@@ -57,9 +66,13 @@ class HessianOperator(OldNames):
     curvature of the loss at the rounded weights, not of a loss that is itself rounded (whose second derivative is
     noise). With ReLU or max pooling the Hessian exists almost everywhere, and is that of the piece the weights are on.
 
-    ``"ggn"`` is positive semidefinite where the loss is convex in the outputs. On a Ray cluster an actor holds a shard
-    of the data each: whole batches, or microbatches where the loss adds up over them. Close the operator, or use it in
-    a ``with``, to end the actors.
+    ``operator="ggn"`` is positive semidefinite where the loss is convex in the outputs; ``"fisher"``, exact, asks for a
+    likelihood, ``"empirical_fisher"`` and ``"gradient_covariance"`` for a loss of each sample's own. With a
+    preconditioner D the matrix is :math:`D^{-1/2} H D^{-1/2}`; with a basis it is ``(r, r)``, Q H Qᵀ with orthonormal
+    rows Q that span the same, of the preconditioned one if there is both.
+
+    On a Ray cluster an actor holds a shard of the data each: whole batches, or microbatches where the loss adds up over
+    them. Close the operator, or use it in a ``with``, to end the actors.
 
     The matrix stays that of the weights it was made with. When made it checks itself: a product against central
     finite differences of the gradient on some samples of the first batch, in float64 where the model can, and
@@ -106,16 +119,26 @@ class HessianOperator(OldNames):
         self.shards: Shards | None = None  # that hold the data, in place of this process
         self._kept: Kept | None = None
         self._block = 1
+        self._mean: Tensor | None = None  # gradient over all data, where its square is subtracted
+        self.frame = Frame()  # the matrix's own coordinates, until it was checked in them
+        if self.kind in PER_SAMPLE and options.get("samples") is not None:
+            raise SettingError(
+                f"expected samples= to be left out for operator='{self.kind}', whose samples are the rows of a batch, "
+                "each with a gradient of its own."
+            )
         cutter = _Cutter(self.kind, memory, wanted=not sharded)
         own = select_options(options, PartOptions)
         whole = objective(model, loss, data, look=cutter.look, **own)
         self.objective: Objective = in_working_precision(whole)
         self._point = self.objective.vector.requires_grad_()
+        seen_in = frame(whole, options.get("preconditioner"), options.get("basis"), self._point.detach())
         if sharded:
-            make = partial(_of_shard, select_options({**own, "operator": self.kind}, CurvatureOptions))
+            each = "empirical_fisher" if self.kind in PER_SAMPLE else self.kind  # the mean is that of all shards
+            make = partial(_of_shard, select_options({**own, "operator": each}, CurvatureOptions))
             workers, address = options.get("workers"), options.get("address")
             self.shards = Shards(whole, make, memory=memory, workers=workers, address=address)
             self._ask_shards(self.shards)
+            self._see_in(seen_in)
             return
         self._backend = cutter.backend
         if cutter.cuts:
@@ -127,6 +150,8 @@ class HessianOperator(OldNames):
         except RuntimeError as error:
             raise_not_differentiable(self.objective, cutter.first, error)
             raise
+        self._subtract_mean()
+        self._see_in(seen_in)
         self.products = 0
 
     def _ask_shards(self, shards: Shards) -> None:
@@ -137,16 +162,34 @@ class HessianOperator(OldNames):
             raise
         self._backend_name = shards.backend(name for name, _ in found)
         self.check_error = max(error for _, error in found)
+        self._subtract_mean()
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(P, P)."""
-        return (len(self._point), len(self._point))
+    def loss_and_gradient(self) -> tuple[float, Tensor]:
+        """The loss over all data, and its gradient by all parameters measured ``(P,)``, float64."""
+        value, gradient = self.shards.sum(_loss_and_gradient) if self.shards is not None else _loss_and_gradient(self)
+        return float(value), torch.from_numpy(gradient).to(self.device)
+
+    def _see_in(self, seen_in: Frame) -> None:
+        self.frame = seen_in
+        if not seen_in.is_plain:
+            self.tried = []
+
+    def _subtract_mean(self) -> None:
+        """From here on leave the square of the mean gradient out, where that is asked for."""
+        if self.kind != "gradient_covariance":
+            return
+        self._mean = self.loss_and_gradient()[1].to(self._point)
+        if self.objective.reduction == "sum":
+            self._mean = self._mean / self.objective.samples**0.5
+        self.tried = [(u, self._without_mean(u[None], product[None])[0]) for u, product in self.tried]
+
+    def _without_mean(self, vectors: Tensor, products: Tensor) -> Tensor:
+        return products if self._mean is None else products - (vectors @ self._mean)[:, None] * self._mean
 
     @property
     def size(self) -> int:
-        """P, the number of parameters."""
-        return len(self._point)
+        """P, the number of parameters; with a basis, of its rows."""
+        return len(self._point) if self.frame.basis is None else len(self.frame.basis)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -165,35 +208,27 @@ class HessianOperator(OldNames):
             return self._backend_name
         return self._backend.name_anew if self._kept is None else self._backend.name
 
-    def __matmul__(self, vectors: Any) -> Any:
-        """Multiply a vector ``(P,)`` or a block ``(P, k)``, a tensor or a NumPy array; the answer is alike."""
-        if not isinstance(vectors, Tensor):
-            return (self @ torch.as_tensor(np.asarray(vectors))).cpu().numpy()
-        if vectors.ndim not in (1, 2) or len(vectors) != len(self._point):
-            raise SettingError(
-                f"expected a vector ({len(self._point)},) or a block ({len(self._point)}, k), got "
-                f"{tuple(vectors.shape)}. One column is one vector."
-            )
-        rows = vectors.detach().to(self._point)
-        product = self.rows(rows.mT.contiguous() if rows.ndim == 2 else rows[None])
-        return product.mT if vectors.ndim == 2 else product[0]
-
     def rows(self, vectors: Tensor) -> Tensor:
         """Multiply each row of ``(k, P)``: what ``@`` does, in the layout it is computed in."""
         self.products += len(vectors)
         vectors = vectors.to(self._point)
         if not len(vectors):
             return torch.zeros_like(vectors)
+        if self.frame.is_plain:
+            return self._rows(vectors)
+        return self.frame.back(self._rows(self.frame.into(vectors)))
+
+    def _rows(self, vectors: Tensor) -> Tensor:
         if self.shards is not None:
             (summed,) = self.shards.sum(_rows, vectors.detach().cpu().numpy())
-            return torch.from_numpy(summed).to(vectors.device)
+            return self._without_mean(vectors, torch.from_numpy(summed).to(vectors))
         total = None
         with plain_torch():
             for product, share in self.of_batches():
                 part = self._apply(product, vectors)
                 part = part if share == 1 else part.mul_(share)
                 total = part if total is None else total.add_(part)
-        return torch.zeros_like(vectors) if total is None else total
+        return torch.zeros_like(vectors) if total is None else self._without_mean(vectors, total)
 
     def of_batches(self) -> Iterator[tuple[Product, float]]:
         """Each batch's product, kept or made anew, and its share n_b / N of the matrix."""
@@ -206,14 +241,14 @@ class HessianOperator(OldNames):
                 yield self._backend.make(self.objective, self._point, batch), share
 
     @property
+    def is_sum(self) -> bool:
+        """Whether the matrix is the sum of its batches' and nothing else."""
+        return self._mean is None and self.frame.is_plain
+
+    @property
     def together(self) -> int:
         """How many vectors go together."""
         return self._block
-
-    def to_scipy(self) -> LinearOperator:
-        """The same matrix for ``scipy.sparse.linalg``."""
-        kind = torch.empty(0, dtype=self.dtype).numpy().dtype
-        return LinearOperator(self.shape, matvec=lambda v: self @ v.ravel(), matmat=lambda V: self @ V, dtype=kind)
 
     def close(self) -> None:
         """End the actors that hold shards of the data, if there are any."""
@@ -342,6 +377,18 @@ def _backend_and_check(own: HessianOperator) -> tuple[str, float]:
 
 def _rows(own: HessianOperator, vectors: np.ndarray) -> tuple[np.ndarray]:
     return (own.rows(torch.tensor(vectors, device=own.device)).cpu().numpy(),)
+
+
+def _loss_and_gradient(own: HessianOperator) -> tuple[np.ndarray, np.ndarray]:
+    """Over all data that this process has, float64."""
+    whole, loss = own.objective, 0.0
+    total = torch.zeros(whole.size, dtype=torch.float64, device=whole.device)
+    with preserve_rng(), whole.twice_differentiable():
+        for batch, share in whole.batches():
+            value, gradient = bound_gradient(whole, whole.vector, batch)
+            loss += share * float(value)
+            total += share * gradient
+    return np.asarray(loss), total.cpu().numpy()
 
 
 def in_working_precision(whole: Objective) -> Objective:

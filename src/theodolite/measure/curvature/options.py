@@ -1,16 +1,26 @@
 """Options that all instruments of curvature share: passed, described and given their defaults in one place."""
 
-from typing import Annotated
+from typing import Annotated, TypedDict
 
-from theodolite.measure.curvature.autograd import Curvature
+from torch import Tensor
+
+from theodolite.measure.curvature.frame import Preconditioner
+from theodolite.measure.curvature.kinds import Curvature
 from theodolite.measure.problem.memory import Memory
 from theodolite.measure.problem.options import Option, ShardOptions
 
 
-class CurvatureOptions(ShardOptions, total=False):
+class MatrixOptions(ShardOptions, total=False):
     """Which matrix is measured, and what may be used for it."""
 
-    operator: Annotated[Curvature, Option("hessian", '``"hessian"`` or ``"ggn"``.')]
+    operator: Annotated[
+        Curvature,
+        Option(
+            "hessian",
+            '``"hessian"``, ``"ggn"``, ``"fisher"``, ``"empirical_fisher"`` or ``"gradient_covariance"``: see '
+            ":class:`~theodolite.measure.curvature.operator.HessianOperator`.",
+        ),
+    ]
     memory: Annotated[
         Memory,
         Option(
@@ -21,8 +31,25 @@ class CurvatureOptions(ShardOptions, total=False):
     ]
 
 
-class ProductOptions(CurvatureOptions, total=False):
-    """The same for what takes one product after the other, and can be watched and ended."""
+class CurvatureOptions(MatrixOptions, total=False):
+    """The same, in the coordinates that are asked for."""
+
+    preconditioner: Annotated[
+        Preconditioner | None,
+        Option(
+            None,
+            "a positive diagonal ``(P,)``, or an optimizer that has one (Adam, RMSprop): measures "
+            ":math:`P^{-1/2} H P^{-1/2}`.",
+        ),
+    ]
+    basis: Annotated[
+        Tensor | None,
+        Option(None, "directions ``(r, P)``, a row each: measures the matrix restricted to the subspace they span."),
+    ]
+
+
+class Watched(TypedDict, total=False):
+    """What takes one product after the other can be watched and ended."""
 
     progress: Annotated[
         bool | None,
@@ -31,3 +58,11 @@ class ProductOptions(CurvatureOptions, total=False):
             "show a bar; None: on a terminal, after a second. Ctrl-C hands back what there is by then.",
         ),
     ]
+
+
+class ProductOptions(CurvatureOptions, Watched, total=False):
+    """A matrix in any coordinates, by products."""
+
+
+class StepOptions(MatrixOptions, Watched, total=False):
+    """The same in those of an optimizer."""

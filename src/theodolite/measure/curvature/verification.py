@@ -23,21 +23,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from theodolite.errors import CheckFailed
-from theodolite.measure.curvature.autograd import PRODUCTS, Curvature, Product, flat
+from theodolite.errors import BadLoss, CheckFailed
+from theodolite.measure.curvature.autograd import Product, flat
 from theodolite.measure.curvature.backend import Backend
 from theodolite.measure.curvature.diagnosis import locate_wrong_layer
 from theodolite.measure.curvature.finite_difference import AGREE, STEPS, Field, compare, differs
+from theodolite.measure.curvature.kinds import PER_SAMPLE, PRODUCTS, Curvature, per_sample_scale
+from theodolite.measure.curvature.likelihood import fisher_of_outputs, is_natural
 from theodolite.measure.problem.batches import Batch, count
 from theodolite.measure.problem.isolation import autocast_off, preserve_rng
-from theodolite.measure.problem.microbatches import first_samples
+from theodolite.measure.problem.microbatches import first_samples, microbatches
 from theodolite.measure.problem.not_finite import where
 from theodolite.measure.problem.objective import Objective, check_finite
+from theodolite.measure.problem.own_gradients import MIXED, mixed
 from theodolite.measure.problem.plain import in_place, plain_gradient
 from theodolite.streams import named_seed
 
 UNSURE = 0.1  # of a product: a number with fewer digits than one is none
 CANCELLED = 100  # units in the last place of what a product is the sum of, which cancelling may leave
+OWN_GRADIENTS = 16  # samples whose gradients are taken one by one
 CHECK_BYTES = 2**22  # of the graph that the check takes: of so many samples, 4 to 64, whatever the batch
 
 UNDECIDED = (
@@ -108,13 +112,14 @@ def _first_batch(
     whole: Objective, backend: Backend, batch: Batch, u: Tensor, v: Tensor, Hu: Tensor, Hv: Tensor
 ) -> float:
     """Relative difference of a product and finite differences, on a few samples of the first batch if these can say."""
-    part = first_samples(batch, int(max(4, min(64, CHECK_BYTES / backend.graph_bytes))))
+    most = OWN_GRADIENTS if backend.kind in PER_SAMPLE else 64
+    part = first_samples(batch, int(max(4, min(most, CHECK_BYTES / backend.graph_bytes))))
     if count(part) < count(batch):
         try:
             error = _difference(whole, backend, part, u, v, Hu, Hv)
             if 0 < error < torch.inf:
                 return error
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, BadLoss):
             raise
         except Exception:  # noqa: S110 - whatever a part of a batch raises: the whole one decides
             pass
@@ -132,7 +137,7 @@ def _difference(own: Objective, backend: Backend, batch: Batch, u: Tensor, v: Te
     exact = product(v)  # of entries held it knows nothing
     try:
         return _compared(own, work, backend, product, batch, u, v, exact)
-    except (CheckFailed, torch.OutOfMemoryError):
+    except (CheckFailed, BadLoss, torch.OutOfMemoryError):
         raise
     except Exception:  # a model or loss that holds float32 constants, or casts
         if work is own:
@@ -237,11 +242,45 @@ def _slope(kind: Curvature, whole: Objective, batch: Batch) -> Iterator[Field]:
             move(point)
             return plain_gradient(whole, batch)[1]
 
-        yield gradient if kind == "hessian" else _linearised(whole, batch, move)
+        if kind == "hessian":
+            yield gradient
+        elif kind in PER_SAMPLE:
+            yield _squared(whole, batch)
+        else:
+            yield _linearised(whole, batch, move, kind)
 
 
-def _linearised(whole: Objective, batch: Batch, move: Callable[[Tensor], None]) -> Field:
-    """The field p ↦ Jᵀ ∇loss(z + J (p - θ)), with J (p - θ) the odd part of the outputs: no second derivatives."""
+def _squared(whole: Objective, batch: Batch) -> Field:
+    """The field p ↦ Σ_n g_n g_nᵀ (p - θ) of the gradients of samples that are taken alone, one after the other."""
+    centre, total = whole.vector, plain_gradient(whole, batch)[1]
+    try:
+        own = torch.stack([_share(whole, alone, batch) * plain_gradient(whole, alone)[1] for alone in _alone(batch)])
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever a sample alone raises, as BatchNorm does
+        raise mixed() from error
+    if float((own.sum(0) - total).norm()) > MIXED * float(own.norm()):
+        raise mixed()
+    scale = per_sample_scale(whole, batch)
+    return lambda point: scale * ((own @ (point - centre)) @ own)
+
+
+def _alone(batch: Batch) -> list[Batch]:
+    parts = microbatches(batch, 1)
+    if len(parts) < count(batch):
+        raise mixed()
+    return parts
+
+
+def _share(whole: Objective, alone: Batch, batch: Batch) -> float:
+    return 1.0 if whole.reduction == "sum" else whole.weight(alone) / whole.weight(batch)
+
+
+def _linearised(whole: Objective, batch: Batch, move: Callable[[Tensor], None], kind: Curvature) -> Field:
+    """The field p ↦ Jᵀ ∇loss(z + J (p - θ)), with J (p - θ) the odd part of the outputs: no second derivatives.
+
+    Where a Fisher matrix is not the loss's Hessian, p ↦ Jᵀ F J (p - θ).
+    """
     inputs, targets = batch
     centre = whole.vector
 
@@ -253,8 +292,11 @@ def _linearised(whole: Objective, batch: Batch, move: Callable[[Tensor], None]) 
         with torch.no_grad():
             ahead, behind = (outputs(centre + sign * (point - centre))[0] for sign in (1, -1))
         z, rebuild = outputs(centre)
-        moved = (z.detach() + (ahead - behind) / 2).requires_grad_()
-        (pull,) = torch.autograd.grad(whole.loss(rebuild(moved), targets), moved, materialize_grads=True)
+        if kind == "fisher" and not is_natural(whole.loss, targets):
+            pull = fisher_of_outputs(whole, rebuild(z.detach()), targets)((ahead - behind) / 2)
+        else:
+            moved = (z.detach() + (ahead - behind) / 2).requires_grad_()
+            (pull,) = torch.autograd.grad(whole.loss(rebuild(moved), targets), moved, materialize_grads=True)
         own = list(whole.own.values())
         parts = torch.autograd.grad(z, own, pull, allow_unused=True, materialize_grads=True)
         return torch.cat([part.flatten() for part in parts])

@@ -1,6 +1,7 @@
 """The trace of a symmetric operator, estimated from random signs.
 
-Source: Hutchinson 1990; Meyer et al. 2021, "Hutch++: Optimal Stochastic Trace Estimation", algorithm 1.
+Source: Hutchinson 1990; Meyer et al. 2021, "Hutch++: Optimal Stochastic Trace Estimation", algorithm 1; Epperly, Tropp
+and Webber 2024, "XTrace: Making the Most of Every Sample in Stochastic Trace Estimation".
 """
 
 import math
@@ -10,14 +11,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from theodolite.errors import SettingError, TooLarge
+from theodolite.errors import TooLarge
 from theodolite.measure.linalg.allocation import in_words
 from theodolite.measure.linalg.operator import Progress, Silent, SymmetricOperator
+from theodolite.measure.linalg.products import LOOK_PRODUCTS, multiply, signs
+from theodolite.measure.linalg.sketch import check_products, sketch
 
-Method = Literal["hutch++", "hutchinson"]
-LOOK_PRODUCTS = 8  # between two looks at whether the user wants to stop
+Method = Literal["xtrace", "hutch++", "hutchinson"]
 FLAT_SHARE = 0.5  # of a row of A times signs, outside all others: beyond, Hutchinson is as sure with as many products
-COPIES = 5  # of as many vectors as go together: signs, products, Q, A times Q, and what QR takes
+COPIES = 9  # of a third of the products' vectors: signs, products, Q, A times Q of half of them, and what QR takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ def trace(
 
     Args:
         A: the matrix.
-        method: ``"hutch++"`` or ``"hutchinson"``; None: the one that will be surer by what the first third shows.
+        method: ``"xtrace"``, ``"hutch++"`` or ``"hutchinson"``; None: the first or the last, whichever will be surer by
+            what the first third shows.
         products: how many to spend, at least 6. The trace is exact where a third of them is P or more.
         random: draws signs.
         memory: bytes for vectors.
@@ -73,12 +76,6 @@ def trace(
     return TraceEstimate(*_estimate(A, method, products, random, progress or Silent()))
 
 
-def check_products(products: int) -> None:
-    """Raise SettingError where they are too few."""
-    if products < 6:
-        raise SettingError(f"expected at least 6 products, got {products}. Leave it out for 60.")
-
-
 def _estimate(
     A: SymmetricOperator, method: Method | None, products: int, random: torch.Generator, progress: Progress
 ) -> tuple[Method, float, Tensor]:
@@ -87,15 +84,19 @@ def _estimate(
         return "hutchinson", 0.0, _sample(A, products, random, progress)
     size, count = A.size, products // 3
     if count >= size:
-        return "hutch++", float(_multiply(A, torch.eye(size).to(A.device, torch.float64), progress).trace()), _none(A)
-    signs = _signs(count, size, random, A)
-    sketch = _multiply(A, signs, progress)
-    plain = (signs[: len(sketch)] * sketch).sum(1)  # Hutchinson's samples, should the rest not come
-    if method is None and not progress.interrupted and _share_outside_others(sketch) > FLAT_SHARE:
+        return "hutch++", float(multiply(A, torch.eye(size).to(A.device, torch.float64), progress).trace()), _none(A)
+    omega = signs(count, size, random, A)
+    Y = multiply(A, omega, progress)
+    plain = (omega[: len(Y)] * Y).sum(1)  # Hutchinson's samples, should the rest not come
+    if method is None and not progress.interrupted and _share_outside_others(Y) > FLAT_SHARE:
         return "hutchinson", 0.0, torch.cat([plain, _sample(A, products - count, random, progress)])
-    if len(sketch) == count:
-        Q = torch.linalg.qr(sketch.mT).Q.mT
-        AQ = _multiply(A, Q, progress)
+    if method in (None, "xtrace") and not progress.interrupted:
+        found = _xtrace(A, omega, Y, min(products // 2, size), random, progress)
+        if found is not None:
+            return found
+    if method == "hutch++" and len(Y) == count:
+        Q = torch.linalg.qr(Y.mT).Q.mT
+        AQ = multiply(A, Q, progress)
         if len(AQ) == count and not progress.interrupted:
             samples = _sample(A, count, random, progress, without=Q)
             if len(samples) > 1:
@@ -103,6 +104,20 @@ def _estimate(
     if len(plain) < 2:
         raise KeyboardInterrupt
     return "hutchinson", 0.0, plain
+
+
+def _xtrace(
+    A: SymmetricOperator, omega: Tensor, Y: Tensor, count: int, random: torch.Generator, progress: Progress
+) -> tuple[Method, float, Tensor] | None:
+    """From a sketch that goes on to so many signs; None where the user ended it."""
+    more = signs(count - len(omega), A.size, random, A)
+    if len(more):
+        omega, Y = torch.cat([omega, more]), torch.cat([Y, multiply(A, more, progress)])
+    known = sketch(A, omega, Y, progress) if len(Y) == len(omega) and not progress.interrupted else None
+    if known is None:
+        return None
+    samples = known.traces()
+    return ("xtrace", float(samples[0]), _none(A)) if len(samples) == 1 else ("xtrace", 0.0, samples)
 
 
 def _share_outside_others(sketch: Tensor) -> float:
@@ -123,30 +138,14 @@ def _sample(
     """gᵀ A g for so many g of random signs, or of what of them lies outside the rows of ``without``."""
     samples = _none(A)
     for at in range(0, count, LOOK_PRODUCTS):
-        g = _signs(min(LOOK_PRODUCTS, count - at), A.size, random, A)
+        g = signs(min(LOOK_PRODUCTS, count - at), A.size, random, A)
         if without is not None:
             g = g - (g @ without.mT) @ without
-        samples = torch.cat([samples, (g * _multiply(A, g, progress)).sum(1)])
+        samples = torch.cat([samples, (g * multiply(A, g, progress)).sum(1)])
         if progress.interrupted:
             break
     return samples
 
 
-def _multiply(A: SymmetricOperator, rows: Tensor, progress: Progress) -> Tensor:
-    """A times the rows, group by group; only the first of them where it was interrupted."""
-    found = []
-    for part in rows.split(LOOK_PRODUCTS):
-        found.append(A.rows(part.to(A.dtype)).double())
-        progress.advance(len(part))
-        if progress.interrupted:
-            break
-    return torch.cat(found)
-
-
 def _none(A: SymmetricOperator) -> Tensor:
     return torch.empty(0, dtype=torch.float64, device=A.device)
-
-
-def _signs(count: int, size: int, random: torch.Generator, A: SymmetricOperator) -> Tensor:
-    signs: Tensor = 2.0 * torch.randint(0, 2, (count, size), generator=random).to(A.device, torch.float64) - 1
-    return signs

@@ -57,11 +57,13 @@ def objective(
         NotDeterministic: two passes over the first batch differ (Dropout in training mode).
         CheckFailed: the model called plainly, its own parameters moved, gives another loss.
     """
-    chosen = _chosen(model, parameters)
+    measured = measured_parameters(model, parameters)
     readings = Readings(pairs(data))
     weight = partial(weigh, loss=loss, samples=samples)
-    shapes = tuple(p.shape for p in chosen.values())
-    whole = Objective(model, loss, readings, tuple(chosen), shapes, 1, weight, reduction=reduction_of(loss, reduction))
+    shapes = tuple(p.shape for p in measured.values())
+    whole = Objective(
+        model, loss, readings, tuple(measured), shapes, 1, weight, reduction=reduction_of(loss, reduction)
+    )
     whole = replace(whole, caller=Caller.of_instrument())
     total, counted, seen, only_ignored = 0.0, 0.0, 0, False
     sizes: list[tuple[float, float]] = []
@@ -99,7 +101,12 @@ def objective(
     return replace(whole, samples=round(counted), total=total or 1.0, bad_batches=tuple(bad))
 
 
-def _chosen(model: nn.Module, parameters: str | None) -> dict[str, nn.Parameter]:
+def measured_parameters(model: nn.Module, parameters: str | None) -> dict[str, nn.Parameter]:
+    """The trainable parameters whose names match the pattern, in the model's order.
+
+    Raises:
+        BadModel: there is none, or one holds NaN.
+    """
     chosen = {
         name: p
         for name, p in model.named_parameters()

@@ -142,7 +142,7 @@ const figures = (() => {
   // How high a figure will be, or a little more: its place is kept, so that nothing moves when it is drawn.
   function heightOf(name, width) {
     const spec = fit(specification(name, false), width, margins[`${name} ${width < 520}`] ?? 84);
-    const titled = (panel) => 62 + (panel.title ? 26 : 0) + linesOf(panel);
+    const titled = (panel) => 60 + (panel.title ? 26 : 0) + linesOf(panel);
     const rows = (spec.vconcat ?? [spec]).map((row) => (
       Math.max(...(row.hconcat ?? [row]).map((panel) => (panel.height ?? 300) + titled(panel)))
     ));

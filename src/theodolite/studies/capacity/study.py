@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from theodolite.claims import Claim, Evidence
+from theodolite.claims import Claim, Evidence, worded
 from theodolite.claims.halves import halves, hump, past_the_best
 from theodolite.claims.trends import each_seed, goodman_kruskal
 from theodolite.store.records import Records
@@ -22,6 +22,7 @@ from theodolite.studies.capacity.findings import (
     tables,
 )
 from theodolite.studies.capacity.settings import PRESETS, Capacity
+from theodolite.studies.capacity.words import WORDS
 from theodolite.studies.classifiers import CLASSES, classifier, images, training_of
 from theodolite.study import RunSpec, Study
 
@@ -192,7 +193,7 @@ STUDY = Study(
     expand=expand,
     tables=tables,
     figures=figures,
-    claims=CLAIMS,
+    claims=worded(CLAIMS, WORDS),
     seconds={"smoke": 5, "quick": 37, "full": 650},
     not_shown=(
         "One hidden layer, one optimizer and the same number of epochs for every size, so a size that trains slowly "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from theodolite.claims import Claim, Evidence
+from theodolite.claims import Claim, Evidence, worded
 from theodolite.store.records import Records
 from theodolite.streams import named_seed
 from theodolite.studies.classifiers import classifier, images, training_of
@@ -30,6 +30,7 @@ from theodolite.studies.error_surface.findings import (
     tables,
 )
 from theodolite.studies.error_surface.settings import PRESETS, ErrorSurface
+from theodolite.studies.error_surface.words import WORDS
 from theodolite.study import AnalysisSpec, RunSpec, Seeds, Study
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ STUDY = Study(
     analyse=analyse,
     tables=tables,
     figures=figures,
-    claims=CLAIMS,
+    claims=worded(CLAIMS, WORDS),
     renamed=RENAMED,
     seconds={"smoke": 11, "quick": 51, "full": 2560},
     not_shown=(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from theodolite.claims import Claim, Evidence
+from theodolite.claims import Claim, Evidence, worded
 from theodolite.data import DataSpec
 from theodolite.models.description import MLP
 from theodolite.store.records import Records
@@ -24,6 +24,7 @@ from theodolite.studies.gradient_norm.findings import (
     tables,
 )
 from theodolite.studies.gradient_norm.settings import PRESETS, GradientNorm
+from theodolite.studies.gradient_norm.words import WORDS
 from theodolite.study import RunSpec, Seeds, Study, Training
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ STUDY = Study(
     measure=measure,
     tables=tables,
     figures=figures,
-    claims=CLAIMS,
+    claims=worded(CLAIMS, WORDS),
     seconds={"smoke": 4, "quick": 12, "full": 230},
     not_shown=(
         "That a small norm is a minimum: it is as small near a saddle and on a plateau, and only certified points "

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 
-from theodolite.claims import Claim, Evidence
+from theodolite.claims import Claim, Evidence, worded
 from theodolite.models.description import CNN, MLP
 from theodolite.store.records import Records
 from theodolite.studies.classifiers import images, training_of
@@ -23,6 +23,7 @@ from theodolite.studies.image_classification.findings import (
     tables,
 )
 from theodolite.studies.image_classification.settings import PRESETS, ImageClassification
+from theodolite.studies.image_classification.words import WORDS
 from theodolite.study import RunSpec, Study
 from theodolite.wording import per_cent
 
@@ -261,7 +262,7 @@ STUDY = Study(
     expand=expand,
     tables=tables,
     figures=figures,
-    claims=CLAIMS,
+    claims=worded(CLAIMS, WORDS),
     seconds={"smoke": 15, "quick": 122, "full": 4200},
     not_shown=(
         "Below the full preset a subset: with fewer images networks overfit at another epoch and reach a lower "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from theodolite.claims import Claim, Evidence
+from theodolite.claims import Claim, Evidence, worded
 from theodolite.data.sources import SOURCES
 from theodolite.models.description import CNN
 from theodolite.store.records import Records
@@ -38,6 +38,7 @@ from theodolite.studies.interpolation.findings import (
     tables,
 )
 from theodolite.studies.interpolation.settings import PRESETS, Interpolation
+from theodolite.studies.interpolation.words import WORDS
 from theodolite.study import AnalysisSpec, RunSpec, Seeds, Study
 
 if TYPE_CHECKING:
@@ -260,7 +261,7 @@ STUDY = Study(
     analyse=analyse,
     tables=tables,
     figures=figures,
-    claims=CLAIMS,
+    claims=worded(CLAIMS, WORDS),
     renamed=RENAMED,
     seconds={"smoke": 6, "quick": 28, "full": 1200},
     not_shown=(

@@ -120,7 +120,7 @@ def _by_seed(records: Records[MinimalRatio]) -> Figure:
             x=Axis("task", "task"),
             y=Axis("correlation", "Spearman's correlation of minimal ratio and loss", domain=(-1.02, top)),
             series="start",
-            rules=[Rule(0.0, "none")],
+            rules=[Rule(0.0, "none", claimed=(-np.inf, 0.0))],
         ),
         f"Over the certified points on one seed's data, all together and by the way to start; and on a random field of "
         f"as many dimensions, from random starts. {MEDIAN} It depends on how points are found, so no number here is "

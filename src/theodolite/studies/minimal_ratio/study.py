@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from theodolite.claims import Claim
+from theodolite.claims import Claim, worded
 from theodolite.findings import Table
 from theodolite.store.records import Records
 from theodolite.studies.minimal_ratio import coverage as minimal_ratio_coverage
@@ -17,6 +17,7 @@ from theodolite.studies.minimal_ratio import figures as minimal_ratio_figures
 from theodolite.studies.minimal_ratio import findings
 from theodolite.studies.minimal_ratio import protocol as minimal_ratio_protocol
 from theodolite.studies.minimal_ratio.settings import PRESETS, MinimalRatio
+from theodolite.studies.minimal_ratio.words import WORDS
 from theodolite.study import AnalysisSpec, RunSpec, Study
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ STUDY = Study(
     analyse=analyse,
     tables=tables,
     figures=minimal_ratio_figures.figures,
-    claims=CLAIMS,
+    claims=worded(CLAIMS, WORDS),
     renamed=findings.RENAMED,
     seconds={"smoke": 10, "quick": 150, "full": 1080},
     not_shown=(

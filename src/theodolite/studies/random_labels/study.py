@@ -10,13 +10,14 @@ from typing import Any
 import pandas as pd
 
 from theodolite import data
-from theodolite.claims import Claim, Evidence, rank_correlation
+from theodolite.claims import Claim, Evidence, rank_correlation, worded
 from theodolite.data import DataSpec
 from theodolite.store.records import Records
 from theodolite.studies.classifiers import classifier, images, training_of
 from theodolite.studies.random_labels.findings import (
     CHANCE,
     COPIES,
+    MARGIN,
     MEMORISED,
     copied,
     figures,
@@ -24,11 +25,11 @@ from theodolite.studies.random_labels.findings import (
     tables,
 )
 from theodolite.studies.random_labels.settings import ALL, PRESETS, RandomLabels
+from theodolite.studies.random_labels.words import WORDS
 from theodolite.study import AnalysisSpec, RunSpec, Study
 from theodolite.wording import per_cent
 
 NAME = "random-labels"
-MARGIN = 0.02  # around chance: two test images of a hundred, a fifth of what guessing gets right
 ASKED = 2_000  # test images whose nearest training image is looked for; among all of MNIST they take a second
 MOST = 0.5  # of the seeds: correlations are −1 or 1 in many, and equal numbers do not bound a mean
 CONSISTENT = 0.9  # rank correlation with the epoch, from which a loss goes "consistently" one way
@@ -219,7 +220,7 @@ STUDY = Study(
     analyse=analyse,
     tables=tables,
     figures=figures,
-    claims=CLAIMS,
+    claims=worded(CLAIMS, WORDS),
     seconds={"smoke": 7, "quick": 29, "full": 26000},
     not_shown=(
         "One network, one optimizer and no regularisation: how fast labels are memorised depends on all three. That a "

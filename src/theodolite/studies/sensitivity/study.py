@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from theodolite.claims import Claim, Evidence, factor_per_doubling, interval, rank_correlation
+from theodolite.claims import Claim, Evidence, factor_per_doubling, interval, rank_correlation, worded
 from theodolite.store.records import Records
 from theodolite.studies.classifiers import classifier, images, training_of
 from theodolite.studies.sensitivity.findings import (
@@ -28,6 +28,7 @@ from theodolite.studies.sensitivity.findings import (
     tables,
 )
 from theodolite.studies.sensitivity.settings import PRESETS, Sensitivity
+from theodolite.studies.sensitivity.words import WORDS
 from theodolite.study import RunSpec, Study
 
 if TYPE_CHECKING:
@@ -263,7 +264,7 @@ STUDY = Study(
     measure=measure,
     tables=tables,
     figures=figures,
-    claims=CLAIMS,
+    claims=worded(CLAIMS, WORDS),
     seconds={"smoke": 6, "quick": 45, "full": 1800},
     not_shown=(
         "The learning rate is the same for every batch size, as in the report; one that grows with the batch changes "

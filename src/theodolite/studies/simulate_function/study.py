@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from theodolite import data
+from theodolite.claims import worded
 from theodolite.data import DataSpec
 from theodolite.models.budget import architectures
 from theodolite.models.description import MLP
@@ -18,6 +19,7 @@ from theodolite.studies.simulate_function.claims import CLAIMS
 from theodolite.studies.simulate_function.findings import BUDGET, MINI, SCALED, SWEPT, figures, tables
 from theodolite.studies.simulate_function.learning import FULL
 from theodolite.studies.simulate_function.settings import PRESETS, SimulateFunction
+from theodolite.studies.simulate_function.words import WORDS
 from theodolite.study import RunSpec, Seeds, Study, Training
 
 if TYPE_CHECKING:
@@ -133,7 +135,7 @@ STUDY = Study(
     measure=measure,
     tables=tables,
     figures=figures,
-    claims=CLAIMS,
+    claims=worded(CLAIMS, WORDS),
     seconds={"smoke": 6, "quick": 39, "full": 1900},
     not_shown=(
         "One activation, one optimizer and one learning rate for all models: a rate tuned for each depth could change "

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from theodolite.claims import Claim, Evidence, rank_correlation
+from theodolite.claims import Claim, Evidence, rank_correlation, worded
 from theodolite.store.records import Records
 from theodolite.streams import named_seed
 from theodolite.studies.classifiers import classifier, images, training_of
@@ -31,6 +31,7 @@ from theodolite.studies.weight_trajectory.findings import (
 )
 from theodolite.studies.weight_trajectory.measurements import analyse, measure
 from theodolite.studies.weight_trajectory.settings import PRESETS, WeightTrajectory
+from theodolite.studies.weight_trajectory.words import WORDS
 from theodolite.study import AnalysisSpec, RunSpec, Seeds, Study
 from theodolite.wording import counted
 
@@ -267,7 +268,7 @@ STUDY = Study(
     measure=measure,
     tables=tables,
     figures=figures,
-    claims=CLAIMS,
+    claims=worded(CLAIMS, WORDS),
     analyses=analyses,
     analyse=analyse,
     renamed=RENAMED,

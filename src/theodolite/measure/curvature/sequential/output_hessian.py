@@ -58,6 +58,20 @@ def loss_hessian(loss: Callable[[Any, Any], Tensor], z: Tensor, targets: Any) ->
     return LossHessian(delta, independent, rows, lambda tangent: rows(tangent.mT[:, None])[:, 0].mT, 4 * z.nbytes)
 
 
+def score_squares(delta: Tensor, scale: float) -> LossHessian:
+    """In its place the squares of the samples' own slopes, ``scale`` δ_n δ_nᵀ."""
+    flat = delta.flatten(1)
+
+    def rows(tangent: Tensor) -> Tensor:
+        along = torch.einsum("nko,no->nk", tangent.flatten(2), flat)
+        return (scale * along[:, :, None] * flat[:, None]).view(tangent.shape)
+
+    def column(tangent: Tensor) -> Tensor:
+        return scale * flat.mT * (flat.mT * tangent).sum(0)
+
+    return LossHessian(delta, True, rows, column, 2 * delta.nbytes)
+
+
 def _across(curve: Curve, tangent: Tensor) -> Tensor:
     return curve(tangent.permute(2, 1, 0)[None])[0].permute(2, 1, 0)
 

@@ -27,10 +27,11 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import BadData
-from theodolite.measure.curvature.autograd import Curvature
+from theodolite.measure.curvature.kinds import PER_SAMPLE, Curvature, per_sample_scale
+from theodolite.measure.curvature.likelihood import is_natural
 from theodolite.measure.curvature.sequential.layers import ByParameter, LayerRule
 from theodolite.measure.curvature.sequential.one_vector import OneVectorProduct, one_vector_product
-from theodolite.measure.curvature.sequential.output_hessian import LossHessian, loss_hessian
+from theodolite.measure.curvature.sequential.output_hessian import LossHessian, loss_hessian, score_squares
 from theodolite.measure.curvature.sequential.rules import has_rule, layer_rule, pool_first
 from theodolite.measure.problem.batches import Batch
 from theodolite.measure.problem.objective import Objective
@@ -120,7 +121,11 @@ def chain_product(
     own = {name: t.detach().to(cast, copy=True) if t.is_floating_point() else t for name, t in own.items()}
     own |= objective.unflatten(point)
     layers, received, z = _forward(modules, inputs, own, frozenset(objective.names))
+    if kind == "fisher" and not is_natural(objective.loss, targets):
+        raise RuntimeError("its Fisher matrix by the outputs is not the loss's Hessian")
     loss = loss_hessian(objective.loss_alone, z, targets)
+    if kind in PER_SAMPLE:
+        loss = score_squares(loss.delta, per_sample_scale(objective, batch))
     _backward(layers, received, loss.delta)
     exact = kind == "hessian"
     one_vector = one_vector_product(layers, exact=exact)
