@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from theodolite.data.spec import FUNCTION, DataSpec
-from theodolite.models.description import MLP, Architecture
+from theodolite.models.description import MLP, Architecture, CodeModel
 from theodolite.recipes import Loss, Optimizer
 
 # Columns that records have beside the factors of a design, so that no factor may be called by one of these names.
@@ -180,9 +180,15 @@ class RunSpec(_Spec):
         """What a study sets for all of its networks and data, where one has no use for it; and what is past the end."""
         data, model, training = self.data, self.model, self.training
         unused = {"scale", "seed"} if data.source.startswith(FUNCTION) else {"domain"}
+        if data.code is not None:  # its numbers are taken as they are
+            unused.add("scale")
         if data.train is None and data.test is None:  # there is no subset to draw
             unused.add("seed")
         data = data.model_copy(update={name: type(data).model_fields[name].default for name in unused})
+        if data.code is not None:
+            data = data.model_copy(update={"code": data.code.anywhere()})
+        if isinstance(model, CodeModel):
+            model = model.model_copy(update={"made": model.made.anywhere()})
         if isinstance(model, MLP) and not model.hidden:
             model = model.model_copy(update={"activation": MLP.model_fields["activation"].default})
         last = max(1, training.epochs)

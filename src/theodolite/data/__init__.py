@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from theodolite.data.dataset import Dataset, load
     from theodolite.data.function import evaluate
+    from theodolite.data.own import code
     from theodolite.data.sources import Fetched, Known, fetch, known
     from theodolite.data.spec import DataSpec
 
-__all__ = ["DataSpec", "Dataset", "Fetched", "Known", "evaluate", "fetch", "known", "load"]
+__all__ = ["DataSpec", "Dataset", "Fetched", "Known", "code", "evaluate", "fetch", "known", "load"]
 
 _HOME = {
     "DataSpec": "spec",
     "Dataset": "dataset",
     "Fetched": "sources",
     "Known": "sources",
+    "code": "own",
     "evaluate": "function",
     "fetch": "sources",
     "known": "sources",

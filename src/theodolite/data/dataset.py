@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 from theodolite.data import draw, sources
 from theodolite.data.arrays import Array, Arrays, blocks
 from theodolite.data.function import function_arrays
+from theodolite.data.own import code_arrays
 from theodolite.data.spec import FUNCTION, DataSpec
 from theodolite.errors import SettingError
 
@@ -40,7 +41,7 @@ class Dataset:
         """
         inputs = self.train_inputs if part == "train" else self.test_inputs
         if self.offset is None or self.factor is None:
-            return inputs.astype(dtype)
+            return inputs.astype(dtype if inputs.dtype.kind == "f" else np.int64)  # the numbers of tokens
         shape = (-1, *(1,) * (inputs.ndim - 2))
         offset, factor = self.offset.astype(dtype).reshape(shape), self.factor.astype(dtype).reshape(shape)
         result = np.empty(inputs.shape, dtype)
@@ -72,6 +73,8 @@ def load(spec: DataSpec, *, data_dir: Path | str | None = None) -> Dataset:
     """
     if spec.source.startswith(FUNCTION):
         return _whole(spec, function_arrays(spec), None, None)
+    if spec.code is not None:
+        return _whole(spec, _kept(code_arrays(spec.code), spec), None, None)
     entry = sources.open_source(spec.source, data_dir=data_dir)
     arrays = _kept(entry.arrays, spec)
     if arrays.peak is None or entry.mean is None or entry.deviation is None:
@@ -85,6 +88,10 @@ def load(spec: DataSpec, *, data_dir: Path | str | None = None) -> Dataset:
 
 
 def _kept(arrays: Arrays, spec: DataSpec) -> Arrays:
+    if spec.random_labels and arrays.train_targets.ndim > 1 and arrays.classes is not None:
+        raise SettingError(
+            f"expected one class a sample for random labels, but '{spec.source}' has several. Set random_labels=0."
+        )
     if spec.random_labels and arrays.classes is None:
         raise SettingError(
             f"expected classes for random labels, but '{spec.source}' has numbers as targets. Set random_labels=0."

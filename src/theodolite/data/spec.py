@@ -4,7 +4,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
+from theodolite.code.reference import Reference
+
 FUNCTION = "function:"  # before what a source of one variable computes
+CODE = "code:"  # before the name of a function in a file of the user's own
 
 
 class DataSpec(BaseModel):
@@ -24,8 +27,12 @@ class DataSpec(BaseModel):
     domain: tuple[float, float] = (-1.0, 1.0)  # functions only: training inputs lie in it, evenly spaced
     scale: Literal["standard", "unit"] = "standard"  # images: per-channel mean 0 and deviation 1, or pixel / 255
 
+    code: Reference | None = Field(None, json_schema_extra={"added": True})  # code:NAME: where the function is
+
     @model_validator(mode="after")
     def _check(self) -> "DataSpec":
         if self.label_seed and not self.random_labels:  # it would change the name of a run and no number
             raise ValueError("expected label_seed 0 where no label is random; leave it out, or give random_labels")
+        if self.source.startswith(CODE) != (self.code is not None):
+            raise ValueError("expected data of a file as th.data.code gives them; write th.data.code('data.py:make')")
         return self

@@ -1,16 +1,17 @@
 """Architectures: descriptions, the modules built from them, and budgets.
 
-Descriptions import no torch; ``mlp``, ``cnn`` and ``build`` do, when first asked for.
+Descriptions import no torch; ``mlp``, ``cnn``, ``code`` and ``build`` do, when first asked for.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from theodolite.models.description import CNN, MLP, Activation, Architecture
+from theodolite.models.description import CNN, MLP, Activation, Architecture, CodeModel
 
 if TYPE_CHECKING:
     from theodolite.models.modules import build, cnn, mlp
+    from theodolite.models.own import code
 
-__all__ = ["CNN", "MLP", "Activation", "Architecture", "build", "cnn", "mlp"]
+__all__ = ["CNN", "MLP", "Activation", "Architecture", "CodeModel", "build", "cnn", "code", "mlp"]
 
 
 def __getattr__(name: str) -> Any:
@@ -18,4 +19,8 @@ def __getattr__(name: str) -> Any:
         from theodolite.models import modules
 
         return getattr(modules, name)
+    if name == "code":
+        from theodolite.models import own
+
+        return own.code
     raise AttributeError(f"module 'theodolite.models' has no attribute '{name}'; it has {', '.join(__all__)}")

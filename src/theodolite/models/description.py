@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
+from theodolite.code.reference import Reference
+
 Activation = Literal["relu", "tanh", "gelu", "silu", "sigmoid", "softplus", "identity"]
 
 
@@ -107,4 +109,24 @@ class CNN(_Description):
         return f"{image} | {'-'.join(map(str, self.channels))} | {'-'.join(map(str, (*self.hidden, self.outputs)))}"
 
 
-Architecture = Annotated[MLP | CNN, Field(discriminator="kind")]
+class CodeModel(_Description):
+    """A network that a function in a file makes (:func:`theodolite.models.code`)."""
+
+    kind: Literal["code"] = "code"
+    made: Reference
+    parameters: int  # trainable numbers
+    layers: int  # modules with weights of their own
+
+    @property
+    def multiplications(self) -> int:
+        """Of one forward pass of one sample, roughly: each weight once."""
+        return self.parameters
+
+    @property
+    def shape(self) -> str:
+        """For a table: ``net.py:make``, with its arguments."""
+        arguments = ", ".join(f"{name}={value}" for name, value in self.made.arguments.items())
+        return f"{self.made.anywhere().file}:{self.made.name}({arguments})"
+
+
+Architecture = Annotated[MLP | CNN | CodeModel, Field(discriminator="kind")]

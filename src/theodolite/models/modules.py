@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from torch import nn
 
 from theodolite.errors import SettingError
-from theodolite.models.description import CNN, MLP, Activation
+from theodolite.models.description import CNN, MLP, Activation, CodeModel
+from theodolite.models.own import built
 from theodolite.models.pool import HalvingPool
 from theodolite.streams import named_seed
 
@@ -90,8 +91,13 @@ def cnn(
         return nn.Sequential(*layers[:-1]).to(dtype)
 
 
-def build(architecture: MLP | CNN, *, seed: int | None = None, dtype: torch.dtype = torch.float32) -> nn.Sequential:
+def build(
+    architecture: MLP | CNN | CodeModel, *, seed: int | None = None, dtype: torch.dtype = torch.float32
+) -> nn.Module:
     """Build the module of any description; arguments as :func:`mlp`."""
+    if isinstance(architecture, CodeModel):
+        with _drawn_from(seed):
+            return built(architecture).to(dtype)
     if isinstance(architecture, MLP):
         return mlp(architecture, seed=seed, dtype=dtype)
     return cnn(architecture, seed=seed, dtype=dtype)

@@ -9,7 +9,8 @@ import pandas as pd
 
 from theodolite.claims import Claim, Evidence, given
 from theodolite.claims.planned import source_hash
-from theodolite.own import loading, sources
+from theodolite.code import sources
+from theodolite.own import loading
 from theodolite.own.changed import Changed, Earlier
 from theodolite.own.claimed import claim, done
 from theodolite.own.declared import OwnStudy, check_name

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from theodolite.code import sources
 from theodolite.errors import CodeFailed, TheodoliteError
-from theodolite.own import loading, sources
+from theodolite.own import loading
 from theodolite.own.declared import NAME, OwnStudy
 from theodolite.own.factors import named
 from theodolite.own.trained import Trained

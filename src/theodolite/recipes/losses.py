@@ -69,6 +69,10 @@ class TorchLoss(Loss):
     def _flat(self) -> dict[str, Any]:
         return {"kind": self.name, **self.settings}
 
+    def __hash__(self) -> int:
+        """Equal for equal ones; settings have none."""
+        return hash(self.name)
+
     def module(self) -> Any:
         """The module, which keeps the values of all samples apart."""
         from torch import nn

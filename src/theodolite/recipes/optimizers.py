@@ -57,7 +57,7 @@ class Optimizer(Recipe):
     ) -> "torch.optim.Optimizer":
         """A :class:`torch.optim.Optimizer` of these parameters, whose ``step`` is given a closure, as PyTorch's are.
 
-        The learning rates of its ``param_groups`` follow the training's schedule.
+        The training's schedule multiplies the learning rate of each of its ``param_groups``.
         """
         raise SettingError(f"expected the optimizer {type(self).__name__} to have a method 'make', got none. Write it.")
 
@@ -94,6 +94,10 @@ class TorchOptimizer(Optimizer):
     @model_serializer
     def _flat(self) -> dict[str, Any]:
         return {"kind": self.name, **self.settings}
+
+    def __hash__(self) -> int:
+        """Equal for equal ones; settings have none."""
+        return hash(self.name)
 
     @property
     def stacks(self) -> bool:

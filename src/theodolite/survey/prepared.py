@@ -174,8 +174,9 @@ def _as_planned(item: Prepared, directory: Path, say: Callable[[str], None]) -> 
 
 
 def sources(prepared: Sequence[Prepared]) -> list[str]:
-    """The data sets that studies train on, each once."""
-    return list(dict.fromkeys(s.data.source for item in prepared for s in item.runs if isinstance(s, RunSpec)))
+    """The data sets that studies train on and that may have to be fetched, each once."""
+    ours = [spec.data for item in prepared for spec in item.runs if isinstance(spec, RunSpec)]
+    return list(dict.fromkeys(data.source for data in ours if data.code is None))
 
 
 def estimate(prepared: Sequence[Prepared], directory: Path, *, workers: int) -> list[dict[str, Any]]:

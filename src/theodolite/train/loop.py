@@ -72,6 +72,7 @@ def train(
     _check_fit(model, data, training, flatten)
     loss = mean_of(training.loss)
     optimizer = _optimizer(list(model.parameters()), training)
+    rates = [group["lr"] for group in optimizer.param_groups]  # an optimizer may have several
     order = torch.Generator().manual_seed(named_seed(order_seed, "order"))
     draw = torch.Generator().manual_seed(named_seed(order_seed, "augmentation"))
     steps = -(-len(data.train) // (training.batch_size or len(data.train)))
@@ -91,8 +92,8 @@ def train(
                 inputs, targets = data.train.inputs[batch], data.train.targets[batch]
                 if training.augment:
                     inputs = augmented(inputs, draw)
-                for group in optimizer.param_groups:
-                    group["lr"] = training.learning_rate * factor(training, epoch, step % steps, steps)
+                for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = rate * factor(training, epoch, step % steps, steps)
                 optimizer.step(partial(gradient, inputs, targets))
                 step += 1
             if on_epoch:

@@ -98,7 +98,7 @@ class DescribedOptimizer:
         self.training, self.described = training, described
         self.weights, self.learning_rates, self.steps = weights, list(learning_rates), 0
         self.gradient = weights.zeros_like()
-        self._groups: list[tuple[float, torch.optim.Optimizer]] = []
+        self._groups: list[tuple[list[float], torch.optim.Optimizer]] = []
         first = 0
         for learning_rate, members in groupby(self.learning_rates):
             last = first + len(list(members))
@@ -106,15 +106,15 @@ class DescribedOptimizer:
             for part, gradient in zip(parts, self.gradient.matrices, strict=True):
                 part.grad = gradient[first:last]
             made = described.make(parts, learning_rate=learning_rate, weight_decay=training.weight_decay)
-            self._groups.append((learning_rate, made))
+            self._groups.append(([group["lr"] for group in made.param_groups], made))
             first = last
 
     def step(self, factor: float) -> None:
         """Update the weights by the gradient, every learning rate multiplied by ``factor``."""
         self.steps += 1
-        for learning_rate, optimizer in self._groups:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate * factor
+        for rates, optimizer in self._groups:
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
             optimizer.step()
 
     def select(self, keep: Sequence[int]) -> "DescribedOptimizer":
