@@ -84,10 +84,10 @@ def test_generators_are_seeded_as_said_above(monkeypatch):
 
 
 @pytest.mark.parametrize("preset", ["smoke", "quick", "full"])
-def test_two_networks_that_share_nothing_but_data_have_seeds_of_their_own(preset):
+def test_networks_that_share_nothing_but_data_have_seeds_of_their_own(preset):
     surface = INDEX["error-surface"]
     for specs in pairs(list(surface.expand(surface.presets[preset])), "network").values():
-        assert len({seed for spec in specs for seed in generators(spec)}) == len(specs) * 4 == 8
+        assert len({seed for spec in specs for seed in generators(spec)}) == len(specs) * 4
     paths = INDEX["weight-trajectory"]
     runs = list(paths.expand(paths.presets[preset]))
     for stream in ("weights", "order"):  # of one group's trainings, as many as it has numbers
@@ -107,7 +107,8 @@ def pairs(specs: list[RunSpec], label: str) -> dict[int, list[RunSpec]]:
 def test_every_generator_is_seeded_by_name():
     bare = []
     for path in sorted(ROOT.rglob("*.py")):
-        if path.is_relative_to(ROOT / "doctor"):  # it measures how fast a machine is, and nothing else
+        # One measures how fast a machine is, and nothing else; the other seeds what a user's own function draws from.
+        if path.is_relative_to(ROOT / "doctor") or path == ROOT / "own" / "worker.py":
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call) or getattr(node.func, "attr", "") != "manual_seed":

@@ -938,6 +938,11 @@ NOT_HERE = {  # where other messages are raised -> why no row above does what th
     r"dense.py:_sum|verification.py:verify": "a wrong backward pass to correct, as in the row of a wrong derivative",
     r"verification.py:_check_not_cancelled": "the tests of rounding below",
     r"in_working_precision|reduction.py:weigh": "met at the door, by another message, unless called by hand",
+    r"curvature/(blocks|frame|kinds|likelihood|matrix|operator|steps).py|gradient_noise_scale.py|product.py:chain": (
+        "another matrix, loss or optimizer than was asked for: tests/measure/curvature has each, and its own"
+    ),
+    r"curvature/jacobian.py": "outputs or a memory that cannot be had: tests/measure/curvature/test_jacobian.py",
+    r"linalg/(generalized|log_determinant|sketch|solver).py": "a shift, or a larger number: tests/measure/linalg",
     r"sequential/rules.py": "caught where it is raised: another way to a product is taken",
 }
 

@@ -54,6 +54,12 @@ CALLS: dict[str, Call] = {  # by the name in the catalogue, with the least work
     "hessian_eigenvalues": partial(measure.hessian_eigenvalues, k=1, max_products=3),
     "hessian_trace": partial(measure.hessian_trace, products=6),
     "hessian_density": partial(measure.hessian_density, probes=2, steps=2),
+    "hessian_diagonal": partial(measure.hessian_diagonal, products=3, memory=MEMORY),
+    "hessian_blocks": partial(measure.hessian_blocks, k=1, probes=1, steps=2),
+    "edge_of_stability": lambda model, *rest, **options: measure.edge_of_stability(
+        model, *rest, torch.optim.SGD(model.parameters(), lr=0.1), max_products=3, **options
+    ),
+    "gradient_noise_scale": measure.gradient_noise_scale,
     "hessian_spectrum": partial(measure.hessian_spectrum, memory=MEMORY),
     "minimal_ratio": partial(measure.minimal_ratio, operator="ggn", memory=MEMORY),
     "find_critical_points": lambda *problem, **options: measure.find_critical_points(

@@ -220,7 +220,9 @@ def numbers(what, state, data=None):
         recorder.step(model, LOSS, batch)
     assert not recorder.table("failures").to_dict("records")
     rows = recorder.table("numbers")
-    return rows[~rows["quantity"].str.contains("second")].drop(columns=["epoch"]).to_dict("list")
+    return (
+        rows[~rows["quantity"].str.contains("second")].drop(columns=["epoch"]).replace({np.nan: None}).to_dict("list")
+    )
 
 
 @pytest.mark.parametrize("what", [*in_recorder(), plain_loss, backward], ids=lambda w: getattr(w, "__name__", w))

@@ -11,7 +11,7 @@ from theodolite.data import draw, sources
 from theodolite.data.arrays import Array, Arrays, blocks
 from theodolite.data.function import function_arrays
 from theodolite.data.own import code_arrays
-from theodolite.data.spec import FUNCTION, DataSpec
+from theodolite.data.spec import CODE, FUNCTION, DataSpec
 from theodolite.errors import SettingError
 
 
@@ -41,7 +41,8 @@ class Dataset:
         """
         inputs = self.train_inputs if part == "train" else self.test_inputs
         if self.offset is None or self.factor is None:
-            return inputs.astype(dtype if inputs.dtype.kind == "f" else np.int64)  # the numbers of tokens
+            tokens = inputs.dtype.kind == "i" and self.name.startswith(CODE)  # which index an embedding
+            return inputs.astype(np.int64 if tokens else dtype)
         shape = (-1, *(1,) * (inputs.ndim - 2))
         offset, factor = self.offset.astype(dtype).reshape(shape), self.factor.astype(dtype).reshape(shape)
         result = np.empty(inputs.shape, dtype)

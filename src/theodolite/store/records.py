@@ -91,7 +91,10 @@ class Records(Generic[S]):
     @property
     def started(self) -> bool:
         """Whether anything of it is done."""
-        return "done" in {*self.runs["status"], *self.analyses["status"]}
+        places = [self._folder("runs", item.fingerprint) for item in self.plan.runs]
+        places += [self._folder("analyses", item.fingerprint) for item in self.plan.analyses]
+        # Statuses alone: what is damaged besides is redone.
+        return any((status := read_status(place)) is not None and status.state == "done" for place in places)
 
     @property
     def complete(self) -> bool:

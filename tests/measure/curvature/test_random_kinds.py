@@ -47,9 +47,10 @@ def test_squares_of_gradients_and_the_kernel_are_right_or_refused(loss):
     def each(recipe):
         problem = random_models.build(recipe, double=True)
         given = problem.model, problem.loss, problem.data
+        part = {"parameters": problem.pattern, **problem.options}
         try:
-            C = measure.HessianOperator(*given, operator="gradient_covariance", **problem.options).to_dense()
-            noise = measure.gradient_noise_scale(*given, **problem.options)
+            C = measure.HessianOperator(*given, operator="gradient_covariance", **part).to_dense()
+            noise = measure.gradient_noise_scale(*given, **part)
             kernel = measure.TangentKernel(problem.model, problem.data).to_dense()
         except TheodoliteError:
             said.append(False)
