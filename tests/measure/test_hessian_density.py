@@ -100,11 +100,11 @@ def test_hutch_plus_plus_is_surer_than_hutchinson_at_equal_cost():
 
 
 def test_the_surer_way_to_a_trace_is_taken():
-    """Few large eigenvalues are for Hutch++; where all are alike a basis of twenty holds nothing of them."""
+    """Few large eigenvalues are for XTrace; where all are alike a basis of twenty holds nothing of them."""
     torch.manual_seed(0)
     model, size = Quadratic(400), 400
     for eigenvalues, method in (
-        (torch.cat([torch.full((10,), 100.0), torch.full((size - 10,), 0.1)]), "hutch++"),
+        (torch.cat([torch.full((10,), 100.0), torch.full((size - 10,), 0.1)]), "xtrace"),
         (torch.linspace(0.5, 1.5, size), "hutchinson"),
     ):
         Q = torch.linalg.qr(torch.randn(size, size).double()).Q
@@ -112,7 +112,7 @@ def test_the_surer_way_to_a_trace_is_taken():
         data = torch.zeros(1, 1).double(), torch.zeros(1).double()
         problem = model, lambda w, _, H=H: (w @ H @ w) / 2, data
         found = hessian_trace(*problem, products=60)
-        other = hessian_trace(*problem, products=60, method="hutchinson" if method == "hutch++" else "hutch++")
+        other = hessian_trace(*problem, products=60, method="hutchinson" if method == "xtrace" else "xtrace")
         assert (found.method, found.products) == (method, 60)
         assert found.standard_error < other.standard_error
         assert abs(found.value - float(eigenvalues.sum())) < 4 * found.standard_error
