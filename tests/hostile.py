@@ -62,7 +62,7 @@ def changed_json(content: bytes, draw: random.Random) -> bytes:
     return json.dumps(revalued(json.loads(content), draw)).encode("utf-8", "surrogatepass")
 
 
-def resealed(content: bytes, model: type[forms._Sealed]) -> bytes:
+def resealed(content: bytes, model: type[forms.Sealed]) -> bytes:
     """As its author would seal it, where it has the form at all."""
     try:
         return model.model_validate_json(content).sealed()
@@ -70,7 +70,7 @@ def resealed(content: bytes, model: type[forms._Sealed]) -> bytes:
         return content
 
 
-def sealed(form: forms._Sealed) -> bytes:
+def sealed(form: forms.Sealed) -> bytes:
     """A form whose fields need not be valid, with the seal that its author would give it."""
     return forms.as_json({**form.model_dump(mode="json"), "seal": form._sum()})
 
