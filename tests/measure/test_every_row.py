@@ -42,6 +42,12 @@ def _other(model: nn.Module) -> nn.Module:
     return found
 
 
+def _optimizer(model: nn.Module) -> torch.optim.Optimizer:
+    """Of the model's parameters; of what has none, of another tensor."""
+    own = list(model.parameters()) if isinstance(model, nn.Module) else []
+    return torch.optim.SGD(own or [torch.zeros(1, requires_grad=True)], lr=0.1)
+
+
 def _path(model: nn.Module) -> list[dict[str, Any]]:
     return [m.state_dict() if isinstance(m, nn.Module) else m for m in (model, _other(model))]
 
@@ -57,7 +63,7 @@ CALLS: dict[str, Call] = {  # by the name in the catalogue, with the least work
     "hessian_diagonal": partial(measure.hessian_diagonal, products=3, memory=MEMORY),
     "hessian_blocks": partial(measure.hessian_blocks, k=1, probes=1, steps=2),
     "edge_of_stability": lambda model, *rest, **options: measure.edge_of_stability(
-        model, *rest, torch.optim.SGD(model.parameters(), lr=0.1), max_products=3, **options
+        model, *rest, _optimizer(model), max_products=3, **options
     ),
     "gradient_noise_scale": measure.gradient_noise_scale,
     "hessian_spectrum": partial(measure.hessian_spectrum, memory=MEMORY),
