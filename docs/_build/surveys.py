@@ -86,10 +86,13 @@ def found(study: str, folder: Path = KEPT) -> str:
         parts.append(f"### Preset `{made['preset']}`\n\n{_made_in_words(made, verdicts)}\n\n{_verdict_table(verdicts)}")
         if (folder / name / study / "figure.svg").exists():
             parts.append(f"![The first figure of this study]({_link(folder)}/{name}/{study}/figure.svg)")
-        parts += [
+        tables = [
             f"**{table.stem}**\n\n{table.read_text().strip()}"
             for table in sorted((folder / name / study / "tables").glob("*.md"))
         ]
+        if tables:
+            content = "\n\n".join(tables)
+            parts.append(f"<details markdown><summary>Its tables</summary>\n\n{content}\n\n</details>")
     return "\n\n".join(parts) or "No survey of this study as it is now is stored yet."
 
 
