@@ -6,38 +6,11 @@ import sys
 import pytest
 import torch
 
+from operators import Dense, Stopped
 from theodolite.errors import SettingError, TooLarge
 from theodolite.measure.linalg.eigensolver import eigenvalues
 from theodolite.measure.linalg.quadrature import density
 from theodolite.measure.linalg.trace import trace
-
-
-class Dense:
-    """Q diag(values) Qᵀ."""
-
-    def __init__(self, values, dtype=torch.float64):
-        self.size, self.dtype, self.device = len(values), dtype, torch.device("cpu")
-        random = torch.Generator().manual_seed(5)
-        Q = torch.linalg.qr(torch.randn(self.size, self.size, generator=random, dtype=torch.float64))[0]
-        self.matrix = ((Q * values) @ Q.mT).to(dtype)
-
-    def rows(self, vectors):
-        return vectors @ self.matrix
-
-
-class Stopped:
-    """A user who wants what there is after some products."""
-
-    def __init__(self, after):
-        self.left = after
-
-    @property
-    def interrupted(self):
-        return self.left <= 0
-
-    def advance(self, count):
-        self.left -= count
-
 
 VALUES = torch.cat([torch.tensor([-7.0, 5.0, 8.0, 9.0, 9.0]), torch.linspace(-1, 1, 195)]).double()
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from operators import Dense, Stopped
 from theodolite.errors import SettingError, TooLarge
 from theodolite.measure.linalg.sketch import diagonal
 from theodolite.measure.linalg.trace import trace
@@ -13,29 +14,6 @@ SPECTRA = {
     "both signs": torch.linspace(-1, 1, SIZE).double() ** 5 * 50,
     "low rank": torch.cat([torch.arange(1, 9).double(), torch.zeros(SIZE - 8).double()]),
 }
-
-
-class Dense:
-    def __init__(self, values, dtype=torch.float64):
-        draw = torch.Generator().manual_seed(5)
-        Q = torch.linalg.qr(torch.randn(len(values), len(values), generator=draw, dtype=torch.float64))[0]
-        self.matrix = ((Q * values) @ Q.mT).to(dtype)
-        self.size, self.dtype, self.device = len(values), dtype, torch.device("cpu")
-
-    def rows(self, vectors):
-        return vectors @ self.matrix
-
-
-class Stopped:
-    def __init__(self, after):
-        self.left = after
-
-    @property
-    def interrupted(self):
-        return self.left <= 0
-
-    def advance(self, count):
-        self.left -= count
 
 
 def seeded(seed):

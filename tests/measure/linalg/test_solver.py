@@ -4,23 +4,13 @@ import pytest
 import scipy.linalg
 import torch
 
+from operators import Dense
 from theodolite.errors import SettingError
 from theodolite.measure.linalg.generalized import generalized_eigenvalues
 from theodolite.measure.linalg.log_determinant import log_determinant
 from theodolite.measure.linalg.solver import solve
 
 SIZE = 150
-
-
-class Dense:
-    def __init__(self, values, dtype=torch.float64, seed=5):
-        draw = torch.Generator().manual_seed(seed)
-        Q = torch.linalg.qr(torch.randn(len(values), len(values), generator=draw, dtype=torch.float64))[0]
-        self.matrix = ((Q * values) @ Q.mT).to(dtype)
-        self.size, self.dtype, self.device = len(values), dtype, torch.device("cpu")
-
-    def rows(self, vectors):
-        return vectors @ self.matrix
 
 
 POSITIVE = torch.linspace(0.1, 20, SIZE).double()

@@ -68,7 +68,7 @@ class ShardOptions(PartOptions, total=False):
 
 def select_options(given: Mapping[str, Any], options: type[T]) -> T:
     """Those of ``given`` that ``options`` has."""
-    return cast(T, {name: value for name, value in given.items() if name in get_type_hints(options)})
+    return cast(T, {name: value for name, value in given.items() if name in options.__annotations__})
 
 
 def with_options(options: type) -> Callable[[F], F]:
