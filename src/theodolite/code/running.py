@@ -3,11 +3,10 @@
 import importlib.util
 import sys
 import traceback
-import types
-from collections.abc import Callable
-from importlib.machinery import SourceFileLoader
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from theodolite.errors import CodeFailed, UnknownName
 
@@ -66,8 +65,7 @@ def run(path: Path) -> Any:
     spec = importlib.util.spec_from_file_location(name, path, loader=_Fresh(name, str(path)))
     assert spec is not None and spec.loader is not None  # noqa: S101, PT018 - a file that ends in .py has both
     module = importlib.util.module_from_spec(spec)
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
+    _beside(path.parent)
     sys.modules[name] = module  # dataclasses and pickle look classes up there
     try:
         spec.loader.exec_module(module)
@@ -80,11 +78,39 @@ def run(path: Path) -> Any:
 class _Fresh(SourceFileLoader):
     """Takes the file as it is: what lies compiled beside it may be of another, as long and of the same second."""
 
-    def get_code(self, fullname: str) -> types.CodeType:
-        """Compiled now."""
-        path = self.get_filename(fullname)
-        code: types.CodeType = self.source_to_code(self.get_data(path), path)
-        return code
+    def path_stats(self, path: str) -> dict[str, float]:
+        """None, so that no compiled file is read or written."""
+        raise OSError(f"{path} is compiled anew")
+
+
+class _Beside:
+    """Finds what lies beside the users' files, whole packages too, and takes it as it is."""
+
+    folders: ClassVar[set[Path]] = set()
+
+    @classmethod
+    def find_spec(cls, name: str, path: Sequence[str] | None = None, target: Any = None) -> ModuleSpec | None:
+        """Where Python finds it, if that is one of the folders; None leaves it to Python."""
+        package = sys.modules.get(name.partition(".")[0])
+        if path is not None and not isinstance(getattr(package, "__loader__", None), _Fresh):
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is None or spec.origin is None or type(spec.loader) is not SourceFileLoader:
+            return None
+        file = Path(spec.origin)
+        if path is None and not cls.folders & {file.parent, file.parent.parent}:
+            return None
+        spec.loader = _Fresh(name, spec.origin)
+        return spec
+
+
+def _beside(folder: Path) -> None:
+    """Let modules of this folder be imported."""
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    if _Beside not in sys.meta_path:
+        sys.meta_path.insert(sys.meta_path.index(PathFinder), _Beside)
+    _Beside.folders.add(folder)
 
 
 def theirs(error: BaseException) -> bool:
