@@ -57,7 +57,7 @@ def main() -> int:
     with recorder:
         train(asked.seconds, recorder)
     print(recorder)
-    share = recorder._own / (recorder._trained(time.perf_counter()))
+    share = recorder._watch.own / recorder._watch.trained(time.perf_counter())
     print(f"recording took {share:.1%} of the training time, {asked.budget:.0%} allowed")
     return int(share > asked.budget)
 

@@ -19,6 +19,7 @@ from theodolite.store.live import Live
 from theodolite.store.remote import workspace as remote
 from theodolite.train import Outcome, Replica, TrainingData
 from theodolite.train.optimizers import is_elementwise
+from theodolite.train.resume import Every, Keeper
 
 STACK = 16  # replicas of one stack: beyond it a replica hardly gets cheaper (benchmarks/replicas.py)
 LARGE = 200_000  # parameters above which a stack gains nothing over one after another on a CPU
@@ -54,6 +55,7 @@ class TrainingJob:
     device: str
     machine: Mapping[str, Any]  # what :func:`theodolite.machine.describe` said, for the record
     address: str | None = None  # of the results, where the folder is a copy of them
+    resume_every: Every | None = None  # how often states are kept to go on from inside a run
 
     @property
     def epochs(self) -> int:
@@ -112,6 +114,7 @@ def plan(
     device: str,
     workers: int,
     address: str | None = None,
+    resume_every: Every | None = None,
 ) -> list[TrainingJob]:
     """Jobs for the runs that are not finished yet.
 
@@ -123,7 +126,7 @@ def plan(
             stacks.setdefault(spec.stack_key(), []).append(spec)
     described = machine.describe()
     return [
-        TrainingJob(directory, part, measure, device, described, address)
+        TrainingJob(directory, part, measure, device, described, address, resume_every)
         for stack in stacks.values()
         for part in _cut(stack, _size(stack, len(stacks), workers, device))
     ]
@@ -176,20 +179,24 @@ def _execute(job: TrainingJob | AnalysisJob, emit: Emit) -> list[tuple[str, str]
         remote.upload(job.address, records.folder_of(job.directory, spec))
     started = time.perf_counter()
     shown = Live(job.directory, job.specs[0].study, [spec.fingerprint() for spec in job.specs])
+    keepers: list[Keeper] = []
     try:
         if isinstance(job, AnalysisJob):
             return [_analyse(job, started)]
-        outcomes = _train(job, emit, shown)
+        folders = [records.folder_of(job.directory, spec) for spec in job.specs]
+        keepers = [Keeper(folder, job.resume_every, job.device, share=1 / len(folders)) for folder in folders]
+        outcomes = _train(job, emit, shown, keepers)
     except torch.OutOfMemoryError as error:  # known to the engines, which know no torch, as Python's own
         raise MemoryError(str(error)) from error
     finally:
         shown.close()
     share = (time.perf_counter() - started) / len(job.specs)
-    return [_record(job, spec, outcome, share) for spec, outcome in zip(job.specs, outcomes, strict=True)]
+    return [_record(job, *one, share) for one in zip(job.specs, outcomes, keepers, strict=True)]
 
 
-def _record(job: TrainingJob, spec: RunSpec, outcome: Outcome, trained: float) -> tuple[str, str]:
-    started = time.perf_counter()
+def _record(job: TrainingJob, spec: RunSpec, outcome: Outcome, keeper: Keeper, share: float) -> tuple[str, str]:
+    started, trained = time.perf_counter(), share + keeper.seconds
+    resumed = {"resumed_after_epoch": keeper.resumed} if keeper.resumed else {}
     tables = {"metrics": outcome.metrics, **job.measure(spec, outcome)}
     blobs = {"weights.safetensors": weights.to_bytes(outcome.weights)}
     if outcome.snapshots:
@@ -198,11 +205,12 @@ def _record(job: TrainingJob, spec: RunSpec, outcome: Outcome, trained: float) -
         job.directory,
         spec,
         tables=tables,
-        environment=_environment(job, trained + time.perf_counter() - started),
+        environment=_environment(job, trained + time.perf_counter() - started) | resumed,
         blobs=blobs,
         converged_epoch=outcome.converged_epoch,
         diverged_epoch=outcome.diverged_epoch,
     )
+    keeper.remove()
     remote.upload(job.address, records.folder_of(job.directory, spec))
     return spec.fingerprint(), "done" if outcome.diverged_epoch is None else "diverged"
 
@@ -261,13 +269,13 @@ def _cut(stack: Sequence[RunSpec], size: int) -> Iterator[tuple[RunSpec, ...]]:
         yield tuple(stack[start : start + size])
 
 
-def _train(job: TrainingJob, emit: Emit, shown: Live) -> list[Outcome]:
+def _train(job: TrainingJob, emit: Emit, shown: Live, keepers: Sequence[Keeper]) -> list[Outcome]:
     """As replicas what they can train, always, and all else in the loop: a spec has one way to its numbers."""
     model, training = job.specs[0].model, job.specs[0].training
     loaded = {given: data.load(given) for given in {spec.data for spec in job.specs}}
     sets = [loaded[spec.data] for spec in job.specs]
     if not isinstance(model, MLP) or not _stacks(job.specs[0]):
-        return [_train_one(job, number, dataset, emit, shown) for number, dataset in enumerate(sets)]
+        return [_train_one(job, number, dataset, emit, shown, keepers[number]) for number, dataset in enumerate(sets)]
     own = len({spec.data.seed for spec in job.specs}) > 1  # each seed has drawn its own subset
     replicas = [_replica(job, spec, dataset, own=own) for spec, dataset in zip(job.specs, sets, strict=True)]
 
@@ -275,10 +283,12 @@ def _train(job: TrainingJob, emit: Emit, shown: Live) -> list[Outcome]:
         emit((epoch * len(replicas), samples))
 
     shared = _tensors(sets[0], job)
-    return train.train_replicas(model, shared, training, replicas, device=job.device, on_epoch=told, on_rows=shown)
+    return train.train_replicas(
+        model, shared, training, replicas, device=job.device, on_epoch=told, on_rows=shown, keepers=keepers
+    )
 
 
-def _train_one(job: TrainingJob, number: int, dataset: Dataset, emit: Emit, shown: Live) -> Outcome:
+def _train_one(job: TrainingJob, number: int, dataset: Dataset, emit: Emit, shown: Live, keeper: Keeper) -> Outcome:
     spec = job.specs[number]
     module = models.build(spec.model, seed=spec.seeds.weights, dtype=getattr(torch, spec.training.dtype))
 
@@ -288,7 +298,7 @@ def _train_one(job: TrainingJob, number: int, dataset: Dataset, emit: Emit, show
     return train.train(
         module, _tensors(dataset, job), spec.training, order_seed=spec.seeds.order,
         flatten=isinstance(spec.model, MLP), device=job.device, on_epoch=told,
-        on_rows=lambda rows: shown(rows, number),
+        on_rows=lambda rows: shown(rows, number), keeper=keeper,
     )  # fmt: skip
 
 

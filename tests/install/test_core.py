@@ -83,6 +83,27 @@ for call in (
 """
 
 
+EVERY_MODULE = """
+import importlib, pkgutil, theodolite
+from theodolite.errors import MissingExtra
+
+for module in pkgutil.walk_packages(theodolite.__path__, "theodolite.", onerror=lambda name: None):
+    if module.name.endswith("__main__"):
+        continue
+    try:
+        importlib.import_module(module.name)
+    except MissingExtra as error:
+        assert "pip install 'theodolite[" in str(error), error
+    except ImportError as error:
+        print(module.name, error)
+"""
+
+
+def test_a_module_that_the_core_cannot_import_says_what_to_install(tmp_path):
+    done = python(EVERY_MODULE, hidden=EXTRA, here=tmp_path)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
 def test_instruments_recorder_and_claims_need_no_more_than_the_core(tmp_path):
     done = python(CORE, hidden=EXTRA, here=tmp_path)
     assert done.returncode == 0, done.stderr

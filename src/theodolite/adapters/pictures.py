@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from theodolite.figures import render
+from theodolite.figures import recorded, render
 from theodolite.record import Measurement
-from theodolite.recordings import figures as recorder_figures
 
 BINS = 50
 
@@ -36,7 +35,7 @@ def histograms(measurement: Measurement) -> dict[str, Histogram]:
     found = {
         name: Histogram(*reversed(np.histogram(values[np.isfinite(values)], BINS)))
         for name, values in vectors.items()
-        if name not in recorder_figures.ABOUT | {"grid", "density"} and np.isfinite(values).any()
+        if name not in recorded.ABOUT | {"grid", "density"} and np.isfinite(values).any()
     }
     if {"grid", "density"} <= vectors.keys():
         found["density"] = _shares(vectors["grid"], vectors["density"])
@@ -53,6 +52,6 @@ def _shares(grid: npt.NDArray[np.float64], density: npt.NDArray[np.float64]) -> 
 @contextmanager
 def drawn(tables: Mapping[str, pd.DataFrame], *formats: str) -> Iterator[list[Path]]:
     """The figures that a report would make of one recording, as files in a folder that lasts for the block."""
-    figures = recorder_figures.draw({name: table.assign(training="") for name, table in tables.items()})
+    figures = recorded.draw({name: table.assign(training="") for name, table in tables.items()})
     with tempfile.TemporaryDirectory() as folder:
         yield [path for figure in figures for path in render.save(figure, Path(folder), formats)]

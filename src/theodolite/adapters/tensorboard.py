@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from theodolite.adapters.pictures import drawn, histograms
 from theodolite.errors import MissingExtra
 from theodolite.record import Measurement
 
 try:
+    from PIL import Image
     from torch.utils.tensorboard import SummaryWriter
 except ImportError:
     raise MissingExtra("tensorboard", "tensorboard", "Writing to TensorBoard") from None

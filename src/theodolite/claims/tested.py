@@ -1,8 +1,10 @@
 """Claims on numbers that one has: of one kind of run, or of two compared."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
+
+import pandas as pd
 
 from theodolite.claims import given, means
 from theodolite.claims.changes import change
@@ -56,6 +58,12 @@ class Tested:
             "note": self.note,
         }
         return "\n".join(f"{name:9} {value}" for name, value in rows.items() if value)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row, a column a field; the interval is ``low`` and ``high``."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        low, high = own.pop("interval")
+        return pd.DataFrame([{**own, "low": low, "high": high}])
 
 
 def test(

@@ -49,6 +49,13 @@ Budget = Annotated[
 MaxSeeds = Annotated[
     int | None, typer.Option(help="With --until-decided: most seeds of a study; 100 by default.", show_default=False)
 ]
+ResumeEvery = Annotated[
+    str | None,
+    typer.Option(
+        metavar="EPOCHS|TIME",
+        help="Keep the state of each run this often (10, 90s, 5min): after a crash it goes on from there.",
+    ),
+]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes; one a processor by default.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 Engine = Annotated[str, typer.Option(help="Who carries the jobs: local (worker processes) or ray (a cluster).")]
@@ -86,6 +93,7 @@ class Options:
     until_decided: UntilDecided = False
     budget: Budget = None
     max_seeds: MaxSeeds = None
+    resume_every: ResumeEvery = None
     engine: Engine = "local"
     address: Address = None
     jobs: Jobs = None

@@ -126,7 +126,10 @@ def _survey(names: Sequence[str], options: Options, changed: Literal["keep", "re
     from theodolite import runs, survey
     from theodolite.execute.local import check_workers
     from theodolite.store.remote import workspace as remote
+    from theodolite.survey.running import check_resumable
+    from theodolite.train.resume import Every
 
+    resume_every = None if options.resume_every is None else Every.parsed(options.resume_every)
     if options.engine not in ENGINES:
         raise UnknownName("engine", options.engine, ENGINES)
     if options.data_dir is not None:
@@ -134,6 +137,8 @@ def _survey(names: Sequence[str], options: Options, changed: Literal["keep", "re
     prepared = survey.prepare(names, options.preset, seeds=options.seeds, overrides=options.set_ or (), changed=changed)
     place = options.out or str(Path("results") / options.preset)
     until = _until(options)
+    if resume_every is not None:
+        check_resumable(prepared)
     if options.dry_run:
         workers = options.jobs or os.cpu_count() or 1
         with remote.reading(place, remote.everything) as copy:
@@ -152,7 +157,7 @@ def _survey(names: Sequence[str], options: Options, changed: Literal["keep", "re
     with remote.working(place, console.say) as copy:
         how: dict[str, Any] = {
             "workers": options.jobs, "device": options.device, "engine": options.engine, "address": options.address,
-            "command": command, "say": console.say,
+            "command": command, "resume_every": resume_every, "say": console.say,
         }  # fmt: skip
         updates = survey.until_decided(prepared, copy, **how, **until) if until else survey.run(prepared, copy, **how)
         try:

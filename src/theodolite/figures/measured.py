@@ -1,30 +1,29 @@
 """The chart of each instrument's result, from its table and numbers alone: what ``result.plot()`` shows."""
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
-import altair as alt
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from theodolite.errors import SettingError
+from theodolite.figures.composed import above
+from theodolite.figures.dressed import dressed
 from theodolite.figures.histogram import histogram
 from theodolite.figures.lines import lines
 from theodolite.figures.paths import paths
 from theodolite.figures.points import forest, scatter
 from theodolite.figures.scales import Axis, Rule
 from theodolite.figures.surface import surfaces
-from theodolite.figures.theme import config
 
 CURVATURE = "eigenvalue (loss per squared parameter)"
 LOSS = "loss (mean over samples)"
 WIDE = 1e3  # largest over smallest number from which an axis is logarithmic
 
 
-def chart(result: Any, draw: Callable[[Any], Any]) -> Any:
-    """Draw a frozen result by one of the functions below, in the theme of the report.
+def chart(result: Any, draw: Callable[[Any], Any], *, theme: bool = True, color: str | None = None) -> Any:
+    """Draw a frozen result by one of the functions below; see :func:`theodolite.figures.dressed.dressed`.
 
     Example:
         >>> import torch
@@ -34,24 +33,7 @@ def chart(result: Any, draw: Callable[[Any], Any]) -> Any:
         >>> chart(found, trace).to_dict()["config"]["background"]
         '#ffffff'
     """
-    drawn = draw(result)
-    # Set plainly, Altair would take it for a part of the chart.
-    object.__setattr__(drawn, "__class__", _offline(drawn.__class__))
-    look = config()
-    del look["legend"]["layout"]  # Vega's own, which Altair takes for a mistake
-    drawn.config = alt.Config.from_dict(look, validate=False)
-    return drawn
-
-
-@cache
-def _offline(kind: Any) -> type[Any]:
-    """The same class of chart, whose pages hold Vega themselves: Altair's would fetch it from the network."""
-
-    def save(self: Any, fp: Any, format: Any = None, *others: Any, **options: Any) -> None:  # noqa: A002 - Altair's name
-        page = format == "html" or (format is None and str(fp).endswith(".html"))
-        kind.save(self, fp, format, *others, **({"inline": True} if page else {}) | options)
-
-    return type(kind.__name__, (kind,), {"save": save, "__doc__": kind.__doc__, "__module__": kind.__module__})
+    return dressed(draw(result), theme=theme, color=color)
 
 
 def general(result: Any) -> Any:
@@ -76,7 +58,7 @@ def general(result: Any) -> Any:
         )
         for number, name in enumerate(vectors)
     ]
-    return panels[0] if len(panels) == 1 else alt.vconcat(*panels)
+    return above(*panels)
 
 
 def gradient_norm(result: Any) -> Any:
@@ -254,4 +236,4 @@ def _with_accuracy(frame: pd.DataFrame, x: Axis, of: dict[str, tuple[str, str]])
         table = pd.concat(parts, ignore_index=True)
         if table["y"].notna().any():
             panels.append(lines(table, x=x, y=y, series="of", rules=ends, part=f"_{number}", height=200))
-    return panels[0] if len(panels) == 1 else alt.vconcat(*panels)
+    return above(*panels)

@@ -6,12 +6,12 @@ Curves of whatever has epochs or steps, a figure a claim with its arms, and a ta
 from collections.abc import Iterator
 from typing import Any
 
-import altair as alt
 import numpy as np
 import pandas as pd
 
 from theodolite.claims import Evidence, interval, row
 from theodolite.claims.claim import by_task
+from theodolite.figures.composed import above
 from theodolite.figures.curves import BAND, curves
 from theodolite.figures.points import MEDIAN, forest, over_factor
 from theodolite.figures.scales import Axis, Rule
@@ -159,7 +159,7 @@ def _claimed(study: Description, claim: Claimed, records: Records[Any]) -> Figur
     if len(dots):
         panel = "panel" if dots["panel"].nunique() > 1 else None
         arms = over_factor(dots, x=Axis("arm", ""), y=Axis("number", str(claim.value)), panel=panel)
-        chart = alt.vconcat(chart, arms)
+        chart = above(chart, arms)
     seeds = max(len(part.low) for part in evidence.values())
     return Figure(
         f"claim-{claim.id}",

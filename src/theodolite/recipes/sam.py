@@ -1,6 +1,6 @@
 """Sharpness-aware minimisation around any optimizer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -34,3 +34,12 @@ class SharpnessAware(Optimizer):
             parameter.copy_(value)
         self.base.step()
         return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """The base's, which has all that lasts from step to step."""
+        return self.base.state_dict()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from it."""
+        self.base.load_state_dict(dict(state_dict))
+        self.param_groups = self.base.param_groups  # new ones

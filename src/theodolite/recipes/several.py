@@ -1,6 +1,6 @@
 """Several optimizers, each of its own parameters, as one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,3 +25,13 @@ class Several(Optimizer):
         for part in self.parts:
             part.step()
         return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """That of each."""
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from it."""
+        for part, state in zip(self.parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self.param_groups = [group for part in self.parts for group in part.param_groups]  # new ones

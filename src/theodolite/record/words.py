@@ -29,6 +29,25 @@ def summary(
     return "\n".join([*lines, f"folder: {where}", f"next: theodolite report {shlex.quote(str(directory))}"])
 
 
+def resumed(recorded: int, step: int, *, guessed: bool) -> str:
+    """Where a recording goes on, after so many recorded steps; nothing where nobody needs to know.
+
+    >>> resumed(9, 9, guessed=False)
+    ''
+    """
+    if guessed and recorded:
+        return (
+            f"The recording goes on after step {step}, the last one recorded. If the checkpoint that you loaded is of "
+            "another step, pass resume=STEP, or number= with each step."
+        )
+    if step < recorded:
+        return (
+            f"The recording goes on after step {step}: what was recorded of steps {step + 1} to {recorded} is measured "
+            "again."
+        )
+    return ""
+
+
 def outside() -> int:
     """How far up the stack the user's own line is, for a warning that points there."""
     level, frame = 1, sys._getframe(1)

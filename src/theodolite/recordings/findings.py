@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from theodolite.figures.recorded import ABOUT, draw, ranked, vectors_found
 from theodolite.findings import Figure, Table
 from theodolite.recordings import paths as recorded_paths
-from theodolite.recordings.figures import ABOUT, draw, path_figures, ranked, vectors_found
+from theodolite.recordings.figures import path_figures
 from theodolite.recordings.trainings import NAME, TABLES, trainings
 from theodolite.store.records import Records
 from theodolite.study import Settings, Study

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from altair.utils.schemapi import debug_mode
 
 from theodolite import machine, studies
 from theodolite.claims import Judged, Looks, changed, holm, judge
 from theodolite.errors import StoreError
+from theodolite.figures.composed import unchecked
 from theodolite.findings import Verdict
 from theodolite.own import reading as own
 from theodolite.recordings import findings as recordings
@@ -149,7 +149,7 @@ def _findings(study: Study[Any], record: Records[Any]) -> StudyFindings:
         kind=kind,
         ended_by=tuple(_ended_by(record).values()),
     )
-    with debug_mode(False):  # no schema is asked for every part of a chart as it is made: tests do, for each family
+    with unchecked():
         figures = study.figures(record)
     return StudyFindings(
         name=study.name,

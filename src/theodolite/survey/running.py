@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from theodolite import execute
+from theodolite.errors import RecordCorrupt, SettingError
 from theodolite.specs import AnalysisSpec, CodeSpec, RunSpec
 from theodolite.store import files, live, records
 from theodolite.store.remote import workspace as remote
 from theodolite.store.remote.workspace import Copy
 from theodolite.survey.prepared import Prepared, as_planned, outdated, sources
 from theodolite.survey.progress import Progress, Tally
+from theodolite.wording import counted
 
 if TYPE_CHECKING:
     from theodolite import runs
     from theodolite.execute.schedule import Emit
     from theodolite.own.job import CodeJob
+    from theodolite.train.resume import Every
 
     Job = runs.TrainingJob | runs.AnalysisJob | CodeJob
 
@@ -32,6 +35,7 @@ def run(
     address: str | None = None,
     command: str = "",
     until_decided: bool = False,
+    resume_every: "Every | None" = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Generator[list[Progress]]:
     """Train and record every run that is not finished yet; tell how far each study is, a few times a second.
@@ -50,11 +54,12 @@ def run(
         address: of a running Ray cluster.
         command: that makes this survey again, for the record.
         until_decided: whether seeds will be added until the claims are decided; it is in the plan before the first run.
-        say: gets a line where an earlier plan of the folder settles what this machine would have settled otherwise, and
-            where what the folder holds is of an earlier format.
+        resume_every: how often the state of a run under way is kept; where one was kept, the run goes on from it.
+        say: gets a line where an earlier plan of the folder settles what this machine would have settled otherwise,
+            where what the folder holds is of an earlier format, and on runs that go on from the middle.
 
     Raises:
-        SettingError: this machine has no such device.
+        SettingError: this machine has no such device; or states are to be kept of runs of the user's own code.
         UsageError: there is no such engine, or it cannot start.
         StoreError: the folder is not a results folder, is in use, or cannot be written.
     """
@@ -62,6 +67,8 @@ def run(
 
     if address is None:  # else the driver need not have what the nodes have
         runs.check_device(device)
+    if resume_every is not None:
+        check_resumable(prepared)
     with (
         execute.engine(engine, workers=workers, device=device, address=address) as carrier,
         nullcontext(place) if isinstance(place, Copy) else remote.working(place) as copy,
@@ -75,9 +82,11 @@ def run(
         for item in prepared:
             records.write_plan(directory, item.planned_in(directory, command, until_decided=until_decided))
         copy.send_plans()
+        _say_resumed(prepared, directory, device, say)
         jobs: list[Job] = []
+        how: dict[str, Any] = {"workers": carrier.workers, "device": device, "address": home}
         for item in prepared:
-            jobs += _jobs(item, directory, workers=carrier.workers, device=device, address=home)
+            jobs += _jobs(item, directory, **how, resume_every=resume_every)
         jobs.sort(key=lambda job: -job.cost)
         tally = Tally(prepared, jobs)
         yield tally.progress()
@@ -113,7 +122,50 @@ def _settled(item: Prepared, directory: Path, say: Callable[[str], None]) -> Pre
     return replace(item, runs=tuple(settled), analyses=tuple(analyses))
 
 
-def _jobs(item: Prepared, directory: Path, *, workers: int, device: str, address: str | None) -> "Iterable[Job]":
+def check_resumable(prepared: Sequence[Prepared]) -> None:
+    """Refuse to keep states of runs that only the user's own code knows."""
+    own = [item.study for item in prepared if any(isinstance(spec, CodeSpec) for spec in item.runs)]
+    if own:
+        raise SettingError(
+            f"expected --resume-every with networks that our engine trains, but '{own[0].name}' calls a function of "
+            "its file, which cannot be resumed inside. Leave it out: finished runs are never done again."
+        )
+
+
+def _say_resumed(prepared: Sequence[Prepared], directory: Path, device: str, say: Callable[[str], None]) -> None:
+    """Which runs go on from the middle, and which cannot; what finished ones left is removed."""
+    from theodolite.store import states
+    from theodolite.train.resume import unusable
+
+    for item in prepared:
+        epochs = []
+        for path in sorted((directory / item.study.name / RunSpec.FOLDER).glob(f"*/{states.NAME}")):
+            status = records.read_status(path.parent)
+            if status is not None and status.state == "done":
+                path.unlink(missing_ok=True)
+                continue
+            try:
+                state = states.read(path) or {}
+            except RecordCorrupt as error:
+                say(str(error))
+                continue
+            if why := unusable(state, path, device):
+                say(f"{path} is of another version, device or run ({why}). Its run begins anew.")
+            else:
+                epochs.append(state["epoch"])
+        if epochs:
+            say(f"{item.study.name}: {counted(len(epochs), 'run')} in the middle, to go on after epoch {min(epochs)}.")
+
+
+def _jobs(
+    item: Prepared,
+    directory: Path,
+    *,
+    workers: int,
+    device: str,
+    address: str | None,
+    resume_every: "Every | None",
+) -> "Iterable[Job]":
     """What is not finished yet of one study."""
     from theodolite import runs
     from theodolite.own import job as own
@@ -121,7 +173,9 @@ def _jobs(item: Prepared, directory: Path, *, workers: int, device: str, address
     study = item.study
     ours = [spec for spec in item.runs if isinstance(spec, RunSpec)]
     theirs = [spec for spec in item.runs if isinstance(spec, CodeSpec)]
-    yield from runs.plan(directory, ours, study.measure, device=device, workers=workers, address=address)
+    yield from runs.plan(
+        directory, ours, study.measure, device=device, workers=workers, address=address, resume_every=resume_every
+    )
     if theirs and study.code is not None:
         yield from own.plan(directory, theirs, study.code.carry_out, device=device, address=address)
     if study.analyse is not None:

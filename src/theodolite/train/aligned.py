@@ -79,6 +79,16 @@ class AlignedStack:
         size = replicas * sum(layer.rows * layer.columns for layer in shape)
         return cls(tuple(shape), replicas, torch.zeros(size, dtype=dtype, device=device))
 
+    @classmethod
+    def of_rows(cls, shape: Sequence[Layer], rows: Sequence[Sequence[Tensor]], device: torch.device | str) -> Self:
+        """Of each replica what :meth:`rows` gave."""
+        buffer = torch.cat([part.flatten() for own in zip(*rows, strict=True) for part in own])
+        return cls(tuple(shape), len(rows), buffer.to(device))
+
+    def rows(self, replica: int) -> list[Tensor]:
+        """A copy of one replica's matrices, padding and all, on the CPU."""
+        return [matrix[replica].detach().to("cpu", copy=True) for matrix in self.matrices]
+
     @property
     def matrices(self) -> list[Tensor]:
         """Views ``(R, rows, columns)``, one a layer, each contiguous."""

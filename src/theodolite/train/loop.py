@@ -13,10 +13,12 @@ from theodolite.recipes import Optimizer
 from theodolite.specs import Training
 from theodolite.streams import named_seed
 from theodolite.train.augment import augmented
+from theodolite.train.chance import drawn_from
 from theodolite.train.data import Split, TrainingData
 from theodolite.train.evaluation import evaluate, mean_of, outputs_of
 from theodolite.train.fit import check
 from theodolite.train.outcome import DTYPES, OnRows, Outcome, Record, Weights, computed_in, evaluates, snaps
+from theodolite.train.resume import Keeper, Network
 from theodolite.train.schedule import factor
 
 OnEpoch = Callable[[int, int], None]  # (epoch, samples trained on so far)
@@ -33,6 +35,7 @@ def train(
     device: torch.device | str = "cpu",
     on_epoch: OnEpoch | None = None,
     on_rows: OnRows | None = None,
+    keeper: Keeper | None = None,
 ) -> Outcome:
     """Train a network and evaluate it on the whole training and test set as it goes.
 
@@ -43,14 +46,17 @@ def train(
         model: any module, trained in place; it is moved to ``device`` and to the training's dtype.
         data: what it is trained on and judged by.
         training: how.
-        order_seed: draws the order of the samples anew for each epoch, and in a stream apart what augmentation does.
+        order_seed: draws the order of the samples anew for each epoch, and in streams apart what augmentation does and
+            what modules draw themselves, as Dropout does.
         flatten: give the model each sample as one row of numbers, as a perceptron takes an image.
         device: where to train.
         on_epoch: told ``(epoch, samples trained on so far)`` after each epoch.
         on_rows: told ``{0: rows of the metrics so far}`` after each evaluation.
+        keeper: has the state to go on from, if there is one, and keeps the state between epochs.
 
     Raises:
-        SettingError: augmentation of what is no image; or data, loss and network do not fit together.
+        SettingError: augmentation of what is no image; data, loss and network do not fit together; or the state is to
+            be kept, and the optimizer or the network has a part that cannot be.
 
     Example:
         >>> from theodolite.models import mlp
@@ -60,6 +66,21 @@ def train(
         >>> train(mlp(inputs=1, outputs=1, seed=0), data, line, order_seed=0).converged_epoch < 60
         True
     """
+    with drawn_from(order_seed, device):
+        return _train(model, data, training, order_seed, flatten, device, on_epoch, on_rows, keeper)
+
+
+def _train(
+    model: nn.Module,
+    data: TrainingData,
+    training: Training,
+    order_seed: int,
+    flatten: bool,
+    device: torch.device | str,
+    on_epoch: OnEpoch | None,
+    on_rows: OnRows | None,
+    keeper: Keeper | None,
+) -> Outcome:
     _check(data, training)
     dtype = DTYPES[training.dtype]
     model.to(device, dtype)
@@ -76,7 +97,11 @@ def train(
     order = torch.Generator().manual_seed(named_seed(order_seed, "order"))
     draw = torch.Generator().manual_seed(named_seed(order_seed, "augmentation"))
     steps = -(-len(data.train) // (training.batch_size or len(data.train)))
-    record, step = Record(training), 0
+    record, step, start = Record(training), 0, 0
+    network = Network(model, optimizer, partial(_optimizer, training=training), {"order": order, "draw": draw})
+    if keeper and (state := keeper.read()):
+        record, step, start = Record.going_on(training, state["record"]), state["step"], state["epoch"] + 1
+        network.put(state["network"])
 
     def gradient(inputs: Tensor, targets: Tensor) -> Any:
         """Leave the gradient in the parameters; an optimizer may ask for it at several places."""
@@ -85,7 +110,7 @@ def train(
         value.backward()
         return value
 
-    for epoch in range(training.epochs + 1):
+    for epoch in range(start, training.epochs + 1):
         if epoch > 0:
             model.train()
             for batch in batches(len(data.train), training.batch_size, order):
@@ -107,6 +132,10 @@ def train(
             record.snapshots[epoch] = _weights(model)
         if record.ended:
             break
+        if keeper and keeper.every and epoch == 1:
+            network.check()  # at once, and not when hours are lost
+        if keeper and keeper.due(epoch) and epoch < training.epochs:
+            keeper.write({"epoch": epoch, "step": step, "record": record.state(), "network": network.state()})
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return record.outcome(_weights(model), epoch * len(data.train), model)
 

@@ -5,6 +5,7 @@ each number alone is itself, with the matrices of all replicas as its parameters
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -15,6 +16,8 @@ from torch.optim.sgd import sgd
 
 from theodolite.recipes import Optimizer
 from theodolite.specs import Training
+from theodolite.store.states import State
+from theodolite.train import hidden
 from theodolite.train.aligned import AlignedStack
 
 
@@ -24,12 +27,21 @@ def is_elementwise(optimizer: str | Optimizer) -> bool:
 
 
 def stack_optimizer(
-    training: Training, weights: AlignedStack, learning_rates: Sequence[float]
+    training: Training, weights: AlignedStack, learning_rates: Sequence[float], states: Sequence[State] = ()
 ) -> "StackOptimizer | DescribedOptimizer":
-    """The optimizer of R replicas, before their first step."""
+    """The optimizer of R replicas, before their first step; or going on from what each one's ``state`` was."""
     if isinstance(training.optimizer, Optimizer):
-        return DescribedOptimizer(training, training.optimizer, weights, learning_rates)
-    return StackOptimizer(training, weights, learning_rates)
+        made = DescribedOptimizer(training, training.optimizer, weights, learning_rates)
+        if states:
+            made.put(states)
+        return made
+    moments = [
+        AlignedStack.of_rows(weights.layers, rows, weights.buffer.device)
+        for rows in zip(*(state["moments"] for state in states), strict=True)
+    ]
+    return StackOptimizer(
+        training, weights, learning_rates, moments if states else None, states[0]["steps"] if states else 0
+    )
 
 
 class StackOptimizer:
@@ -78,6 +90,13 @@ class StackOptimizer:
                     lr=learning_rate * factor, dampening=0.0, nesterov=False, maximize=False,
                 )  # fmt: skip
 
+    def check(self) -> None:
+        """Its states hold all that it is."""
+
+    def state(self, replica: int) -> State:
+        """What one replica goes on from."""
+        return {"steps": self.steps, "moments": [moment.rows(replica) for moment in self.moments]}
+
     def select(self, keep: Sequence[int]) -> "StackOptimizer":
         """The state of these replicas only."""
         return StackOptimizer(
@@ -105,7 +124,7 @@ class DescribedOptimizer:
             parts = [matrix[first:last] for matrix in weights.matrices]
             for part, gradient in zip(parts, self.gradient.matrices, strict=True):
                 part.grad = gradient[first:last]
-            made = described.make(parts, learning_rate=learning_rate, weight_decay=training.weight_decay)
+            made = self._made(learning_rate, parts)
             self._groups.append(([group["lr"] for group in made.param_groups], made))
             first = last
 
@@ -122,16 +141,52 @@ class DescribedOptimizer:
         rates = [self.learning_rates[replica] for replica in keep]
         result = DescribedOptimizer(self.training, self.described, self.weights.select(keep), rates)
         result.steps = self.steps
+        result._take(self._layers(), keep, self.weights.replicas)
+        return result
+
+    def check(self) -> None:
+        """Refuse what could not be resumed; raises as :func:`theodolite.train.hidden.check_optimizer`."""
+        rates = [rate for rate, _ in groupby(self.learning_rates)]
+        for rate, (_, optimizer) in zip(rates, self._groups, strict=True):
+            hidden.check_optimizer(optimizer, partial(self._made, rate))
+
+    def state(self, replica: int) -> State:
+        """What one replica goes on from."""
+        row = torch.tensor([replica], device=self.weights.buffer.device)
+        return {"steps": self.steps, "layers": [_chosen(whole, row, self.weights.replicas) for whole in self._layers()]}
+
+    def put(self, states: Sequence[State]) -> None:
+        """Go on from what each replica's state was."""
+        self.steps, ones = states[0]["steps"], [1] * len(states)
+        layers = [_joined(layer, ones) for layer in zip(*(state["layers"] for state in states), strict=True)]
+        self._take([self._placed(layer) for layer in layers], range(len(states)), len(states))
+
+    def _made(self, rate: float, parameters: list[Tensor]) -> torch.optim.Optimizer:
+        return self.described.make(parameters, learning_rate=rate, weight_decay=self.training.weight_decay)
+
+    def _placed(self, layer: dict[str, Any]) -> dict[str, Any]:
+        """Out of a file to where the optimizer has it: counts of steps stay on the CPU, unless a kernel reads them."""
+        device, groups = self.weights.buffer.device, [g for _, o in self._groups for g in o.param_groups]
+        counts = any(group.get("fused") or group.get("capturable") for group in groups)
+        return {
+            name: part.to(device) if isinstance(part, Tensor) and (part.ndim or counts) else part
+            for name, part in layer.items()
+        }
+
+    def _take(self, layers: Sequence[dict[str, Any]], keep: Sequence[int], replicas: int) -> None:
+        """Have the state of these of so many replicas, given by layer."""
         rows = torch.tensor(keep, device=self.weights.buffer.device)
-        for layer, states in enumerate(self._states()):
-            whole = _joined([state for state, _ in states], [replicas for _, replicas in states])
+        for layer, whole in enumerate(layers):
             first = 0
-            for _, optimizer in result._groups:
+            for _, optimizer in self._groups:
                 parameter = _parameters(optimizer)[layer]
                 chosen = rows[first : first + len(parameter)]
-                optimizer.state[parameter].update(_chosen(whole, chosen, self.weights.replicas))
+                optimizer.state[parameter].update(_chosen(whole, chosen, replicas))
                 first += len(parameter)
-        return result
+
+    def _layers(self) -> list[dict[str, Any]]:
+        """By layer: the state of all replicas."""
+        return [_joined([state for state, _ in states], [count for _, count in states]) for states in self._states()]
 
     def _states(self) -> Iterator[list[tuple[dict[str, Any], int]]]:
         """By layer: the state of each group, and its replicas."""

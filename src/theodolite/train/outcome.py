@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -81,6 +82,18 @@ class Record:
         """No further epoch is to be trained."""
         converged = self.converged_epoch is not None and self.training.stop_at_convergence
         return converged or self.diverged_epoch is not None
+
+    def state(self) -> dict[str, Any]:
+        """All of it, to be gone on from."""
+        return {
+            "rows": self.rows, "snapshots": self.snapshots,
+            "converged_epoch": self.converged_epoch, "diverged_epoch": self.diverged_epoch,
+        }  # fmt: skip
+
+    @classmethod
+    def going_on(cls, training: Training, state: Mapping[str, Any]) -> Self:
+        """What :meth:`state` gave."""
+        return cls(training, **state)
 
     def outcome(self, weights: Weights, samples: int, template: nn.Module) -> Outcome:
         """Close the record."""

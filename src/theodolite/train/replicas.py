@@ -4,12 +4,13 @@ Replicas differ in initial weights, data order, learning rate and, if wanted, tr
 would alone: bit for bit whatever the stack, and as :func:`theodolite.train.train` says up to rounding.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from theodolite.errors import SettingError
 from theodolite.measure.problem.isolation import without_subnormals
@@ -17,6 +18,7 @@ from theodolite.measure.problem.memory import free
 from theodolite.models import build
 from theodolite.models.description import MLP
 from theodolite.specs import Training
+from theodolite.store.states import State
 from theodolite.streams import named_seed
 from theodolite.train.aligned import AlignedStack, layers
 from theodolite.train.data import TrainingData
@@ -25,6 +27,7 @@ from theodolite.train.memory import SHARE, replicas_that_fit, stack_bytes
 from theodolite.train.optimizers import is_elementwise, stack_optimizer
 from theodolite.train.outcome import DTYPES, OnRows, Outcome, Record, Row, computed_in, evaluates, snaps
 from theodolite.train.passes import working_set
+from theodolite.train.resume import Keeper
 from theodolite.train.stack import Stack
 from theodolite.train.stacked import StackedSplit
 
@@ -52,6 +55,7 @@ def train_replicas(
     device: torch.device | str = "cpu",
     on_epoch: OnEpoch | None = None,
     on_rows: OnRows | None = None,
+    keepers: Sequence[Keeper] = (),
 ) -> list[Outcome]:
     """Train networks of one architecture together.
 
@@ -67,12 +71,15 @@ def train_replicas(
         device: where to train.
         on_epoch: told ``(epochs done, a replica on average; samples trained on so far, all replicas together)``.
         on_rows: told the rows of the metrics so far after each evaluation, by the replica's number.
+        keepers: one a replica, or none: has the state to go on from, if there is one, and keeps it between epochs.
+            Replicas that go on from different epochs train in different stacks.
 
     Returns:
         An outcome each, in the order of ``replicas``.
 
     Raises:
-        SettingError: data, loss and architecture do not fit together.
+        SettingError: data, loss and architecture do not fit together; or states are to be kept, and the optimizer has
+            a part that cannot be.
 
     Example:
         >>> from theodolite.train import Split
@@ -94,15 +101,14 @@ def train_replicas(
         most = CACHE_BYTES // working_set(shape, batch, dtype, computed)
     else:
         most = _most(architecture, training, replicas, train, test)
-    width = _width(len(replicas), most)
-    # Neighbours of equal learning rate share the optimizer's kernel.
-    order = sorted(range(len(replicas)), key=lambda number: replicas[number].learning_rate)
-    outcomes: dict[int, Outcome] = {}
+    states = {n: state for n, keeper in enumerate(keepers) if (state := keeper.read())}
+    outcomes = {
+        n: _ended(architecture, training, state, train.samples) for n, state in states.items() if "ended" in state
+    }
     with _one_arithmetic(computed), without_subnormals():
-        for start in range(0, len(order), max(1, width)):
-            members = order[start : start + width]
+        for members in _stacks(replicas, states, outcomes.keys(), most):
 
-            def told(epochs: int, before: int = start * training.epochs) -> None:
+            def told(epochs: int, before: int = len(outcomes) * training.epochs) -> None:
                 if on_epoch:
                     on_epoch((before + epochs) // len(replicas), (before + epochs) * train.samples)
 
@@ -111,7 +117,9 @@ def train_replicas(
                     on_rows({members[number]: part for number, part in rows.items()})
 
             own = [replicas[number] for number in members]
-            done = _train_stack(architecture, training, own, train, test, told, seen)
+            going = [states[number] for number in members if number in states]
+            keep = [keepers[number] for number in members] if keepers else []
+            done = _train_stack(architecture, training, own, train, test, told, seen, going, keep)
             outcomes |= zip(members, done, strict=True)
     return [outcomes[number] for number in range(len(replicas))]
 
@@ -124,15 +132,17 @@ def _train_stack(
     test: StackedSplit,
     told: Callable[[int], None],
     seen: OnRows,
+    states: Sequence[State],
+    keepers: Sequence[Keeper],
 ) -> list[Outcome]:
     """Train replicas whose working set fits the cache: the loop's steps, for all that are still here."""
-    stack = _new_stack(architecture, training, replicas, train, test)
-    template = build(architecture, seed=0, dtype=DTYPES[training.dtype])
-    records = [Record(training) for _ in replicas]
+    stack = _new_stack(architecture, training, replicas, train, test, states)
+    template = _template(architecture, training)
+    records = [Record.going_on(training, state["record"]) for state in states] or [Record(training) for _ in replicas]
     outcomes: dict[int, Outcome] = {}
     here = list(range(len(replicas)))  # in the order of the stack
 
-    for epoch in range(training.epochs + 1):
+    for epoch in range(states[0]["epoch"] + 1 if states else 0, training.epochs + 1):
         if epoch > 0:
             stack.epoch(epoch)
             told(epoch * len(here) + training.epochs * (len(replicas) - len(here)))
@@ -146,12 +156,52 @@ def _train_stack(
         leaving = [row for row, replica in enumerate(here) if records[replica].ended or epoch == training.epochs]
         for row in leaving:
             outcomes[here[row]] = records[here[row]].outcome(stack.read(row), epoch * train.samples, template)
+            if keepers and keepers[here[row]].every and epoch < training.epochs:
+                record = records[here[row]].state()
+                keepers[here[row]].write({"epoch": epoch, "record": record, "ended": stack.read(row)})
         staying = [row for row in range(len(here)) if row not in leaving]
         if not staying:
             break
         if leaving:
             stack, here = stack.select(staying), [here[row] for row in staying]
+        _keep(epoch, stack, [records[replica] for replica in here], [keepers[replica] for replica in here if keepers])
     return [outcomes[number] for number in range(len(replicas))]
+
+
+def _keep(epoch: int, stack: Stack, records: Sequence[Record], keepers: Sequence[Keeper]) -> None:
+    """The state of each replica that is still here, after those epochs after which it is asked for."""
+    due = [keeper.due(epoch) for keeper in keepers]
+    if any(due) or (epoch == 1 and any(keeper.every for keeper in keepers)):
+        stack.optimizer.check()  # at once, and not when hours are lost
+    for row, (record, keeper) in enumerate(zip(records, keepers, strict=True) if any(due) else ()):
+        keeper.write({"epoch": epoch, "record": record.state(), "stack": stack.state(row)})
+
+
+def _ended(architecture: MLP, training: Training, state: State, samples: int) -> Outcome:
+    """Of a replica that had left its stack before the training was interrupted."""
+    record = Record.going_on(training, state["record"])
+    return record.outcome(state["ended"], state["epoch"] * samples, _template(architecture, training))
+
+
+def _template(architecture: MLP, training: Training) -> nn.Module:
+    return build(architecture, seed=0, dtype=DTYPES[training.dtype])
+
+
+def _stacks(
+    replicas: Sequence[Replica], states: Mapping[int, State], ended: Collection[int], most: int
+) -> Iterator[list[int]]:
+    """The numbers of those that train together: from the same epoch on, and at most so many."""
+
+    def start(number: int) -> int:
+        return int(states[number]["epoch"]) if number in states else 0
+
+    left = [number for number in range(len(replicas)) if number not in ended]
+    # Neighbours of equal learning rate share the optimizer's kernel.
+    order = sorted(left, key=lambda number: (start(number), replicas[number].learning_rate))
+    for _, group in groupby(order, start):
+        alike = list(group)
+        width = _width(len(alike), most)
+        yield from (alike[first : first + width] for first in range(0, len(alike), max(1, width)))
 
 
 def _width(replicas: int, most: int) -> int:
@@ -172,25 +222,38 @@ def _most(
 
 
 def _new_stack(
-    architecture: MLP, training: Training, replicas: Sequence[Replica], train: StackedSplit, test: StackedSplit
+    architecture: MLP,
+    training: Training,
+    replicas: Sequence[Replica],
+    train: StackedSplit,
+    test: StackedSplit,
+    states: Sequence[State],
 ) -> Stack:
+    """Before the first step, or going on from the state of each replica."""
     dtype, device = DTYPES[training.dtype], train.inputs.device
-    weights = AlignedStack.zeros(layers(architecture, train.inputs.dtype), len(replicas), dtype, device)
-    for number, replica in enumerate(replicas):
-        weights.write(number, build(architecture, seed=replica.weights_seed, dtype=dtype).state_dict())
-    optimizer = stack_optimizer(training, weights, [replica.learning_rate for replica in replicas])
+    shape, own = layers(architecture, train.inputs.dtype), [state["stack"] for state in states]
+    if own:
+        weights = AlignedStack.of_rows(shape, [state["weights"] for state in own], device)
+    else:
+        weights = AlignedStack.zeros(shape, len(replicas), dtype, device)
+        for number, replica in enumerate(replicas):
+            weights.write(number, build(architecture, seed=replica.weights_seed, dtype=dtype).state_dict())
+    rates = [replica.learning_rate for replica in replicas]
+    optimizer = stack_optimizer(training, weights, rates, [state["optimizer"] for state in own])
     orders = [torch.Generator().manual_seed(named_seed(replica.order_seed, "order")) for replica in replicas]
+    for order, state in zip(orders, own, strict=False):
+        order.set_state(state["order"])
     if any(replica.data is not None for replica in replicas):
         shared, first = (train, test), weights.layers[0]
         sets = [
             shared
-            if own is None
-            else [StackedSplit.of(split, first, train.inputs.dtype) for split in (own.train, own.test)]
-            for own in (replica.data and replica.data.to(device, dtype) for replica in replicas)
+            if given is None
+            else [StackedSplit.of(split, first, train.inputs.dtype) for split in (given.train, given.test)]
+            for given in (replica.data and replica.data.to(device, dtype) for replica in replicas)
         ]
         train, test = (StackedSplit.stacked(splits) for splits in zip(*sets, strict=True))
-    own = train.with_targets([replica.train_targets for replica in replicas])
-    return Stack(architecture, training, optimizer, orders, own, test)
+    targeted = train.with_targets([replica.train_targets for replica in replicas])
+    return Stack(architecture, training, optimizer, orders, targeted, test)
 
 
 @contextmanager

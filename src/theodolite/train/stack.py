@@ -7,6 +7,7 @@ from torch import Tensor
 
 from theodolite.models.description import MLP
 from theodolite.specs import Training
+from theodolite.store.states import State
 from theodolite.train.losses import gradient
 from theodolite.train.optimizers import DescribedOptimizer, StackOptimizer
 from theodolite.train.outcome import Score, Weights, computed_in
@@ -63,6 +64,14 @@ class Stack:
     def read(self, replica: int) -> Weights:
         """A copy of one replica's weights, on the CPU."""
         return self.optimizer.weights.read(replica)
+
+    def state(self, replica: int) -> State:
+        """What one replica goes on from."""
+        return {
+            "weights": self.optimizer.weights.rows(replica),
+            "optimizer": self.optimizer.state(replica),
+            "order": self.orders[replica].get_state(),
+        }
 
     def select(self, keep: Sequence[int]) -> "Stack":
         """A stack in which these replicas go on."""

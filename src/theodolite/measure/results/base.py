@@ -104,12 +104,19 @@ class Result:
         frame = pd.DataFrame(columns, index=range(lengths[0] if lengths else 1))
         return frame.reindex(columns=sorted(columns, key=lambda c: order.index(c.split(".")[0])))
 
-    def plot(self) -> "Chart":
-        """Draw the result in the report's own style, an Altair chart: show it in a notebook, or ``.save("a.png")``."""
+    def plot(self, *, theme: bool = True, color: str | None = None) -> "Chart":
+        """Draw the result, an Altair chart: show it in a notebook, or ``.save("a.png")``; ``"a.html"`` works offline.
+
+        ``a.plot() | b.plot()`` puts two side by side, ``&`` above and ``+`` over one another.
+
+        Args:
+            theme: the report's own style; False: that of Altair, or yours.
+            color: of what is drawn in the first colour, such as ``"crimson"``.
+        """
         from theodolite.figures import measured  # who does not draw needs no altair
 
         draw = getattr(measured, catalogue.chart_of(kinds.of(type(self))))
-        return cast("Chart", measured.chart(self, draw))
+        return cast("Chart", measured.chart(self, draw, theme=theme, color=color))
 
     def save(self, path: "Path | str") -> None:
         """Write the result to one safetensors file, without pickle; ``theodolite.measure.load`` reads it back.

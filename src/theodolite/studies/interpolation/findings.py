@@ -5,12 +5,12 @@ Beside :mod:`theodolite.studies.interpolation.study`, which trains, measures and
 
 from typing import Any
 
-import altair as alt
 import numpy as np
 import pandas as pd
 
 from theodolite.claims import Evidence, row
 from theodolite.claims.rows import Number, groups
+from theodolite.figures.composed import above
 from theodolite.figures.curves import BAND, curves
 from theodolite.figures.points import forest
 from theodolite.figures.scales import Axis, Rule
@@ -154,7 +154,7 @@ def _line_chart(lines: pd.DataFrame, series: str, settings: Interpolation) -> An
         curves(lines, x=alpha, y=y, series=series, rules=rules, part=y.column, height=200)
         for y, rules in ((accuracy, plain), (loss, named))
     ]
-    return alt.vconcat(*parts)
+    return above(*parts)
 
 
 def _barrier_row(line: str, barriers: pd.DataFrame) -> dict[str, object]:

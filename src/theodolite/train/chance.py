@@ -1,0 +1,46 @@
+"""Where a module's own chance comes from while it trains: the global generators of PyTorch, NumPy and Python."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from theodolite.streams import named_seed
+
+
+@contextmanager
+def drawn_from(seed: int, device: torch.device | str) -> Iterator[None]:
+    """Dropout and its like draw from this seed, whatever the process did before; the caller's generators come back."""
+    device, stream = torch.device(device), named_seed(seed, "chance of the modules")
+    before = state(device)
+    torch.manual_seed(stream)
+    np.random.seed(stream % 2**32)
+    random.seed(stream)
+    try:
+        yield
+    finally:
+        put(before, device)
+
+
+def state(device: torch.device | str) -> dict[str, Any]:
+    """The generators as they are, as numbers and tensors."""
+    device = torch.device(device)
+    numpy: Any = np.random.get_state()
+    found = {
+        "torch": torch.get_rng_state(),
+        "numpy": [numpy[0], numpy[1].tolist(), *numpy[2:]],
+        "python": random.getstate(),
+    }
+    return found | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def put(state: dict[str, Any], device: torch.device | str) -> None:
+    """Go on with generators as they were."""
+    torch.set_rng_state(state["torch"])
+    np.random.set_state(tuple(state["numpy"]))
+    random.setstate(state["python"])
+    if "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], torch.device(device))
