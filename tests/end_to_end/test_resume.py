@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from commands import called, start
+from commands import alone, called, start
 from theodolite import survey
 from theodolite.store import states
 
@@ -21,7 +21,7 @@ from theodolite.study import Seeds, Training
 
 class Own(th.Settings):
     seeds: int = 2
-    epochs: int = 60
+    epochs: int = 30
 
 class Signs(th.Optimizer, kind="signs"):
     elementwise = True
@@ -44,7 +44,7 @@ class Steps(torch.optim.Optimizer):
 KINDS = {
     "momentum": {"optimizer": "sgd", "momentum": 0.9, "schedule": "one_cycle"},
     "adam": {"optimizer": "adam", "schedule": "cosine", "warmup": 3},
-    "own": {"optimizer": Signs(), "schedule": "step", "step_epochs": 25},
+    "own": {"optimizer": Signs(), "schedule": "step", "step_epochs": 12},
 }
 
 def expand(settings):
@@ -57,7 +57,7 @@ def expand(settings):
                 (CNN(image=(1, 8, 8), channels=(4,), outputs=10, batch_norm=True), digits, "cross_entropy"),
             ):
                 training = Training(
-                    loss=loss, learning_rate=0.003, batch_size=16, epochs=settings.epochs, snapshot_every=20, **fields
+                    loss=loss, learning_rate=0.003, batch_size=16, epochs=settings.epochs, snapshot_every=10, **fields
                 )
                 yield th.RunSpec(
                     study="long", labels={"kind": kind, "network": type(model).__name__}, seed=seed, data=data,
@@ -100,7 +100,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed") / "r"
-    done = called("run", str(file), "--jobs", "2", "--out", str(out))
+    done = alone("run", str(file), "--out", str(out))
     assert done.returncode == 0, done.stderr
     return out
 
@@ -110,21 +110,19 @@ def test_a_survey_killed_inside_its_runs_goes_on_inside_them_and_ends_byte_for_b
 ):
     out = tmp_path / "r"
     command = ("run", str(file), "--jobs", "2", "--out", str(out), "--resume-every", "1")
-    for _ in range(2):  # killed twice
-        begun = time.time()
-        running = start(*command)
-        while not any(path.stat().st_mtime > begun for path in out.glob(f"long/runs/*/{states.NAME}")):
-            assert running.poll() is None, running.communicate()
-            time.sleep(0.01)
-        os.killpg(running.pid, signal.SIGKILL)
-        running.communicate(timeout=30)
+    begun = start(*command)
+    while not list(out.glob(f"long/runs/*/{states.NAME}")):
+        assert begun.poll() is None, begun.communicate()
+        time.sleep(0.01)
+    os.killpg(begun.pid, signal.SIGKILL)
+    begun.communicate(timeout=30)
     kept = list(out.glob(f"long/runs/*/{states.NAME}"))
     assert kept
     epochs = {path.parent.name: states.read(path)["epoch"] for path in kept}
     damaged = min(epochs)
     path = out / "long" / "runs" / damaged / states.NAME
     path.write_bytes(path.read_bytes()[:-1])
-    again = called("run", str(file), "--jobs", "1", "--out", str(out))  # they are gone on from without the option too
+    again = alone("run", str(file), "--out", str(out))  # they are gone on from without the option too
     assert again.returncode == 0, again.stderr
     said = " ".join(again.stderr.split())
     assert "cannot be read (its checksum differs). Its run begins anew." in said

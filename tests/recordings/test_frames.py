@@ -19,7 +19,12 @@ DATA = torch.eye(2), torch.ones(2, 1)
 def record(out, seed, scale=1.0, steps=4, crash=None, **labels):
     torch.manual_seed(seed)
     model, at = nn.Linear(2, 1), {}
-    height = {"height": lambda model, loss, data: {"value": scale * (seed + at["step"]), "pair": torch.tensor([1.0, 3.0]) * seed}}
+    height = {
+        "height": lambda model, loss, data: {
+            "value": scale * (seed + at["step"]),
+            "pair": torch.tensor([1.0, 3.0]) * seed,
+        }
+    }
     with th.Recorder(height, every=2, out=out, seed=seed, labels=labels) as recorder:
         for step in range(1, steps + 1):
             at["step"] = step

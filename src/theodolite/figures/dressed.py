@@ -12,6 +12,7 @@ from PIL import ImageColor
 from theodolite.errors import SettingError
 from theodolite.figures.theme import PALETTE, config
 
+PARTS = ("layer", "hconcat", "vconcat", "concat")
 OPERATORS = ("__or__", "__and__", "__add__")  # beside, above, and over one another
 
 
@@ -77,9 +78,8 @@ def _bare(chart: Any) -> Any:
 
 def _selections(part: Any) -> set[str]:
     """The names of what can be picked, pointed at or zoomed in a chart, which are the same in each of ours."""
-    found = {param["name"] for param in _held(part).get("params") or () if "select" in _held(param)}
-    inside = [one for key in ("layer", "hconcat", "vconcat", "concat") for one in _held(part).get(key) or ()]
-    return found.union(*map(_selections, inside))
+    found = {_held(param)["name"] for param in _listed(part, "params") if "select" in _held(param)}
+    return found.union(*(_selections(one) for key in PARTS for one in _listed(part, key)))
 
 
 def _told_apart(chart: Any, taken: set[str]) -> Any:
@@ -101,6 +101,11 @@ def _renamed(part: Any, names: Mapping[str, str]) -> Any:
         elif key not in ("data", "datasets"):
             held[key] = _renamed(value, names)
     return part
+
+
+def _listed(part: Any, key: str) -> list[Any]:
+    found = _held(part).get(key)
+    return found if isinstance(found, list) else []
 
 
 def _held(part: Any) -> dict[str, Any]:
