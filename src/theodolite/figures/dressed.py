@@ -58,6 +58,8 @@ def _handy(kind: Any, theme: bool) -> type[Any]:
         def composed(self: Any, other: Any) -> Any:
             one, two = _bare(self), _bare(other)
             made = getattr(kind, name)(one, _told_apart(two, _selections(one)))
+            # What a colour or a shape stands for is each part's own.
+            made = made.resolve_scale(color="independent", strokeDash="independent", shape="independent")
             return dressed(made, theme=theme or getattr(type(other), "_themed", False))
 
         return composed
@@ -73,7 +75,18 @@ def _bare(chart: Any) -> Any:
     copy = chart.copy()
     object.__setattr__(copy, "__class__", type(chart)._bare)
     copy.config = alt.Undefined
+    _gather(copy)
     return copy
+
+
+def _gather(chart: Any) -> None:
+    """One layer that all is picked in, in place of two: of a part, Altair would have every layer heed everything."""
+    views = [_held(layer) for layer in _listed(chart, "layer") if isinstance(_held(layer).get("name"), str)]
+    for view in views[1:]:
+        view["name"] = alt.Undefined
+    for param in map(_held, _listed(chart, "params") if len(views) > 1 else ()):
+        if "select" in param:
+            param["views"] = [views[0]["name"]]
 
 
 def _selections(part: Any) -> set[str]:
