@@ -16,6 +16,7 @@ from theodolite import wording
 if TYPE_CHECKING:
     from theodolite import survey
     from theodolite.claims import Change
+    from theodolite.findings import Table as Findings
     from theodolite.findings import Verdict
 
 out = Console()
@@ -54,6 +55,18 @@ def table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str])
         view.add_column(column, justify="right" if numbers else "left", overflow="fold", no_wrap=number == 0)
     for row in rows:
         view.add_row(*(Text(_text(row[column])) for column in columns))
+    return view
+
+
+def given(table: "Findings") -> Table:
+    """A table of findings, rounded as on the page."""
+    from theodolite.report import text
+
+    view = Table(title=table.title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for name, flush in zip(text.header(table), text.numeric(table), strict=True):
+        view.add_column(name, justify="right" if flush else "left", overflow="fold")
+    for row in text.cells(table):
+        view.add_row(*map(Text, row))
     return view
 
 

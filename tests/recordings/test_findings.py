@@ -146,13 +146,51 @@ def test_a_training_that_an_error_ended_is_said_to_be_wherever_it_counts_as_done
     assert table["ended by"].tolist() == ["", "ZeroDivisionError"]
 
 
-def test_recordings_side_by_side_are_sent_to_the_report_that_compares_them(tmp_path):
-    for name in "ab":
-        record(tmp_path / name, {"height": float})
+def logged(folder, seeds, heights, **labels):
+    """Recordings whose last number of each seed is given, after another one."""
+    for seed, height in zip(seeds, heights, strict=True):
+        torch.manual_seed(seed)
+        model = nn.Linear(2, 1)
+        with Recorder(weights="*", every=1, out=folder, seed=seed, labels=labels) as recorder:
+            for value in (99.0, height):
+                recorder.step(model, nn.MSELoss())
+                recorder.log(height=value, pair=torch.tensor([value, value + 1]))
+
+
+def test_recordings_are_compared_series_by_series(tmp_path):
+    low, high = [1.0, 1.2, 0.9, 1.1, 1.0], [3.0, 3.3, 2.8, 3.1]
+    logged(tmp_path / "a", range(5), low, rate=0.1)
+    logged(tmp_path / "b", range(4), high, rate=0.1)
+    logged(tmp_path / "b", range(4), low[:4], rate=0.2)  # of which A has none
     told = CliRunner().invoke(cli.app, ["report", "--compare", str(tmp_path / "a"), str(tmp_path / "b")])
+    assert told.exit_code == 0, told.exception
+    assert "3 recorded series compared; 3 differ at the end by more than chance" in " ".join(told.output.split())
+    rows = {row["quantity"]: row for row in json.loads((tmp_path / "b/comparison.json").read_text())}
+    row = rows["value"]
+    assert (row["training"], row["instrument"], row["seeds in A"], row["seeds in B"]) == ("rate 0.1", "height", 5, 4)
+    assert (row["A"], row["B"]) == (pytest.approx(np.mean(low)), pytest.approx(np.mean(high)))
+    welch = stats.ttest_ind(high, low, equal_var=False).confidence_interval(0.95)
+    assert row["B − A low"] < welch.low < row["B − A"] < welch.high < row["B − A high"]  # it allows for skew besides
+    assert rows["value, largest"]["A"] == pytest.approx(np.mean(low) + 1)
+    for name in ("comparison.html", "comparison.md"):
+        page = (tmp_path / "b" / name).read_text()
+        assert "more than chance" in page
+        assert "Every number" not in page  # of claims, of which there are none
+    same = CliRunner().invoke(
+        cli.app, ["report", "--compare", *[str(tmp_path / "a")] * 2, "--out", str(tmp_path / "c")]
+    )
+    assert "0 differ" in " ".join(same.output.split())
+
+
+def test_of_few_seeds_and_of_nothing_in_common_nothing_is_said(tmp_path):
+    logged(tmp_path / "a", [0, 1], [1.0, 2.0])
+    logged(tmp_path / "b", range(3), [5.0, 5.1, 5.2])
+    logged(tmp_path / "c", range(3), [5.0, 5.1, 5.2], rate=1)
+    done = CliRunner().invoke(cli.app, ["report", "--compare", str(tmp_path / "a"), str(tmp_path / "b")])
+    assert done.output.count("cannot say") == 3
+    told = CliRunner().invoke(cli.app, ["report", "--compare", str(tmp_path / "a"), str(tmp_path / "c")])
     assert told.exit_code == 2 or isinstance(told.exception, StoreError)
-    said = str(told.exception) + told.output
-    assert "with labels={...} that tell them apart: its report compares them." in " ".join(said.split())
+    assert "the same instruments with the same labels" in str(told.exception) + told.output
 
 
 def test_densities_of_several_steps_share_one_grid(tmp_path):

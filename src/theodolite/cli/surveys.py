@@ -54,7 +54,7 @@ def report(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Rebuild tables, figures, claims and page from the records; or compare two surveys."""
+    """Rebuild tables, figures, claims and page from the records; or compare two surveys, or recordings."""
     if (place is None) == (compare is None) or (compare is not None and figure_width is not None):
         raise SettingError(
             "expected a results folder, or --compare with two of them and no --figure-width. "
@@ -221,7 +221,10 @@ def _compare(first: str, second: str, out: Path | None, *, as_json: bool) -> Non
         if out is None and other.address is not None:
             raise SettingError(f"expected --out with a folder for the comparison with {second}, got none.")
     page = report.build_comparison(found, out or Path(second))
-    show(compare.facts(found), as_json, lambda: console.changes(found.changes))
+    if found.changes or as_json:
+        show(compare.facts(found), as_json, lambda: console.changes(found.changes))
+    if found.recorded is not None and not as_json:
+        console.show(console.given(found.recorded))
     say = console.say if as_json else typer.echo
     say(compare.summary(found))
     say(f"Comparison: {page}")

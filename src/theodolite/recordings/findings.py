@@ -27,7 +27,7 @@ def tables(records: Records[Any]) -> list[Table]:
         Table(
             "recorded",
             "What was recorded",
-            _recorded(found["numbers"], found["vectors"]),
+            _recorded(_series(found["numbers"], found["vectors"])),
             "Medians over seeds of the first, last, lowest and highest number of each training. Entries of a vector go "
             "by their rank among those that were recorded, which may be the largest few of many.",
         ),
@@ -78,7 +78,13 @@ def _words(records: Records[Any]) -> dict[str, str]:
     return {item.fingerprint: ", ".join(f"{k} {v}" for k, v in item.labels.items()) for item in records.plan.runs}
 
 
-def _recorded(numbers: pd.DataFrame, vectors: pd.DataFrame) -> pd.DataFrame:
+def series(records: Records[Any]) -> pd.DataFrame:
+    """What was found, without how: a row a training, instrument, quantity and step; vectors by rank."""
+    found = _found(records)
+    return _series(found["numbers"], found["vectors"])
+
+
+def _series(numbers: pd.DataFrame, vectors: pd.DataFrame) -> pd.DataFrame:
     parts = []
     if len(numbers):
         about = ABOUT - {"standard_error", "mean_standard_error"}
@@ -87,9 +93,12 @@ def _recorded(numbers: pd.DataFrame, vectors: pd.DataFrame) -> pd.DataFrame:
         for (instrument, quantity), part in vectors_found(vectors).groupby(["instrument", "quantity"], sort=False):
             lines = ranked(part)
             parts.append(lines.assign(instrument=str(instrument), quantity=f"{quantity}, " + lines["line"]))
-    if not parts:
-        return pd.DataFrame()
-    told = pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _recorded(told: pd.DataFrame) -> pd.DataFrame:
+    if not len(told):
+        return told
     rows = []
     for (training, instrument, quantity), own in told.groupby(["training", "instrument", "quantity"], sort=False):
         runs = own.groupby("fingerprint")["value"]

@@ -27,6 +27,18 @@ def build(comparison: Comparison, directory: Path) -> Path:
 
 def summary(comparison: Comparison) -> str:
     """How much changed, in a sentence or two."""
+    parts = [_of_claims(comparison)] if comparison.changes or comparison.recorded is None else []
+    if comparison.recorded is not None:
+        frame = comparison.recorded.frame
+        apart = int((frame["differs by"] == "more than chance").sum())
+        parts.append(
+            f"{len(frame)} recorded series compared; {counted(apart, 'differs', 'differ')} at the end by more than chance "
+            f"at 95 % each ({len(frame) / 20:.1f} would by chance alone)."
+        )
+    return " ".join(parts)
+
+
+def _of_claims(comparison: Comparison) -> str:
     changes = comparison.changes
     apart = sum(change.chance == "more than chance" for change in changes)
     sure = sum(change.chance_holm == "more than chance" for change in changes)
@@ -65,8 +77,12 @@ def row(change: Change) -> list[str]:
 
 
 def facts(comparison: Comparison) -> list[dict[str, Any]]:
-    """A dictionary a claim, for other programs; ends that nothing bounds are None."""
-    return [_facts(change) for change in comparison.changes]
+    """A dictionary a claim, and a recorded series, for other programs; ends that nothing bounds are None."""
+    claims = [_facts(change) for change in comparison.changes]
+    if comparison.recorded is None:
+        return claims
+    rows = comparison.recorded.frame.to_dict("records")
+    return claims + [{str(k): text.finite(v) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
 
 
 def _facts(change: Change) -> dict[str, Any]:

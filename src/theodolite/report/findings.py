@@ -63,3 +63,4 @@ class Comparison:
     changes: Sequence[Change]  # of the claims that both have
     only_a: Sequence[str] = ()  # studies that just one of them has
     only_b: Sequence[str] = ()
+    recorded: Table | None = None  # series that both recorded, a row each; None: they have no recordings in common
