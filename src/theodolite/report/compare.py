@@ -32,8 +32,8 @@ def summary(comparison: Comparison) -> str:
         frame = comparison.recorded.frame
         apart = int((frame["differs by"] == "more than chance").sum())
         parts.append(
-            f"{len(frame)} recorded series compared; {counted(apart, 'differs', 'differ')} at the end by more than chance "
-            f"at 95 % each ({len(frame) / 20:.1f} would by chance alone)."
+            f"{len(frame)} recorded series compared; {counted(apart, 'differs', 'differ')} at the end by more than "
+            f"chance at 95 % each ({len(frame) / 20:.1f} would by chance alone)."
         )
     return " ".join(parts)
 

@@ -138,11 +138,13 @@ def _say_resumed(prepared: Sequence[Prepared], directory: Path, device: str, say
     from theodolite.train.resume import unusable
 
     for item in prepared:
-        epochs = []
+        epochs, mine = [], {spec.fingerprint() for spec in item.runs}
         for path in sorted((directory / item.study.name / RunSpec.FOLDER).glob(f"*/{states.NAME}")):
             status = records.read_status(path.parent)
             if status is not None and status.state == "done":
                 path.unlink(missing_ok=True)
+                continue
+            if path.parent.name not in mine:  # of other settings
                 continue
             try:
                 state = states.read(path) or {}

@@ -1,14 +1,17 @@
 """Where a module's own chance comes from while it trains: the global generators of PyTorch, NumPy and Python."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 
 from theodolite.streams import named_seed
+
+P, T = ParamSpec("P"), TypeVar("T")
 
 
 @contextmanager
@@ -23,6 +26,18 @@ def drawn_from(seed: int, device: torch.device | str) -> Iterator[None]:
         yield
     finally:
         put(before, device)
+
+
+def seeded(training: Callable[P, T]) -> Callable[P, T]:
+    """The same function, within which modules draw from its ``order_seed``."""
+
+    @wraps(training)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> T:
+        given: Any = kwargs
+        with drawn_from(given["order_seed"], given.get("device", "cpu")):
+            return training(*args, **kwargs)
+
+    return drawn
 
 
 def state(device: torch.device | str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from theodolite.recipes import Optimizer
 from theodolite.specs import Training
 from theodolite.streams import named_seed
 from theodolite.train.augment import augmented
-from theodolite.train.chance import drawn_from
+from theodolite.train.chance import seeded
 from theodolite.train.data import Split, TrainingData
 from theodolite.train.evaluation import evaluate, mean_of, outputs_of
 from theodolite.train.fit import check
@@ -25,6 +25,7 @@ OnEpoch = Callable[[int, int], None]  # (epoch, samples trained on so far)
 
 
 @without_subnormals()
+@seeded
 def train(
     model: nn.Module,
     data: TrainingData,
@@ -66,21 +67,6 @@ def train(
         >>> train(mlp(inputs=1, outputs=1, seed=0), data, line, order_seed=0).converged_epoch < 60
         True
     """
-    with drawn_from(order_seed, device):
-        return _train(model, data, training, order_seed, flatten, device, on_epoch, on_rows, keeper)
-
-
-def _train(
-    model: nn.Module,
-    data: TrainingData,
-    training: Training,
-    order_seed: int,
-    flatten: bool,
-    device: torch.device | str,
-    on_epoch: OnEpoch | None,
-    on_rows: OnRows | None,
-    keeper: Keeper | None,
-) -> Outcome:
     _check(data, training)
     dtype = DTYPES[training.dtype]
     model.to(device, dtype)
