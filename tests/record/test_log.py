@@ -107,8 +107,8 @@ def test_a_training_that_still_runs_shows_in_status_and_report(tmp_path):
 KILLED = """
 import sys, torch, theodolite as th
 from torch import nn
-from theodolite.record import recorder
-recorder.FLUSH_SHARE = 1e9  # write all the time, so that the kill falls into a writing
+from theodolite.record import asked
+asked.FLUSH_SHARE = 1e9  # write all the time, so that the kill falls into a writing
 model, data = nn.Linear(200, 100), (torch.randn(8, 200), torch.randn(8, 100))
 recorder = th.Recorder("gradient_norm", every=1, weights="*", out=sys.argv[1], flush=0.0)
 while True:

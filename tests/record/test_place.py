@@ -216,8 +216,8 @@ def test_which_recording_goes_on_must_be_clear(tmp_path):
 KILLED = """
 import sys, torch, theodolite as th
 from torch import nn
-from theodolite.record import recorder
-recorder.FLUSH_SHARE = 1e9
+from theodolite.record import asked
+asked.FLUSH_SHARE = 1e9
 torch.manual_seed(0)
 model, data = nn.Linear(20, 10), (torch.randn(8, 20), torch.randn(8, 10))
 recorder = th.Recorder("gradient_norm", every=1, weights="*", out=sys.argv[1], flush=0.0, seed=1, resume=True)
