@@ -11,7 +11,8 @@ import torch
 
 from theodolite.streams import named_seed
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @contextmanager
