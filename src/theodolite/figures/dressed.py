@@ -32,7 +32,7 @@ def dressed(chart: Any, *, theme: bool = True, color: str | None = None) -> Any:
         >>> both = dressed(dot()) | dressed(dot(), color="crimson")
         >>> [part["mark"]["color"] for part in both.to_dict()["hconcat"]], both.to_dict()["config"]["background"]
         (['#0064bb', 'crimson'], '#ffffff')
-        >>> "config" in dressed(dot(), theme=False).to_dict()
+        >>> "background" in dressed(dot(), theme=False).to_dict()["config"]
         False
     """
     if color is not None:
