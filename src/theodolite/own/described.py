@@ -8,7 +8,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
 from theodolite.claims.claim import Claim, Side
 from theodolite.claims.evidence import Evidence
 from theodolite.claims.intervals import Statistic
+from theodolite.claims.words import Words
 from theodolite.errors import RecordCorrupt, SettingError
 from theodolite.store import files
 from theodolite.store.plan import DESCRIPTION, EVIDENCE
@@ -46,6 +47,7 @@ class Claimed(_Frozen):
     side: Side
     threshold: float | tuple[float, float]
     statistic: str  # in words
+    words: dict[Literal["title", "holds", "fails", "undecided"], str] = {}  # for a reader: see Words
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -59,8 +61,13 @@ class Claimed(_Frozen):
         """As it is judged."""
         return Claim(
             id=self.id, sentence=self.sentence, source=self.source, statistic=self.statistic, kind=self.kind,
-            side=self.side, threshold=self.threshold, evidence=evidence,  # type: ignore[arg-type]
+            side=self.side, threshold=self.threshold, evidence=evidence, words=Words(**self.words),  # type: ignore[arg-type]
         )  # fmt: skip
+
+
+def said(words: Words) -> dict[Any, str]:
+    """The words of a claim as data; figures are not: which there are is found out from the records."""
+    return {name: text for name in ("title", "holds", "fails", "undecided") if (text := getattr(words, name))}
 
 
 class Description(Sealed):

@@ -19,10 +19,11 @@ from theodolite.own.described import (
     Description,
     StoredEvidence,
     by_task,
+    said,
     write_description,
     write_evidence,
 )
-from theodolite.own.factors import cells
+from theodolite.own.factors import cells, chosen, found
 from theodolite.own.findings import same_for_all_seeds
 from theodolite.own.reading import OwnSettings, study_of
 from theodolite.specs import AnalysisSpec, CodeSpec, RunSpec
@@ -80,16 +81,21 @@ class File:
             number = sum(code_of(spec) in kept for spec in (*settled, *analysed))
             are = "is" if number == 1 else "are"
             say(f"{self.description.name}: {counted(number, 'run')} of earlier code {are} kept.")
-        write_description(directory, self.description.model_copy(update={"kept": tuple(kept)}))
+        levels: dict[str, dict[Any, None]] = {}
+        for spec in settled:
+            for name, level in spec.labels.items():
+                levels.setdefault(name, {})[level] = None
+        factors = {name: tuple(known) for name, known in levels.items()}
+        write_description(directory, self.description.model_copy(update={"factors": factors, "kept": tuple(kept)}))
         return settled, analysed
 
     def conclude(self, directory: Path, plan: Plan, say: Say) -> None:
         """Keep what functions of the file make of the records; say where the seed makes no difference."""
-        found = self.reader().records(directory, plan)
-        if self.evidence and (made_of := done(found)):
-            made = {name: by_task(evidence_of(name, function, found, say)) for name, function in self.evidence.items()}
+        left = self.reader().records(directory, plan)
+        if self.evidence and (made_of := done(left)):
+            made = {name: by_task(evidence_of(name, function, left, say)) for name, function in self.evidence.items()}
             write_evidence(directory, self.description.name, StoredEvidence(claims=made, made_of=made_of))
-        if self.seeded and (same := same_for_all_seeds(self.description, found)):
+        if self.seeded and (same := same_for_all_seeds(self.description, left)):
             say(f"{plan.study}: every seed gave the same numbers ({same[0]}). Does the function use its seed?")
 
 
@@ -116,8 +122,8 @@ def prepared(reference: str, changed: Changed | None = None) -> Study[Any]:
         CodeFailed, UnknownName: see :func:`theodolite.own.loading.load`.
         SettingError: it cannot run as it is.
     """
-    path, found = loading.load(reference)
-    return _declared(path, found, changed) if isinstance(found, OwnStudy) else _whole(path, found, changed)
+    path, study = loading.load(reference)
+    return _declared(path, study, changed) if isinstance(study, OwnStudy) else _whole(path, study, changed)
 
 
 def _declared(path: Path, own: OwnStudy, changed: Changed | None) -> Study[Any]:
@@ -132,10 +138,15 @@ def _declared(path: Path, own: OwnStudy, changed: Changed | None) -> Study[Any]:
 
     def expand(settings: OwnSettings) -> list[CodeSpec]:
         """Every combination of levels with every seed, those of one seed together."""
+        set_ = {name: chosen(name, getattr(settings, name, known), own.factors[name]) for name, known in levels.items()}
+        for one in own.claims.values():
+            for name, both in one.compare.items():
+                for level in both:
+                    found(name, level, set_)
         return [
             CodeSpec(study=own.name, labels=cell, seed=seed, code=description.code)
             for seed in range(settings.seeds)
-            for cell in cells(levels)
+            for cell in cells(set_)
         ]
 
     file = File(path, description, changed, lambda: reader, own.evidence, seeded=True)
@@ -208,22 +219,23 @@ def _claimed(whole: Claim) -> Claimed:
         side=whole.side,
         threshold=whole.threshold,
         statistic=whole.statistic,
+        words=said(whole.words),
     )
 
 
 def _live(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """A claim's function as it is judged while its file is at hand."""
 
-    def evidence(found: Any) -> Evidence | Mapping[str, Evidence]:
-        return evidence_of(name, function, found, lambda text: None)
+    def evidence(records: Any) -> Evidence | Mapping[str, Evidence]:
+        return evidence_of(name, function, records, lambda text: None)
 
     return evidence
 
 
-def evidence_of(name: str, function: Any, found: Any, say: Say) -> Evidence | Mapping[str, Evidence]:
+def evidence_of(name: str, function: Any, records: Any, say: Say) -> Evidence | Mapping[str, Evidence]:
     """What a function of the user's makes of the records; where it raises, why there is none."""
     try:
-        made = function(found)
+        made = function(records)
         if isinstance(made, Evidence):
             return made
         if isinstance(made, Mapping) and made and all(isinstance(part, Evidence) for part in made.values()):

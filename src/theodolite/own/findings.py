@@ -174,7 +174,7 @@ def _claimed(study: Description, claim: Claimed, records: Records[Any]) -> Figur
 def _arms(study: Description, claim: Claimed, records: Records[Any]) -> pd.DataFrame:
     """A row a run that the claim compares, or is about: its arm and panel in words, and its number."""
     found = value(records, str(claim.value), study.measures)
-    parts = [part.assign(panel=named(cell)) for cell, part in by_level(study, claim, found)]
+    parts = [part.assign(panel=named(cell)) for cell, part in by_level(claim, found)]
     dots = pd.concat(parts)
     if not claim.compare:
         return dots.assign(arm=dots["panel"].replace("", "all"), panel="")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import PositiveInt
+from pydantic import PositiveInt, create_model
 
 from theodolite.own import findings
 from theodolite.own.claimed import claim
@@ -16,9 +16,16 @@ FEW = 3  # seeds of the preset ``smoke``
 
 
 class OwnSettings(Settings):
-    """All that can be set from outside: the factors are in the file."""
+    """What can be set from outside of any study of one's own; the levels of its factors come to it."""
 
     seeds: PositiveInt = 8
+
+
+def _settings_of(description: Description) -> type[OwnSettings]:
+    """With a field a factor, its levels, but for names that pydantic has."""
+    names = [name for name in description.factors if not hasattr(OwnSettings, name) and not name.startswith("_")]
+    fields: dict[str, Any] = {name: (Any, list(description.factors[name])) for name in names if name != "seeds"}
+    return create_model("OwnSettings", __base__=OwnSettings, **fields)
 
 
 def study_of(
@@ -31,18 +38,14 @@ def study_of(
         seeds: that its file asks for.
         functions: by claim what its evidence is made by, where the file is at hand.
     """
-    at = functions or {}
+    at, kind = functions or {}, _settings_of(description)
     return Study(
         name=description.name,
         title=description.title,
         question=description.question,
         source=f"a study of one's own, {description.file}",
-        settings_type=OwnSettings,
-        presets={
-            "smoke": OwnSettings(seeds=min(FEW, seeds)),
-            "quick": OwnSettings(seeds=seeds),
-            "full": OwnSettings(seeds=seeds),
-        },
+        settings_type=kind,
+        presets={"smoke": kind(seeds=min(FEW, seeds)), "quick": kind(seeds=seeds), "full": kind(seeds=seeds)},
         expand=lambda settings: (),
         tables=lambda records: findings.tables(description, records),
         figures=lambda records: findings.figures(description, records),
