@@ -320,6 +320,27 @@ def test_levels_that_cannot_be_are_refused_before_anything_runs(write, run, tmp_
     assert not (tmp_path / "r").exists()
 
 
+def test_a_plan_is_the_same_as_before_levels_could_be_set_unless_they_are(write, tmp_path):
+    path = str(write(TWO_ARMS))
+    (item,) = survey.prepare([path], "quick")
+    assert item.plan("").settings == {"seeds": 4}
+    (item,) = survey.prepare([path], "quick", overrides=["width=3"])
+    assert item.plan("").settings == {"seeds": 4, "width": 3}
+    assert {spec.labels["width"] for spec in item.runs} == {3}
+
+
+def test_factors_may_have_names_that_settings_cannot(write, run, tmp_path):
+    path = write("""
+        @study.run(copy=[1], model_size=[2], data_seeds=[3], _hidden=[4], level=[10**16])
+        def go(seed, copy, model_size, data_seeds, _hidden, level):
+            return {"x": seed + copy + model_size + data_seeds + _hidden}
+    """)
+    assert run(path, "--set", "model_size=5").returncode == 0
+    found = records.read(tmp_path / "r", "own").table("metrics")
+    assert sorted(found["x"] - found["seed"]) == [13] * 4
+    assert "there is no setting 'copy'" in " ".join(run(path, "--set", "copy=5").stderr.split())
+
+
 def test_levels_that_text_cannot_name_are_those_of_the_file(write, run, tmp_path):
     path = write("""
         @study.run(kind=[list, dict])

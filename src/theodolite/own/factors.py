@@ -103,6 +103,19 @@ def cells(factors: Mapping[str, Sequence[Label]]) -> Iterator[dict[str, Label]]:
         yield dict(zip(factors, cell, strict=True))
 
 
+def together(cells: Iterable[Mapping[str, Label]]) -> dict[str, tuple[Label, ...]]:
+    """Of each factor the levels that combinations have, in their order.
+
+    >>> together([{"decay": 0.1}, {"decay": 0.2}, {"decay": 0.1}])
+    {'decay': (0.1, 0.2)}
+    """
+    found: dict[str, dict[Label, None]] = {}
+    for cell in cells:
+        for name, level in cell.items():
+            found.setdefault(name, {})[level] = None
+    return {name: tuple(known) for name, known in found.items()}
+
+
 def named(cell: Mapping[str, Any]) -> str:
     """A combination of levels in words.
 

@@ -17,17 +17,20 @@ from theodolite.own.declared import OwnStudy, check_name
 from theodolite.own.described import (
     Claimed,
     Description,
+    Drawn,
     StoredEvidence,
+    StoredTables,
     by_task,
     said,
     write_description,
     write_evidence,
+    write_tables,
 )
-from theodolite.own.factors import cells, chosen, found
+from theodolite.own.factors import cells, chosen, found, together
 from theodolite.own.findings import same_for_all_seeds
 from theodolite.own.reading import OwnSettings, study_of
 from theodolite.specs import AnalysisSpec, CodeSpec, RunSpec
-from theodolite.store.records import Plan
+from theodolite.store.records import Plan, Records
 from theodolite.study import Say, Settings, Study
 from theodolite.wording import counted
 
@@ -81,12 +84,8 @@ class File:
             number = sum(code_of(spec) in kept for spec in (*settled, *analysed))
             are = "is" if number == 1 else "are"
             say(f"{self.description.name}: {counted(number, 'run')} of earlier code {are} kept.")
-        levels: dict[str, dict[Any, None]] = {}
-        for spec in settled:
-            for name, level in spec.labels.items():
-                levels.setdefault(name, {})[level] = None
-        factors = {name: tuple(known) for name, known in levels.items()}
-        write_description(directory, self.description.model_copy(update={"factors": factors, "kept": tuple(kept)}))
+        planned = {"factors": together(spec.labels for spec in settled), "kept": tuple(kept)}
+        write_description(directory, self.description.model_copy(update=planned))
         return settled, analysed
 
     def conclude(self, directory: Path, plan: Plan, say: Say) -> None:
@@ -95,8 +94,21 @@ class File:
         if self.evidence and (made_of := done(left)):
             made = {name: by_task(evidence_of(name, function, left, say)) for name, function in self.evidence.items()}
             write_evidence(directory, self.description.name, StoredEvidence(claims=made, made_of=made_of))
-        if self.seeded and (same := same_for_all_seeds(self.description, left)):
+        if not self.seeded:
+            self._keep_tables(directory, left, say)
+        elif same := same_for_all_seeds(self.description, left):
             say(f"{plan.study}: every seed gave the same numbers ({same[0]}). Does the function use its seed?")
+
+    def _keep_tables(self, directory: Path, records: Records[Any], say: Say) -> None:
+        """Tables of a whole study, which readers without its file show too."""
+        name = self.description.name
+        try:
+            tables = tuple(map(Drawn.of, self.reader().tables(records)))
+        except Exception as error:
+            say(f"The tables of {name} were not drawn ({type(error).__name__}: {' '.join(str(error).split())}).")
+            return
+        if tables:
+            write_tables(directory, name, StoredTables(tables=tables, made_of=done(records)))
 
 
 def coded(spec: Any, code: str) -> Any:
@@ -138,7 +150,11 @@ def _declared(path: Path, own: OwnStudy, changed: Changed | None) -> Study[Any]:
 
     def expand(settings: OwnSettings) -> list[CodeSpec]:
         """Every combination of levels with every seed, those of one seed together."""
-        set_ = {name: chosen(name, getattr(settings, name, known), own.factors[name]) for name, known in levels.items()}
+        asked = settings.model_dump()
+        set_ = {
+            name: chosen(name, asked[name], own.factors[name]) if name in asked else known
+            for name, known in levels.items()
+        }
         for one in own.claims.values():
             for name, both in one.compare.items():
                 for level in both:
@@ -159,12 +175,10 @@ def _whole(path: Path, study: Study[Any], changed: Changed | None) -> Study[Any]
 
     check_name(study.name)
     presets = {name: study.presets.get(name, next(iter(study.presets.values()))) for name in PRESETS}
-    raw = [spec.labels for spec in study.expand(presets["quick"].settled())]
-    names = dict.fromkeys(name for labels in raw for name in labels)
     description = _description(
         path,
         study,
-        factors={name: tuple(dict.fromkeys(labels[name] for labels in raw if name in labels)) for name in names},
+        factors=together(spec.labels for spec in study.expand(presets["quick"].settled())),
         measures=(),
         claims=tuple(map(_claimed, study.claims)),
     )

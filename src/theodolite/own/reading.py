@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import PositiveInt, create_model
+from pydantic import ConfigDict, PositiveInt, SerializerFunctionWrapHandler, create_model, model_serializer
 
 from theodolite.own import findings
 from theodolite.own.claimed import claim
 from theodolite.own.described import Description, names, read_description
+from theodolite.store.plan import counts_seeds
 from theodolite.store.records import Records
 from theodolite.study import Settings, Study
 
@@ -18,13 +19,20 @@ FEW = 3  # seeds of the preset ``smoke``
 class OwnSettings(Settings):
     """What can be set from outside of any study of one's own; the levels of its factors come to it."""
 
+    model_config = ConfigDict(protected_namespaces=())  # a factor may be called model_size
+
     seeds: PositiveInt = 8
+
+    @model_serializer(mode="wrap")
+    def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Levels that were set alone: a plan says no more than it did before they could be."""
+        return {name: value for name, value in handler(self).items() if value is not None}
 
 
 def _settings_of(description: Description) -> type[OwnSettings]:
-    """With a field a factor, its levels, but for names that pydantic has."""
-    names = [name for name in description.factors if not hasattr(OwnSettings, name) and not name.startswith("_")]
-    fields: dict[str, Any] = {name: (Any, list(description.factors[name])) for name in names if name != "seeds"}
+    """With a field a factor, None for the levels of the file; not for names that have another meaning here."""
+    taken = [name for name in description.factors if hasattr(OwnSettings, name) or counts_seeds(name) or name[0] == "_"]
+    fields: dict[str, Any] = {name: (Any, None) for name in description.factors if name not in taken}
     return create_model("OwnSettings", __base__=OwnSettings, **fields)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from theodolite.own.factors import together
 from theodolite.store.record import read_status
 from theodolite.store.records import Records
 
@@ -36,21 +37,13 @@ def value(records: Records[Any], name: str, measures: Collection[str]) -> Value:
     """
     runs = records.runs
     runs = runs[runs["status"].isin(["done", "failed"])]
-    levels = _levels(records)
+    levels = together(item.labels for item in records.plan.runs)
     factors = [column for column in levels if column in runs]
     rows = runs[["fingerprint", "seed", *factors]].reset_index(drop=True)
     table, _, field = name.partition(".")
     numbers, problem = _numbers(records, table, field, measured=table in measures)
     known = numbers.replace([np.inf, -np.inf], np.nan)
     return Value(rows.assign(number=rows["fingerprint"].astype(str).map(known).astype("float64")), levels, problem)
-
-
-def _levels(records: Records[Any]) -> dict[str, list[Any]]:
-    found: dict[str, dict[Any, None]] = {}
-    for item in records.plan.runs:
-        for name, level in item.labels.items():
-            found.setdefault(name, {})[level] = None
-    return {name: list(levels) for name, levels in found.items()}
 
 
 def _numbers(records: Records[Any], name: str, field: str, *, measured: bool) -> tuple[pd.Series, str]:
@@ -62,7 +55,11 @@ def _numbers(records: Records[Any], name: str, field: str, *, measured: bool) ->
     if measured:
         known = list(dict.fromkeys(table["quantity"].astype(str)))
     else:
-        known = [str(column) for column in table.columns if column not in ("fingerprint", "seed", *_levels(records))]
+        known = [
+            str(column)
+            for column in table.columns
+            if column not in ("fingerprint", "seed", *together(item.labels for item in records.plan.runs))
+        ]
     column, index = _parsed(field, known)
     if column is None:
         return nothing, f"There is no '{field}' in '{name}'.{_closest(field, known)}"
