@@ -58,7 +58,8 @@ def shown(name: str) -> str:
 def overview() -> str:
     """A row a claim: what became of it."""
     rows = [
-        f"| [{name}](#{Path(name).stem.replace('_', '-')}) | {one['sentence']} | {one['verdict']} | {one['verdict_holm']} |"
+        f"| [{name}](#{Path(name).stem.replace('_', '-')}) | {one['sentence']} | {one['verdict']} "
+        f"| {one['verdict_holm']} |"
         for name, result in kept().items()
         for one in result["claims"]
     ]
