@@ -33,8 +33,8 @@ test: $(READY)
 	$(MAKE) --no-print-directory smoke
 
 check: $(READY)
-	$(BIN)/ruff format --check src tests benchmarks docs/_build
-	$(BIN)/ruff check src tests benchmarks docs/_build
+	$(BIN)/ruff format --check src tests benchmarks examples docs/_build
+	$(BIN)/ruff check src tests benchmarks examples docs/_build
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -24,6 +24,7 @@ from theodolite.measure.results import kinds
 
 sys.path.insert(0, str(Path(__file__).parent))  # hooks are loaded as files, without their folder
 import architecture as pictures
+import known as known_files
 import surveys
 
 CALL = re.compile(r"^\{\{ (\w+) ?(\S*) \}\}$", re.MULTILINE)
@@ -114,6 +115,16 @@ def claims() -> str:
 def found(study: str) -> str:
     """What the stored surveys found in a study."""
     return surveys.found(study)
+
+
+def known(name: str) -> str:
+    """What one file of the known results found."""
+    return known_files.shown(name)
+
+
+def known_results() -> str:
+    """What became of each of their claims."""
+    return known_files.overview()
 
 
 def command_line() -> str:

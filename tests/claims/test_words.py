@@ -47,7 +47,18 @@ def test_what_the_correction_leaves_undecided_is_said_as_undecided():
     assert verdicts[-1].finding.startswith("It is 2.00")
 
 
-@pytest.mark.parametrize("sentence", ["{mean} is it", "{} is it", "{estimate", "{estimate:.q}", "{estimate.real.x}"])
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "{mean} is it",
+        "{} is it",
+        "{estimate",
+        "{estimate:.q}",
+        "{estimate.real.x}",
+        "{estimate.__class__}",
+        "{seeds[0]}",
+    ],
+)
 def test_a_sentence_that_no_number_can_fill_is_refused_when_it_is_written(sentence):
     with pytest.raises(SettingError, match="expected a sentence with only estimate, low, high"):
         Words(holds=sentence)

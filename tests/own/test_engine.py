@@ -1,14 +1,22 @@
 """A whole study with optimizer, loss, network and data of its own, from the command to a page without its files."""
 
+import shutil
 import textwrap
+
+import pandas as pd
+import pytest
 
 from commands import called
 from theodolite import survey
+from theodolite.errors import RecordCorrupt
+from theodolite.findings import Table
+from theodolite.own.described import Drawn, StoredTables, read_tables, write_tables
 from theodolite.store import records
 
 STUDY = """
 import theodolite as th, torch
 from pathlib import Path
+from theodolite.findings import Table
 from theodolite.study import Seeds, Training
 
 class Half(th.Optimizer, kind="half"):
@@ -45,11 +53,15 @@ def claim(name, share, side, threshold):
     return th.Claim(id=name, sentence="It is so.", source="own", statistic="a quotient", kind="mean", side=side,
                     threshold=threshold, evidence=of(share))
 
+def ends(records):
+    rows = records.table("metrics").groupby("share", observed=True)["train_loss"].last().reset_index()
+    return [Table("ends", "Where it ends", rows.assign(nothing=float("nan"), said=rows["share"] > 0), "By share.")]
+
 study = th.Study(
     name="halves", title="Halves", question="Does it learn?", source="own", settings_type=Own,
     presets={"smoke": Own(), "quick": Own()}, expand=expand,
     claims=[claim("still", 0.0, "above", 0.99), claim("falls", 0.5, "below", 1.0)],
-    tables=lambda records: [], figures=lambda records: [], not_shown="Much.", seconds={},
+    tables=ends, figures=lambda records: [], not_shown="Much.", seconds={},
 )
 """
 NET = "from torch import nn\ndef make():\n    return nn.Sequential(nn.Linear(1, 4), nn.Tanh(), nn.Linear(4, 1))\n"
@@ -75,3 +87,24 @@ def test_workers_train_them_and_a_reader_needs_no_file(tmp_path):
     assert found["falls"].estimate < 1
     assert len(records.read(out, "halves").done) == 6
     assert called("report", str(out)).returncode == 0
+    losses = records.read(out, "halves").table("metrics").groupby("share", observed=True)["train_loss"].last()
+    shown = pd.read_csv(out / "halves/tables/ends.csv")
+    assert list(shown) == ["share", "train_loss", "nothing", "said"]
+    assert list(shown["train_loss"]) == pytest.approx(list(losses))
+    assert list(shown["said"].astype(str)) == ["False", "True"]
+    assert shown["nothing"].isna().all()
+    assert "Where it ends" in (out / "report.html").read_text()
+    shutil.rmtree(next((out / "halves/runs").iterdir()))
+    assert called("report", str(out)).returncode == 0
+    assert "By share. Made of other runs than there are now" in (out / "report.html").read_text()
+
+
+def test_a_table_that_was_changed_in_the_folder_is_refused(tmp_path):
+    frame = pd.DataFrame({"a": [1, float("inf")], "b": ["x", None]})
+    write_tables(tmp_path, "own", StoredTables(tables=(Drawn.of(Table("t", "T", frame)),), made_of=()))
+    (found,) = read_tables(tmp_path, "own").tables
+    assert dict(found.columns) == {"a": (1.0, None), "b": ("x", None)}
+    path = tmp_path / "own/drawn.json"
+    path.write_text(path.read_text().replace("1.0", "7.0"))
+    with pytest.raises(RecordCorrupt, match="Run the study's file again"):
+        read_tables(tmp_path, "own")

@@ -24,6 +24,7 @@ from theodolite.own.worker import Trainer
 from theodolite.serve.folder import Folder
 from theodolite.specs import CodeSpec
 from theodolite.store import records
+from theodolite.store.remote import workspace
 from tiny import Here
 
 HEAD = "import theodolite as th\nstudy = th.study('own', question='Is it so?', seeds=4)\n"
@@ -289,3 +290,102 @@ def test_a_function_of_a_claim_has_the_same_hash_in_every_process_and_however_it
     said = {subprocess.run([sys.executable, *way], capture_output=True, text=True, check=True).stdout for way in ways}
     assert len(said) == 1
     assert re.fullmatch("[0-9a-f]{16}\n", said.pop())
+
+
+def test_levels_are_set_from_the_command_and_claims_are_taken_at_those(write, run, tmp_path):
+    done = run(write(TWO_ARMS), "--set", "width=[1,4]", "--set", "stride=[2.0,0.5]")
+    assert done.returncode == 0, done.stderr
+    found = verdicts(tmp_path / "r")
+    assert [part["name"] for part in found["low"]["parts"]] == [
+        "stride 2, width 1", "stride 2, width 4", "stride 0.5, width 1", "stride 0.5, width 4",
+    ]  # fmt: skip
+    assert found["low"]["parts"][1]["estimate"] == pytest.approx(np.mean([8 * (1 + n / 10) for n in range(4)]))
+    assert called("report", str(tmp_path / "r")).returncode == 0
+    assert "width 4" in (tmp_path / "r/report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("stride=[3.0]", "there is no level of stride '2'. Known: 3."),
+        ("widht=3", "there is no setting 'widht'. Did you mean 'width'?"),
+        ("width=[3,3.0]", "which both print as 3"),
+        ('width=[{"a":1}]', "expected levels that are numbers, text"),
+    ],
+)
+def test_levels_that_cannot_be_are_refused_before_anything_runs(write, run, tmp_path, setting, told):
+    done = run(write(TWO_ARMS), "--set", setting)
+    assert done.returncode == 2
+    assert told in " ".join(done.stderr.split())
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_plan_is_the_same_as_before_levels_could_be_set_unless_they_are(write, tmp_path):
+    path = str(write(TWO_ARMS))
+    (item,) = survey.prepare([path], "quick")
+    assert item.plan("").settings == {"seeds": 4}
+    (item,) = survey.prepare([path], "quick", overrides=["width=3"])
+    assert item.plan("").settings == {"seeds": 4, "width": 3}
+    assert {spec.labels["width"] for spec in item.runs} == {3}
+
+
+def test_factors_may_have_names_that_settings_cannot(write, run, tmp_path):
+    path = write("""
+        @study.run(copy=[1], model_size=[2], data_seeds=[3], _hidden=[4], level=[10**16])
+        def go(seed, copy, model_size, data_seeds, _hidden, level):
+            return {"x": seed + copy + model_size + data_seeds + _hidden}
+    """)
+    assert run(path, "--set", "model_size=5").returncode == 0
+    found = records.read(tmp_path / "r", "own").table("metrics")
+    assert sorted(found["x"] - found["seed"]) == [13] * 4
+    assert "there is no setting 'copy'" in " ".join(run(path, "--set", "copy=5").stderr.split())
+
+
+def test_levels_that_text_cannot_name_are_those_of_the_file(write, run, tmp_path):
+    path = write("""
+        @study.run(kind=[list, dict])
+        def go(seed, kind):
+            return {"x": len(kind()) + seed}
+    """)
+    assert run(path, "--set", "kind=dict").returncode == 0
+    assert {run["labels"]["kind"] for run in json.loads((tmp_path / "r/own/plan.json").read_text())["runs"]} == {"dict"}
+    assert "expected levels of 'kind' that its file has, list, dict, got set" in " ".join(
+        run(path, "--set", "kind=set").stderr.split()
+    )
+
+
+def test_a_claim_has_a_title_and_sentences_of_its_own_also_where_its_file_is_gone(write, run, tmp_path):
+    path = write("""
+        @study.run()
+        def go(seed):
+            return {"x": 2 + seed / 10}
+
+        study.claim("c", "It is above one.", value="metrics.x", above=1.0,
+                    words=th.claims.Words("Above one", holds="It is {estimate:.2f} of {seeds} seeds."))
+    """)
+    assert run(path).returncode == 0
+    path.unlink()
+    (found,) = survey.verdicts(tmp_path / "r")
+    assert (found.title, found.finding) == ("Above one", "It is 2.15 of 4 seeds.")
+
+
+def test_evidence_by_a_function_is_of_all_runs_where_a_budget_cut_the_survey(write, tmp_path, monkeypatch):
+    path = write("""
+        @study.run()
+        def go(seed):
+            return {"x": float(seed)}
+
+        study.claim("c", "It is above a half.", above=0.5, evidence=lambda records: (
+            records.table("metrics").set_index("seed")["x"]))
+    """)
+    monkeypatch.setattr(execute, "engine", lambda *_, **__: nullcontext(Here()))
+    (item,) = survey.prepare([str(path)], "quick")
+    out, ticks = tmp_path / "r", iter(range(100))
+    with workspace.working(out, print) as copy:  # the clock strikes with each update: the third is too late
+        for _ in survey.until_decided([item], copy, budget=5.0, clock=lambda: next(ticks)):
+            pass
+    done = len(records.read(out, "own").done)
+    assert 0 < done < 4
+    (found,) = survey.verdicts(out)
+    assert found.seeds == done
+    assert "other runs" not in found.note

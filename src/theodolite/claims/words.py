@@ -1,6 +1,7 @@
 """A claim in a reader's words: a title, one sentence for each verdict with the numbers found, and where it is drawn."""
 
 import math
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,6 +31,8 @@ class Words:
     def __post_init__(self) -> None:
         for sentence in (self.holds, self.fails, self.undecided):
             try:
+                if any(name not in (None, *NAMES) for _, name, _, _ in string.Formatter().parse(sentence)):
+                    raise KeyError("another name")  # nor an attribute of a number: sentences are read from folders
                 sentence.format(**dict.fromkeys(NAMES, Said(0.5)))
             except (KeyError, IndexError, ValueError, AttributeError) as error:
                 raise SettingError(

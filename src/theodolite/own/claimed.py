@@ -57,13 +57,13 @@ def claim(study: Description, claimed: Claimed, function: Function | None = None
 def of_value(study: Description, claimed: Claimed, records: Records[Any]) -> Tasks:
     """Evidence of each level of the factors that the claim does not name: it holds if it holds in all."""
     found = value(records, str(claimed.value), study.measures)
-    tasks = {named(cell): _evidence(part, claimed, found.problem) for cell, part in by_level(study, claimed, found)}
+    tasks = {named(cell): _evidence(part, claimed, found.problem) for cell, part in by_level(claimed, found)}
     return next(iter(tasks.values())) if len(tasks) == 1 else tasks
 
 
-def by_level(study: Description, claimed: Claimed, found: Value) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+def by_level(claimed: Claimed, found: Value) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """The rows of each level of the factors that a claim does not name; of a factor with one level no name is made."""
-    free = {name: levels for name, levels in study.factors.items() if name not in claimed.compare}
+    free = {name: levels for name, levels in found.levels.items() if name not in claimed.compare}
     for cell in cells(free):
         part = found.rows
         for name, level in cell.items():

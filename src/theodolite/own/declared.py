@@ -18,10 +18,11 @@ from theodolite.claims import given
 from theodolite.claims.intervals import Statistic
 from theodolite.claims.planned import source_hash
 from theodolite.claims.tested import HOW
+from theodolite.claims.words import PLAIN, Words
 from theodolite.errors import SettingError, UnknownName, UsageError
 from theodolite.own import factors as levels_of
-from theodolite.own.claimed import statistic as words
-from theodolite.own.described import Claimed
+from theodolite.own.claimed import statistic as in_words
+from theodolite.own.described import Claimed, said
 from theodolite.own.factors import Label
 from theodolite.own.values import METRICS
 from theodolite.store.record import first_fault
@@ -101,6 +102,7 @@ class OwnStudy:
         within: tuple[float, float] | None = None,
         evidence: Callable[..., Any] | None = None,
         source: str = "",
+        words: Words = PLAIN,
     ) -> None:
         """Claim something of one number a seed. It is fixed before the first run.
 
@@ -119,6 +121,7 @@ class OwnStudy:
             within: or between these two.
             evidence: for all else: a function of the study's records that gives one number a seed.
             source: who says so: a paper, a figure.
+            words: a title, and a sentence for each verdict, for a reader: :class:`theodolite.claims.Words`.
 
         Raises:
             SettingError: what cannot be tested; the message says what was expected.
@@ -150,12 +153,12 @@ class OwnStudy:
                 )
             kind = HOW[how, statistic]
         tested = given.claim(kind, above, below, within, 0.95)
-        told = words(value, arms, how, kind) if value else f"{kind} of what {_name(evidence)} gives"
+        told = in_words(value, arms, how, kind) if value else f"{kind} of what {_name(evidence)} gives"
         try:
             self.claims[id] = Claimed(
                 id=id, sentence=str(sentence), source=source or "own", value=value, compare=arms, how=how, kind=kind,
                 side=tested.side, threshold=tested.threshold, statistic=told,
-                made_by="" if evidence is None else source_hash(evidence),
+                made_by="" if evidence is None else source_hash(evidence), words=said(words),
             )  # fmt: skip
         except ValidationError as error:
             raise SettingError(f"claim '{id}': {first_fault(error)}.") from None

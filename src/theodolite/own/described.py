@@ -4,21 +4,26 @@
 | --- | --- |
 | STUDY/study.json | question, factors, measurements, claims, and the text of the file, for the page alone |
 | STUDY/evidence.json | for claims whose evidence is a function in that file: what it gave, a number a seed |
+| STUDY/drawn.json | tables that a whole study in that file draws of its records |
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
+import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
 
 from theodolite.claims.claim import Claim, Side
 from theodolite.claims.evidence import Evidence
 from theodolite.claims.intervals import Statistic
+from theodolite.claims.words import Words
 from theodolite.errors import RecordCorrupt, SettingError
+from theodolite.findings import Table
 from theodolite.store import files
-from theodolite.store.plan import DESCRIPTION, EVIDENCE
+from theodolite.store.plan import DESCRIPTION, DRAWN, EVIDENCE
 from theodolite.store.schema import LARGEST, Sealed, first_line
 
 AGAIN = "Run the study's file again: finished runs are kept."
@@ -46,6 +51,7 @@ class Claimed(_Frozen):
     side: Side
     threshold: float | tuple[float, float]
     statistic: str  # in words
+    words: dict[Literal["title", "holds", "fails", "undecided"], str] = {}  # for a reader: see Words
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -59,8 +65,13 @@ class Claimed(_Frozen):
         """As it is judged."""
         return Claim(
             id=self.id, sentence=self.sentence, source=self.source, statistic=self.statistic, kind=self.kind,
-            side=self.side, threshold=self.threshold, evidence=evidence,  # type: ignore[arg-type]
+            side=self.side, threshold=self.threshold, evidence=evidence, words=Words(**self.words),  # type: ignore[arg-type]
         )  # fmt: skip
+
+
+def said(words: Words) -> dict[Any, str]:
+    """The words of a claim as data; figures are not: which there are is found out from the records."""
+    return {name: text for name in ("title", "holds", "fails", "undecided") if (text := getattr(words, name))}
 
 
 class Description(Sealed):
@@ -116,6 +127,46 @@ class StoredEvidence(Sealed):
     made_of: tuple[str, ...]  # fingerprints of the runs that were done then
 
 
+class Drawn(_Frozen):
+    """A table as data: each column's name with its numbers, or texts; None where there is neither."""
+
+    name: Name
+    title: str
+    caption: str
+    digits: int
+    columns: tuple[tuple[str, tuple[Label | None, ...]], ...]  # no mapping: a sealed file has its keys in another order
+
+    @classmethod
+    def of(cls, table: Table) -> Self:
+        """As data."""
+        columns = tuple((str(name), tuple(map(_cell, values))) for name, values in table.frame.items())
+        return cls(name=table.name, title=table.title, caption=table.caption, digits=table.digits, columns=columns)
+
+    def table(self) -> Table:
+        """As a page takes it."""
+        return Table(self.name, self.title, pd.DataFrame(dict(self.columns)), self.caption, self.digits)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len({len(column) for _, column in self.columns}) > 1 or len(dict(self.columns)) < len(self.columns):
+            raise ValueError(f"expected columns of one length with names of their own in the table '{self.name}'")
+        return self
+
+
+def _cell(value: Any) -> Label | None:
+    value = value.item() if isinstance(value, np.generic) else value
+    if value is None or value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+class StoredTables(Sealed):
+    """What a whole study made of its records."""
+
+    tables: tuple[Drawn, ...]
+    made_of: tuple[str, ...]  # as of evidence
+
+
 def write_description(directory: Path, description: Description) -> None:
     """Describe a study in a results folder."""
     files.write(directory / description.name / DESCRIPTION, description.sealed())
@@ -124,6 +175,16 @@ def write_description(directory: Path, description: Description) -> None:
 def write_evidence(directory: Path, study: str, evidence: StoredEvidence) -> None:
     """Keep what the functions of a file gave."""
     files.write(directory / study / EVIDENCE, evidence.sealed())
+
+
+def write_tables(directory: Path, study: str, tables: StoredTables) -> None:
+    """Keep what a whole study drew."""
+    files.write(directory / study / DRAWN, tables.sealed())
+
+
+def read_tables(directory: Path, study: str) -> StoredTables | None:
+    """The tables of a whole study; raises as :func:`read_description`."""
+    return _read(directory / study / DRAWN, StoredTables)
 
 
 def read_description(directory: Path, study: str) -> Description | None:

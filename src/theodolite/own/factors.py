@@ -57,6 +57,25 @@ def levels(factors: Mapping[str, Any]) -> dict[str, dict[Label, Any]]:
     return {name: _levels(name, values) for name, values in factors.items()}
 
 
+def chosen(name: str, wanted: Any, known: Mapping[Label, Any]) -> tuple[Label, ...]:
+    """Labels of the levels that are asked for in place of those in the file: one, or a list.
+
+    >>> chosen("epochs", [2, 4], {10: 10}), chosen("act", "tanh", {"relu": "relu"})
+    ((2, 4), ('tanh',))
+
+    Raises:
+        SettingError: the file has levels that text cannot name (a function, a tuple), and this is none of them.
+    """
+    asked = _levels(name, [wanted] if isinstance(wanted, str | int | float | None) else wanted)
+    plain = all(level is value for level, value in known.items())
+    for level in asked:
+        if level not in known and not plain:
+            raise SettingError(
+                f"expected levels of '{name}' that its file has, {', '.join(map(shown, known))}, got {shown(level)}."
+            )
+    return tuple(asked)
+
+
 def _levels(name: str, values: Any) -> dict[Label, Any]:
     if name in OWN_COLUMNS:
         raise SettingError(f"expected a factor of another name than the columns of records, got '{name}'. Rename it.")
@@ -82,6 +101,19 @@ def cells(factors: Mapping[str, Sequence[Label]]) -> Iterator[dict[str, Label]]:
     """
     for cell in itertools.product(*factors.values()):
         yield dict(zip(factors, cell, strict=True))
+
+
+def together(cells: Iterable[Mapping[str, Label]]) -> dict[str, tuple[Label, ...]]:
+    """Of each factor the levels that combinations have, in their order.
+
+    >>> together([{"decay": 0.1}, {"decay": 0.2}, {"decay": 0.1}])
+    {'decay': (0.1, 0.2)}
+    """
+    found: dict[str, dict[Label, None]] = {}
+    for cell in cells:
+        for name, level in cell.items():
+            found.setdefault(name, {})[level] = None
+    return {name: tuple(known) for name, known in found.items()}
 
 
 def named(cell: Mapping[str, Any]) -> str:

@@ -17,16 +17,20 @@ from theodolite.own.declared import OwnStudy, check_name
 from theodolite.own.described import (
     Claimed,
     Description,
+    Drawn,
     StoredEvidence,
+    StoredTables,
     by_task,
+    said,
     write_description,
     write_evidence,
+    write_tables,
 )
-from theodolite.own.factors import cells
+from theodolite.own.factors import cells, chosen, found, together
 from theodolite.own.findings import same_for_all_seeds
 from theodolite.own.reading import OwnSettings, study_of
 from theodolite.specs import AnalysisSpec, CodeSpec, RunSpec
-from theodolite.store.records import Plan
+from theodolite.store.records import Plan, Records
 from theodolite.study import Say, Settings, Study
 from theodolite.wording import counted
 
@@ -80,17 +84,31 @@ class File:
             number = sum(code_of(spec) in kept for spec in (*settled, *analysed))
             are = "is" if number == 1 else "are"
             say(f"{self.description.name}: {counted(number, 'run')} of earlier code {are} kept.")
-        write_description(directory, self.description.model_copy(update={"kept": tuple(kept)}))
+        planned = {"factors": together(spec.labels for spec in settled), "kept": tuple(kept)}
+        write_description(directory, self.description.model_copy(update=planned))
         return settled, analysed
 
     def conclude(self, directory: Path, plan: Plan, say: Say) -> None:
         """Keep what functions of the file make of the records; say where the seed makes no difference."""
-        found = self.reader().records(directory, plan)
-        if self.evidence and (made_of := done(found)):
-            made = {name: by_task(evidence_of(name, function, found, say)) for name, function in self.evidence.items()}
+        left = self.reader().records(directory, plan)
+        if self.evidence and (made_of := done(left)):
+            made = {name: by_task(evidence_of(name, function, left, say)) for name, function in self.evidence.items()}
             write_evidence(directory, self.description.name, StoredEvidence(claims=made, made_of=made_of))
-        if self.seeded and (same := same_for_all_seeds(self.description, found)):
+        if not self.seeded:
+            self._keep_tables(directory, left, say)
+        elif same := same_for_all_seeds(self.description, left):
             say(f"{plan.study}: every seed gave the same numbers ({same[0]}). Does the function use its seed?")
+
+    def _keep_tables(self, directory: Path, records: Records[Any], say: Say) -> None:
+        """Tables of a whole study, which readers without its file show too."""
+        name = self.description.name
+        try:
+            tables = tuple(map(Drawn.of, self.reader().tables(records)))
+        except Exception as error:
+            say(f"The tables of {name} were not drawn ({type(error).__name__}: {' '.join(str(error).split())}).")
+            return
+        if tables:
+            write_tables(directory, name, StoredTables(tables=tables, made_of=done(records)))
 
 
 def coded(spec: Any, code: str) -> Any:
@@ -116,8 +134,8 @@ def prepared(reference: str, changed: Changed | None = None) -> Study[Any]:
         CodeFailed, UnknownName: see :func:`theodolite.own.loading.load`.
         SettingError: it cannot run as it is.
     """
-    path, found = loading.load(reference)
-    return _declared(path, found, changed) if isinstance(found, OwnStudy) else _whole(path, found, changed)
+    path, study = loading.load(reference)
+    return _declared(path, study, changed) if isinstance(study, OwnStudy) else _whole(path, study, changed)
 
 
 def _declared(path: Path, own: OwnStudy, changed: Changed | None) -> Study[Any]:
@@ -132,10 +150,19 @@ def _declared(path: Path, own: OwnStudy, changed: Changed | None) -> Study[Any]:
 
     def expand(settings: OwnSettings) -> list[CodeSpec]:
         """Every combination of levels with every seed, those of one seed together."""
+        asked = settings.model_dump()
+        set_ = {
+            name: chosen(name, asked[name], own.factors[name]) if name in asked else known
+            for name, known in levels.items()
+        }
+        for one in own.claims.values():
+            for name, both in one.compare.items():
+                for level in both:
+                    found(name, level, set_)
         return [
             CodeSpec(study=own.name, labels=cell, seed=seed, code=description.code)
             for seed in range(settings.seeds)
-            for cell in cells(levels)
+            for cell in cells(set_)
         ]
 
     file = File(path, description, changed, lambda: reader, own.evidence, seeded=True)
@@ -148,12 +175,10 @@ def _whole(path: Path, study: Study[Any], changed: Changed | None) -> Study[Any]
 
     check_name(study.name)
     presets = {name: study.presets.get(name, next(iter(study.presets.values()))) for name in PRESETS}
-    raw = [spec.labels for spec in study.expand(presets["quick"].settled())]
-    names = dict.fromkeys(name for labels in raw for name in labels)
     description = _description(
         path,
         study,
-        factors={name: tuple(dict.fromkeys(labels[name] for labels in raw if name in labels)) for name in names},
+        factors=together(spec.labels for spec in study.expand(presets["quick"].settled())),
         measures=(),
         claims=tuple(map(_claimed, study.claims)),
     )
@@ -208,22 +233,23 @@ def _claimed(whole: Claim) -> Claimed:
         side=whole.side,
         threshold=whole.threshold,
         statistic=whole.statistic,
+        words=said(whole.words),
     )
 
 
 def _live(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """A claim's function as it is judged while its file is at hand."""
 
-    def evidence(found: Any) -> Evidence | Mapping[str, Evidence]:
-        return evidence_of(name, function, found, lambda text: None)
+    def evidence(records: Any) -> Evidence | Mapping[str, Evidence]:
+        return evidence_of(name, function, records, lambda text: None)
 
     return evidence
 
 
-def evidence_of(name: str, function: Any, found: Any, say: Say) -> Evidence | Mapping[str, Evidence]:
+def evidence_of(name: str, function: Any, records: Any, say: Say) -> Evidence | Mapping[str, Evidence]:
     """What a function of the user's makes of the records; where it raises, why there is none."""
     try:
-        made = function(found)
+        made = function(records)
         if isinstance(made, Evidence):
             return made
         if isinstance(made, Mapping) and made and all(isinstance(part, Evidence) for part in made.values()):

@@ -4,6 +4,7 @@ Curves of whatever has epochs or steps, a figure a claim with its arms, and a ta
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,9 @@ from theodolite.figures.curves import BAND, curves
 from theodolite.figures.points import MEDIAN, forest, over_factor
 from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
-from theodolite.own.claimed import by_level
+from theodolite.own.claimed import by_level, done
 from theodolite.own.claimed import claim as claim_of
-from theodolite.own.described import Claimed, Description
+from theodolite.own.described import Claimed, Description, read_tables
 from theodolite.own.factors import named
 from theodolite.own.values import METRICS, value, written
 from theodolite.store.records import Records
@@ -30,8 +31,27 @@ SERIES = 8  # in one of them: no more colours can be told apart
 ENTRIES = 5  # of a vector, in the table of all numbers
 
 
+OLD = "Made of other runs than there are now: run the study's file again."
+
+
 def tables(study: Description, records: Records[Any]) -> list[Table]:
-    """All numbers: each quantity of each combination of levels over seeds, and each of a single run."""
+    """What a whole study drew itself; and all numbers, each quantity over seeds, and each of a single run."""
+    drawn = _drawn(study, records)
+    taken = {table.name for table in drawn}
+    return [*drawn, *(table for table in _all_numbers(study, records) if table.name not in taken)]
+
+
+def _drawn(study: Description, records: Records[Any]) -> list[Table]:
+    kept = read_tables(records.directory, study.name)
+    if kept is None:
+        return []
+    found = [one.table() for one in kept.tables]
+    if set(kept.made_of) != set(done(records)):
+        found = [replace(table, caption=f"{table.caption} {OLD}".strip()) for table in found]
+    return found
+
+
+def _all_numbers(study: Description, records: Records[Any]) -> list[Table]:
     long = numbers(study, records)
     if long.empty:
         return []
@@ -174,7 +194,7 @@ def _claimed(study: Description, claim: Claimed, records: Records[Any]) -> Figur
 def _arms(study: Description, claim: Claimed, records: Records[Any]) -> pd.DataFrame:
     """A row a run that the claim compares, or is about: its arm and panel in words, and its number."""
     found = value(records, str(claim.value), study.measures)
-    parts = [part.assign(panel=named(cell)) for cell, part in by_level(study, claim, found)]
+    parts = [part.assign(panel=named(cell)) for cell, part in by_level(claim, found)]
     dots = pd.concat(parts)
     if not claim.compare:
         return dots.assign(arm=dots["panel"].replace("", "all"), panel="")

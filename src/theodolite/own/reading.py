@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import PositiveInt
+from pydantic import ConfigDict, PositiveInt, SerializerFunctionWrapHandler, create_model, model_serializer
 
 from theodolite.own import findings
 from theodolite.own.claimed import claim
 from theodolite.own.described import Description, names, read_description
+from theodolite.store.plan import counts_seeds
 from theodolite.store.records import Records
 from theodolite.study import Settings, Study
 
@@ -16,9 +17,23 @@ FEW = 3  # seeds of the preset ``smoke``
 
 
 class OwnSettings(Settings):
-    """All that can be set from outside: the factors are in the file."""
+    """What can be set from outside of any study of one's own; the levels of its factors come to it."""
+
+    model_config = ConfigDict(protected_namespaces=())  # a factor may be called model_size
 
     seeds: PositiveInt = 8
+
+    @model_serializer(mode="wrap")
+    def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Levels that were set alone: a plan says no more than it did before they could be."""
+        return {name: value for name, value in handler(self).items() if value is not None}
+
+
+def _settings_of(description: Description) -> type[OwnSettings]:
+    """With a field a factor, None for the levels of the file; not for names that have another meaning here."""
+    taken = [name for name in description.factors if hasattr(OwnSettings, name) or counts_seeds(name) or name[0] == "_"]
+    fields: dict[str, Any] = {name: (Any, None) for name in description.factors if name not in taken}
+    return create_model("OwnSettings", __base__=OwnSettings, **fields)
 
 
 def study_of(
@@ -31,18 +46,14 @@ def study_of(
         seeds: that its file asks for.
         functions: by claim what its evidence is made by, where the file is at hand.
     """
-    at = functions or {}
+    at, kind = functions or {}, _settings_of(description)
     return Study(
         name=description.name,
         title=description.title,
         question=description.question,
         source=f"a study of one's own, {description.file}",
-        settings_type=OwnSettings,
-        presets={
-            "smoke": OwnSettings(seeds=min(FEW, seeds)),
-            "quick": OwnSettings(seeds=seeds),
-            "full": OwnSettings(seeds=seeds),
-        },
+        settings_type=kind,
+        presets={"smoke": kind(seeds=min(FEW, seeds)), "quick": kind(seeds=seeds), "full": kind(seeds=seeds)},
         expand=lambda settings: (),
         tables=lambda records: findings.tables(description, records),
         figures=lambda records: findings.figures(description, records),

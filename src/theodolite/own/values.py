@@ -4,7 +4,7 @@
 ``TABLE.COLUMN[.INDEX]`` of a DataFrame that it returned, by row; an index may count from the end.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from theodolite.own.factors import together
 from theodolite.store.record import read_status
 from theodolite.store.records import Records
 
@@ -24,6 +25,7 @@ class Value:
     """A number a run, or why there is none."""
 
     rows: pd.DataFrame  # a row a run that is done or failed: fingerprint, seed, factors and ``number``, NaN for none
+    levels: Mapping[str, Sequence[Any]]  # of each factor, as they are planned
     problem: str = ""
 
 
@@ -35,16 +37,13 @@ def value(records: Records[Any], name: str, measures: Collection[str]) -> Value:
     """
     runs = records.runs
     runs = runs[runs["status"].isin(["done", "failed"])]
-    factors = [column for column in _factors(records) if column in runs]
+    levels = together(item.labels for item in records.plan.runs)
+    factors = [column for column in levels if column in runs]
     rows = runs[["fingerprint", "seed", *factors]].reset_index(drop=True)
     table, _, field = name.partition(".")
     numbers, problem = _numbers(records, table, field, measured=table in measures)
     known = numbers.replace([np.inf, -np.inf], np.nan)
-    return Value(rows.assign(number=rows["fingerprint"].astype(str).map(known).astype("float64")), problem)
-
-
-def _factors(records: Records[Any]) -> list[str]:
-    return list(dict.fromkeys(name for item in records.plan.runs for name in item.labels))
+    return Value(rows.assign(number=rows["fingerprint"].astype(str).map(known).astype("float64")), levels, problem)
 
 
 def _numbers(records: Records[Any], name: str, field: str, *, measured: bool) -> tuple[pd.Series, str]:
@@ -56,7 +55,11 @@ def _numbers(records: Records[Any], name: str, field: str, *, measured: bool) ->
     if measured:
         known = list(dict.fromkeys(table["quantity"].astype(str)))
     else:
-        known = [str(column) for column in table.columns if column not in ("fingerprint", "seed", *_factors(records))]
+        known = [
+            str(column)
+            for column in table.columns
+            if column not in ("fingerprint", "seed", *together(item.labels for item in records.plan.runs))
+        ]
     column, index = _parsed(field, known)
     if column is None:
         return nothing, f"There is no '{field}' in '{name}'.{_closest(field, known)}"

@@ -91,7 +91,7 @@ class Trainer:
         study, texts = self.here.study(), self.here.texts
         assert isinstance(study, OwnStudy)  # noqa: S101 - only such a one has these specs
         assert study.function is not None  # noqa: S101 - or it would not have been prepared
-        levels = {name: study.factors[name][value] for name, value in spec.labels.items()}
+        levels = {name: study.factors[name].get(value, value) for name, value in spec.labels.items()}
         call = f"{study.function.__name__}({named({'seed': spec.seed, **spec.labels})})"
         with _afresh(spec.seed):
             with _told(call, texts):

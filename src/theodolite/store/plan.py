@@ -10,8 +10,12 @@ from theodolite.store import files
 from theodolite.store.schema import LARGEST, Opening, Plan, Planned, first_line
 
 PLAN = "plan.json"
-DESCRIPTION, EVIDENCE = "study.json", "evidence.json"  # beside it, of a study of one's own (theodolite/own)
-HEADS = (PLAN, DESCRIPTION, EVIDENCE)
+DESCRIPTION, EVIDENCE, DRAWN = (
+    "study.json",
+    "evidence.json",
+    "drawn.json",
+)  # beside it, of a study of one's own (theodolite/own)
+HEADS = (PLAN, DESCRIPTION, EVIDENCE, DRAWN)
 
 
 def write_plan(directory: Path, plan: Plan) -> None:

@@ -22,7 +22,7 @@ from theodolite.store.remote.workspace import Copy
 from theodolite.survey import reading
 from theodolite.survey.prepared import Prepared, as_planned
 from theodolite.survey.progress import Progress
-from theodolite.survey.running import run
+from theodolite.survey.running import conclude, run
 from theodolite.wording import counted
 
 MOST = 100  # seeds of a study, unless more are asked for: half a standard deviation is found in four fifths
@@ -95,7 +95,10 @@ def until_decided(
             for update in updates:
                 yield update
                 if budget is not None and clock() - started >= budget:
-                    return  # closed, its workers stop; what is finished is kept
+                    break  # closed, its workers stop; what is finished is kept
+            else:
+                return
+        conclude(items, directory, say)
 
     items = [_begun(item, directory, most) for item in as_planned(prepared, directory)]
     yield from within(items)

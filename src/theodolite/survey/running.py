@@ -100,10 +100,15 @@ def run(
         folders = [records.folder_of(directory, spec) for item in prepared for spec in item.runs]
         folders += [records.folder_of(directory, spec) for item in prepared for spec in item.analyses]
         remote.download(home, folders, remote.tables)  # what other machines made, for tables and claims
-        for item in prepared:
-            if item.study.code is not None:
-                item.study.code.conclude(directory, item.plan(command), say)
+        conclude(prepared, directory, say)
         copy.send_plans()
+
+
+def conclude(prepared: Sequence[Prepared], directory: Path, say: Callable[[str], None]) -> None:
+    """Keep what only the code of a file can find out of the records that there are by now."""
+    for item in prepared:
+        if item.study.code is not None and (plan := records.read_plan(directory, item.study.name)) is not None:
+            item.study.code.conclude(directory, plan, say)
 
 
 def work(job: "Job", emit: "Emit") -> Any:
