@@ -278,7 +278,7 @@ STUDY = Study(
     figures=figures,
     claims=worded(CLAIMS, WORDS),
     renamed=RENAMED,
-    seconds={"smoke": 6, "quick": 28, "full": 1200},
+    seconds={"smoke": 7, "quick": 35, "full": 1500},
     not_shown=(
         "Mixing means averaging weights on a straight line: averages of predictions (ensembles), of checkpoints of "
         "one run or of networks fine-tuned from one are other things and often do help. A barrier on the line does "
