@@ -9,9 +9,10 @@ import argparse
 import numpy as np
 import pandas as pd
 
-from theodolite.claims import Claim, Evidence, holm, interval, means
+from theodolite.claims import Claim, Evidence, holm, interval
 from theodolite.claims.halves import past_the_best
 from theodolite.claims.judge import verdict
+from theodolite.claims.means import CORRECTED, VERDICT
 
 SIZES = (3, 5, 8, 10, 16, 20)
 LARGE = 1_000_000
@@ -78,7 +79,6 @@ MADE = {
     "median": {**SKEWED, "two groups, 50/50, 6 sd apart": lambda g, s: 6.0 * (g.random(s) < 0.5) + g.normal(size=s)},
 }
 CENTRES = {"mean": np.mean, "ratio": lambda x: np.exp(np.log(x).mean()), "median": np.median}
-NULLS = {name: draw for name, draw in SKEWED.items() if "apart" not in name}
 
 
 def centre(kind, draw):
@@ -89,8 +89,8 @@ def drawn(draw, *shape):
     return draw(np.random.default_rng([7, *shape]), shape)
 
 
-def found(values, kind, level=0.95, kurtosis=means.KURTOSIS):
-    return interval(Evidence.exact(pd.Series(values)), kind, level, kurtosis)
+def found(values, kind, level=0.95, tails=VERDICT):
+    return interval(Evidence.exact(pd.Series(values)), kind, level, tails)
 
 
 def coverage(kind, draw, n, surveys):
@@ -131,11 +131,11 @@ def survivors(surveys, claims=42, n=8):
     """False survivors of Holm: none where no claim is decided at the first step's level, which is looked at first."""
     rows = []
     for kind in ("mean", "median"):
-        for name, draw in NULLS.items():
+        for name, draw in SKEWED.items():
             truth = centre(kind, draw)
             test, false = claim(kind, "above", truth), 0
             for survey in drawn(draw, surveys, claims, n):
-                first = [test.decide(found(values, kind, 1 - 0.05 / claims, means.CORRECTED)) for values in survey]
+                first = [test.decide(found(values, kind, 1 - 0.05 / claims, CORRECTED)) for values in survey]
                 if any(decision != "undecided" for decision in first):
                     false += any(v.verdict_holm != "undecided" for v in judged(test, survey))
             rows.append({"kind": kind, "numbers": name, "any false survivor": false / surveys})
@@ -145,9 +145,7 @@ def survivors(surveys, claims=42, n=8):
         for effect in (2, 3, 4, 6):
             test = claim(kind, "above", 0.0)
             survey = drawn(normal, surveys, n) + effect
-            passed = [
-                test.decide(found(values, kind, 1 - 0.05 / claims, means.CORRECTED)) == "holds" for values in survey
-            ]
+            passed = [test.decide(found(values, kind, 1 - 0.05 / claims, CORRECTED)) == "holds" for values in survey]
             rows.append({"kind": kind, "effect, sd": effect, "survives": np.mean(passed)})
     show("Chance that a true claim is the first of 42 to survive", rows)
 
@@ -218,18 +216,17 @@ def advice(surveys):
     show("Seeds that are named, and how often so many decide", rows)
 
 
-def rough(surveys):
-    """Means whose truth is the threshold: how often one is decided, and how often without the word rough."""
+def powers(surveys):
+    """How often the interval of normal numbers excludes a threshold, by the effect in standard deviations."""
     rows = []
-    for name, draw in SKEWED.items():
-        test, row = claim("mean", "above", centre("mean", draw)), {"numbers": name}
-        for n in SIZES:
-            verdicts = judged(test, drawn(draw, surveys // 4, n))
-            decided = [v for v in verdicts if v.verdict != "undecided"]
-            plain = sum(not v.rough for v in decided)
-            row[f"n = {n}"] = f"{len(decided) / len(verdicts):.3f}, {plain / len(verdicts):.3f}"
-        rows.append(row)
-    show("How often a mean on the threshold is decided, and how often without the word rough", rows)
+    for kind in ("mean", "median"):
+        for effect in (0.5, 1.0, 1.5, 2.0, 3.0):
+            test, row = claim(kind, "above", 0.0), {"kind": kind, "effect, sd": effect}
+            for n in SIZES:
+                decisions = [test.decide(found(values, kind)) for values in drawn(normal, surveys // 2, n) + effect]
+                row[f"n = {n}"] = decisions.count("holds") / len(decisions)
+            rows.append(row)
+    show("How often an effect in normal numbers is found at one look", rows)
 
 
 def show(title, rows):
@@ -242,7 +239,7 @@ def main():
     parser.add_argument("--surveys", type=int, default=2000)
     parser.add_argument("--only", nargs="*", default=[])
     options = parser.parse_args()
-    parts = (covered, rough, margin, survivors, tasks, picks, universals, advice)
+    parts = (covered, powers, margin, survivors, tasks, picks, universals, advice)
     for part in parts:
         if not options.only or part.__name__ in options.only:
             part(options.surveys)

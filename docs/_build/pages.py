@@ -1,7 +1,8 @@
 """Pages made from the package itself: instruments, studies, the command line, notebooks; and the folders of the nav.
 
 A line ``{{ NAME argument }}`` in a page is replaced by what the function of that name below gives, and
-``{{ estimate SURVEY/STUDY/CLAIM }}`` within a line by what a stored survey found (``surveys.py``).
+``{{ estimate SURVEY/STUDY/CLAIM }}`` or ``{{ cell SURVEY/STUDY/TABLE | ROW | COLUMN }}`` within a line by what a stored
+survey found (``surveys.py``).
 """
 
 import base64
@@ -28,7 +29,7 @@ import known as known_files
 import surveys
 
 CALL = re.compile(r"^\{\{ (\w+) ?(\S*) \}\}$", re.MULTILINE)
-INLINE = re.compile(r"\{\{ estimate (\S+) \}\}")
+INLINE = re.compile(r"\{\{ (estimate|cell) ([^{}]+) \}\}")
 PATHS = ("weights",)  # options that take several
 SECONDS = 120  # for a notebook's cell
 
@@ -49,7 +50,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Replace the calls in a page."""
-    markdown = INLINE.sub(lambda found: surveys.estimate(found[1]), markdown)
+    markdown = INLINE.sub(lambda found: getattr(surveys, found[1])(found[2]), markdown)
     return CALL.sub(lambda found: globals()[found[1]](*filter(None, [found[2]])), markdown)
 
 

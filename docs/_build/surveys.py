@@ -128,5 +128,21 @@ def estimate(argument: str, folder: Path = KEPT) -> str:
     raise KeyError(f"expected a claim of the stored survey '{name}', got '{study}/{claim}'")
 
 
+def cell(argument: str, folder: Path = KEPT) -> str:
+    """``SURVEY/STUDY/TABLE | ROW | COLUMN``: a number of a stored table; of a row with two names, ``FIRST + SECOND``.
+
+    A table of one row needs no name of it.
+    """
+    place, row, column = (part.strip() for part in argument.split("|"))
+    survey, study, table = place.split("/")
+    lines = (folder / survey / study / "tables" / f"{table}.md").read_text().strip().splitlines()
+    head, _, *rows = ([entry.strip() for entry in line.strip("|").split(" | ")] for line in lines)
+    names = row.split(" + ") if row else []
+    found = [entries for entries in rows if entries[: len(names)] == names]
+    if column not in head or len(found) != 1:
+        raise KeyError(f"expected one row '{row}' and a column '{column}' of the stored table '{place}'")
+    return found[0][head.index(column)]
+
+
 if __name__ == "__main__":
     keep(Path(sys.argv[1]), sys.argv[2])

@@ -53,7 +53,7 @@ class Verdict(BaseModel):
     kind: str = ""  # of the statistic over seeds: mean, ratio, correlation, share, median, median_ratio
     p_value: float | None = None  # smallest 1 - level at which it is decided; 1 where it never is
     looks: int = 1  # how often the numbers were looked at so far
-    rough: bool = False  # it stands only if the numbers are not much more skewed, or odder, than they look
+    rough: bool = False  # of a median of so few seeds that its interval assumes one group
     changed: bool = False  # not what was planned before the first run: it does not count as fixed beforehand
     parts: tuple[Part, ...] = ()  # the tasks of a claim about several: estimate and interval are the decisive one's
 

@@ -4,29 +4,49 @@ import math
 
 import numpy as np
 import pytest
-from scipy import integrate, stats
+from scipy import integrate, optimize, stats
 
 from theodolite.claims import Monitor, looks
 from theodolite.errors import SettingError
 
 
-def test_without_tempering_the_evidence_is_the_mixture_of_likelihood_ratios_of_t(monkeypatch):
-    # The t statistic is what is left of normal numbers once their unit is divided out.
-    monkeypatch.setattr(looks, "TEMPERED", 1.0)
-    values = np.array([0.3, 1.1, -0.2, 0.9, 0.5])
-    t = stats.ttest_1samp(values, 0.0).statistic
-
+def mixture(t, n):
     def ratio(effect):
-        prior = stats.norm.pdf(effect, scale=looks.PRIOR_SEEDS**-0.5)
-        return prior * stats.nct.pdf(t, 4, effect * math.sqrt(5)) / stats.t.pdf(t, 4)
+        prior = stats.norm.pdf(effect, scale=looks.PRIOR_OF_MEANS**-0.5)
+        return prior * stats.nct.pdf(t, n - 1, effect * math.sqrt(n)) / stats.t.pdf(t, n - 1)
 
-    expected, _ = integrate.quad(ratio, -8, 8)
-    assert math.exp(looks.mean(values, 0.0)[-1]) == pytest.approx(expected, rel=1e-4)
+    return integrate.quad(ratio, -8, 8)[0]
+
+
+def test_the_evidence_is_the_mixture_of_likelihood_ratios_of_t():
+    # The t statistic is what is left of normal numbers once their unit is divided out.
+    values = np.array([-0.1, 0.2, 0.4, 0.3, 1.4])  # their tail is on the far side of the threshold
+    t = stats.ttest_1samp(values, 0.0).statistic
+    assert math.exp(looks.mean(values, 0.0)[-1]) == pytest.approx(mixture(t, 5), rel=1e-4)
+
+
+def test_the_evidence_is_that_of_the_smaller_t_which_numbers_without_a_tail_towards_the_threshold_would_have():
+    values = -np.array([-0.1, 0.2, 0.4, 0.3, 1.4]) + 2.0
+    t, tail = stats.ttest_1samp(values, 0.0).statistic, -stats.skew(values)
+    even = optimize.brentq(lambda x: x + 2 * tail * (1 + 2 * x**2) / (6 * math.sqrt(5)) - t, 0, t)
+    assert math.exp(looks.mean(values, 0.0)[-1]) == pytest.approx(mixture(even, 5), rel=1e-4)
+
+
+@pytest.mark.parametrize("unit", [1e200, 1e-200])
+def test_the_unit_of_the_numbers_does_not_matter(unit):
+    values = np.random.default_rng(8).exponential(size=30)
+    np.testing.assert_allclose(looks.mean(unit * values, unit * 0.5), looks.mean(values, 0.5), rtol=1e-9)
+
+
+def test_numbers_to_come_change_nothing_of_the_evidence_so_far():
+    values = np.random.default_rng(8).exponential(size=30)
+    longer = looks.mean(np.r_[values, 1e3, -1e3], 0.5)
+    assert np.array_equal(looks.mean(values, 0.5), longer[:30])
 
 
 def test_signs_are_weighed_by_the_beta_binomial():
     values = np.array([1.0, 2.0, -1.0, 3.0, 4.0, 0.0])  # the last lies at the threshold: against those above
-    g = looks.PRIOR_SEEDS
+    g = looks.PRIOR_OF_SIGNS
     expected, _ = integrate.quad(lambda p: stats.beta.pdf(p, g, g) * p**4 * (1 - p) ** 2, 0, 1)
     assert math.exp(looks.median(values, 0.0)[-1]) == pytest.approx(expected * 2**6)
 
@@ -57,6 +77,8 @@ MADE = {
     ("mean", "normal"): (lambda g, s: g.normal(size=s), 0.0, 0.055),
     ("mean", "exponential"): (lambda g, s: g.exponential(size=s), 1.0, 0.07),
     ("mean", "lognormal(0.7)"): (lambda g, s: g.lognormal(0, 0.7, s), math.exp(0.245), 0.07),
+    ("mean", "lognormal(1)"): (lambda g, s: g.lognormal(size=s), math.exp(0.5), 0.07),
+    ("mean", "two groups"): (lambda g, s: 6.0 * (g.random(s) < 0.2) + g.normal(size=s), 1.2, 0.07),
     ("mean", "0 or 1"): (lambda g, s: (g.random(s) < 0.1) * 1.0, 0.1, 0.07),
     ("median", "exponential"): (lambda g, s: g.exponential(size=s), math.log(2), 0.055),
     ("median", "1 or 0.9"): (lambda g, s: np.where(g.random(s) < 0.8, 1.0, 0.9), 1.0, 0.055),

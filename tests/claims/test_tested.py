@@ -18,7 +18,7 @@ NUMBERS = [1.9, 2.3, 2.1, 2.4, 2.0, 2.2]
 )
 def test_one_number_a_seed_comes_in_any_form(values):
     found = claims.test(values, above=1.0)
-    low, high = stats.t.interval(0.95, 2 / (3 / 6 + 2 / 5), loc=np.mean(NUMBERS), scale=stats.sem(NUMBERS))
+    low, high = stats.t.interval(0.95, 2 / (0.6 + 2 / 5), loc=np.mean(NUMBERS), scale=stats.sem(NUMBERS))
     assert (found.verdict, found.seeds, found.claimed) == ("holds", 6, "above 1")
     assert found.interval == pytest.approx((low, high))
     assert found.p_value < 0.05

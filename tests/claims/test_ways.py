@@ -31,6 +31,8 @@ SEQUENCES, SEEDS = 400, 200
 MADE = {
     ("mean", "normal"): (lambda g, s: g.normal(size=s), 0.0, 0.055),
     ("mean", "exponential"): (lambda g, s: g.exponential(size=s), 1.0, 0.07),
+    ("mean", "lognormal(1)"): (lambda g, s: g.lognormal(size=s), math.exp(0.5), 0.07),
+    ("mean", "two groups"): (lambda g, s: 6.0 * (g.random(s) < 0.2) + g.normal(size=s), 1.2, 0.07),
     ("median", "normal"): (lambda g, s: g.normal(size=s), 0.0, 0.055),
     ("share", "0 or 1"): (lambda g, s: (g.random(s) < 0.5) * 1.0, 0.5, 0.07),
 }
@@ -44,6 +46,13 @@ def test_a_survey_planned_with_8_seeds_and_extended_by_hand_as_often_as_one_like
     # A decision once reached stands, so that the last look counts all before.
     wrong = [EveryLook(claim, seen(v), seen(v[:8])).decide(0.05) != "undecided" for v in sequences]
     assert np.mean(wrong) <= most + 2 * math.sqrt(most * (1 - most) / SEQUENCES)
+
+
+@pytest.mark.parametrize(("effect", "seeds", "power"), [(1.0, 40, 0.9), (0.5, 100, 0.8)])
+def test_effects_are_found_in_a_survey_that_had_its_first_look_at_8_seeds(effect, seeds, power):
+    sequences = np.random.default_rng(9).normal(effect, 1.0, (400, seeds))
+    held = [EveryLook(made_claim("mean"), seen(v), seen(v[:8])).decide(0.05) == "holds" for v in sequences]
+    assert np.mean(held) >= power - 0.02
 
 
 def test_a_look_after_every_seed_says_what_the_last_one_says():
@@ -141,6 +150,7 @@ def corrupt(found):
         ("mean", lambda found: Evidence(pd.Series([1.0]), pd.Series([2.0], index=[7])), "other or repeated seeds"),
         ("correlation", lambda found: Evidence.exact(pd.Series([0.5, 3.0, 0.1])), "between -1.0 and 1.0"),
         ("mean", lambda found: Evidence.exact(pd.Series(["a", "b", "c"])), "could not convert"),
+        ("mean", lambda found: Evidence.exact(pd.Series([1j, 2.0])), "expected real numbers, got complex ones"),
     ],
 )
 def test_evidence_that_cannot_be_used_leaves_its_claim_undecided_and_says_why(kind, evidence, said):

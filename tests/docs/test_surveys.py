@@ -61,6 +61,29 @@ def test_an_estimate_in_a_sentence_is_the_claims_own_and_a_claim_that_is_not_the
         surveys.estimate("quick/tiny/no-such-claim", kept)
 
 
+def test_a_cell_in_a_sentence_is_that_of_the_table_and_one_that_is_not_there_stops_the_build(tmp_path):
+    tables = tmp_path / "quick/made/tables"
+    tables.mkdir(parents=True)
+    (tables / "ends.md").write_text("| at | of | loss |\n| --- | --- | ---: |\n| a | x | 1.0 |\n| a | y | 2.0 |\n")
+    assert surveys.cell("quick/made/ends | a + y | loss", tmp_path) == "2.0"
+    for argument in ("quick/made/ends | a | loss", "quick/made/ends | b | loss", "quick/made/ends | a + y | gain"):
+        with pytest.raises(KeyError, match="expected one row"):
+            surveys.cell(argument, tmp_path)
+
+
+SETTING = re.compile(r"Figure \d+|PCA 1|Chao1|batch(?: size)? \d+")  # names and settings
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/studies").glob("*.md")), ids=lambda page: page.stem)
+def test_what_a_page_says_was_found_holds_no_number_typed_by_hand(page):
+    found = page.read_text().partition("## What we found\n")[2].partition("\n## ")[0]
+    assert f"{{{{ found {page.stem} }}}}" in found
+    typed = SETTING.sub("", re.sub(r"\{\{.*?\}\}", "", found))
+    assert re.findall(r".*\d.*", typed.replace("(−1)^index", "")) == []
+    for kind, argument in re.findall(r"\{\{ (estimate|cell) ([^{}]+) \}\}", found):
+        assert getattr(surveys, kind)(argument)
+
+
 def test_a_study_that_was_kept_again_replaces_its_own_and_leaves_the_others(folders):
     results, kept = folders
     stored = kept / "quick/survey.json"

@@ -22,6 +22,8 @@ from theodolite.studies.interpolation.findings import (
     BY_ACTIVATIONS,
     BY_WEIGHTS,
     DNN,
+    ITSELF,
+    ITSELF_MATCHED,
     OWN,
     TEST,
     TRAIN,
@@ -282,11 +284,22 @@ def test_matching_moves_the_line_but_neither_network_at_its_ends(model, words_in
     found = STUDY.analyse(spec, pair)
     line = found["line"]
     assert words_in(found) == set()
-    assert set(line["matching"]) == {AS_TRAINED, BY_WEIGHTS, BY_ACTIVATIONS}
+    assert set(line["matching"]) == {AS_TRAINED, BY_WEIGHTS, BY_ACTIVATIONS, ITSELF, ITSELF_MATCHED}
     at = line[line["set"] == TRAIN].pivot_table(index="alpha", columns="matching", values="loss")
     for end in (0.0, 1.0):
-        np.testing.assert_allclose(at.loc[end], at.loc[end, AS_TRAINED], rtol=1e-5)
+        others = at.loc[end, [BY_WEIGHTS, BY_ACTIVATIONS]]
+        np.testing.assert_allclose(others, at.loc[end, AS_TRAINED], rtol=1e-5)
     assert abs(at.loc[0.5, BY_WEIGHTS] / at.loc[0.5, AS_TRAINED] - 1) > 1e-4
+
+
+@pytest.mark.parametrize("model", ["DNN", "CNN"])
+def test_matching_a_network_with_itself_in_another_order_leaves_no_barrier(model):
+    spec, pair = next((a, pair) for a, pair in small() if a.labels["model"] == model)
+    line = STUDY.analyse(spec, pair)["line"]
+    at = line[line["set"] == TRAIN].pivot_table(index="alpha", columns="matching", values="loss")
+    np.testing.assert_allclose(at.loc[1.0, [ITSELF, ITSELF_MATCHED]], at.loc[0.0, AS_TRAINED], rtol=1e-5)
+    np.testing.assert_allclose(at[ITSELF_MATCHED], at.loc[0.0, AS_TRAINED], rtol=1e-4)  # the same network all along
+    assert abs(at.loc[0.5, ITSELF] / at.loc[0.0, AS_TRAINED] - 1) > 1e-4
 
 
 def test_a_convolutional_network_is_measured_with_the_statistics_of_the_training_set():

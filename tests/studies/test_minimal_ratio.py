@@ -10,9 +10,10 @@ import torch
 
 from theodolite.claims import judge
 from theodolite.figures.theme import specification
+from theodolite.measure.critical.landscape import landscape
 from theodolite.store import records
 from theodolite.store.records import Plan, Planned
-from theodolite.studies.minimal_ratio import field, findings, measurements
+from theodolite.studies.minimal_ratio import field, findings, measurements, places, reported, spectra, tasks
 from theodolite.studies.minimal_ratio.findings import AGAIN, DIGITS, FIELD, FIRST, LETTER, NORM, POINTS, PROTOCOL, TASKS
 from theodolite.studies.minimal_ratio.study import NAME, PRESETS, STUDY, analyses
 
@@ -202,7 +203,7 @@ def test_tables_of_measurements_hold_no_words(measured, words_in):
 
 def test_every_reason_of_the_finder_has_a_key_and_words(measured):
     for reason in ("", "gradient-flat", "not converged", "degenerate", "ran away", "not finite"):  # of CriticalPoint
-        key = measurements._outcome(SimpleNamespace(reason=reason))
+        key = places.outcome_of(SimpleNamespace(reason=reason))
         assert findings.OUTCOMES[key] == (reason or "certified")
 
 
@@ -251,20 +252,20 @@ def test_on_the_dial_points_get_flat_directions_only_at_zero(measured):
 
 
 def test_the_protocol_goes_through_its_three_phases_and_the_second_minimises_the_norm():
-    task = measurements.problem(DIGITS, (2, 3, 3), 30, 0)
+    task = tasks.problem(DIGITS, (2, 3, 3), 30, 0)
     settings = {"learning_rate": 1e-2, "first": 5, "norm": 60, "after": 2, "batch_size": 30}
-    vectors, phases = measurements._by_the_report(task, settings, 0.0, 0)
+    vectors, phases = reported._by_the_report(task, settings, 0.0, 0)
     assert phases == [FIRST] * 6 + [NORM] * 60 + [AGAIN] * 2
-    places = measurements._places(task, vectors, 0.0)
-    norms = places["gradient_norm"]
+    found = places.places(task, vectors, 0.0)
+    norms = found["gradient_norm"]
     assert norms[65] < 0.5 * norms[5]
-    assert not places["certified"].any()
+    assert not found["certified"].any()
 
 
 def test_the_same_seed_draws_the_same_data_and_another_seed_other_data():
     for name in TASKS:
         widths = {DIGITS: (4, 6, 3), "cos": (1, 6, 1)}.get(name, (3, 6, 1))
-        one, two, other = (measurements.problem(name, widths, 40, seed) for seed in (0, 0, 1))
+        one, two, other = (tasks.problem(name, widths, 40, seed) for seed in (0, 0, 1))
         assert torch.equal(one.inputs, two.inputs)
         assert torch.equal(one.targets, two.targets)
         assert not torch.equal(one.inputs, other.inputs)
@@ -273,9 +274,8 @@ def test_the_same_seed_draws_the_same_data_and_another_seed_other_data():
 
 def test_gauss_newton_and_the_rest_add_up_to_the_hessian_at_a_perfect_fit():
     """Without residuals the Hessian of a squared error is its Gauss-Newton matrix."""
-    task = measurements.problem(TASKS[0], (2, 3, 1), 20, 0)
+    task = tasks.problem(TASKS[0], (2, 3, 1), 20, 0)
     vector = torch.nn.utils.parameters_to_vector(task.module(3).parameters()).detach()
-    fitted = measurements.Problem(task.architecture, "mse", task.inputs, task.module(3)(task.inputs).detach())
-    whole = measurements.objective(fitted.module(), torch.nn.functional.mse_loss, fitted.data)
-    _, _, H = measurements.landscape(whole, 0.0)(vector[None])
-    assert torch.allclose(measurements._gauss_newton(fitted, vector[None]), H, atol=1e-12)
+    fitted = tasks.Problem(task.architecture, "mse", task.inputs, task.module(3)(task.inputs).detach())
+    _, _, H = landscape(fitted.objective(), 0.0)(vector[None])
+    assert torch.allclose(spectra._gauss_newton(fitted, vector[None]), H, atol=1e-12)

@@ -7,11 +7,11 @@ from typing import Literal
 
 import numpy as np
 
-from theodolite.claims import means
 from theodolite.claims.claim import by_task, smallest_p
 from theodolite.claims.evidence import Evidence
 from theodolite.claims.intervals import SCALES, Interval, Statistic, interval
 from theodolite.claims.judge import LEVEL, NOTHING, survivors
+from theodolite.claims.means import VERDICT, Tails
 from theodolite.claims.needed import FEWEST
 from theodolite.findings import Verdict
 
@@ -36,9 +36,7 @@ class Change:
         return self.a.verdict != self.b.verdict
 
 
-def change(
-    a: Evidence, b: Evidence, kind: Statistic, level: float = LEVEL, kurtosis: float = means.KURTOSIS
-) -> Interval:
+def change(a: Evidence, b: Evidence, kind: Statistic, level: float = LEVEL, tails: Tails = VERDICT) -> Interval:
     r"""How far the statistic of B lies from that of A, with an interval made of both their intervals.
 
     .. math:: L = \hat b - \hat a - \sqrt{(\hat b - b_L)^2 + (a_U - \hat a)^2},\qquad
@@ -54,7 +52,7 @@ def change(
         b: the same of the second.
         kind: of the claim.
         level: between 0 and 1.
-        kurtosis: excess kurtosis up to which means are covered.
+        tails: that numbers may have, for their means to be covered.
 
     Returns:
         B minus A, or B over A for ``ratio`` and ``median_ratio``; NaN where either has no estimate, ends infinite
@@ -68,9 +66,9 @@ def change(
         >>> slow, fast = (Evidence.exact(x * pd.Series([0.9, 1.0, 1.1])) for x in (100.0, 50.0))
         >>> found = change(slow, fast, "ratio")
         >>> f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]"
-        '0.50 [0.18, 1.42]'
+        '0.50 [0.25, 1.00]'
     """
-    first, second = (interval(evidence, kind, level, kurtosis) for evidence in (a, b))
+    first, second = (interval(evidence, kind, level, tails) for evidence in (a, b))
     scale = SCALES[kind] if is_ratio(kind) else SCALES["mean"]
     (x, x_low, x_high), (y, y_low, y_high) = (
         scale.forward(np.array([found.estimate, found.low, found.high])) for found in (first, second)

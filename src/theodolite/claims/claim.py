@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from theodolite.claims import means
 from theodolite.claims.evidence import Evidence
 from theodolite.claims.intervals import Interval, Statistic, interval
+from theodolite.claims.means import VERDICT, Tails
 from theodolite.claims.needed import FEWEST
 from theodolite.claims.words import PLAIN, Words
 from theodolite.errors import SettingError
@@ -118,11 +118,11 @@ def by_task(evidence: Evidence | Mapping[str, Evidence]) -> Mapping[str, Evidenc
     return evidence
 
 
-def decide(claim: Claim, parts: Mapping[str, Evidence], level: float, kurtosis: float = means.KURTOSIS) -> Decision:
+def decide(claim: Claim, parts: Mapping[str, Evidence], level: float, tails: Tails = VERDICT) -> Decision:
     """What the intervals of all tasks say together: ``holds`` if all hold, ``fails`` if one fails at the k-th part."""
 
     def each(level: float) -> list[Decision]:
-        return [claim.decide(interval(part, claim.kind, level, kurtosis)) for part in parts.values()]
+        return [claim.decide(interval(part, claim.kind, level, tails)) for part in parts.values()]
 
     if min(len(part.low) for part in parts.values()) < FEWEST:
         return "undecided"

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.special import bdtr, bdtri, bdtrik, nctdtrinc, ndtri
 
-from theodolite.claims import looks, means
+from theodolite.claims import looks, means, skew
 from theodolite.claims.claim import Claim
 from theodolite.claims.evidence import Evidence
 from theodolite.claims.intervals import MEDIANS, SCALES
@@ -35,14 +35,35 @@ def smallest_effect(claim: Claim, seeds: int, error: float, *, every_look: bool 
         return _share(claim, seeds, error, every_look=every_look)
     if claim.kind in MEDIANS:
         return _median(seeds, error, every_look=every_look)
-    critical = looks.mean_quantile(seeds, error) if every_look else means.quantile(seeds, 1 - error)
-    found = nctdtrinc(seeds - 1, 1 - POWER, critical) / math.sqrt(seeds) if math.isfinite(critical) else math.inf
+    if claim.kind == "correlation" and not every_look:
+        return _bounded(seeds, error)
+    return _mean(seeds, error, every_look=every_look)
+
+
+def _mean(seeds: int, error: float, *, every_look: bool) -> float | None:
+    from scipy.optimize import brentq  # a third of a second to import, for whoever asks for effects
+
+    def critical(against: float) -> float:
+        if every_look:
+            return float(skew.reach(looks.mean_quantile(seeds, error), seeds, against))
+        return float(means.critical(seeds, 1 - error, against))
+
+    if not math.isfinite(critical(0.0)):
+        return None
+    most = nctdtrinc(seeds - 1, 1 - POWER, critical(2.0)) / math.sqrt(seeds)
+    if not math.isfinite(most):
+        return None
+    return float(brentq(lambda effect: skew.power(effect, seeds, critical) - POWER, 0.0, most))
+
+
+def _bounded(seeds: int, error: float) -> float | None:
+    found = nctdtrinc(seeds - 1, 1 - POWER, means.quantile(seeds, 1 - error, means.LOGARITHMS)) / math.sqrt(seeds)
     return float(found) if math.isfinite(found) else None
 
 
 def _median(seeds: int, error: float, *, every_look: bool) -> float | None:
     """By how many numbers may lie on the other side; between two counts as the order statistics are interpolated."""
-    from scipy.optimize import brentq  # for the few claims that come here
+    from scipy.optimize import brentq
 
     share = 0.0
     if every_look:

@@ -33,6 +33,8 @@ class Evidence:
         >>> Evidence.exact(pd.Series([0.5, 0.7], index=[0, 1])).low.tolist()
         [0.5, 0.7]
         """
+        if np.iscomplexobj(values):
+            raise ValueError("expected real numbers, got complex ones. Take their real part or their length.")
         values = values.astype("float64")
         return cls(values, values, note)
 

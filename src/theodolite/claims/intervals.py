@@ -15,6 +15,7 @@ from scipy.special import betaincinv  # not scipy.stats: half a second to import
 
 from theodolite.claims import means
 from theodolite.claims.evidence import Evidence
+from theodolite.claims.means import VERDICT, Tails
 from theodolite.claims.medians import apart, order_statistics
 
 Statistic = Literal["mean", "ratio", "correlation", "share", "median", "median_ratio"]
@@ -74,12 +75,13 @@ SCALES: dict[Statistic, Scale] = {
 }
 
 
-def interval(evidence: Evidence, kind: Statistic, level: float = 0.95, kurtosis: float = means.KURTOSIS) -> Interval:
+def interval(evidence: Evidence, kind: Statistic, level: float = 0.95, tails: Tails = VERDICT) -> Interval:
     """Estimate a statistic over seeds, with the interval that covers it in ``level`` of all surveys.
 
     =============================== =====================================================================
     mean, ratio                     Student's t, plain or on logarithms, with the degrees of freedom that
-                                    numbers of this excess kurtosis leave (:func:`means.student`)
+                                    tails like these leave, and longer on the side of the longer tail
+                                    (:func:`means.student`)
     correlation                     the mean itself, of numbers that have a range (:func:`means.ranged`)
     share                           Clopper and Pearson 1934: covers in at least ``level``, often in more
     median, median_ratio            order statistics, and beyond the outermost where seeds are too few for
@@ -93,7 +95,7 @@ def interval(evidence: Evidence, kind: Statistic, level: float = 0.95, kurtosis:
         evidence: one number a seed, positive for ratios, in [-1, 1] for correlations, 0 or 1 for shares.
         kind: the statistic.
         level: between 0 and 1.
-        kurtosis: excess kurtosis up to which means, ratios and correlations are covered.
+        tails: that numbers may have, for their means and ratios to be covered.
 
     Returns:
         Estimate and ends in the statistic's own unit. Where the estimate itself is known only between two finite
@@ -106,7 +108,7 @@ def interval(evidence: Evidence, kind: Statistic, level: float = 0.95, kurtosis:
         >>> import pandas as pd
         >>> found = interval(Evidence.exact(pd.Series([0.5, 1.0, 2.0])), "ratio")
         >>> f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]"
-        '1.00 [0.01, 161.56]'
+        '1.00 [0.04, 24.85]'
     """
     least, most = SCALES[kind].range
     low = evidence.low.fillna(least).to_numpy(dtype=np.float64)
@@ -118,7 +120,7 @@ def interval(evidence: Evidence, kind: Statistic, level: float = 0.95, kurtosis:
         return _share(low, high, level)
     scale = SCALES[kind]
     low, high = scale.forward(low), scale.forward(high)
-    below, above = _ends(low, high, kind, level, kurtosis)
+    below, above = _ends(low, high, kind, level, tails)
     ends = [_estimate(low, kind), _estimate(high, kind)]
     estimate = ends[0] if ends[0] == ends[1] else sum(ends) / 2 if np.isfinite(ends).all() else math.nan
     floor, ceiling = scale.forward(np.array(scale.range))
@@ -140,13 +142,13 @@ def _estimate(values: Array, kind: Statistic) -> float:
     return float(values.mean()) if np.isfinite(values).all() else math.nan
 
 
-def _ends(low: Array, high: Array, kind: Statistic, level: float, kurtosis: float) -> tuple[float, float]:
+def _ends(low: Array, high: Array, kind: Statistic, level: float, tails: Tails) -> tuple[float, float]:
     def ends(values: Array) -> tuple[float, float]:
         if kind in MEDIANS:
             return order_statistics(values, level)
         if kind == "correlation":
-            return means.ranged(values, -1.0, 1.0, level, kurtosis)
-        return means.student(values, level, kurtosis)
+            return means.ranged(values, -1.0, 1.0, level)
+        return means.student(values, level, tails)
 
     if not np.array_equal(low, high):
         return ends(low)[0], ends(high)[1]

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from theodolite.claims import means
 from theodolite.claims.claim import Claim, by_task, smallest_p
 from theodolite.claims.evidence import Evidence
 from theodolite.claims.intervals import Interval
+from theodolite.claims.means import CORRECTED
 from theodolite.claims.notes import note
 from theodolite.claims.ways import EveryLook, Once, Way
 from theodolite.errors import TheodoliteError
@@ -140,7 +140,7 @@ def _verdict(
             changed=changed,
             parts=tuple(_part(way, name, found[name], error) for name in parts) if len(parts) > 1 else (),
         ),
-        smallest_p(lambda p: way.decide(p, means.CORRECTED) != "undecided"),
+        smallest_p(lambda p: way.decide(p, CORRECTED) != "undecided"),
         claim.words.filled(found[shown], claim.threshold, min(len(part.low) for part in parts.values())),
     )
 

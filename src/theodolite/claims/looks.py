@@ -9,48 +9,62 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaln, logsumexp
 
+from theodolite.claims import skew
+
 Array = NDArray[np.float64]
 
-PRIOR_SEEDS = 3.0  # how many seeds the prior weighs: with fewer, large effects are found sooner and small ones later
-TEMPERED = 0.6  # of the seeds count, so that skewed numbers keep the size too (docs/decisions/0039-sizes.md)
+# How many seeds the prior weighs: with fewer, large effects are found sooner and small ones later.
+PRIOR_OF_MEANS = 10.0
+PRIOR_OF_SIGNS = 3.0
 BETS = np.linspace(0.05, 0.95, 19)  # shares of the stake
 
 
 def mean(values: Array, threshold: float) -> Array:
     r"""Logarithm of the e-value after each number, against a mean that is the threshold.
 
-    With m = 0.6 n, the prior's weight g and :math:`u = t^2 / (n - 1 + t^2)`,
+    With the prior's weight g and :math:`u = t^2 / (n - 1 + t^2)`,
 
-    .. math:: E = \sqrt{g / (m + g)}\, (1 - u\, m / (m + g))^{-m / 2}
+    .. math:: E = \sqrt{g / (n + g)}\, (1 - u\, n / (n + g))^{-n / 2}
 
-    which for m = n is the mixture of likelihood ratios of normal numbers over a normal effect size.
+    is the mixture of likelihood ratios of normal numbers over a normal effect size. It is taken at the t that is left
+    of theirs when their skewness speaks against it (:func:`skew.undone`): never more, so normal numbers keep the size.
 
     Source: Lai 1976, "On confidence sequences"; Wang and Ramdas 2024, "Anytime-valid t-tests and confidence sequences
     for Gaussian means with unknown variance".
     """
+    values, threshold = _near_one(values, threshold)
     away = values - threshold
     n = np.arange(1, len(values) + 1)
-    total, squares = np.cumsum(away), np.cumsum(away**2)
-    spread = squares - total**2 / n > 1e-12 * squares  # equal numbers do not say how far another may lie
-    u = np.divide(total**2, n * squares, out=np.zeros(len(values)), where=spread)
-    m = TEMPERED * n
-    found: Array = np.log(PRIOR_SEEDS / (m + PRIOR_SEEDS)) / 2 - m / 2 * np.log1p(-u * m / (m + PRIOR_SEEDS))
+    middle, (variance, skewness) = np.cumsum(away) / n, skew.so_far(values)
+    spread = variance > 1e-12 * np.cumsum(away**2) / n  # equal numbers do not say how far another may lie
+    t = np.sqrt(n - 1) * np.divide(np.abs(middle), np.sqrt(variance), out=np.zeros(len(values)), where=spread)
+    t = skew.undone(t, n.astype(np.float64), np.maximum(0.0, -np.sign(middle) * skewness))
+    u, g = t**2 / np.maximum(n - 1 + t**2, 1), PRIOR_OF_MEANS
+    found: Array = np.log(g / (n + g)) / 2 - n / 2 * np.log1p(-u * n / (n + g))
     return np.where(spread, found, -np.inf)
+
+
+def _near_one(values: Array, threshold: float) -> tuple[Array, float]:
+    """In a unit in which no square leaves the range of floats: a power of two, which changes no digit."""
+    largest = max(float(np.abs(values).max(initial=0.0)), abs(threshold))
+    unit = np.exp2(-np.floor(np.log2(largest))) if largest > 0 else 1.0
+    return values * unit, threshold * float(unit)
 
 
 def mean_ends(values: Array, alpha: float) -> tuple[float, float]:
     """The thresholds at which :func:`mean` has not reached 1 / alpha after all numbers: it solved for them."""
     n = len(values)
-    if n < 2 or not np.isfinite(mean_quantile(n, alpha)) or (values == values[0]).all():
+    if n < 2 or not np.isfinite(t := mean_quantile(n, alpha)) or (values == values[0]).all():
         return -np.inf, np.inf
-    half = mean_quantile(n, alpha) * float(values.std(ddof=1)) / np.sqrt(n)
-    return float(values.mean()) - half, float(values.mean()) + half
+    middle, error, skewness = float(values.mean()), float(values.std(ddof=1)) / np.sqrt(n), skew.skewness(values)
+    below, above = (float(skew.reach(t, n, max(0.0, to))) * error for to in (-skewness, skewness))
+    return middle - below, middle + above
 
 
 def mean_quantile(n: int, alpha: float) -> float:
-    """The t of n numbers at which :func:`mean` reaches 1 / alpha; infinite where none does."""
-    m = TEMPERED * n
-    u = (1 - (alpha * np.sqrt(PRIOR_SEEDS / (m + PRIOR_SEEDS))) ** (2 / m)) * (m + PRIOR_SEEDS) / m
+    """The t of n numbers without skewness at which :func:`mean` reaches 1 / alpha; infinite where none does."""
+    g = PRIOR_OF_MEANS
+    u = (1 - (alpha * np.sqrt(g / (n + g))) ** (2 / n)) * (n + g) / n
     return float(np.sqrt((n - 1) * u / (1 - u))) if u < 1 else np.inf
 
 
@@ -79,7 +93,7 @@ def median_rank(n: int, alpha: float) -> int:
 
 
 def _signs(most: NDArray[np.int64], others: NDArray[np.int64]) -> Array:
-    found = betaln(most + PRIOR_SEEDS, others + PRIOR_SEEDS) - betaln(PRIOR_SEEDS, PRIOR_SEEDS)
+    found = betaln(most + PRIOR_OF_SIGNS, others + PRIOR_OF_SIGNS) - betaln(PRIOR_OF_SIGNS, PRIOR_OF_SIGNS)
     return np.asarray(found + (most + others) * np.log(2), dtype=np.float64)
 
 

@@ -1,20 +1,42 @@
-"""Intervals of a mean: of any numbers, and of numbers that have a range (docs/decisions/0039-sizes.md)."""
+"""Intervals of a mean: of any numbers, and of numbers that have a range (docs/decisions/0039-sizes.md, 0065)."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit  # not scipy.stats: half a second to import, and 0.1 ms a number
 
+from theodolite.claims import skew
+
 Array = NDArray[np.float64]
 
-KURTOSIS = 3.0  # excess: Laplace's. With it the mean of exponential numbers is covered in 93 %, with none in 88 %
-CORRECTED = 3.5  # for Holm's correction, far out in the tails: with it lognormal numbers pass a false claim in 6 %
-SKEWED = 9.0  # with it that of lognormal numbers is too, from 8 to 20 seeds; a verdict that does not bear it is rough
+LOGARITHMS = 3.0  # excess kurtosis of those of the distances of bounded numbers from their ends
 
 
-def degrees_of_freedom(n: Any, kurtosis: float) -> Any:
+@dataclass(frozen=True, slots=True)
+class Tails:
+    """How heavy the tails of n numbers count: an excess kurtosis, so much for each number up to a most.
+
+    The fewer the numbers, the less of a tail they show, and the more of it Student's t allows for by itself.
+    """
+
+    each: float
+    most: float
+
+    def kurtosis(self, n: Any) -> Any:
+        """Excess kurtosis of n numbers."""
+        return np.minimum(self.each * n, self.most)
+
+
+# They cover means of lognormal numbers, and of two groups of which few seeds may have seen but one:
+# docs/decisions/0065-skew-at-hand.md.
+VERDICT = Tails(0.6, 5.0)  # at 95 %
+CORRECTED = Tails(0.375, 7.5)  # far out, where Holm's correction looks
+
+
+def degrees_of_freedom(n: Any, kurtosis: Any) -> Any:
     r"""Degrees of freedom of a sample variance, by its own variance.
 
     .. math:: \nu = 2 n / (\kappa + 2 n / (n - 1))
@@ -26,13 +48,23 @@ def degrees_of_freedom(n: Any, kurtosis: float) -> Any:
     return 2 * n / (kurtosis + 2 * n / (n - 1))
 
 
-def quantile(n: int, level: float, kurtosis: float = KURTOSIS) -> float:
-    """How many standard errors an end of the interval lies from the mean of n numbers."""
-    return float(stdtrit(degrees_of_freedom(n, kurtosis), (1 + level) / 2))
+def quantile(n: Any, level: float, kurtosis: Any) -> Any:
+    """The two-sided quantile of t with these degrees of freedom."""
+    return stdtrit(degrees_of_freedom(n, kurtosis), (1 + level) / 2)
 
 
-def student(values: Array, level: float, kurtosis: float = KURTOSIS) -> tuple[float, float]:
-    """Student's t interval of a mean, for numbers of this excess kurtosis.
+def critical(n: Any, level: float, against: Any, tails: Tails = VERDICT) -> Any:
+    """How many standard errors an end of the interval lies from the mean of n numbers.
+
+    As many as t says for these tails, and more by the ratio that skewness asks of normal numbers (:func:`skew.reach`).
+    """
+    level = max(level, 1e-6)  # quantiles of less are rounding, and so is their ratio
+    normal = quantile(n, level, 0.0)
+    return quantile(n, level, tails.kurtosis(n)) / normal * skew.reach(normal, n, against)
+
+
+def student(values: Array, level: float, tails: Tails = VERDICT) -> tuple[float, float]:
+    """Student's t interval of a mean, for numbers with these tails, longer on the side of their longer tail.
 
     Unbounded where a value is infinite, where there is only one, and where all are equal: then nothing says how far
     the next may lie.
@@ -40,12 +72,12 @@ def student(values: Array, level: float, kurtosis: float = KURTOSIS) -> tuple[fl
     n = len(values)
     if n < 2 or not np.isfinite(values).all() or (values == values[0]).all():
         return -math.inf, math.inf
-    half = quantile(n, level, kurtosis) * float(values.std(ddof=1)) / math.sqrt(n)
-    middle = float(values.mean())
-    return middle - half, middle + half
+    middle, error, skewness = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(n), skew.skewness(values)
+    below, above = (float(critical(n, level, max(0.0, to), tails)) for to in (-skewness, skewness))
+    return middle - below * error, middle + above * error
 
 
-def ranged(values: Array, least: float, most: float, level: float, kurtosis: float = KURTOSIS) -> tuple[float, float]:
+def ranged(values: Array, least: float, most: float, level: float) -> tuple[float, float]:
     """Interval of the mean of numbers in ``[least, most]``.
 
     Between the ends: whatever lies farther out of the lognormal intervals of the two distances, from ``least`` and to
@@ -58,14 +90,14 @@ def ranged(values: Array, least: float, most: float, level: float, kurtosis: flo
         return distribution_free(values, least, most, level)
     if len(values) < 2:
         return least, most
-    from_least = lognormal(values - least, level, kurtosis)
-    to_most = lognormal(most - values, level, kurtosis)
+    from_least = lognormal(values - least, level)
+    to_most = lognormal(most - values, level)
     low = min(least + from_least[0], most - to_most[1])
     high = max(least + from_least[1], most - to_most[0])
     return max(low, least), min(high, most)
 
 
-def lognormal(values: Array, level: float, kurtosis: float = KURTOSIS) -> tuple[float, float]:
+def lognormal(values: Array, level: float) -> tuple[float, float]:
     r"""Interval of the mean of lognormal numbers: that of :math:`\mu + \sigma^2 / 2` on the logarithm.
 
     Source: Cox's method, in Land 1972, "An evaluation of approximate confidence interval estimation methods for
@@ -75,7 +107,7 @@ def lognormal(values: Array, level: float, kurtosis: float = KURTOSIS) -> tuple[
     n, logs = len(values), np.log(values)
     variance = float(logs.var(ddof=1))
     middle = float(logs.mean()) + variance / 2
-    half = quantile(n, level, kurtosis) * math.sqrt(variance / n + variance**2 / (2 * (n - 1)))
+    half = float(quantile(n, level, LOGARITHMS)) * math.sqrt(variance / n + variance**2 / (2 * (n - 1)))
     with np.errstate(over="ignore"):
         return float(np.exp(middle - half)), float(np.exp(middle + half))
 

@@ -17,7 +17,7 @@ class Monitor:
     """Test a claim again and again as seeds come in, whenever and however often one looks.
 
     A decision stands once it is reached. What each kind of statistic assumes, and the error rates that were measured
-    with a look after each of 200 seeds: docs/decisions/0039-sizes.md.
+    with a look after each of 200 seeds: docs/decisions/0039-sizes.md and 0065-skew-at-hand.md.
 
     Args:
         above: the claim is that the statistic lies above this.

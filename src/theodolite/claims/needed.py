@@ -1,12 +1,13 @@
 """How many seeds would decide a claim with a chance of 80 %, if estimate and spread stay as they are."""
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, bdtrc, bdtrik, nctdtr, ndtr, stdtrit
+from scipy.special import bdtr, bdtrc, bdtrik, ndtr
 
-from theodolite.claims import means
+from theodolite.claims import means, skew
 from theodolite.claims.evidence import Evidence
 from theodolite.claims.intervals import MEDIANS, SCALES, Interval, Statistic
 
@@ -65,12 +66,17 @@ def _chance(evidence: Evidence, kind: Statistic, found: Interval, limit: float, 
     half = abs(forward(found.low if above else found.high) - forward(found.estimate))
     if seeds < 2 or not 0 < half < math.inf:  # one seed has no spread, though a bounded number has an interval
         return np.zeros(len(counts))
-    spread = half * math.sqrt(seeds) / means.quantile(seeds, level)
+
+    def reach(n: Any, against: Any) -> Any:
+        if kind == "correlation":
+            return means.quantile(n, level, means.LOGARITHMS)
+        return means.critical(n, level, against)
+
+    own = forward((evidence.low if above else evidence.high).to_numpy(dtype=np.float64))
+    skewness = skew.skewness(own) if np.isfinite(own).all() else 0.0
+    spread = half * math.sqrt(seeds) / reach(seeds, max(0.0, -skewness if above else skewness))
     effect = abs(forward(limit) - forward(found.estimate)) / spread
-    critical = stdtrit(means.degrees_of_freedom(counts, means.KURTOSIS), 1 - tail)
-    missed = np.asarray(nctdtr(counts - 1, effect * np.sqrt(counts), critical), dtype=np.float64)
-    found_out: Array = 1 - np.nan_to_num(missed)  # it has no number for chances next to zero
-    return found_out
+    return np.asarray(skew.power(effect, counts, lambda against: reach(counts, against)), dtype=np.float64)
 
 
 def _share_beyond(evidence: Evidence, kind: Statistic, limit: float, *, above: bool) -> float:

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from theodolite.claims.intervals import MEDIANS, Statistic
 from theodolite.claims.needed import FEWEST
 from theodolite.claims.ways import EveryLook, Way
 from theodolite.wording import counted
+
+ROUGH = "Rough: with so few seeds, the interval of a median assumes that they do not lie in two groups."
 
 
 def note(way: Way, shown: str, looks: Sequence[int], *, rough: bool) -> str:
@@ -43,16 +44,10 @@ def note(way: Way, shown: str, looks: Sequence[int], *, rough: bool) -> str:
     if n > 1 and kind != "share" and unknown + bounded == 0 and evidence.low.nunique() == 1:
         said.append("All seeds gave the same number, which does not say how far another may lie.")
     if rough:
-        said.append(roughly(kind))
+        said.append(ROUGH)
     if isinstance(way, EveryLook) and n:
         said.append(_looked(way, shown, looks))
     return " ".join(filter(None, said))
-
-
-def roughly(kind: Statistic) -> str:
-    """What a rough verdict rests on."""
-    why = "lie in two groups" if kind in MEDIANS else "were as skewed as a lognormal distribution"
-    return f"Rough: it would not stand if the numbers {why}."
 
 
 def _looked(way: EveryLook, shown: str, looks: Sequence[int]) -> str:

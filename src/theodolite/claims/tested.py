@@ -6,14 +6,14 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from theodolite.claims import given, means
+from theodolite.claims import given
 from theodolite.claims.changes import change
 from theodolite.claims.claim import Claim, smallest_p
 from theodolite.claims.evidence import Evidence
-from theodolite.claims.intervals import MEDIANS, Interval, Statistic
+from theodolite.claims.intervals import MEDIANS, Statistic
 from theodolite.claims.judge import LEVEL, verdict
 from theodolite.claims.needed import FEWEST
-from theodolite.claims.notes import roughly
+from theodolite.claims.notes import ROUGH
 from theodolite.claims.ways import SEEDS_OF_A_MEDIAN
 from theodolite.errors import SettingError
 from theodolite.findings import Decision
@@ -37,7 +37,7 @@ class Tested:
     p_value: float  # smallest 1 - level at which it is decided; 1 where it never is
     seeds: int
     needed_seeds: int | None  # that would decide it with a chance of 80 %, where undecided and estimable
-    rough: bool  # it would not stand if the numbers were much more skewed
+    rough: bool  # a median of so few seeds that its interval assumes something
     statistic: str
     claimed: str
     level: float
@@ -176,15 +176,11 @@ def _tested(claim: Claim, evidence: Evidence, level: float) -> Tested:
 def _independent(claim: Claim, first: Evidence, second: Evidence, level: float) -> Tested:
     seeds = min(len(first.low), len(second.low))
 
-    def between(level: float, kurtosis: float = means.KURTOSIS) -> Interval:
-        return change(second, first, claim.kind, level, kurtosis)
+    def decide(level: float) -> Decision:
+        return claim.decide(change(second, first, claim.kind, level)) if seeds >= FEWEST else "undecided"
 
-    def decide(level: float, kurtosis: float = means.KURTOSIS) -> Decision:
-        return claim.decide(between(level, kurtosis)) if seeds >= FEWEST else "undecided"
-
-    found, decision = between(level), decide(level)
-    few = claim.kind in MEDIANS and seeds < SEEDS_OF_A_MEDIAN
-    rough = decision != "undecided" and (few or decide(level, means.SKEWED) != decision)
+    found, decision = change(second, first, claim.kind, level), decide(level)
+    rough = claim.kind in MEDIANS and seeds < SEEDS_OF_A_MEDIAN and decision != "undecided"
     return Tested(
         verdict=decision,
         estimate=found.estimate,
@@ -201,7 +197,7 @@ def _independent(claim: Claim, first: Evidence, second: Evidence, level: float) 
                 None,
                 (
                     f"Two independent arms, of {len(first.low)} and {len(second.low)} seeds.",
-                    roughly(claim.kind) if rough else "",
+                    ROUGH if rough else "",
                 ),
             )
         ),

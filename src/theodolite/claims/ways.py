@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from theodolite.claims import means, paths
+from theodolite.claims import paths
 from theodolite.claims.claim import Claim, decide
 from theodolite.claims.evidence import Evidence
 from theodolite.claims.going_on import seeds_to_decide
 from theodolite.claims.intervals import MEDIANS, Interval, interval
+from theodolite.claims.means import VERDICT, Tails
 from theodolite.claims.needed import FEWEST, needed_seeds
 from theodolite.claims.paths import Path
 from theodolite.findings import Decision
@@ -30,15 +31,14 @@ class Once:
         """One task by itself."""
         return replace(self, parts={name: self.parts[name]})
 
-    def decide(self, error: float, kurtosis: float = means.KURTOSIS) -> Decision:
-        """The decision with this chance of a false one, for numbers of this excess kurtosis."""
-        return decide(self.claim, self.parts, 1 - error, kurtosis)
+    def decide(self, error: float, tails: Tails = VERDICT) -> Decision:
+        """The decision with this chance of a false one, for numbers with these tails."""
+        return decide(self.claim, self.parts, 1 - error, tails)
 
     def rough(self, error: float) -> bool:
-        """Whether a decision would not stand with other numbers of the same seeds."""
-        decision, few = self.decide(error), min(len(part.low) for part in self.parts.values()) < SEEDS_OF_A_MEDIAN
-        skewed = self.decide(error, means.SKEWED)
-        return decision != "undecided" and (skewed != decision or (self.claim.kind in MEDIANS and few))
+        """Whether a decision rests on what the interval of a median of few seeds assumes."""
+        few = min(len(part.low) for part in self.parts.values()) < SEEDS_OF_A_MEDIAN
+        return self.claim.kind in MEDIANS and few and self.decide(error) != "undecided"
 
     def interval(self, name: str, error: float) -> Interval:
         """Where the statistic of a task lies."""
@@ -74,9 +74,9 @@ class EveryLook:
         followed = [self.followed[list(self.parts).index(name)]]
         return replace(self, parts={name: self.parts[name]}, first=first, followed=followed)
 
-    def decide(self, error: float, kurtosis: float = means.KURTOSIS) -> Decision:
+    def decide(self, error: float, tails: Tails = VERDICT) -> Decision:
         """The decision with this chance of a false one at any look; the one that came first stands."""
-        early = self._early().decide(error, kurtosis) if self.first else "undecided"
+        early = self._early().decide(error, tails) if self.first else "undecided"
         return early if early != "undecided" else paths.decide(self.claim.side, self.followed, self._left(error))
 
     def rough(self, error: float) -> bool:

@@ -23,7 +23,14 @@ from theodolite.wording import counted
 DNN, CONV = "DNN", "CNN"
 OWN, SHARED = "own initial weights", "shared initial weights"  # labels of runs, whose names are made of them
 AS_TRAINED, BY_WEIGHTS, BY_ACTIVATIONS = "as_trained", "weights", "activations"
-MATCHINGS = {AS_TRAINED: "as trained", BY_WEIGHTS: "matched by weights", BY_ACTIVATIONS: "matched by activations"}
+ITSELF, ITSELF_MATCHED = "itself", "itself_matched"  # the null: a network and its own units in another order
+MATCHINGS = {
+    AS_TRAINED: "as trained",
+    BY_WEIGHTS: "matched by weights",
+    BY_ACTIVATIONS: "matched by activations",
+    ITSELF: "itself in another order",
+    ITSELF_MATCHED: "itself, matched by weights",
+}
 TRAIN, TEST = "training", "test"
 RENAMED = {
     "matching": {"as trained": AS_TRAINED, "matched by weights": BY_WEIGHTS, "matched by activations": BY_ACTIVATIONS}

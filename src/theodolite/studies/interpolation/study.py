@@ -14,7 +14,7 @@ from theodolite.claims import Claim, Evidence, worded
 from theodolite.data.sources import SOURCES
 from theodolite.models.description import CNN
 from theodolite.store.records import Records
-from theodolite.streams import named_seed
+from theodolite.streams import named_generator, named_seed
 from theodolite.studies.classifiers import CLASSES, classifier, images, training_of
 from theodolite.studies.interpolation.findings import (
     AS_TRAINED,
@@ -22,6 +22,8 @@ from theodolite.studies.interpolation.findings import (
     BY_WEIGHTS,
     CONV,
     DNN,
+    ITSELF,
+    ITSELF_MATCHED,
     MARGIN,
     OLD,
     OWN,
@@ -49,7 +51,13 @@ HALVES = 2  # of the test images: on one the best mixture is picked, on the othe
 
 
 # As specs of analyses have them, whose names are made of them.
-SPECIFIED = {AS_TRAINED: "as trained", BY_WEIGHTS: "matched by weights", BY_ACTIVATIONS: "matched by activations"}
+SPECIFIED = {
+    AS_TRAINED: "as trained",
+    BY_WEIGHTS: "matched by weights",
+    BY_ACTIVATIONS: "matched by activations",
+    ITSELF: "itself in another order",
+    ITSELF_MATCHED: "itself, matched by weights",
+}
 
 
 def expand(settings: Interpolation) -> Iterator[RunSpec]:
@@ -82,11 +90,16 @@ def analyses(settings: Interpolation) -> Iterator[AnalysisSpec]:
 
 
 def analyse(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd.DataFrame]:
-    """Loss and accuracy on the line, and its barriers; BatchNorm statistics are renewed at every alpha."""
+    """Loss and accuracy on the line, and its barriers; BatchNorm statistics are renewed at every alpha.
+
+    The null is the line from the first network to itself with hidden units in another order: the whole barrier is then
+    one of names, and matching must remove all of it.
+    """
     from torch.nn.functional import cross_entropy
 
     from theodolite.measure.align import align
     from theodolite.measure.interpolate import interpolate
+    from theodolite.measure.units.order import shuffled
     from theodolite.train.batches import measured_batches
 
     first, second = (network.module() for network in trained)
@@ -96,9 +109,11 @@ def analyse(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd
     lines, barriers = [], []
     for matching in (m for m, words in SPECIFIED.items() if words in spec.settings["matchings"]):
         end = second
-        if matching != AS_TRAINED:
-            method: Literal["weights", "activations"] = "weights" if matching == BY_WEIGHTS else "activations"
-            end = align(first, second, method=method, data=data[TRAIN], seed=spec.seed).model
+        if matching in (ITSELF, ITSELF_MATCHED):
+            end = shuffled(first, named_generator(spec.seed, "order of units"))
+        if matching in (BY_WEIGHTS, BY_ACTIVATIONS, ITSELF_MATCHED):
+            method: Literal["weights", "activations"] = "activations" if matching == BY_ACTIVATIONS else "weights"
+            end = align(first, end, method=method, data=data[TRAIN], seed=spec.seed).model
         for name, batches in data.items():
             alphas = _alphas(spec.settings["alphas"])
             found = interpolate(first, end, cross_entropy, batches, alphas, update_bn=train)
@@ -263,7 +278,7 @@ STUDY = Study(
     figures=figures,
     claims=worded(CLAIMS, WORDS),
     renamed=RENAMED,
-    seconds={"smoke": 6, "quick": 28, "full": 1200},
+    seconds={"smoke": 7, "quick": 35, "full": 1500},
     not_shown=(
         "Mixing means averaging weights on a straight line: averages of predictions (ensembles), of checkpoints of "
         "one run or of networks fine-tuned from one are other things and often do help. A barrier on the line does "

@@ -1,7 +1,6 @@
 """What the study of weight trajectories measures in a worker: first layers, paths, and lines between ends."""
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,6 +109,7 @@ def _ends(spec: AnalysisSpec, trained: Sequence["Trained"]) -> dict[str, pd.Data
 
     from theodolite.measure.align import align
     from theodolite.measure.interpolate import interpolate
+    from theodolite.measure.units.order import shuffled
     from theodolite.train.batches import measured_batches
 
     model, source = trained[0].spec.model, trained[0].spec.data
@@ -121,7 +121,7 @@ def _ends(spec: AnalysisSpec, trained: Sequence["Trained"]) -> dict[str, pd.Data
         others = {
             AS_TRAINED: other,
             MATCHED: align(one, other, data=on_train, seed=spec.seed).model,
-            ITSELF: _shuffled(one, spec.seed, first),
+            ITSELF: shuffled(one, named_generator(spec.seed, f"order of units {first}")),
         }
         for kind, end in others.items():
             trains, tests = (
@@ -140,17 +140,6 @@ def _ends(spec: AnalysisSpec, trained: Sequence["Trained"]) -> dict[str, pd.Data
         "tested": pd.DataFrame(tested),
         "stationary": pd.DataFrame(stationary),
     }
-
-
-def _shuffled(model: "nn.Module", seed: int, number: int) -> "nn.Module":
-    """The same function with the hidden units of each layer in a random order."""
-    from theodolite.measure.units.axes import groups_of, permute, tensors_of
-    from theodolite.measure.units.networks import chained
-
-    copy, chance = deepcopy(model), named_generator(seed, f"order of units {number}")
-    for group in groups_of(model, chained(model)):
-        permute(tensors_of(copy), group, chance.permutation(group.size))
-    return copy
 
 
 def _right(model: "nn.Module", batches: Sequence[Any]) -> Any:
