@@ -32,14 +32,13 @@ from theodolite.measure.problem.batches import Batch, count
 from theodolite.measure.problem.objective import Objective
 
 Curvature = Literal["hessian", "ggn", "fisher", "empirical_fisher", "gradient_covariance"]
+Around = Callable[[Objective, Tensor, Batch, Linearise], Product]
 Make = Callable[[Objective, Tensor, Batch], Product]
 
 PER_SAMPLE: tuple[Curvature, ...] = ("empirical_fisher", "gradient_covariance")  # made of each sample's own gradient
 
 
-def fisher_product(
-    objective: Objective, point: Tensor, batch: Batch, linearise: Linearise = linear_outputs
-) -> Product:
+def fisher_product(objective: Objective, point: Tensor, batch: Batch, linearise: Linearise) -> Product:
     """Of the Fisher matrix; the generalised Gauss-Newton matrix where outputs are natural parameters (Martens 2020)."""
     if is_natural(objective.loss, batch[1]):
         return ggn_product(objective, point, batch, linearise)
@@ -49,9 +48,7 @@ def fisher_product(
         return linear.around(fisher_of_outputs(objective, outputs, batch[1]))
 
 
-def empirical_fisher_product(
-    objective: Objective, point: Tensor, batch: Batch, linearise: Linearise = linear_outputs
-) -> Product:
+def empirical_fisher_product(objective: Objective, point: Tensor, batch: Batch, linearise: Linearise) -> Product:
     r"""Of :math:`\frac{1}{n} \sum_n g_n g_n^\top` with g_n the gradient of sample n's own loss."""
     linear = linearise(objective, point, batch[0])
     delta, owner = scores(objective, linear, batch)
@@ -105,10 +102,17 @@ def per_sample_scale(objective: Objective, batch: Batch) -> float:
     return 1.0 if objective.reduction == "sum" else objective.samples * objective.share(batch)
 
 
-PRODUCTS: dict[Curvature, Make] = {
-    "hessian": hessian_product,
+def _kept(make: Around) -> Make:
+    return lambda objective, point, batch: make(objective, point, batch, linear_outputs)
+
+
+AROUND: dict[Curvature, Around] = {  # Jᵀ B J, however J is made
     "ggn": ggn_product,
     "fisher": fisher_product,
     "empirical_fisher": empirical_fisher_product,
     "gradient_covariance": empirical_fisher_product,
+}
+PRODUCTS: dict[Curvature, Make] = {
+    "hessian": hessian_product,
+    **{kind: _kept(make) for kind, make in AROUND.items()},
 }

@@ -28,7 +28,7 @@ class Call:
     leaves: list[Any]  # of the arguments
     structure: TreeSpec
     found: Any
-    differentiated: bool  # whether a gradient passes
+    differentiated: bool  # whether a gradient passes, but for ``detach``
     versions: dict[int, int]  # how often each tensor, by its id, had been written to
     in_place: bool = False  # as it was asked for
 
@@ -66,33 +66,35 @@ class Calls(TorchDispatchMode):
     """Inside, all calls are listed; their tensors stay alive, so that each keeps its id."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[Call] = []
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        passes = torch.is_grad_enabled() and function is not aten.detach.default
         name = function._schema.name.removeprefix("aten::")
         if name.endswith("_") and not name.endswith("__"):
-            return self._write(function, name[:-1], args, kwargs, passes=passes)
+            return self._write(function, name[:-1], args, kwargs)
         found = function(*args, **kwargs)
-        if not passes:  # as views they would be what they were before
-            found = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, found)
-        self._list(function, args, kwargs, found, passes=passes)
+        if function is aten.detach.default:
+            found = found.clone()  # as a view it would be what it was before
+        self._list(function, args, kwargs, found)
         return found
 
-    def _write(self, function: Any, name: str, args: Any, kwargs: Any, *, passes: bool) -> Any:
+    def _write(self, function: Any, name: str, args: Any, kwargs: Any) -> Any:
         target, before = args[0], args[0].clone()
         for call in self.calls:
             call.leaves = [before if leaf is target else leaf for leaf in call.leaves]
             call.found = tree_map(lambda leaf: before if leaf is target else leaf, call.found)
         found = function(*args, **kwargs)
-        functional = getattr(getattr(aten, name, None), function._overloadname, function)
-        self._list(functional, (before, *args[1:]), kwargs, found, passes=passes)
+        packet = getattr(aten, name, None)
+        forms = (function._overloadname, "int", "dim")  # the latter two of transpose_ and squeeze_
+        functional = next((getattr(packet, form) for form in forms if hasattr(packet, form)), function)
+        self._list(functional, (before, *args[1:]), kwargs, found)
         self.calls[-1].in_place = True
         return found
 
-    def _list(self, function: Any, args: Any, kwargs: Any, found: Any, *, passes: bool) -> None:
+    def _list(self, function: Any, args: Any, kwargs: Any, found: Any) -> None:
         leaves, structure = tree_flatten((args, kwargs))
         tensors = [leaf for leaf in (*leaves, *tree_leaves(found)) if isinstance(leaf, Tensor)]
-        self.calls.append(Call(function, leaves, structure, found, passes, {id(t): t._version for t in tensors}))
+        versions = {id(t): t._version for t in tensors}
+        self.calls.append(Call(function, leaves, structure, found, torch.is_grad_enabled(), versions))

@@ -21,11 +21,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from theodolite.errors import BadData
 from theodolite.measure.curvature.autograd import Product, flat, is_real
-from theodolite.measure.curvature.kinds import PRODUCTS, Curvature
+from theodolite.measure.curvature.kinds import AROUND, Curvature
 from theodolite.measure.curvature.recorded.calls import Calls, NotRecordable
 from theodolite.measure.curvature.recorded.operations import Narrow, Operation
 from theodolite.measure.curvature.recorded.recording import Recording
@@ -73,6 +73,10 @@ class Passes:
             if each.output in self._needed:
                 self._needed.update(each.inputs)
 
+    def tensors(self) -> list[Tensor]:
+        """All that is kept."""
+        return [tensor for each in self.operations for tensor in each.tensors()]
+
     def forwards(self, v: Tensor) -> Known:
         """The tangents along v ``(P,)``."""
         parts = v.split([shape.numel() for shape in self._shapes])
@@ -109,7 +113,7 @@ class Passes:
                 if delta is not None:
                     _gather(each, delta, sums, ours)
                 continue
-            below = [None] * len(each.inputs) if delta is None else each.vjp(delta)
+            below: list[Tensor | None] = [None] * len(each.inputs) if delta is None else each.vjp(delta)
             if tangents is not None and each.curved:
                 own = [tangents.get(slot) for slot in each.inputs]
                 each.bend(own, tangents.get(each.output), below)
@@ -150,6 +154,7 @@ class RecordedProduct:
     """The product with the curvature of one batch."""
 
     one: Product  # for one direction (P,)
+    passes: Passes
     written: tuple[tuple[Tensor, int], ...]  # the data, and how often each was written to
 
     def __call__(self, vectors: Tensor) -> Tensor:
@@ -162,6 +167,13 @@ class RecordedProduct:
         with torch.no_grad():
             return self.one(vectors) if vectors.ndim == 1 else torch.stack([self.one(v) for v in vectors])
 
+    def bytes(self, point: Tensor) -> int:
+        """What it keeps, but for the parameters and the data."""
+        storages = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in self.passes.tensors()}
+        for own in (point, *(tensor for tensor, _ in self.written)):
+            storages.pop(own.untyped_storage()._cdata, None)
+        return sum(storages.values())
+
 
 def recorded_product(objective: Objective, kind: Curvature, point: Tensor, batch: Batch) -> RecordedProduct:
     """Run a batch once, and keep what products need.
@@ -172,12 +184,26 @@ def recorded_product(objective: Objective, kind: Curvature, point: Tensor, batch
     if objective.grad_in_loss:
         raise NotRecordable("gradients within the loss")
     written = tuple((leaf, leaf._version) for leaf in tree_leaves(batch) if isinstance(leaf, Tensor))
+    try:
+        one, passes = _product(objective, kind, point, _channels_last(objective, batch))
+    except RuntimeError:  # a view that asks for the other layout
+        one, passes = _product(objective, kind, point, batch)
+    return RecordedProduct(one, passes, written)
+
+
+def _product(objective: Objective, kind: Curvature, point: Tensor, batch: Batch) -> tuple[Product, Passes]:
     if kind == "hessian":
-        return RecordedProduct(_hessian_product(objective, point, batch), written)
-    return RecordedProduct(PRODUCTS[kind](objective, point, batch, linearise=recorded_outputs), written)
+        return _hessian_product(objective, point, batch)
+    found: list[RecordedOutputs] = []
+
+    def linearise(*given: Any) -> RecordedOutputs:
+        found.append(recorded_outputs(*given))
+        return found[-1]
+
+    return AROUND[kind](objective, point, batch, linearise), found[0].passes
 
 
-def _hessian_product(objective: Objective, point: Tensor, batch: Batch) -> Product:
+def _hessian_product(objective: Objective, point: Tensor, batch: Batch) -> tuple[Product, Passes]:
     loss, recording = _recorded(objective, point, lambda: objective.loss_of(batch))
     end = recording.slot(loss)
     if end is None:
@@ -190,7 +216,19 @@ def _hessian_product(objective: Objective, point: Tensor, batch: Batch) -> Produ
     def product(v: Tensor) -> Tensor:
         return passes.backwards({}, passes.forwards(v))
 
-    return product
+    return product, passes
+
+
+def _channels_last(objective: Objective, batch: Batch) -> Batch:
+    """Images as convolutions on a CPU are fastest: up to 1.4 times with 16 channels."""
+    if objective.device.type != "cpu" or not any(isinstance(m, nn.Conv2d) for m in objective.model.modules()):
+        return batch
+
+    def laid_out(leaf: Any) -> Any:
+        images = isinstance(leaf, Tensor) and leaf.ndim == 4 and leaf.is_floating_point()
+        return leaf.contiguous(memory_format=torch.channels_last) if images else leaf
+
+    return tree_map(laid_out, batch[0]), batch[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,9 +272,7 @@ def recorded_outputs(objective: Objective, point: Tensor, inputs: Any) -> Record
     outputs, rebuild = flat(found)
     passes = Passes(recording, objective.shapes, [slot for slot, _ in leaves if slot is not None], exact=False)
     passes.need_all()
-    return RecordedOutputs(
-        outputs.detach(), rebuild, point, objective.at(objective.unflatten(point)), passes, leaves
-    )
+    return RecordedOutputs(outputs.detach(), rebuild, point, objective.at(objective.unflatten(point)), passes, leaves)
 
 
 def _recorded(objective: Objective, point: Tensor, run: Callable[[], Any]) -> tuple[Any, Recording]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -52,6 +53,7 @@ class Recording:
         self._sharing: dict[int, set[int]] = {}  # the tensors of one storage
         self._stale: set[int] = set()  # what was written to through another one
         self._apart: dict[int, set[int]] = {}  # parts of one tensor that do not overlap
+        self._repeated: dict[int, Tensor] = {}
         self._versions: dict[int, int] = {}
         for source in sources:
             self._follow(source, Followed(self._number()))
@@ -74,20 +76,23 @@ class Recording:
             together = {id(part) for part in call.outputs}
             self._apart.update(dict.fromkeys(together, together))
         self._versions = call.versions
-        if any(self.reaches(tensor) for tensor in call.tensors):
-            if call.in_place:
-                (target,) = call.outputs
-                if call.name.endswith("_"):
-                    raise NotRecordable(f"{call.name}, which has no form that is not in place")
-                before, *_ = call.tensors
-                apart = self._apart.get(id(before), set())
-                apart.add(id(target))
-                self._apart[id(target)] = apart
-                self._stale |= self._sharing[_storage(target)] - apart
-                if not call.differentiated and self.reaches(before):
-                    self.follow_alike(target, before)
-            if call.differentiated:
-                self._record(call)
+        if not any(self.reaches(tensor) for tensor in call.tensors) or call.function is torch.ops.aten.detach.default:
+            return
+        if not call.differentiated:  # a backward pass of the user's own may go another way
+            raise NotRecordable(f"{call.name} where no gradient is computed")
+        if call.in_place:
+            self._written(call)
+        self._record(call)
+
+    def _written(self, call: Call) -> None:
+        """Let no other view stand for what was written to."""
+        if call.name.endswith("_"):
+            raise NotRecordable(f"{call.name}, which has no form that is not in place")
+        (target,), (before, *_) = call.outputs, call.tensors
+        apart = self._apart.get(id(before), set())
+        apart.add(id(target))
+        self._apart[id(target)] = apart
+        self._stale |= self._sharing[_storage(target)] - apart
 
     def _record(self, call: Call) -> None:
         outputs, (args, kwargs) = call.outputs, call.arguments
@@ -129,7 +134,7 @@ class Recording:
         slots = [slot for t in own if (slot := self.slot(t)) is not None]
         for at, output in enumerate(tree_leaves(call.found)):
             if isinstance(output, Tensor) and output.is_floating_point():
-                operation = operations.ByAutograd(slots, own, lambda free, at=at: tree_leaves(call.again(places, free))[at])
+                operation = operations.ByAutograd(slots, own, partial(_output, call, places, at))
                 if operation.z.requires_grad:
                     self.add(operation, output)
 
@@ -159,8 +164,6 @@ class Recording:
         if one is None or other is None or one.slot != other.slot or not a.shape == b.shape == output.shape:
             return False
         second = one.bend * b + other.bend * a + 2 * (one.slope * other.slope)
-        if not isinstance(second, Tensor):
-            second = torch.full_like(a, second)
         self._follow(output, Followed(one.slot, one.slope * b + other.slope * a, second))
         return True
 
@@ -180,6 +183,19 @@ class Recording:
         found = self._of(a)
         assert found is not None  # noqa: S101 - it is asked for what is reached
         self._follow(output, found)
+
+    def repeat(self, output: Tensor, a: Tensor) -> None:
+        """Know what was made larger without being copied."""
+        self._repeated[id(output)] = a
+
+    def repeat_alike(self, output: Tensor, a: Tensor) -> None:
+        """Know it of another view of the same."""
+        if id(a) in self._repeated:
+            self._repeated[id(output)] = self._repeated[id(a)]
+
+    def repeated(self, tensor: Tensor) -> Tensor | None:
+        """What it is the same of many times, if it is."""
+        return self._repeated.get(id(tensor))
 
     def _materialised(self, found: Followed) -> int:
         if found.is_itself:
@@ -204,5 +220,10 @@ class Recording:
         return self.slots - 1
 
 
+def _output(call: Call, places: list[int], at: int, free: list[Tensor]) -> Tensor:
+    found: Tensor = tree_leaves(call.again(places, free))[at]
+    return found
+
+
 def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)

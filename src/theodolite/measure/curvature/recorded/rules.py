@@ -14,9 +14,7 @@ from theodolite.measure.curvature.recorded.recording import Recording, Rule
 aten = torch.ops.aten
 
 
-def _linear(
-    recording: Recording, z: Tensor, a: Tensor, forwards: Any, back: Any, *, fresh: bool = False
-) -> bool:
+def _linear(recording: Recording, z: Tensor, a: Tensor, forwards: Any, back: Any, *, fresh: bool = False) -> bool:
     slot = recording.slot(a)
     if slot is None:
         return False
@@ -31,6 +29,8 @@ def _same(recording: Recording, z: Tensor, a: Tensor, *_: Any, **__: Any) -> boo
 
 def _view(recording: Recording, z: Tensor, a: Tensor, *_: Any) -> bool:
     inner, outer = a.shape, z.shape
+    if inner == outer:
+        recording.repeat_alike(z, a)
     return _linear(recording, z, a, lambda t: t.reshape(outer), lambda t: t.reshape(inner))
 
 
@@ -47,6 +47,7 @@ def _permuted(recording: Recording, z: Tensor, a: Tensor, dims: list[int]) -> bo
 
 def _expanded(recording: Recording, z: Tensor, a: Tensor, *_: Any, **__: Any) -> bool:
     inner, outer = a.shape, z.shape
+    recording.repeat(z, a)
     return _linear(recording, z, a, lambda t: t.expand(outer), lambda t: t.sum_to_size(inner))
 
 
@@ -148,14 +149,10 @@ def _difference(recording: Recording, z: Tensor, a: Any, b: Any, alpha: float = 
 
 
 def _product(recording: Recording, z: Tensor, a: Any, b: Any) -> bool:
-    if not isinstance(b, Tensor) or b.ndim == 0:
-        if isinstance(a, Tensor) and recording.reaches(a) and a.shape == z.shape:
-            if not isinstance(b, Tensor):
-                recording.follow_function(z, a, float(b), 0.0)
-                return True
-            if not recording.reaches(b):
-                recording.follow_function(z, a, float(b), 0.0)
-                return True
+    number = not isinstance(b, Tensor) or (b.ndim == 0 and not recording.reaches(b))
+    if number and recording.reaches(a) and a.shape == z.shape:
+        recording.follow_function(z, a, float(b), 0.0)
+        return True
     one, other = (recording.reaches(each) for each in (a, b))
     if one and other and recording.follow_product(z, a, b):
         return True
@@ -177,6 +174,20 @@ def _quotient(recording: Recording, z: Tensor, a: Any, b: Any, **options: Any) -
 def _matrix_product(recording: Recording, z: Tensor, a: Tensor, b: Tensor) -> bool:
     recording.add(operations.MatrixProduct((recording.slot(a), a), (recording.slot(b), b)), z)
     return True
+
+
+def _stacks(recording: Recording, z: Tensor, a: Tensor, b: Tensor) -> bool:
+    matrix = recording.repeated(b)
+    if matrix is None or matrix.shape[-2:].numel() != matrix.numel():
+        return _matrix_product(recording, z, a, b)
+    rows, single, found = a.reshape(-1, a.shape[-1]), matrix.reshape(b.shape[1:]), z.reshape(-1, z.shape[-1])
+    if recording.reaches(a):  # all with one matrix, as PyTorch itself does where a gradient is asked for
+        _view(recording, rows, a)
+    return (
+        _view(recording, single, matrix)
+        and _matrix_product(recording, found, rows, single)
+        and _view(recording, z, found)
+    )
 
 
 def _with_bias(recording: Recording, z: Tensor, c: Tensor, a: Tensor, b: Tensor, beta: Any = 1, alpha: Any = 1) -> bool:
@@ -293,11 +304,29 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("view", "_unsafe_view", "reshape", "unsqueeze", "squeeze"), _view),
     **dict.fromkeys(("t", "transpose"), _turned),
     **dict.fromkeys(("alias", "clone", "contiguous", "lift_fresh"), _same),
-    **{"permute": _permuted, "expand": _expanded, "select": _selected, "slice": _sliced, "split": _split},
+    "permute": _permuted,
+    "expand": _expanded,
+    "select": _selected,
+    "slice": _sliced,
+    "split": _split,
     **dict.fromkeys(("split_with_sizes", "unsafe_split", "unsafe_split_with_sizes"), _split),
-    **{"unbind": _unbound, "cat": _joined, "sum": _total, "mean": _mean},
-    **{"add": _sum, "sub": _difference, "mul": _product, "div": _quotient},
-    **{"mm": _matrix_product, "bmm": _matrix_product, "addmm": _with_bias, "convolution": _convolution},
-    **{"embedding": _embedding, "_softmax": _softmax, "_safe_softmax": _softmax, "_log_softmax": _log_softmax},
-    **{"native_layer_norm": _layer_norm, "native_group_norm": _group_norm, "native_batch_norm": _batch_norm},
+    "unbind": _unbound,
+    "cat": _joined,
+    "sum": _total,
+    "mean": _mean,
+    "add": _sum,
+    "sub": _difference,
+    "mul": _product,
+    "div": _quotient,
+    "mm": _matrix_product,
+    "bmm": _stacks,
+    "addmm": _with_bias,
+    "convolution": _convolution,
+    "embedding": _embedding,
+    "_softmax": _softmax,
+    "_safe_softmax": _softmax,
+    "_log_softmax": _log_softmax,
+    "native_layer_norm": _layer_norm,
+    "native_group_norm": _group_norm,
+    "native_batch_norm": _batch_norm,
 }
