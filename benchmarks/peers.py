@@ -147,9 +147,7 @@ def products(case: Case, run: Run) -> None:
 def least(title: str, sides: dict[str, Callable[[], object]], ours: Tensor, theirs: dict[str, Tensor]) -> None:
     """Print the least processor time of each side, and how far the peers' vectors are from ours."""
     times = {name: min(each) for name, each in alternate(sides, 5).items()}
-    print(f"{title}\n  " + ", ".join(
-        f"{name} {1e3 * t:.1f} ms" + (f" ({t / times[OURS]:.2f} ×)" if name != OURS else "") for name, t in times.items()
-    ))  # fmt: skip
+    print(f"{title}\n  " + ", ".join(f"{n} {1e3 * t:.1f} ms ({t / times[OURS]:.2f} ×)" for n, t in times.items()))
     apart = {name: float((found - ours).norm() / ours.norm()) for name, found in theirs.items()}
     print("  apart:", ", ".join(f"{name} {each:.1e}" for name, each in apart.items()), flush=True)
 

@@ -1,5 +1,7 @@
 """The operator's own check: it finds a wrong layer by name, and lets right ones pass whatever their kinks."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.utils.checkpoint
@@ -9,7 +11,6 @@ from torch.nn import functional
 import oracles
 from theodolite.errors import CheckFailed, NotDifferentiable
 from theodolite.measure import HessianOperator, hessian_eigenvalues
-from theodolite.measure.curvature import autograd as graph
 from theodolite.measure.curvature.verification import verify
 
 

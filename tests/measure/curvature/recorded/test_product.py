@@ -43,77 +43,57 @@ def test_a_weight_that_is_used_twice_has_the_closed_form():
     layer = nn.Linear(1, 1, bias=False).double()
     x = torch.linspace(-1, 2, 7, dtype=torch.float64)[:, None]
     H = HessianOperator(Lambda(lambda x, layer: layer(layer(x)), layer=layer), lambda o, _: o.square().mean(), (x, x))
-    w, square = float(layer.weight), float(x.square().mean())
+    w, square = float(layer.weight.detach()), float(x.square().mean())
     assert H.path == "operation by operation"
-    assert float(H @ torch.ones(1).double()) == pytest.approx(12 * w**2 * square)  # of w⁴ x²
+    assert (H @ torch.ones(1).double()).item() == pytest.approx(12 * w**2 * square)  # of w⁴ x²
 
 
-class InPlace(nn.Module):
-    def __init__(self, *, parts):
-        super().__init__()
-        self.a, self.b, self.parts = nn.Linear(8, 6), nn.Linear(6, 3), parts
+class Exponential(torch.autograd.Function):
+    """With a backward pass of its own, which is right."""
 
-    def forward(self, x):
-        h = self.a(x)
-        if self.parts:
-            h[:, :2] = torch.tanh(h[:, :2])
-        return self.b(functional.silu(h, inplace=True).mul_(h).add_(0.1))
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.exp()
+
+    @staticmethod
+    def backward(ctx, slope):
+        return slope * ctx.saved_tensors[0].exp()
 
 
-def straight_through(x):
-    class Round(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x.round()
+def perceptron(middle):
+    return Lambda(lambda x, a, b: b(middle(a(x))), a=nn.Linear(8, 6), b=nn.Linear(6, 3))
 
-        @staticmethod
-        def backward(ctx, slope):
-            return slope
 
-    return Round.apply(x)
+def writing_in_place(h):
+    return functional.tanh(h).add_(0.1).mul_(2).relu_()
+
+
+def writing_into_a_part(h):
+    h = h.clone()
+    h[:, :2] = torch.tanh(h[:, :2])
+    return h
 
 
 def images(flat):
-    """A view that channels last in memory do not allow."""
     return Lambda(
         lambda x, c, out: out(flat(torch.tanh(c(x.view(-1, 2, 2, 2))))), c=nn.Conv2d(2, 2, 1), out=nn.Linear(8, 3)
     )
 
 
+FOLLOWED, GRAPH = "operation by operation", "kept graph"
 MODELS = {
-    "writes in place": (lambda: InPlace(parts=False), "operation by operation"),
-    "writes into a part": (lambda: InPlace(parts=True), "kept graph"),
-    "stops a gradient": (
-        lambda: Lambda(lambda x, a, b: b(torch.tanh(a(x)) * a(x).detach()), a=nn.Linear(8, 4), b=nn.Linear(4, 3)),
-        "operation by operation",
-    ),
-    "has a backward pass of its own": (
-        lambda: Lambda(lambda x, a, b: b(torch.sin(straight_through(a(x)))), a=nn.Linear(8, 4), b=nn.Linear(4, 3)),
-        "kept graph",
-    ),
-    "computes a part without gradients": (
-        lambda: Lambda(lambda x, a, b: b(a(x) * _norm(a(x))), a=nn.Linear(8, 4), b=nn.Linear(4, 3)),
-        "kept graph",
-    ),
-    "recomputes": (
-        lambda: Lambda(
-            lambda x, a, b: b(checkpoint(lambda x: torch.tanh(a(x)), x, use_reentrant=False)),
-            a=nn.Linear(8, 4), b=nn.Linear(4, 3),
-        ),
-        "operation by operation",
-    ),
-    "views images": (lambda: images(lambda z: z.view(len(z), -1)), "operation by operation"),
-    "flattens images": (lambda: images(lambda z: z.flatten(1)), "operation by operation"),
-}  # fmt: skip
-
-
-@torch.no_grad()
-def _norm(z):
-    return z.norm()
+    "writes in place": (lambda: perceptron(writing_in_place), FOLLOWED),
+    "writes into a part": (lambda: perceptron(writing_into_a_part), GRAPH),
+    "has a backward pass of its own": (lambda: perceptron(Exponential.apply), GRAPH),
+    "recomputes": (lambda: perceptron(lambda h: checkpoint(torch.tanh, h, use_reentrant=False)), FOLLOWED),
+    "views images, which channels last do not allow": (lambda: images(lambda z: z.view(len(z), -1)), FOLLOWED),
+    "flattens images": (lambda: images(lambda z: z.flatten(1)), FOLLOWED),
+}
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_what_is_not_followed_takes_the_graph_and_all_is_the_dense_matrix(name):
+def test_what_is_not_followed_takes_the_graph_and_all_give_the_dense_matrix(name):
     make, path = MODELS[name]
     torch.manual_seed(0)
     model = make().double()
@@ -126,16 +106,29 @@ def test_what_is_not_followed_takes_the_graph_and_all_is_the_dense_matrix(name):
 
 def test_a_batch_that_goes_another_way_through_the_model_is_taken_as_it_goes():
     def forward(x, a, b, c):
-        if x.sum() > 0:
-            return c(torch.tanh(a(x)))
-        return c(torch.sin(straight_through(b(x))))  # in the second batch alone, and not followed
+        return c(torch.tanh(a(x)) if x.sum() > 0 else writing_into_a_part(b(x)))  # the second is not followed
 
     torch.manual_seed(0)
     model = Lambda(forward, a=nn.Linear(8, 4), b=nn.Linear(8, 4), c=nn.Linear(4, 3)).double()
     batches = [(s * torch.rand(5, 8).double(), torch.randint(0, 3, (5,))) for s in (1, -1)]
     H = HessianOperator(model, nn.CrossEntropyLoss(), batches)
+    assert H.path == FOLLOWED
     expected = oracles.hessian(model, nn.CrossEntropyLoss(), batches)
     torch.testing.assert_close(H @ torch.eye(len(expected)).double(), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_where_a_gradient_is_stopped_nothing_passes():
+    torch.manual_seed(0)
+    model = perceptron(lambda h: torch.tanh(h) * h.detach()).double()
+    whole = objective(model, nn.CrossEntropyLoss(), (torch.randn(7, 8).double(), torch.randint(0, 3, (7,))))
+    point, (batch, _) = whole.vector.requires_grad_(), next(whole.batches())
+    v = torch.randn_like(point)
+    found, expected = (make(whole, point, batch)(v) for make in (_recorded_hessian, PRODUCTS["hessian"]))
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
+
+
+def _recorded_hessian(whole, point, batch):
+    return recorded_product(whole, "hessian", point, batch)
 
 
 def test_data_that_were_written_to_are_noticed():

@@ -14,6 +14,7 @@ Source: Pearlmutter 1994, "Fast exact multiplication by the Hessian"; Griewank a
 Derivatives", on recordings.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -289,5 +290,7 @@ def _elementary(objective: Objective) -> Iterator[None]:
     if not any(isinstance(m, nn.RNNBase) for m in objective.model.modules()):
         yield
         return
-    with torch.backends.mkldnn.flags(enabled=False):
-        yield
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "TF32 acceleration")  # of oneDNN on another device, when its flags are read
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield
