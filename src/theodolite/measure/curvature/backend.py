@@ -108,7 +108,9 @@ def _by_operation(
     def make(objective: Objective, point: Tensor, batch: Batch) -> Product:
         try:
             return recorded_product(objective, graph.kind, point, batch)
-        except NotRecordable:  # a batch that goes another way through the model
+        except torch.OutOfMemoryError:
+            raise
+        except (NotRecordable, RuntimeError):  # a batch that goes another way through the model
             return graph.make(objective, point, batch)
 
     half = first_samples(batch, -(-count(batch) // 2))

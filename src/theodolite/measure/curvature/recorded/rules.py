@@ -27,6 +27,12 @@ def _same(recording: Recording, z: Tensor, a: Tensor, *_: Any, **__: Any) -> boo
     return True
 
 
+def _copied(recording: Recording, z: Tensor, a: Tensor, source: Tensor, *_: Any) -> bool:
+    if not recording.reaches(source):
+        return True  # what was there before is gone
+    return _same(recording, z, source) if source.shape == z.shape else _expanded(recording, z, source)
+
+
 def _view(recording: Recording, z: Tensor, a: Tensor, *_: Any) -> bool:
     inner, outer = a.shape, z.shape
     if inner == outer:
@@ -304,6 +310,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("view", "_unsafe_view", "reshape", "unsqueeze", "squeeze"), _view),
     **dict.fromkeys(("t", "transpose"), _turned),
     **dict.fromkeys(("alias", "clone", "contiguous", "lift_fresh"), _same),
+    "copy": _copied,
     "permute": _permuted,
     "expand": _expanded,
     "select": _selected,
