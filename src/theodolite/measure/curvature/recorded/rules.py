@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from theodolite.measure.curvature.recorded import operations
+from theodolite.measure.curvature.recorded import bilinear, normalisation, operations
 from theodolite.measure.curvature.recorded.recording import Recording, Rule
 
 aten = torch.ops.aten
@@ -166,7 +166,7 @@ def _product(recording: Recording, z: Tensor, a: Any, b: Any) -> bool:
         if reached and not (one and other) and each.shape == z.shape:
             recording.follow_function(z, each, factor.clone(), 0.0)
             return True
-    recording.add(operations.Multiplied((recording.slot(a), a), (recording.slot(b), b)), z)
+    recording.add(bilinear.Multiplied((recording.slot(a), a), (recording.slot(b), b)), z)
     return True
 
 
@@ -178,7 +178,7 @@ def _quotient(recording: Recording, z: Tensor, a: Any, b: Any, **options: Any) -
 
 
 def _matrix_product(recording: Recording, z: Tensor, a: Tensor, b: Tensor) -> bool:
-    recording.add(operations.MatrixProduct((recording.slot(a), a), (recording.slot(b), b)), z)
+    recording.add(bilinear.MatrixProduct((recording.slot(a), a), (recording.slot(b), b)), z)
     return True
 
 
@@ -199,14 +199,14 @@ def _stacks(recording: Recording, z: Tensor, a: Tensor, b: Tensor) -> bool:
 def _with_bias(recording: Recording, z: Tensor, c: Tensor, a: Tensor, b: Tensor, beta: Any = 1, alpha: Any = 1) -> bool:
     if beta != 1 or alpha != 1 or c.shape != z.shape[1:]:
         return False
-    operation = operations.MatrixProduct((recording.slot(a), a), (recording.slot(b), b), recording.slot(c))
+    operation = bilinear.MatrixProduct((recording.slot(a), a), (recording.slot(b), b), recording.slot(c))
     recording.add(operation, z)
     return True
 
 
 def _convolution(recording: Recording, z: Tensor, a: Tensor, weight: Tensor, bias: Any, *options: Any) -> bool:
     slot = None if bias is None else recording.slot(bias)
-    operation = operations.Convolution((recording.slot(a), a), (recording.slot(weight), weight), slot, z, options)
+    operation = bilinear.Convolution((recording.slot(a), a), (recording.slot(weight), weight), slot, z, options)
     recording.add(operation, z)
     return True
 
@@ -226,11 +226,11 @@ def _embedding(
 
 
 def _softmax(recording: Recording, z: Tensor, a: Tensor, dim: int, *_: Any, **__: Any) -> bool:
-    return _simplex(recording, z, a, dim, operations.Softmax)
+    return _simplex(recording, z, a, dim, normalisation.Softmax)
 
 
 def _log_softmax(recording: Recording, z: Tensor, a: Tensor, dim: int, *_: Any, **__: Any) -> bool:
-    return _simplex(recording, z, a, dim, operations.LogSoftmax)
+    return _simplex(recording, z, a, dim, normalisation.LogSoftmax)
 
 
 def _simplex(recording: Recording, z: Tensor, a: Tensor, dim: int, kind: Any) -> bool:
@@ -249,7 +249,7 @@ def _layer_norm(
     scaled = (a - mean) * r
     slot = recording.slot(a)
     if slot is not None:
-        recording.add(operations.LayerNormalised(slot, scaled, r, dims, a, mean), scaled)
+        recording.add(normalisation.LayerNormalised(slot, scaled, r, dims, a, mean), scaled)
     return _affine(recording, z, None if slot is None else scaled, gamma, beta, scaled, 1.0, tuple(shape))
 
 
@@ -266,7 +266,7 @@ def _group_norm(
     if slot is None:
         return False
     scaled = (folded - mean[..., None]) * r
-    recording.add(operations.LayerNormalised(slot, scaled, r, [2], folded, mean[..., None]), scaled)
+    recording.add(normalisation.LayerNormalised(slot, scaled, r, [2], folded, mean[..., None]), scaled)
     shaped = scaled.reshape(a.shape)
     _view(recording, shaped, scaled)
     return _affine(recording, z, shaped, gamma, beta, shaped, 1.0, (c, *[1] * (a.ndim - 2)))
@@ -288,7 +288,7 @@ def _batch_norm(
     slot = recording.slot(a)
     if training:
         if slot is not None:
-            recording.add(operations.Normalised(slot, scaled, r, dims), scaled)
+            recording.add(normalisation.Normalised(slot, scaled, r, dims), scaled)
         return _affine(recording, z, None if slot is None else scaled, gamma, beta, scaled, 1.0, shape)
     return _affine(recording, z, None if slot is None else a, gamma, beta, scaled, r, shape)
 
@@ -301,7 +301,7 @@ def _affine(
     factor = scaled.new_ones(()).expand(shape) if gamma is None else gamma.reshape(shape)
     size = next((t.shape for t in (gamma, beta) if t is not None), factor.shape)
     slots = [None if t is None else recording.slot(t) for t in (a, gamma, beta)]
-    operation = operations.Affine(slots[0], (slots[1], factor), slots[2], scaled, r, size)
+    operation = normalisation.Affine(slots[0], (slots[1], factor), slots[2], scaled, r, size)
     recording.add(operation, z)
     return True
 
