@@ -21,13 +21,14 @@ from typing import Any
 import curvlinops
 import hessian_eigenthings
 import numpy as np
+import pyhessian
 import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from curvature import OURS, alternate, cnn, mlp, report
+from networks import NextToken, gpt, resnet20, vit_tiny
 from theodolite.measure import HessianOperator, hessian_density, hessian_eigenvalues, hessian_trace
 
 K, TOLERANCE = 10, 1e-3  # eigenvalues, and their residuals relative to the largest
@@ -44,6 +45,7 @@ class Case:
     model: nn.Module
     data: tuple[Tensor, Tensor]
     loss: Callable[[Tensor, Tensor], Tensor]
+    large: bool = False  # with --quick only its products are timed
 
     def curvlinops(self) -> curvlinops.HessianLinearOperator:
         """Its operator."""
@@ -73,48 +75,20 @@ def batch_norm_cnn(count: int) -> tuple[nn.Module, tuple[Tensor, Tensor]]:
     return model.eval(), (images[:count], labels[:count])
 
 
-class Logits(nn.Module):
-    """GPT-2 as a model from tokens to logits, as all three libraries take them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        config = GPT2Config(
-            vocab_size=65,
-            n_positions=64,
-            n_embd=64,
-            n_layer=2,
-            n_head=4,
-            use_cache=False,
-            bos_token_id=None,
-            eos_token_id=None,
-        )
-        self.gpt = GPT2LMHeadModel(config)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Logits ``(n, tokens, vocabulary)``."""
-        return self.gpt(tokens).logits
-
-
-class NextToken(nn.CrossEntropyLoss):
-    """Cross entropy over all tokens; curvlinops asks a loss for its ``reduction``."""
-
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Mean over samples and tokens."""
-        return super().forward(logits.flatten(0, 1), targets.flatten())
-
-
-def gpt() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
-    torch.manual_seed(0)
-    tokens = torch.randint(0, 65, (16, 65))
-    return Logits().eval(), (tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
-
-
 def cases() -> list[Case]:
     entropy = nn.CrossEntropyLoss()
     return [
         Case("MLP, 1,000 samples", *mlp(), entropy),
         Case("BatchNorm CNN, 50 images", *batch_norm_cnn(50), entropy),
         Case("GPT-2, 16 × 64 tokens", *gpt(), NextToken()),
+        Case("ResNet-20, 50 images", *resnet20(50), entropy, large=True),
+        Case(
+            "GPT-2 of 10 M, 4 × 128 tokens",
+            *gpt(width=320, layers=8, heads=8, samples=4, length=128),
+            NextToken(),
+            True,
+        ),
+        Case("ViT-tiny, 8 images", *vit_tiny(8), entropy, large=True),
     ]
 
 
@@ -144,6 +118,38 @@ def counted(products: Callable[[Any], Any], counts: Counter[str], name: str) -> 
         return products(vectors)
 
     return count
+
+
+def products(case: Case, run: Run) -> None:
+    """With the Hessian, and with the generalised Gauss-Newton matrix, of one vector; the least of interleaved repeats.
+
+    PyHessian computes the gradient's graph before the time, and keeps it, as ours keeps what it needs.
+    """
+    parameters = [p for p in case.model.parameters() if p.requires_grad]
+    H, C, E = HessianOperator(case.model, case.loss, case.data), case.curvlinops(), case.eigenthings()
+    Y = pyhessian.hessian(case.model, case.loss, data=case.data, cuda=False)
+    v = torch.randn(H.shape[0])
+    shaped = [part.view_as(p) for part, p in zip(v.split([p.numel() for p in parameters]), parameters, strict=True)]
+    sides = {
+        OURS: lambda: H @ v,
+        CURVLINOPS: lambda: C @ v,
+        EIGENTHINGS: lambda: E.matvec(v),
+        "PyHessian": lambda: pyhessian.utils.hessian_vector_product(Y.gradsH, Y.params, shaped),
+        "a gradient": lambda: torch.autograd.grad(case.loss(case.model(case.data[0]), case.data[1]), parameters),
+    }
+    least(f"Product, {case.name}, {H.path}", sides, H @ v, {CURVLINOPS: C @ v, EIGENTHINGS: E.matvec(v)})
+    G = HessianOperator(case.model, case.loss, case.data, operator="ggn")
+    K = curvlinops.GGNLinearOperator(case.model, case.loss, parameters, [case.data], check_deterministic=False)
+    sides = {OURS: lambda: G @ v, CURVLINOPS: lambda: K @ v}
+    least(f"Gauss-Newton product, {case.name}, {G.path}", sides, G @ v, {CURVLINOPS: K @ v})
+
+
+def least(title: str, sides: dict[str, Callable[[], object]], ours: Tensor, theirs: dict[str, Tensor]) -> None:
+    """Print the least processor time of each side, and how far the peers' vectors are from ours."""
+    times = {name: min(each) for name, each in alternate(sides, 5).items()}
+    print(f"{title}\n  " + ", ".join(f"{n} {1e3 * t:.1f} ms ({t / times[OURS]:.2f} ×)" for n, t in times.items()))
+    apart = {name: float((found - ours).norm() / ours.norm()) for name, found in theirs.items()}
+    print("  apart:", ", ".join(f"{name} {each:.1e}" for name, each in apart.items()), flush=True)
 
 
 def eigenvalues(case: Case, run: Run) -> None:
@@ -253,7 +259,9 @@ def main() -> None:
     )
     arguments.add_argument("--limit", type=float, help="processor seconds a side; 60 by default, 8 with --quick")
     arguments.add_argument("--only", default="", help="cases whose name holds this")
-    arguments.add_argument("--task", choices=["eigenvalues", "densities", "traces"], help="one task, in place of all")
+    arguments.add_argument(
+        "--task", choices=["products", "eigenvalues", "densities", "traces"], help="one task, in place of all"
+    )
     chosen = arguments.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -265,10 +273,11 @@ def main() -> None:
         if chosen.only in case.name:
             H = HessianOperator(case.model, case.loss, case.data)
             print(f"\n== {case.name}: {H.shape[0]:,} parameters, path {H.path}, check {H.check:.1e}")
-            elementary = sdpa_kernel(SDPBackend.MATH) if "GPT" in case.name else nullcontext()
+            elementary = sdpa_kernel(SDPBackend.MATH) if "GPT" in case.name or "ViT" in case.name else nullcontext()
             with elementary:
-                for measure in (eigenvalues, densities, traces):
-                    if chosen.task in (None, measure.__name__):
+                for measure in (products, eigenvalues, densities, traces):
+                    left_out = chosen.quick and case.large and measure is not products
+                    if chosen.task in (None, measure.__name__) and not left_out:
                         measure(case, often if "MLP" in case.name else run)
     print("\nTimes faster than the best peer:")
     for title, (ratio, more) in ratios.items():

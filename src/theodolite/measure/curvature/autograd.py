@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -65,6 +65,32 @@ class LinearOutputs:
         return product
 
 
+class Linearised(Protocol):
+    """The outputs z of a model on one batch, and products with J = ∂z/∂θ, however they are made."""
+
+    @property
+    def outputs(self) -> Tensor:
+        """All real numbers that the model gives ``(m,)``."""
+
+    @property
+    def rebuild(self) -> Callable[[Tensor], Any]:
+        """Them in their structure."""
+
+    @property
+    def point(self) -> Tensor:
+        """The parameters ``(P,)``."""
+
+    @property
+    def bound(self) -> Binding:
+        """Inside, model and loss have them."""
+
+    def around(self, middle: Product) -> Product:
+        """The product with Jᵀ B J, of one with B."""
+
+
+Linearise = Callable[[Objective, Tensor, Any], Linearised]
+
+
 def linear_outputs(objective: Objective, point: Tensor, inputs: Any) -> LinearOutputs:
     """Run the model, and keep the graphs of its outputs and of their derivative."""
     bound = objective.at(objective.unflatten(point))
@@ -75,10 +101,10 @@ def linear_outputs(objective: Objective, point: Tensor, inputs: Any) -> LinearOu
     return LinearOutputs(outputs, rebuild, point, dual, pulled, bound)
 
 
-def ggn_product(objective: Objective, point: Tensor, batch: Batch) -> Product:
+def ggn_product(objective: Objective, point: Tensor, batch: Batch, linearise: Linearise = linear_outputs) -> Product:
     r""":math:`v \mapsto J^\top H_L J v`, J the outputs' derivative, H_L the loss's Hessian by the outputs."""
     inputs, targets = batch
-    linear = linear_outputs(objective, point, inputs)
+    linear = linearise(objective, point, inputs)
     free = linear.outputs.detach().requires_grad_()
     with linear.bound:
         loss = varying(objective.loss(linear.rebuild(free), targets))
@@ -112,7 +138,7 @@ def _own_loss(slope: Any) -> bool:
 def flat(tree: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
     """All real tensors in a structure as one vector, and how to put another such vector into their places."""
     leaves, structure = tree_flatten(tree)
-    places = [i for i, leaf in enumerate(leaves) if _is_real(leaf)]
+    places = [i for i, leaf in enumerate(leaves) if is_real(leaf)]
     sizes = [leaves[i].numel() for i in places]
 
     def rebuild(vector: Tensor) -> Any:
@@ -124,7 +150,8 @@ def flat(tree: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
     return torch.cat([leaves[i].flatten() for i in places]) if places else torch.zeros(0), rebuild
 
 
-def _is_real(leaf: Any) -> bool:
+def is_real(leaf: Any) -> bool:
+    """Whether it is a dense tensor of real numbers."""
     return isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.layout == torch.strided
 
 

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from theodolite.measure.curvature.autograd import Product, counted
 from theodolite.measure.curvature.kinds import PRODUCTS, Curvature
+from theodolite.measure.curvature.recorded.calls import NotRecordable
+from theodolite.measure.curvature.recorded.product import recorded_product
 from theodolite.measure.curvature.sequential.product import Chain, chain_product, chained
 from theodolite.measure.problem.batches import Batch, count
 from theodolite.measure.problem.microbatches import first_samples
@@ -37,9 +39,16 @@ class Backend:
 
 
 def choose_backend(objective: Objective, kind: Curvature, point: Tensor, first: Batch) -> Backend:
-    """Layer by layer for plain chains whose product agrees with the kept graph on the first samples; else the graph."""
+    """The first way that takes the model and agrees with the kept graph on the first samples; else the graph.
+
+    Layer by layer for plain chains; operation by operation for all others.
+    """
     graph, batch, product = _kept_graph(objective, kind, point, first)
-    return _layer_by_layer(objective, graph, point, batch, product) or graph
+    for way in (_layer_by_layer, _by_operation):
+        found = way(objective, graph, point, batch, product)
+        if found is not None:
+            return found
+    return graph
 
 
 def _kept_graph(objective: Objective, kind: Curvature, point: Tensor, first: Batch) -> tuple[Backend, Batch, Product]:
@@ -91,6 +100,34 @@ def _layer_by_layer(
     each, microbatch = chain.bytes / count(batch), int(CACHE_BYTES * count(batch) / chain.bytes)
     name = "layer by layer"
     return Backend(graph.kind, name, f"{name}, anew", make, each, 0.0, graph.graph_bytes, microbatch, True)
+
+
+def _by_operation(
+    objective: Objective, graph: Backend, point: Tensor, batch: Batch, expected: Product
+) -> Backend | None:
+    def make(objective: Objective, point: Tensor, batch: Batch) -> Product:
+        try:
+            return recorded_product(objective, graph.kind, point, batch)
+        except torch.OutOfMemoryError:
+            raise
+        except (NotRecordable, RuntimeError):  # a batch that goes another way through the model
+            return graph.make(objective, point, batch)
+
+    half = first_samples(batch, -(-count(batch) // 2))
+    try:
+        product = recorded_product(objective, graph.kind, point, batch)
+        if not _agree(product, expected, point):
+            return None
+        taken, n = product.bytes(point), count(batch)
+        more = n - count(half)
+        each = (taken - recorded_product(objective, graph.kind, point, half).bytes(point)) / more if more else taken / n
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # what is not followed
+        return None
+    each, name = max(1.0, each), "operation by operation"
+    fixed = max(0.0, taken - n * each)
+    return Backend(graph.kind, name, f"{name}, anew", make, each, fixed, graph.graph_bytes, graph.microbatch, False)
 
 
 def _agree(chain: Product, graph: Product, point: Tensor) -> bool:

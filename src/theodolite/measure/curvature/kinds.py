@@ -19,7 +19,8 @@ from torch.utils._pytree import tree_leaves
 
 from theodolite.errors import BadData, BadLoss
 from theodolite.measure.curvature.autograd import (
-    LinearOutputs,
+    Linearise,
+    Linearised,
     Product,
     ggn_product,
     hessian_product,
@@ -31,24 +32,25 @@ from theodolite.measure.problem.batches import Batch, count
 from theodolite.measure.problem.objective import Objective
 
 Curvature = Literal["hessian", "ggn", "fisher", "empirical_fisher", "gradient_covariance"]
+Around = Callable[[Objective, Tensor, Batch, Linearise], Product]
 Make = Callable[[Objective, Tensor, Batch], Product]
 
 PER_SAMPLE: tuple[Curvature, ...] = ("empirical_fisher", "gradient_covariance")  # made of each sample's own gradient
 
 
-def fisher_product(objective: Objective, point: Tensor, batch: Batch) -> Product:
+def fisher_product(objective: Objective, point: Tensor, batch: Batch, linearise: Linearise) -> Product:
     """Of the Fisher matrix; the generalised Gauss-Newton matrix where outputs are natural parameters (Martens 2020)."""
     if is_natural(objective.loss, batch[1]):
-        return ggn_product(objective, point, batch)
-    linear = linear_outputs(objective, point, batch[0])
+        return ggn_product(objective, point, batch, linearise)
+    linear = linearise(objective, point, batch[0])
     outputs = linear.rebuild(linear.outputs.detach())
     with linear.bound:
         return linear.around(fisher_of_outputs(objective, outputs, batch[1]))
 
 
-def empirical_fisher_product(objective: Objective, point: Tensor, batch: Batch) -> Product:
+def empirical_fisher_product(objective: Objective, point: Tensor, batch: Batch, linearise: Linearise) -> Product:
     r"""Of :math:`\frac{1}{n} \sum_n g_n g_n^\top` with g_n the gradient of sample n's own loss."""
-    linear = linear_outputs(objective, point, batch[0])
+    linear = linearise(objective, point, batch[0])
     delta, owner = scores(objective, linear, batch)
     scale, samples = per_sample_scale(objective, batch), count(batch)
 
@@ -59,7 +61,7 @@ def empirical_fisher_product(objective: Objective, point: Tensor, batch: Batch) 
     return linear.around(middle)
 
 
-def scores(objective: Objective, linear: LinearOutputs, batch: Batch) -> tuple[Tensor, Tensor]:
+def scores(objective: Objective, linear: Linearised, batch: Batch) -> tuple[Tensor, Tensor]:
     """The derivative of a batch's loss by its outputs ``(m,)``, and the sample that each of these belongs to."""
     free = linear.outputs.detach().requires_grad_()
     with linear.bound, torch.enable_grad():
@@ -74,7 +76,7 @@ def scores(objective: Objective, linear: LinearOutputs, batch: Batch) -> tuple[T
     return delta, owners(linear, count(batch))
 
 
-def owners(linear: LinearOutputs, samples: int) -> Tensor:
+def owners(linear: Linearised, samples: int) -> Tensor:
     """The sample ``(m,)`` that each number among the outputs belongs to."""
     order = torch.arange(len(linear.outputs), dtype=torch.float64, device=linear.outputs.device)
     found = torch.empty(len(order), dtype=torch.int64, device=order.device)
@@ -100,10 +102,17 @@ def per_sample_scale(objective: Objective, batch: Batch) -> float:
     return 1.0 if objective.reduction == "sum" else objective.samples * objective.share(batch)
 
 
-PRODUCTS: dict[Curvature, Make] = {
-    "hessian": hessian_product,
+def _kept(make: Around) -> Make:
+    return lambda objective, point, batch: make(objective, point, batch, linear_outputs)
+
+
+AROUND: dict[Curvature, Around] = {  # Jᵀ B J, however J is made
     "ggn": ggn_product,
     "fisher": fisher_product,
     "empirical_fisher": empirical_fisher_product,
     "gradient_covariance": empirical_fisher_product,
+}
+PRODUCTS: dict[Curvature, Make] = {
+    "hessian": hessian_product,
+    **{kind: _kept(make) for kind, make in AROUND.items()},
 }

@@ -57,7 +57,9 @@ class HessianOperator(OldNames, SymmetricMatrix):
 
     The gradient is computed once with its graph, and every product is one backward pass through it: 1.7 times faster
     than both passes anew. Plain chains of layers need no graph
-    (:mod:`~theodolite.measure.curvature.sequential.product`), which is faster still. On a CPU large batches go in
+    (:mod:`~theodolite.measure.curvature.sequential.product`), which is faster still, and all other networks whose
+    operations can be followed are multiplied by operation by operation
+    (:mod:`~theodolite.measure.curvature.recorded.product`). On a CPU large batches go in
     microbatches that fit its cache, if the loss is seen to add up over them.
     Where not all fits ``memory``, nothing is kept and all is made again, part by part, for each product or block; the
     numbers are the same to rounding.
