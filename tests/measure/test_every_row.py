@@ -33,7 +33,7 @@ MEMORY = "300 KB"  # for matrices of up to 60 parameters; what has more is refus
 
 def _other(model: nn.Module) -> nn.Module:
     """A second network of the same architecture, a step away; what is no network with numbers stands for itself."""
-    if not isinstance(model, nn.Module) or any(t.is_meta or nn.parameter.is_lazy(t) for t in model.parameters()):
+    if not _is_network(model):
         return model
     found = copy.deepcopy(model)
     with torch.no_grad():
@@ -52,6 +52,16 @@ def _path(model: nn.Module) -> list[dict[str, Any]]:
     return [m.state_dict() if isinstance(m, nn.Module) else m for m in (model, _other(model))]
 
 
+def _few(model: nn.Module) -> dict[str, Any]:
+    """The option that measures few parameters: an exact Hessian of all would be most of the time here."""
+    own = [(p.numel(), name) for name, p in model.named_parameters() if p.requires_grad] if _is_network(model) else []
+    return {"parameters": min(own)[1]} if own else {}
+
+
+def _is_network(model: Any) -> bool:
+    return isinstance(model, nn.Module) and not any(t.is_meta or nn.parameter.is_lazy(t) for t in model.parameters())
+
+
 Call = Callable[..., Any]
 CALLS: dict[str, Call] = {  # by the name in the catalogue, with the least work
     "gradient_norm": measure.gradient_norm,
@@ -68,8 +78,8 @@ CALLS: dict[str, Call] = {  # by the name in the catalogue, with the least work
     "gradient_noise_scale": measure.gradient_noise_scale,
     "hessian_spectrum": partial(measure.hessian_spectrum, memory=MEMORY),
     "minimal_ratio": partial(measure.minimal_ratio, operator="ggn", memory=MEMORY),
-    "find_critical_points": lambda *problem, **options: measure.find_critical_points(
-        *problem, 1, steps=0, force=True, **options
+    "find_critical_points": lambda model, *rest, **options: measure.find_critical_points(
+        model, *rest, 1, steps=0, force=True, **_few(model) | options
     ),
     "surface": partial(measure.surface, x=[0.1], y=[0.0]),
     "interpolate": lambda model, *rest, **options: measure.interpolate(model, _other(model), *rest, [0.5], **options),
