@@ -7,6 +7,7 @@ tree), "wrong" or "raw" (another error), and why.
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -97,8 +98,22 @@ class Truth:
     def _parts(self) -> Iterator[Tensor]:
         """The loss, batch by batch as in training: an embedding with max_norm writes into its weight at every call."""
         for x, t, share in _shared(self.problem):
-            with sdpa_kernel(SDPBackend.MATH):
-                yield share * self.problem.loss(self.problem.model(x), t)
+            with sdpa_kernel(SDPBackend.MATH), self._measured_alone():
+                part = share * self.problem.loss(self.problem.model(x), t)
+            yield part
+
+    @contextmanager
+    def _measured_alone(self) -> Iterator[None]:
+        """Nothing else asks for a gradient: one that nobody wants may not exist, of a weight that is written into."""
+        measured = {id(p) for p in self.problem.parameters}
+        before = [(p, p.requires_grad) for p in self.problem.model.parameters()]
+        try:
+            for p, _ in before:
+                p.requires_grad_(id(p) in measured)
+            yield
+        finally:
+            for p, asked in before:
+                p.requires_grad_(asked)
 
     @cached_property
     def gauss_newton(self) -> Tensor:

@@ -109,7 +109,8 @@ def _may_split_first_layer(objective: Objective, basis: StackedStates, rows: Ten
     nowhere = {n: torch.full_like(t[0], torch.nan) for n, t in basis.items() if t.is_floating_point()}
     try:
         one = _at_one_point(objective, basis, part, split_first=True)
-        fast, _ = one(row)
+        with objective.at({}):
+            fast, _ = one(row)
         with objective.at(nowhere):
             blind, _ = one(row)
     except torch.OutOfMemoryError:
