@@ -56,10 +56,17 @@ def _path(model: nn.Module) -> list[dict[str, Any]]:
     return [m.state_dict() if isinstance(m, nn.Module) else m for m in (model, _other(model))]
 
 
-def _few(model: nn.Module) -> dict[str, Any]:
-    """The option that measures few parameters: an exact Hessian of all would be most of the time here."""
-    own = [(p.numel(), name) for name, p in model.named_parameters() if p.requires_grad] if _is_network(model) else []
-    return {"parameters": min(own)[1]} if own else {}
+def _critical_points(model: nn.Module, *rest: Any, **options: Any) -> Any:
+    """Of the smallest tensor of parameters: an exact Hessian of all would be most of the time here."""
+    own = [p for p in model.parameters() if p.requires_grad] if _is_network(model) else []
+    others = sorted(own, key=torch.Tensor.numel)[1:]
+    for p in others:
+        p.requires_grad_(False)
+    try:
+        return measure.find_critical_points(model, *rest, 1, steps=0, force=True, **options)
+    finally:
+        for p in others:
+            p.requires_grad_()
 
 
 def _is_network(model: Any) -> bool:
@@ -82,9 +89,7 @@ CALLS: dict[str, Call] = {  # by the name in the catalogue, with the least work
     "gradient_noise_scale": measure.gradient_noise_scale,
     "hessian_spectrum": partial(measure.hessian_spectrum, memory=MEMORY),
     "minimal_ratio": partial(measure.minimal_ratio, operator="ggn", memory=MEMORY),
-    "find_critical_points": lambda model, *rest, **options: measure.find_critical_points(
-        model, *rest, 1, steps=0, force=True, **_few(model) | options
-    ),
+    "find_critical_points": _critical_points,
     "surface": partial(measure.surface, x=[0.1], y=[0.0]),
     "interpolate": lambda model, *rest, **options: measure.interpolate(model, _other(model), *rest, [0.5], **options),
     "connect": lambda model, *rest, **options: measure.connect(

@@ -38,6 +38,9 @@ FOUND = (  # in benchmarks/random_models.py
     random_models.Recipe(  # the script asks for the gradient of the one parameter that is measured
         "renormed_tokens", (), "calls_the_model_again", positions=True, tied=True, measured=1
     ),
+    random_models.Recipe(  # the second batch at the weights of the first, though they are tied to what that shortens
+        "renormed_tokens", ("multihead_attention",), "all_of_these", (1, 2), positions=True, tied=True, seed=1000
+    ),
     random_models.Recipe("features", ("batch_norm",), "physics", training=True),  # the loss moves running statistics
     random_models.Recipe("features", ("batch_norm",), "calls_the_model_again", operator="ggn", training=True),
 )
