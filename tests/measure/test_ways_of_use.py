@@ -606,6 +606,23 @@ def test_gauss_newton_of_a_loss_with_a_penalty_is_refused():
         measure.HessianOperator(use.model, use.loss, use.data, operator="ggn")
 
 
+class HalfWithin(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 5).bfloat16(), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.b(torch.tanh(self.a(x.bfloat16()).float()))
+
+
+def test_one_layer_in_half_precision_is_measured_as_a_script_does():
+    torch.manual_seed(0)
+    m, (x, y) = HalfWithin(), problem()
+    expected = torch.autograd.grad(cross_entropy(m(x.float()), y), list(m.parameters()))
+    found = measure.gradient_norm(m, cross_entropy, (x.float(), y))
+    assert found.value == pytest.approx(float(torch.cat([g.float().flatten() for g in expected]).norm()), rel=1e-2)
+
+
 def test_layers_out_of_reach_give_zeros():
     m = perceptron()
     m.aux = nn.Linear(2, 2).double()

@@ -249,8 +249,10 @@ def _roots(whole: Objective) -> list[nn.Module]:
 def _check_not_written(whole: Objective, vector: Tensor) -> None:
     """Raise BadModel where a call has written into the parameters, but for weights that PyTorch renormalises."""
     renormed = {id(weight) for weight in whole.renormed()}
-    for name, part in whole.unflatten(vector).items():
-        if id(whole.own[name]) not in renormed and not torch.equal(whole.own[name].detach(), part):
+    put = whole.unflatten(vector)
+    for name, own in whole.own.items():
+        part = put[name].to(own.dtype)  # of several types, a vector has the widest
+        if id(own) not in renormed and not torch.equal(own.detach(), part):
             raise BadModel(
                 f"expected a model that leaves its parameters as they are, but a call writes into '{name}'. Compute "
                 "what it needs from the parameter instead, as self.weight.clamp(-c, c) or self.weight / "
