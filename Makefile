@@ -16,8 +16,9 @@ export PYTHONDONTWRITEBYTECODE :=
 QUICK := $(addprefix tests/measure/,linalg results test_align.py test_gradient_noise_scale.py test_gradient_norm.py \
 	test_hessian_density.py test_hessian_eigenvalues.py test_hessian_spectrum.py test_sharpness.py test_trajectory.py) \
 	$(addprefix tests/claims/,test_effects.py test_tables.py test_trends.py test_ways.py test_words.py) \
-	tests/code tests/models tests/recipes tests/store/test_records.py tests/store/test_weights.py tests/test_streams.py \
-	tests/train/test_batches.py tests/train/test_loop.py
+	$(addprefix tests/figures/,test_curves.py test_points.py test_spectra.py) \
+	$(addprefix tests/,code data/test_expression.py models recipes/test_losses.py recordings) \
+	$(addprefix tests/,store/test_records.py store/test_weights.py test_streams.py train/test_batches.py train/test_loop.py)
 
 .PHONY: survey test quick check smoke docs matrix clean help
 

@@ -39,7 +39,10 @@ def _other(model: nn.Module) -> nn.Module:
     """A second network of the same architecture, a step away; what is no network with numbers stands for itself."""
     if not _is_network(model):
         return model
-    found = copy.deepcopy(model)
+    try:
+        found = copy.deepcopy(model)
+    except RuntimeError:  # pruned: its weight is a tensor made of others
+        return model
     with torch.no_grad():
         for tensor in found.parameters():
             tensor *= 1.01

@@ -606,6 +606,16 @@ def test_gauss_newton_of_a_loss_with_a_penalty_is_refused():
         measure.HessianOperator(use.model, use.loss, use.data, operator="ggn")
 
 
+def test_a_frozen_weight_that_is_written_is_refused_and_put_back():
+    from theodolite.errors import BadModel
+
+    m, data = uses.Written(in_place=True).double(), problem()
+    before = m.a.weight.detach().clone()
+    with pytest.raises(BadModel, match=r"writes into 'a.weight'"):
+        measure.gradient_norm(m, cross_entropy, data, parameters="b.*")
+    assert torch.equal(m.a.weight, before)
+
+
 class HalfWithin(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -33,19 +33,35 @@ SILENTLY_WRONG = (  # warnings of PyTorch's where the number would not be what i
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """Moves the parameters that are measured to a flat vector ``(P,)``."""
+
+    whole: Objective
+    before: list[tuple[nn.Parameter, Tensor]]  # all parameters, and what was in them
+
+    def __call__(self, vector: Tensor) -> None:
+        """Move there."""
+        own = self.whole.own
+        for name, part in self.whole.unflatten(vector.detach()).items():
+            own[name].data.copy_(part)  # not seen by autograd, so that graphs of the user's stay good
+
+
 @contextmanager
-def in_place(whole: Objective) -> Iterator[Callable[[Tensor], None]]:
+def in_place(whole: Objective) -> Iterator[Moves]:
     """The model's own parameters, to be moved to any flat vector ``(P,)``; all is put back bit for bit.
 
     Where the loss is computed in another precision, parameters and buffers have that inside.
     """
     roots = _roots(whole)
+    moves = Moves(whole, [])
     with ExitStack() as stack:
         stack.enter_context(preserve_rng())
         stack.enter_context(preserve_modules(*roots))
         for root in roots:
             for parameter in root.parameters():
-                stack.callback(_put_back, parameter, parameter.data, parameter.data.clone())
+                moves.before.append((parameter, parameter.data.clone()))
+                stack.callback(_put_back, parameter, parameter.data, moves.before[-1][1])
                 if whole.dtype is not None and parameter.is_floating_point():
                     parameter.data = parameter.data.to(whole.dtype)
             for module in root.modules():
@@ -54,13 +70,7 @@ def in_place(whole: Objective) -> Iterator[Callable[[Tensor], None]]:
                         cast = whole.dtype if whole.dtype is not None and buffer.is_floating_point() else buffer.dtype
                         stack.callback(module._buffers.__setitem__, name, buffer)
                         module._buffers[name] = buffer.to(cast, copy=True)
-        own = whole.own
-
-        def move(vector: Tensor) -> None:
-            for name, part in whole.unflatten(vector.detach()).items():
-                own[name].data.copy_(part)  # not seen by autograd, so that graphs of the user's stay good
-
-        yield move
+        yield moves
 
 
 def _put_back(parameter: nn.Parameter, data: Tensor, values: Tensor) -> None:
@@ -207,20 +217,18 @@ class _Found:
         return not float((self.gradient - other.gradient).norm()) <= rounding * scale
 
 
-def _agreeing(
-    whole: Objective, batch: Batch, first: Tensor, vector: Tensor, move: Callable[[Tensor], None]
-) -> Objective:
+def _agreeing(whole: Objective, batch: Batch, first: Tensor, vector: Tensor, move: Moves) -> Objective:
     """The loss in the form that agrees with the model called plainly, where it is, moved, and back again."""
     moved = _moved(whole, vector)
     buffers = {name: b.clone() for root in _roots(whole) for name, b in root.named_buffers()}
     move(vector)
     with _put_back_after(whole):
         here = _Found(whole.loss_of(batch).detach(), None)
-    _check_not_written(whole, vector)
+    _check_not_written(move, vector)
     move(moved)
     with _put_back_after(whole):
         there = _found(lambda: plain_gradient(whole, batch), lambda: whole.loss_of(batch))
-    _check_not_written(whole, moved)
+    _check_not_written(move, moved)
     move(vector)
     again = _Found(whole.loss_of(batch).detach(), None)
     if here.differs(again):
@@ -246,13 +254,16 @@ def _roots(whole: Objective) -> list[nn.Module]:
     return [root for root in (whole.model, whole.loss) if isinstance(root, nn.Module)]
 
 
-def _check_not_written(whole: Objective, vector: Tensor) -> None:
+def _check_not_written(move: Moves, vector: Tensor) -> None:
     """Raise BadModel where a call has written into the parameters, but for weights that PyTorch renormalises."""
-    renormed = {id(weight) for weight in whole.renormed()}
-    put = whole.unflatten(vector)
-    for name, own in whole.own.items():
-        part = put[name].to(own.dtype)  # of several types, a vector has the widest
-        if id(own) not in renormed and not torch.equal(own.detach(), part):
+    whole = move.whole
+    names = {id(p): name for name, p in whole.model.named_parameters()}
+    renormed, put = {id(weight) for weight in whole.renormed()}, whole.unflatten(vector)
+    for own, before in move.before:
+        name = names.get(id(own), "the loss")
+        part = put.get(name, before).to(own.dtype)  # of several types, a vector has the widest
+        same = torch.equal(own.detach(), part) or not bool(torch.isfinite(part).all())
+        if not same and id(own) not in renormed:
             raise BadModel(
                 f"expected a model that leaves its parameters as they are, but a call writes into '{name}'. Compute "
                 "what it needs from the parameter instead, as self.weight.clamp(-c, c) or self.weight / "
