@@ -12,11 +12,20 @@ UNUSED := /tests/|/transformers/models/|/torch/(_inductor|testing)/|/ray/(data|l
 # Where containers forbid Python to keep what it compiled, each of the hundreds of processes that tests start compiles anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: survey test check smoke docs matrix clean help
+# What most changes touch; tests of these files that take more than a second or two are marked slow.
+QUICK := $(addprefix tests/measure/,linalg results test_align.py test_gradient_noise_scale.py test_gradient_norm.py \
+	test_hessian_density.py test_hessian_eigenvalues.py test_hessian_spectrum.py test_sharpness.py test_trajectory.py) \
+	$(addprefix tests/claims/,test_effects.py test_tables.py test_trends.py test_ways.py test_words.py) \
+	$(addprefix tests/figures/,test_curves.py test_points.py test_spectra.py) \
+	$(addprefix tests/,code data/test_expression.py models recipes/test_losses.py recordings) \
+	$(addprefix tests/,store/test_records.py store/test_weights.py test_streams.py train/test_batches.py train/test_loop.py)
+
+.PHONY: survey test quick check smoke docs matrix clean help
 
 help:
 	@echo "make survey [PRESET=smoke|quick|full]   run every study and build the report"
 	@echo "make test                               checks, tests and a smoke survey"
+	@echo "make quick                              a minute of tests: most of the core"
 	@echo "make check                              format, lint, types, layers"
 	@echo "make docs                               the documentation, as pages in build/site"
 	@echo "make matrix                             tests at the lowest and newest versions of what is declared; needs uv"
@@ -31,6 +40,9 @@ test: $(READY)
 	$(MAKE) --no-print-directory --jobs 2 check $(COMPILED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 	$(MAKE) --no-print-directory smoke
+
+quick: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal --quiet -m "not slow" $(QUICK)
 
 check: $(READY)
 	$(BIN)/ruff format --check src tests benchmarks examples docs/_build

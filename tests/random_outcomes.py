@@ -7,6 +7,7 @@ tree), "wrong" or "raw" (another error), and why.
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -45,13 +46,21 @@ def total_loss(problem: Problem) -> float:
 
     Every batch at the same weights: an embedding with max_norm writes into its own, and the next batch would see it.
     """
-    before = [p.detach().clone() for p in problem.model.parameters()]
     total = 0.0
     for x, t, share in _shared(problem):
-        total += share * float(problem.loss(problem.model(x), t).detach())
-        for p, start in zip(problem.model.parameters(), before, strict=True):
-            p.data.copy_(start)
+        with _put_back(problem.model):
+            total += share * float(problem.loss(problem.model(x), t).detach())
     return total
+
+
+@contextmanager
+def _put_back(model: nn.Module) -> Iterator[None]:
+    before = [p.detach().clone() for p in model.parameters()]
+    try:
+        yield
+    finally:
+        for p, start in zip(model.parameters(), before, strict=True):
+            p.data.copy_(start)
 
 
 def _shared(problem: Problem) -> list[tuple[Tensor, Tensor, float]]:
@@ -95,23 +104,39 @@ class Truth:
         return sum(_second(part, self.problem.parameters) for part in self._parts())
 
     def _parts(self) -> Iterator[Tensor]:
-        """The loss, batch by batch as in training: an embedding with max_norm writes into its weight at every call."""
+        """The loss, batch by batch, each differentiated before weights are put back where they were."""
         for x, t, share in _shared(self.problem):
-            with sdpa_kernel(SDPBackend.MATH):
-                yield share * self.problem.loss(self.problem.model(x), t)
+            with _put_back(self.problem.model):
+                with sdpa_kernel(SDPBackend.MATH), self._measured_alone():
+                    part = share * self.problem.loss(self.problem.model(x), t)
+                yield part
+
+    @contextmanager
+    def _measured_alone(self) -> Iterator[None]:
+        """Nothing else asks for a gradient: one that nobody wants may not exist, of a weight that is written into."""
+        measured = {id(p) for p in self.problem.parameters}
+        before = [(p, p.requires_grad) for p in self.problem.model.parameters()]
+        try:
+            for p, _ in before:
+                p.requires_grad_(id(p) in measured)
+            yield
+        finally:
+            for p, asked in before:
+                p.requires_grad_(asked)
 
     @cached_property
     def gauss_newton(self) -> Tensor:
         """Sum of Jᵀ B J, with B by the outputs and all else in the loss held."""
         total = torch.tensor(0.0)
         for x, t, share in _shared(self.problem):
-            with sdpa_kernel(SDPBackend.MATH):
-                outputs = self.problem.model(x)
-            J = torch.stack([_row(entry, self.problem.parameters) for entry in outputs.flatten()])
-            free = outputs.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(self.problem.loss(free, t), free, create_graph=True)
-            B = torch.stack([_row(entry, [free]) for entry in slope.flatten()])
-            total = total + share * J.T @ B @ J
+            with _put_back(self.problem.model):
+                with sdpa_kernel(SDPBackend.MATH):
+                    outputs = self.problem.model(x)
+                J = torch.stack([_row(entry, self.problem.parameters) for entry in outputs.flatten()])
+                free = outputs.detach().requires_grad_()
+                (slope,) = torch.autograd.grad(self.problem.loss(free, t), free, create_graph=True)
+                B = torch.stack([_row(entry, [free]) for entry in slope.flatten()])
+                total = total + share * J.T @ B @ J
         return total
 
     @cached_property

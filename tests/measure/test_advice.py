@@ -21,6 +21,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 import oracles
+import uses
 from theodolite import measure
 from theodolite.errors import CheckFailed, TheodoliteError
 
@@ -416,6 +417,14 @@ def lengths(path: list[dict[str, Tensor]]) -> Tensor:
     return torch.stack([sum((s[n] - path[0][n]).pow(2).sum() for n in s).sqrt() for s in path])
 
 
+FOUR = (torch.randn(24, 4, generator=DRAW, dtype=torch.float64), Y)
+
+
+def at_zero_seed(make: Callable[..., nn.Module], *args: Any, **options: Any) -> nn.Module:
+    torch.manual_seed(0)
+    return make(*args, **options).double()
+
+
 CASES = {
     # Layers that PyTorch cannot differentiate twice: of several, the one at fault is named, with what to write instead.
     "hardsigmoid": hessian_of(r"layer '1' \(Hardsigmoid\).*clamp", chain(nn.Hardsigmoid()), chain(Function(clamped))),
@@ -726,7 +735,7 @@ CASES |= {
         "and set its max_norm = None", LIMITED, FREE, data=(TOKENS, Y)
     ),
     "a view of a weight": slope_of(
-        "Take them from the model inside the loss",
+        "Take them from the model, as model.parameters",
         (FLAT, penalised_row, DATA),
         (FLAT, penalised_row_of_the_model, DATA),
     ),
@@ -789,6 +798,35 @@ CASES |= {
         (LONG, consistent(LONG), (TOKENS, Y)),
         (SHORT, consistent(SHORT), (TOKENS, Y)),
         data=(TOKENS, Y),
+    ),
+    "a weight written in each call": slope_of(
+        r"self.weight.clamp\(-c, c\)",
+        (at_zero_seed(uses.Written, in_place=True), CROSS_ENTROPY, FOUR),
+        (at_zero_seed(uses.Written, in_place=False), CROSS_ENTROPY, FOUR),
+        data=FOUR,
+    ),
+    "a weight made once": slope_of(
+        "compute what is made of them anew in each call",
+        (at_zero_seed(uses.Kept, "once"), CROSS_ENTROPY, FOUR),
+        (at_zero_seed(uses.Kept, "anew"), CROSS_ENTROPY, FOUR),
+        data=FOUR,
+    ),
+    "a weight made once, by a function": slope_of(
+        "Compute it in each call",
+        (at_zero_seed(uses.Kept, "by a function"), CROSS_ENTROPY, FOUR),
+        (at_zero_seed(uses.Kept, "anew"), CROSS_ENTROPY, FOUR),
+        data=FOUR,
+    ),
+    "a hook on a gradient": Case(
+        r"weight \* mask",
+        lambda: product(at_zero_seed(uses.Masked, hook=True), data=FOUR),
+        lambda: product(at_zero_seed(uses.Masked, hook=False), data=FOUR),
+        lambda: multiplied(at_zero_seed(uses.Masked, hook=True), data=FOUR),  # its own rows
+    ),
+    "a loss that keeps its mean": slope_of(
+        r"Call eval\(\) on what keeps it",
+        (FLAT, uses.RunningScale(), DATA),
+        (FLAT, uses.RunningScale().eval(), DATA),
     ),
     "ctc": Case(
         r"the loss \(ctc\).*write its recursion with torch.logsumexp",
@@ -925,32 +963,105 @@ def input_slope(model: nn.Module, inputs: Tensor) -> Tensor:
 
 
 ROOM = Path(measure.__file__).parents[1]
-RANGE = "a value out of its range, which the message gives, or a name that there is not, with the closest one"
-NOT_HERE = {  # where other messages are raised -> why no row above does what they advise
-    r"checkpoint/": "files and words of a shell: tests/checkpoint makes each and takes the options that messages name",
-    r"measure/results/": "no number, but a file or a class of results: tests/measure/results",
-    r"measure/units/|align.py:_copied": "asks what shares units of the network at hand: tests/measure/units says it",
-    r"measure/critical/|find_critical_points.py": "starts of another form or number, which the message gives",
-    r"catalogue.py|__init__.py|check_settings|check_products|coordinates|:_?checked|:room|:connect|:sharpness": RANGE,
-    r"state_dicts.py:_stack$|trajectory.py:(_runs|_components)": "other data are needed: there is nothing to change",
-    r"_capacity|quadrature.py:density|trace.py:trace": "memory, a number to raise: test_memory.py and test_lanczos.py",
-    r"sequential/product.py:__call__": "inputs written to later: tests/measure/curvature/sequential",
-    r"dense.py:_sum|verification.py:verify": "a wrong backward pass to correct, as in the row of a wrong derivative",
-    r"verification.py:_check_not_cancelled": "the tests of rounding below",
-    r"in_working_precision|reduction.py:weigh": "met at the door, by another message, unless called by hand",
-    r"curvature/(blocks|frame|kinds|likelihood|matrix|operator|steps).py|gradient_noise_scale.py|product.py:chain": (
-        "another matrix, loss or optimizer than was asked for: tests/measure/curvature has each, and its own"
+TESTS = Path(__file__).parents[1]
+NOT_HERE = {  # where other messages are raised -> the tests that print them, and do what they say where there is a way
+    r"checkpoint/(given|inputs).py": (
+        "checkpoint/test_given.py:test_what_may_be_meant_in_two_ways_is_refused_with_what_to_write",
+        "checkpoint/test_memory_of_a_device.py:test_a_smaller_batch_size_is_advised_for_a_data_set",
+        "checkpoint/test_measure.py:test_what_is_wrong_is_said_in_one_paragraph_with_exit_code_2",
     ),
-    r"curvature/jacobian.py": "outputs or a memory that cannot be had: tests/measure/curvature/test_jacobian.py",
-    r"linalg/(generalized|log_determinant|sketch|solver).py": "a shift, or a larger number: tests/measure/linalg",
-    r"sequential/rules.py": "caught where it is raised: another way to a product is taken",
+    r"checkpoint/asked.py": (
+        "checkpoint/test_samples.py:test_samples_that_are_none_are_refused",
+        "checkpoint/test_own_instrument.py:test_what_is_wrong_with_an_instrument_of_one_s_own_is_told_in_one_sentence",
+    ),
+    r"checkpoint/(measuring|settings).py": (
+        "checkpoint/test_measure.py:test_what_is_wrong_is_said_in_one_paragraph_with_exit_code_2",
+        "checkpoint/test_memory_of_a_device.py:test_a_path_whose_buffers_move_needs_the_model_and_is_measured_with_it",
+        "checkpoint/test_measure.py:test_every_option_listed_is_one_that_can_be_set",
+    ),
+    r"checkpoint/(opened|tree).py": (
+        "checkpoint/test_files.py:test_what_the_reader_refuses_is_converted_by_the_command_in_the_message",
+        "checkpoint/test_files.py:test_a_program_is_converted_by_the_command_in_the_message",
+        "checkpoint/test_files.py:test_the_command_runs_in_a_shell",
+    ),
+    r"checkpoint/weights.py": (
+        "checkpoint/test_files.py:test_each_of_the_options_in_the_message_chooses_another_set",
+        "checkpoint/test_files.py:test_weights_that_would_be_other_numbers_in_the_model_are_refused",
+        "checkpoint/test_measure.py:test_tied_weights_may_be_stored_once",
+    ),
+    r"measure/results/": (
+        "measure/results/test_own_results.py:test_what_could_not_be_read_back_is_refused_while_it_is_still_there",
+        "measure/results/test_own_results.py:test_without_its_file_it_is_one_clear_error_and_nothing_is_imported",
+        "measure/results/test_reader.py:test_a_saved_network_needs_a_model_to_go_into",
+        "measure/results/test_reader.py:test_a_name_that_promises_another_format_is_refused",
+    ),
+    r"measure/units/|align.py:_copied": (
+        "measure/units/test_chains.py:test_weights_that_are_computed_are_taken_once_they_are_stored_as_the_error_says",
+        "measure/units/test_chains.py:test_weights_that_a_hook_computes_are_taken_once_it_is_removed_as_the_error_says",
+        "measure/units/test_chains.py:test_a_chain_for_which_no_inputs_are_found_asks_for_data_and_takes_it",
+        "measure/units/test_axes.py:test_units_that_are_none_are_refused_and_the_models_stay",
+        "measure/units/test_axes.py:test_a_class_of_ones_own_without_units_is_told_where_to_find_them",
+        "measure/units/test_gpt.py:test_layers_that_are_no_gpts_are_refused_by_name",
+        "measure/units/test_resnet.py:test_a_block_of_another_form_is_refused_by_name",
+    ),
+    r"measure/critical/|find_critical_points.py": (
+        "measure/critical/test_critical_points.py:test_bad_input_is_named",
+        "measure/critical/test_critical_points_symmetry.py:test_symmetric_starts_need_a_perceptron",
+        "measure/critical/test_critical_points_random_matrix.py:test_settings_out_of_range_are_named",
+    ),
+    r"catalogue.py|__init__.py|check_settings|check_products|coordinates|:_?checked|:room|:connect|:sharpness": (
+        "measure/test_bad_input.py:test_bad_settings_are_refused_by_name",
+        "measure/curvature/test_options.py:test_a_shared_option_of_the_wrong_kind_is_refused_by_name",
+        "measure/linalg/test_any_operator.py:test_what_does_not_fit_the_memory_or_the_range_is_refused",
+    ),
+    r"state_dicts.py:_stack$|trajectory.py:(_runs|_components)": (
+        "measure/test_trajectory.py:test_bad_input_is_named",
+    ),
+    r"_capacity|quadrature.py:density|trace.py:trace": (
+        "measure/linalg/test_any_operator.py:test_what_does_not_fit_the_memory_or_the_range_is_refused",
+    ),
+    r"sequential/product.py:__call__": (
+        "measure/curvature/sequential/test_product.py:test_inputs_that_were_written_to_are_noticed",
+    ),
+    r"dense.py:_sum": ("measure/curvature/test_dense.py:test_samples_that_reach_each_other_are_noticed",),
+    r"verification.py:(verify|_check_not_cancelled)": (
+        "measure/test_advice.py:test_what_rounding_leaves_of_a_loss_is_blamed_on_no_layer",
+        "measure/curvature/test_verification.py:test_what_is_detached_on_purpose_has_no_hessian_and_is_named",
+    ),
+    r"in_working_precision|reduction.py:weigh": ("measure/curvature/test_operator.py:test_bad_input_is_said_plainly",),
+    r"curvature/(blocks|frame|kinds|likelihood|matrix|operator|steps).py|product.py:chain": (
+        "measure/curvature/test_kinds.py:test_a_loss_that_is_no_likelihood_has_no_fisher_matrix",
+        "measure/curvature/test_kinds.py:test_more_classes_than_fit_are_refused_with_a_way_round",
+        "measure/curvature/test_kinds.py:test_samples_that_are_mixed_have_no_gradients_of_their_own",
+        "measure/curvature/test_frame.py:test_an_optimizer_without_a_state_or_of_another_kind_is_refused",
+        "measure/curvature/test_operator.py:test_bad_input_is_said_plainly",
+    ),
+    r"gradient_noise_scale.py": (
+        "measure/test_gradient_noise_scale.py:test_samples_that_are_mixed_or_too_few_are_refused",
+    ),
+    r"curvature/jacobian.py": ("measure/curvature/test_jacobian.py:test_what_is_wrong_or_does_not_fit_is_refused",),
+    r"linalg/(generalized|log_determinant|sketch|solver).py": (
+        "measure/linalg/test_solver.py:test_an_indefinite_matrix_is_not_solved_without_damping",
+        "measure/linalg/test_solver.py:test_what_is_not_positive_definite_has_no_log_determinant",
+        "measure/linalg/test_solver.py:test_a_pair_that_is_none_is_refused",
+        "measure/linalg/test_sketch.py:test_who_wants_what_there_is_gets_a_trace_and_no_half_diagonal",
+    ),
+    r"sequential/rules.py": (  # caught where it is raised: the graph is taken
+        "measure/curvature/sequential/test_product.py:test_a_layer_that_only_looks_known_takes_the_graph",
+    ),
+    r"execute/(actors|ray).py": (
+        "execute/test_shards.py:test_what_cannot_be_sent_is_named_with_the_way_round",
+        "execute/test_shards.py:test_another_address_than_the_one_this_program_is_on_is_refused",
+        "measure/problem/test_distributed.py:test_without_ray_the_error_says_what_to_install_and_one_process_needs_none",
+    ),
 }
 
 
 def raised_in_the_rooms() -> set[str]:
     """Where there is an error with a sentence: file and function."""
     places = set()
-    for path in (path for room in ("measure", "checkpoint") for path in (ROOM / room).rglob("*.py")):
+    rooms = [path for room in ("measure", "checkpoint") for path in (ROOM / room).rglob("*.py")]
+    for path in [*rooms, ROOM / "execute" / "actors.py", ROOM / "execute" / "ray.py"]:
         for function in (f for f in ast.walk(ast.parse(path.read_text())) if isinstance(f, ast.FunctionDef)):
             raised = [r.exc for r in ast.walk(function) if isinstance(r, ast.Raise) and isinstance(r.exc, ast.Call)]
             text = [c.value for r in raised for c in ast.walk(r) if isinstance(c, ast.Constant)]
@@ -969,6 +1080,18 @@ def test_every_place_that_advises_has_a_row_or_a_reason():
     left = raised_in_the_rooms() - reached
     assert {place for place in left if not any(re.search(pattern, place) for pattern in NOT_HERE)} == set()
     assert [pattern for pattern in NOT_HERE if not any(re.search(pattern, place) for place in left)] == []
+
+
+def test_the_tests_named_for_other_places_are_there():
+    named = {name for tests in NOT_HERE.values() for name in tests}
+    files = {name.partition(":")[0] for name in named}
+    defined = {
+        f"{file}:{node.name}"
+        for file in files
+        for node in ast.walk(ast.parse((TESTS / file).read_text()))
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert named - defined == set()
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -34,6 +34,23 @@ def test_every_curvature_instrument_is_right_or_refuses(loss):
     assert said["right"] >= ANSWERED * (said["right"] + said["refused"])
 
 
+FOUND = (  # in benchmarks/random_models.py
+    random_models.Recipe(  # the script asks for the gradient of the one parameter that is measured
+        "renormed_tokens", (), "calls_the_model_again", positions=True, tied=True, measured=1
+    ),
+    random_models.Recipe(  # the second batch at the weights of the first, though they are tied to what that shortens
+        "renormed_tokens", ("multihead_attention",), "all_of_these", (1, 2), positions=True, tied=True, seed=1000
+    ),
+    random_models.Recipe("features", ("batch_norm",), "physics", training=True),  # the loss moves running statistics
+    random_models.Recipe("features", ("batch_norm",), "calls_the_model_again", operator="ggn", training=True),
+)
+
+
+@pytest.mark.parametrize("recipe", FOUND)
+def test_a_model_that_was_wrong_once_is_right_or_refused(recipe):
+    assert [outcome for outcome in random_outcomes.outcomes(recipe) if outcome.said in ("wrong", "raw")] == []
+
+
 def test_a_wrong_number_is_seen(monkeypatch):
     """The comparison itself, by a truth that is one part in a hundred thousand off."""
     recipe = random_models.Recipe("features", ("tanh",), "cross_entropy", (3, 2))

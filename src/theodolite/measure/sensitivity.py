@@ -136,10 +136,11 @@ def _check_own(whole: Objective, batch: Batch, gradients: list[Tensor], size: in
         "changes with the batch it is in. Call model.eval() (BatchNorm mixes samples in training mode), leave out "
         "class weights, or pass per_sample=False."
     )
-    if any(g.shape[0] != size for g in gradients):
+    some = first_samples(batch, half)
+    if any(g.shape[0] != size for g in gradients) or (some is batch and half < size):
         raise mixed
     try:
-        alone = _gradients(whole, first_samples(batch, half), 0)
+        alone = _gradients(whole, some, 0)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever half a batch raises, as BatchNorm does of one sample

@@ -80,6 +80,7 @@ def test_what_does_not_fit_the_memory_or_the_range_is_refused():
         density(A, probes=1, random=generator())
 
 
+@pytest.mark.slow
 def test_the_algorithms_load_nothing_that_knows_a_model():
     script = (
         "import sys\n"

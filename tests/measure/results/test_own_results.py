@@ -44,6 +44,7 @@ def python(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_it_is_saved_and_read_back_in_another_process_that_imported_its_file(tmp_path):
     (tmp_path / "mine.py").write_text(LENGTHS)
     saved = python("import mine; mine.made.save('r')", tmp_path)
@@ -54,6 +55,7 @@ def test_it_is_saved_and_read_back_in_another_process_that_imported_its_file(tmp
     assert b"mine" not in (tmp_path / "r").read_bytes()
 
 
+@pytest.mark.slow
 def test_without_its_file_it_is_one_clear_error_and_nothing_is_imported(tmp_path):
     (tmp_path / "lengths.py").write_text("raise SystemExit('imported')")
     (tmp_path / "mine.py").write_text(LENGTHS)

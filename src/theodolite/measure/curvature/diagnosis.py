@@ -117,7 +117,12 @@ def _layers(whole: Objective, batch: Batch) -> Iterator[tuple[str, Field, Tensor
             yield title, *_local(whole, module, calls[name])
     point, rebuild = flat(outputs)
     title = getattr(whole.loss, "__name__", type(whole.loss).__name__)
-    yield f"the loss ({title})", lambda z: _gradient(whole.loss_alone(rebuild(z), batch[1]), z), point
+
+    def gradient(z: Tensor) -> Tensor:
+        with whole.at({}):  # a loss may call the model again, whose statistics would move
+            return _gradient(whole.loss_alone(rebuild(z), batch[1]), z)
+
+    yield f"the loss ({title})", gradient, point
 
 
 def _local(whole: Objective, module: nn.Module, call: tuple[Any, Any]) -> tuple[Field, Tensor]:

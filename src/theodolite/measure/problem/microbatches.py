@@ -94,20 +94,23 @@ def _parts(batch: Batch, bounds: list[int]) -> list[Batch]:
     if is_list_of_samples(*batch):
         return [(batch[0][a:b], batch[1][a:b]) for a, b in pairwise(bounds)]
     parts = [_cut(batch, bounds[-1], slice(a, b)) for a, b in pairwise(bounds)]
-    return [batch] if any(part is None for part in parts) else parts
+    return [batch] if any(part is UNCUT for part in parts) else parts
+
+
+UNCUT = object()  # stands for what has no place for samples
 
 
 def _cut(part: Any, n: int, here: slice) -> Any:
     if isinstance(part, Tensor):
-        return part[here] if part.layout == torch.strided and part.ndim and len(part) == n else None
+        return part[here] if part.layout == torch.strided and part.ndim and len(part) == n else UNCUT
     if isinstance(part, PackedSequence):
-        return None
+        return UNCUT
     if isinstance(part, Mapping):
         cut = {key: _cut(value, n, here) for key, value in part.items()}
-        return None if any(value is None for value in cut.values()) else alike(part, cut)
+        return UNCUT if any(value is UNCUT for value in cut.values()) else alike(part, cut)
     if isinstance(part, (tuple, list)):
         values = [_cut(value, n, here) for value in part]
-        return None if any(value is None for value in values) else alike(part, values)
+        return UNCUT if any(value is UNCUT for value in values) else alike(part, values)
     return part
 
 

@@ -119,12 +119,21 @@ class Objective:
                 tensors |= {id(p): self._cast(p.detach()) for p in root.parameters()}
         places: dict[str, Tensor] = dict(self.model.named_parameters(remove_duplicate=False))
         places |= dict(self.model.named_buffers(remove_duplicate=False))
-        tensors |= {id(places[name]): tensor for name, tensor in parameters.items() if name in places}
-        for module in self.model.modules():  # an embedding with max_norm writes into its weight
-            weight = getattr(module, "weight", None)
-            if getattr(module, "max_norm", None) is not None and weight is not None:
-                tensors[id(weight)] = tensors.get(id(weight), weight.detach()).clone()
+        given = {name: tensor for name, tensor in parameters.items() if name in places}
+        if self.grad_in_loss:  # the model may take gradients by its parameters itself, as of an inner step
+            given = {name: _differentiable(tensor, places[name]) for name, tensor in given.items()}
+        tensors |= {id(places[name]): tensor for name, tensor in given.items()}
+        for weight in self.renormed():
+            tensors[id(weight)] = tensors.get(id(weight), weight.detach()).clone()
         return Binding(roots, tensors, caught=self.caught)
+
+    def renormed(self) -> Iterator[nn.Parameter]:
+        """Weights that PyTorch's own layers write into when they are called: of embeddings with ``max_norm``."""
+        for module in self.model.modules():
+            if getattr(module, "max_norm", None) is not None:  # asked first: to look at a weight may compute it anew
+                weight = getattr(module, "weight", None)
+                if isinstance(weight, nn.Parameter):
+                    yield weight
 
     def call(self, inputs: Any) -> Any:
         """The model's outputs, with the tensors it has: see :meth:`at`."""
@@ -168,6 +177,10 @@ class Objective:
     def _cast(self, tensor: Tensor) -> Tensor:
         tensor = tensor.clone() if tensor.is_inference() else tensor  # autograd does not take those
         return tensor.to(self.dtype) if self.dtype is not None and tensor.is_floating_point() else tensor
+
+
+def _differentiable(tensor: Tensor, place: Tensor) -> Tensor:
+    return tensor.detach().requires_grad_() if place.requires_grad and not tensor.requires_grad else tensor
 
 
 def raise_bad_batch(whole: Objective, error: Exception) -> None:

@@ -7,13 +7,13 @@ not there. So the two are compared at a point moved from where the model is, on 
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from theodolite.errors import BadData, BadLoss, CheckFailed, NotDeterministic, TheodoliteError
+from theodolite.errors import BadData, BadLoss, BadModel, CheckFailed, NotDeterministic, TheodoliteError
 from theodolite.measure.problem.batches import Batch, copied, tensors
 from theodolite.measure.problem.isolation import preserve_modules, preserve_rng
 from theodolite.measure.problem.microbatches import first_samples
@@ -26,25 +26,42 @@ STEP = 1e-2  # of a parameter tensor's own length
 ROUNDING = 1e3  # units in the last place: two ways run the same operations on the same numbers
 LARGEST_ROUNDING = 0.1  # relative, in bfloat16
 
+USED_UP = "backward through the graph a second time"  # words of PyTorch's where a tensor is of an earlier call
 SILENTLY_WRONG = (  # warnings of PyTorch's where the number would not be what its writer thinks
     "Using a target size",  # all outputs are paired with all targets
     "None of the inputs have requires_grad",  # a reentrant checkpoint: its layers get no gradient
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """Moves the parameters that are measured to a flat vector ``(P,)``."""
+
+    whole: Objective
+    before: list[tuple[nn.Parameter, Tensor]]  # all parameters, and what was in them
+
+    def __call__(self, vector: Tensor) -> None:
+        """Move there."""
+        own = self.whole.own
+        for name, part in self.whole.unflatten(vector.detach()).items():
+            own[name].data.copy_(part)  # not seen by autograd, so that graphs of the user's stay good
+
+
 @contextmanager
-def in_place(whole: Objective) -> Iterator[Callable[[Tensor], None]]:
+def in_place(whole: Objective) -> Iterator[Moves]:
     """The model's own parameters, to be moved to any flat vector ``(P,)``; all is put back bit for bit.
 
     Where the loss is computed in another precision, parameters and buffers have that inside.
     """
-    roots = [root for root in (whole.model, whole.loss) if isinstance(root, nn.Module)]
+    roots = _roots(whole)
+    moves = Moves(whole, [])
     with ExitStack() as stack:
         stack.enter_context(preserve_rng())
         stack.enter_context(preserve_modules(*roots))
         for root in roots:
             for parameter in root.parameters():
-                stack.callback(_put_back, parameter, parameter.data, parameter.data.clone())
+                moves.before.append((parameter, parameter.data.clone()))
+                stack.callback(_put_back, parameter, parameter.data, moves.before[-1][1])
                 if whole.dtype is not None and parameter.is_floating_point():
                     parameter.data = parameter.data.to(whole.dtype)
             for module in root.modules():
@@ -53,13 +70,7 @@ def in_place(whole: Objective) -> Iterator[Callable[[Tensor], None]]:
                         cast = whole.dtype if whole.dtype is not None and buffer.is_floating_point() else buffer.dtype
                         stack.callback(module._buffers.__setitem__, name, buffer)
                         module._buffers[name] = buffer.to(cast, copy=True)
-        own = whole.own
-
-        def move(vector: Tensor) -> None:
-            for name, part in whole.unflatten(vector.detach()).items():
-                own[name].data.copy_(part)  # not seen by autograd, so that graphs of the user's stay good
-
-        yield move
+        yield moves
 
 
 def _put_back(parameter: nn.Parameter, data: Tensor, values: Tensor) -> None:
@@ -95,7 +106,8 @@ def inspected(whole: Objective, batch: Batch) -> Objective:
     Raises:
         BadData: model or loss raise an error.
         BadLoss: the loss is not a finite scalar.
-        NotDeterministic: two passes differ.
+        BadModel: a call writes into the model's parameters.
+        NotDeterministic: two passes differ, or one uses what another has kept.
         CheckFailed: the model called plainly, its own parameters moved, gives another loss or gradient.
     """
     part = first_samples(batch, LOOKED_AT)
@@ -108,13 +120,30 @@ def inspected(whole: Objective, batch: Batch) -> Objective:
 
 
 def _inspected(whole: Objective, batch: Batch) -> Objective:
+    """From calls that all find modules as they were, but for those with tensors in place of the model's own.
+
+    These find what earlier calls have left there, as in a measurement: what is kept and used again shows.
+    """
+    vector = whole.vector
+    with in_place(whole) as move:
+        with _put_back_after(whole):
+            whole, first = _called(whole, batch)
+        return _agreeing(whole, batch, first, vector, move)
+
+
+def _put_back_after(whole: Objective) -> AbstractContextManager[None]:
+    return preserve_modules(whole.model, whole.loss)
+
+
+def _called(whole: Objective, batch: Batch) -> tuple[Objective, Tensor]:
+    """The loss where the model is, and its form with what this shows of it."""
     given = copied(batch) if writable(batch) else batch
     versions = [t._version for t in _all_tensors(given)]
     first = _value(whole, given)
     if [t._version for t in _all_tensors(given)] != versions:
         whole = replace(whole, writes_inputs=True)
         first = _value(whole, batch)
-    return _agreeing(_without_gradients(whole, batch, first), batch, first)
+    return _without_gradients(whole, batch, first), first
 
 
 def writable(batch: Batch) -> bool:
@@ -188,22 +217,28 @@ class _Found:
         return not float((self.gradient - other.gradient).norm()) <= rounding * scale
 
 
-def _agreeing(whole: Objective, batch: Batch, first: Tensor) -> Objective:
+def _agreeing(whole: Objective, batch: Batch, first: Tensor, vector: Tensor, move: Moves) -> Objective:
     """The loss in the form that agrees with the model called plainly, where it is, moved, and back again."""
-    vector = whole.vector
     moved = _moved(whole, vector)
-    with in_place(whole) as move:
+    buffers = {name: b.clone() for root in _roots(whole) for name, b in root.named_buffers()}
+    move(vector)
+    with _put_back_after(whole):
         here = _Found(whole.loss_of(batch).detach(), None)
-        move(moved)
+    _check_not_written(move, vector)
+    move(moved)
+    with _put_back_after(whole):
         there = _found(lambda: plain_gradient(whole, batch), lambda: whole.loss_of(batch))
-        move(vector)
-        again = _Found(whole.loss_of(batch).detach(), None)
+    _check_not_written(move, moved)
+    move(vector)
+    again = _Found(whole.loss_of(batch).detach(), None)
     if here.differs(again):
+        now = {name: b for root in _roots(whole) for name, b in root.named_buffers()}
+        kept = [f"'{name}'" for name, before in buffers.items() if not torch.equal(now[name], before)]
         raise NotDeterministic(
             f"expected the same loss before parameters were moved and after they were put back, got {float(here.loss)} "
-            f"and {float(again.loss)}: the model keeps something from one call to the next. Pass a fresh copy of it."
+            f"and {float(again.loss)}: model or loss keep {', '.join(kept) or 'something'} from one call to the next. "
+            "Call eval() on what keeps it, or leave it out of the loss that is measured."
         )
-    bound = _Found(first, None)
     for caught in (False, True):
         tried = replace(whole, caught=caught)
         bound = _found(
@@ -212,19 +247,65 @@ def _agreeing(whole: Objective, batch: Batch, first: Tensor) -> Objective:
         )
         if not bound.differs(there) and not _Found(first, None).differs(here):
             return tried
-    raise CheckFailed(
-        "expected the loss that the model gives when its parameters are moved in place, "
-        f"{float(there.loss):.6g}, got {float(bound.loss):.6g} with other tensors in their place (and "
-        f"{float(here.loss):.6g} and {float(first):.6g} unmoved): model or loss reach parameters past the model's own "
-        "attributes, as views, copies or compiled code do. Take them from the model inside the loss, as "
-        "model.parameters() or model.layer.weight."
+    raise CheckFailed(_disagreement(whole, here, there, bound, first))
+
+
+def _roots(whole: Objective) -> list[nn.Module]:
+    return [root for root in (whole.model, whole.loss) if isinstance(root, nn.Module)]
+
+
+def _check_not_written(move: Moves, vector: Tensor) -> None:
+    """Raise BadModel where a call has written into the parameters, but for weights that PyTorch renormalises."""
+    whole = move.whole
+    names = {id(p): name for name, p in whole.model.named_parameters()}
+    renormed, put = {id(weight) for weight in whole.renormed()}, whole.unflatten(vector)
+    for own, before in move.before:
+        name = names.get(id(own), "the loss")
+        part = put.get(name, before).to(own.dtype)  # of several types, a vector has the widest
+        same = torch.equal(own.detach(), part) or not bool(torch.isfinite(part).all())
+        if not same and id(own) not in renormed:
+            raise BadModel(
+                f"expected a model that leaves its parameters as they are, but a call writes into '{name}'. Compute "
+                "what it needs from the parameter instead, as self.weight.clamp(-c, c) or self.weight / "
+                "self.weight.norm(), or write it once, before the measurement."
+            )
+
+
+def _disagreement(whole: Objective, here: _Found, there: _Found, bound: _Found, first: Tensor) -> str:
+    hooked = [name for name, own in whole.own.items() if getattr(own, "_backward_hooks", None)]
+    if hooked:
+        return (
+            f"expected gradients as the loss has them, but '{hooked[0]}' has a hook that changes its own. Remove it "
+            "(handle.remove()), and write what it does into the model: a mask as weight * mask + (weight * (1 - "
+            "mask)).detach()."
+        )
+    what = (
+        f"expected the loss that the model gives when its parameters are moved in place, {float(there.loss):.6g}, got "
+        f"{float(bound.loss):.6g} with other tensors in their place (and {float(here.loss):.6g} and {float(first):.6g} "
+        "unmoved)"
+    )
+    if there.gradient is not None and bound.gradient is not None and not replace(bound, gradient=None).differs(there):
+        off = float((bound.gradient - there.gradient).norm() / there.gradient.norm())
+        what = (
+            "expected the gradient that the model gives when its parameters are moved in place, got one that is "
+            f"{off:.1e} of its length off with other tensors in their place"
+        )
+    return (
+        f"{what}: model or loss reach parameters past the model's own attributes, as views, copies, what was kept from "
+        "an earlier call or compiled code do. Take them from the model, as model.parameters() or model.layer.weight, "
+        "and compute what is made of them anew in each call."
     )
 
 
 def _found(with_gradient: Callable[[], tuple[Tensor, Tensor]], alone: Callable[[], Tensor]) -> _Found:
     try:
         return _Found(*with_gradient())
-    except RuntimeError:  # something on the way has no derivative, which not every instrument asks for
+    except RuntimeError as error:  # something on the way has no derivative, which not every instrument asks for
+        if USED_UP in str(error):
+            raise NotDeterministic(
+                "expected a loss that is computed anew in each call, got one through a tensor that model or loss keep "
+                "from an earlier call. Compute it in each call."
+            ) from error
         return _Found(alone().detach(), None)
 
 
