@@ -29,7 +29,7 @@ from theodolite.record.place import Asked
 from theodolite.record.probe import fixed, samples_in
 from theodolite.record.schedule import Every, Ledger, parse_all
 from theodolite.record.snapshot import parameters_of
-from theodolite.record.words import outside, summary
+from theodolite.record.words import outside, reason, summary
 
 FLUSH_SHARE = 0.01  # of the time, at most, for writing
 WRITING = 0.1  # of a budget, for writing; the rest is for measuring
@@ -453,12 +453,12 @@ class Recorder:
             self._fail(what, error)
 
     def _fail(self, name: str, error: Exception) -> None:
-        kind = type(error).__name__
-        self._log.add("failures", self._steps, self._epochs, name, kind, str(error))
+        kind, why = type(error).__name__, reason(error)
+        self._log.add("failures", self._steps, self._epochs, name, kind, why)
         self._say_once(
             f"failed {name}",
             f"{name} failed at step {self._steps}, and the training goes on. Further failures of it are recorded, and "
-            f"not said. {kind}: {error}",
+            f"not said. {kind}: {why}",
         )
 
     def _say_once(self, key: str, message: str) -> None:
