@@ -5,8 +5,8 @@ import time
 import pytest
 
 from commands import called
-from theodolite import machine, studies, survey
-from theodolite.errors import SettingError
+from theodolite import execute, machine, studies, survey
+from theodolite.errors import SettingError, UsageError
 
 
 @pytest.mark.parametrize("study", studies.INDEX)
@@ -38,6 +38,9 @@ def test_a_setting_that_is_no_such_number_is_one_sentence(name, value, tmp_path)
     [
         ["--jobs", "1000000"],
         ["--jobs", "0"],
+        ["--jobs", "1" + "0" * 20, "--engine", "ray"],
+        ["--engine", "ray", "--address", "me:SECRET@host:1"],
+        ["--out", "https://me:SECRET@host/folder"],
         ["--jobs", "1" + "0" * 20],
         ["--seeds", "1" + "0" * 20],
         ["--seeds", "1" + "0" * 5000],
@@ -56,4 +59,20 @@ def test_an_option_that_nothing_can_be_done_with_is_one_sentence(arguments, tmp_
     done = called("run", "simulate-function", "--preset", "smoke", *arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stdout
     assert "Traceback" not in done.stderr
+    assert "SECRET" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("option", ["parameters", "layers", "inputs", "outputs", "tolerance", "limit"])
+def test_a_budget_beyond_all_reason_is_one_sentence_at_once(option):
+    asked = {"parameters": "100", "layers": "3", option: "1" + "0" * 20}
+    done = called("budget", *(word for name, value in asked.items() for word in (f"--{name}", value)))
+    assert done.returncode == 2
+    assert f"expected {option} of at most" in done.stderr
+
+
+@pytest.mark.parametrize("workers", [0, -1, 10**20])
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_no_engine_starts_with_none_or_with_more_workers_than_there_is_use_for(engine, workers):
+    with pytest.raises(UsageError, match="job"), execute.engine(engine, workers=workers):
+        pass

@@ -71,7 +71,7 @@ def _replace(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(content)
         part.replace(path)
-    except OSError:
+    except BaseException:  # Ctrl-C, too
         with suppress(OSError):
             part.unlink()
         raise
