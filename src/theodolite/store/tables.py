@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from theodolite.errors import RecordCorrupt
+from theodolite.wording import shown
 
 CELLS = 50_000_000  # of one table, 400 MB of numbers; the largest of our own has under a million
 TEXT = ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY")
@@ -34,7 +35,9 @@ def to_csv(table: pd.DataFrame) -> bytes:
 
 
 def _no_formula(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULAS) else cell
+    if not isinstance(cell, str):
+        return cell
+    return f"'{shown(cell)}" if cell.startswith(FORMULAS) else shown(cell)
 
 
 def from_bytes(content: bytes, path: Path, advice: str, *, text: Sequence[int] = ()) -> pa.Table:
