@@ -75,7 +75,8 @@ class Log:
         texts = [text for pair in asked.labels.items() for text in pair if isinstance(text, str)]
         if unfit := [text for text in texts if wording.shown(text) != text]:
             raise SettingError(f"expected labels of plain text, got {unfit[0]!a:.80}. Rename it.")
-        self.directory, self.asked = directory and directory.absolute(), asked  # the training may change its folder
+        self.place, self.asked = directory, asked
+        self.directory = directory and directory.absolute()  # the training may go into another one
         self.spec: RecordingSpec | None = None
         self.ledgers: dict[str, Ledger] = {}
         self.facts: dict[str, Any] = {"parameters": 0, "device": "", "wall_seconds": 0.0, "ended_by": RUNNING}

@@ -256,9 +256,9 @@ class Recorder:
     def folder(self) -> Path | None:
         """Where the record lies, once the first step was taken; None: nowhere."""
         log = self._log
-        if log.directory is None or log.spec is None:
+        if log.place is None or log.spec is None:
             return None
-        return log.directory / log.spec.study / log.spec.FOLDER / log.spec.fingerprint()
+        return log.place / log.spec.study / log.spec.FOLDER / log.spec.fingerprint()
 
     def close(self) -> None:
         """Measure once more, and write the record whole; put it right after the last step.
@@ -285,7 +285,7 @@ class Recorder:
 
     def __repr__(self) -> str:
         return summary(
-            self._steps, self._trained(self._clock()), self._own, self._log.ledgers, self._log.directory, self.folder
+            self._steps, self._trained(self._clock()), self._own, self._log.ledgers, self._log.place, self.folder
         )
 
     def _ready(
