@@ -5,6 +5,7 @@ that is counted, so that nothing depends on time. `benchmarks/soak.py --faults a
 """
 
 import contextlib
+import faulthandler
 import os
 import pty
 import resource
@@ -31,6 +32,7 @@ def ends(directory: Path, number: int, befalls: Callable[[], object], fork: Call
     child = fork()
     if child:
         return child
+    faulthandler.disable()  # pytest's, which would tell of SEGV at length
     left = number
 
     def write(self: Path, content: bytes) -> int:
