@@ -1,11 +1,13 @@
-"""The smoke survey again and again, while a random process of its own is killed every few seconds.
+"""The smoke survey again and again, while something befalls it every few seconds: a process killed, or any fault.
 
-    python benchmarks/soak.py [--minutes 20] [--every 4] [--seed 0] [STUDY ...]
+    python benchmarks/soak.py [--faults kill|all] [--minutes 30] [--every 4] [--seed 0] [STUDY ...]
 
-A round is one survey in a new folder: whenever the whole program was killed, the same command starts it again, until it
-ends by itself. Then its tables and verdicts must be, byte for byte, those of a survey that nobody disturbed; and when
-all is over no process, no temporary file and no shared memory may be left, and memory must not have grown from round to
-round. Ends with 1 where any of this does not hold.
+A round is one survey in a new folder: whenever the whole program ended, the same command starts it again, until it
+ends by itself. With ``--faults all`` any signal comes to any process of it, terminals close, a second survey starts
+beside it, and every other start is on a machine that refuses it something (`faults.py`). Nothing of that may end in a
+traceback. Then its tables and verdicts must be, byte for byte, those of a survey that nobody disturbed; and when all is
+over no process, no temporary file and no shared memory may be left, and memory must not have grown from round to round.
+Ends with 1 where any of this does not hold.
 """
 
 import argparse
@@ -13,32 +15,25 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
+
+import faults
 
 GROWTH = 1.25  # of the highest memory of the last rounds over that of the first: more is a leak
 MOST = 90  # seconds of one round during which it is disturbed: then it may end
+ENDS = (1, 2, 120, 129, 130, 143)  # 1: a run failed, its worker died three times; 2: the machine refused something
+SIGNALS = {signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGSEGV, signal.SIGPIPE}
+OF_WORKERS = ("files", "processes")  # refused to a worker while it begins, of which Python itself tells
 
 
 def tables(folder: Path) -> dict[str, bytes]:
     """Every table and verdict, byte by byte."""
     found = [*folder.glob("*/tables/*.csv"), *folder.glob("*/claims.json")]
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(found)}
-
-
-def family(parent: int) -> Iterator[int]:
-    """A process and all that come from it."""
-    yield parent
-    try:
-        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    except OSError:
-        return
-    for child in children:
-        yield from family(int(child))
 
 
 def memory(pid: int) -> int:
@@ -76,69 +71,62 @@ def left_over(scratch: Path) -> set[str]:
 class Soak:
     """The program under test, its scratch folder, and what was counted."""
 
-    def __init__(self, studies: list[str], root: Path, seed: int) -> None:
+    def __init__(self, studies: list[str], root: Path, seed: int, *, everything: bool) -> None:
         self.draw = random.Random(seed)
+        self.known, self.refused = (faults.ALL, faults.REFUSED) if everything else (faults.KILL, ("",))
         self.scratch = root / "tmp"
         self.scratch.mkdir()
         self.mark = f"THEODOLITE_SOAK={os.getpid()}-{time.time_ns()}"
         name, _, value = self.mark.partition("=")
         self.environment = {**os.environ, name: value, "TMPDIR": str(self.scratch)}
         self.words = ["run", *studies] if studies else ["survey"]
-        self.kills = {"driver": 0, "worker": 0}
+        self.befell: Counter[str] = Counter()
         self.highest = 0
 
-    def start(self, folder: Path) -> subprocess.Popen[bytes]:
+    def start(self, folder: Path, refused: str = "") -> faults.Running:
         """The survey, from the start or going on."""
         command = [sys.executable, "-m", "theodolite", *self.words, "--preset", "smoke", "--out", str(folder)]
-        return subprocess.Popen(
-            command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
-        )
+        self.befell[f"without {refused}"] += bool(refused)
+        return faults.start(command, self.environment, refused)
 
-    def round(self, folder: Path, every: float, until: float) -> str:
-        """One survey under fire; what is wrong with it, or nothing."""
-        running = self.start(folder)
+    def round(self, folder: Path, every: float, until: float) -> list[str]:
+        """One survey under fire; what is wrong with it."""
+        running, wrong = self.start(folder), []
         until = min(until, time.monotonic() + MOST)
         while True:
-            wait = self.draw.uniform(0.2, 1.8) * every if every and time.monotonic() < until else 0.2
-            due = time.monotonic() + wait
-            while running.poll() is None and time.monotonic() < due:
-                self.highest = max(self.highest, *map(memory, family(running.pid)))
+            fire = every and time.monotonic() < until
+            due = time.monotonic() + (self.draw.uniform(0.2, 1.8) * every if fire else 0.2)
+            while running.process.poll() is None and time.monotonic() < due:
+                self.highest = max(self.highest, *map(memory, faults.family(running.process.pid)))
                 time.sleep(0.1)
-            if running.poll() is None and every and time.monotonic() < until:
-                self.kill(running)
-            if running.poll() is not None:
-                assert running.stderr is not None
-                said = running.stderr.read().decode()
-                running.stderr.close()
-                if running.returncode == 0:
-                    return ""
-                if running.returncode not in (1, -signal.SIGKILL):  # 1: a run failed, its worker died three times
-                    return f"ended with {running.returncode}: {said[-500:]}"
-                running = self.start(folder)
-
-    def kill(self, running: subprocess.Popen[bytes]) -> None:
-        """Any process of the survey, the program itself included."""
-        victim = self.draw.choice(list(family(running.pid)))
-        try:
-            os.kill(victim, signal.SIGKILL)
-        except ProcessLookupError:
-            return
-        self.kills["driver" if victim == running.pid else "worker"] += 1
-        if victim == running.pid:
-            running.wait()
+            if running.process.poll() is None and fire:
+                name = self.draw.choice(list(self.known))
+                self.befell[f"{name} ({self.known[name](running, self.draw)})"] += 1
+            if running.process.poll() is None:
+                continue
+            code, said = running.process.returncode, running.words()
+            if "Traceback" in said and running.refused not in OF_WORKERS:
+                wrong.append(f"a traceback, {running.refused or 'nothing'} refused: {said[-900:]}")
+            if code == 0:
+                return wrong
+            if code not in ENDS and -code not in SIGNALS:
+                wrong.append(f"ended with {code}: {said[-500:]}")
+            fire = every and time.monotonic() < until
+            running = self.start(folder, self.draw.choice(self.refused) if fire else "")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("studies", nargs="*", help="studies of the survey; all by default")
-    parser.add_argument("--minutes", type=float, default=20.0)
-    parser.add_argument("--every", type=float, default=4.0, help="seconds between two kills, on average")
+    parser.add_argument("--faults", choices=["kill", "all"], default="kill")
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--every", type=float, default=4.0, help="seconds between two faults, on average")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="soak-"))
-    soak = Soak(options.studies, root, options.seed)
+    soak = Soak(options.studies, root, options.seed, everything=options.faults == "all")
     before = left_over(soak.scratch)
-    faults = [soak.round(root / "undisturbed", 0.0, 0.0)]
+    wrong = soak.round(root / "undisturbed", 0.0, 0.0)
     expected = tables(root / "undisturbed")
     print(
         f"undisturbed: {len(expected)} tables and verdicts, {soak.highest / 1e6:.0f} MB at most in a process",
@@ -147,30 +135,30 @@ def main() -> int:
     until, peaks = time.monotonic() + 60 * options.minutes, []
     while time.monotonic() < until:
         folder, soak.highest = root / "round", 0
-        faults.append(soak.round(folder, options.every, until))
+        wrong += soak.round(folder, options.every, until)
         found = tables(folder)
         if found != expected:
-            faults.append(f"differs in {[n for n in {*found, *expected} if found.get(n) != expected.get(n)]}")
+            wrong.append(f"differs in {[n for n in {*found, *expected} if found.get(n) != expected.get(n)]}")
         parts = [str(path) for path in folder.rglob("*") if path.name.endswith(".part") or path.parent.name == "live"]
-        faults += [f"left in the folder: {parts}"] if parts else []
+        wrong += [f"left in the folder: {parts}"] if parts else []
         peaks.append(soak.highest)
-        kills = f"{soak.kills['driver']} drivers and {soak.kills['worker']} other processes killed so far"
+        befell = ", ".join(f"{name} {count}" for name, count in sorted(soak.befell.items()) if count)
         print(
-            f"round {len(peaks)}: identical {found == expected}, {kills}, {peaks[-1] / 1e6:.0f} MB at most", flush=True
+            f"round {len(peaks)}: identical {found == expected}; {peaks[-1] / 1e6:.0f} MB at most; so far: {befell}",
+            flush=True,
         )
         shutil.rmtree(folder)
     deadline = time.monotonic() + 10
     while ours(soak.mark) and time.monotonic() < deadline:
         time.sleep(0.2)
     left = [path for path in left_over(soak.scratch) - before if not path.endswith(".lock")]
-    faults += [f"processes left: {ours(soak.mark)}"] if ours(soak.mark) else []
-    faults += [f"temporary files or shared memory left: {left}"] if left else []
+    wrong += [f"processes left: {ours(soak.mark)}"] if ours(soak.mark) else []
+    wrong += [f"temporary files or shared memory left: {left}"] if left else []
     if len(peaks) > 3 and max(peaks[-2:]) > GROWTH * max(peaks[:2]):
-        faults.append(f"memory grew: {[round(peak / 1e6) for peak in peaks]} MB")
+        wrong.append(f"memory grew: {[round(peak / 1e6) for peak in peaks]} MB")
     shutil.rmtree(root)
-    faults = [fault for fault in faults if fault]
-    print("\n".join(faults) or f"complete and identical in {len(peaks)} rounds; nothing left behind, memory flat")
-    return 1 if faults else 0
+    print("\n".join(wrong) or f"complete and identical in {len(peaks)} rounds; nothing left behind, memory flat")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -19,8 +20,21 @@ if TYPE_CHECKING:
     from theodolite.findings import Table as Findings
     from theodolite.findings import Verdict
 
-out = Console()
-err = Console(stderr=True)
+
+class Plain(Console):
+    """Shows text as it is, whoever wrote it: no markup, no names of smileys, nothing that a terminal would obey."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """All that is shown passes here."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(wording.shown(segment.text), segment.style)
+
+
+out = Plain()
+err = Plain(stderr=True)
 
 MARKS = {"holds": ("✔ holds", "green"), "fails": ("✘ fails", "red"), "undecided": ("? undecided", "yellow")}
 _CHANCE = {"more than chance": ("yes", "bold"), "within chance": ("no", ""), "cannot say": ("cannot say", "dim")}
@@ -38,13 +52,17 @@ def show(view: RenderableType) -> None:
 
 def say(text: str) -> None:
     """A line for the person at the terminal, beside whatever a program reads from standard output."""
-    err.print(text, markup=False, highlight=False, soft_wrap=True)
+    err.print(text, highlight=False, soft_wrap=True)
+
+
+def tell(text: str) -> None:
+    """A line of the answer itself."""
+    out.print(text, highlight=False, soft_wrap=True)
 
 
 def complain(error: Exception) -> None:
     """An error in one paragraph."""
-    err.print(f"[bold red]{type(error).__name__}[/]: ", end="")
-    say(str(error))
+    err.print(Text.assemble((f"{type(error).__name__}: ", "bold red"), str(error)), soft_wrap=True)
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:
@@ -200,16 +218,13 @@ def failures(study: str, errors: Mapping[str, str]) -> None:
     for fingerprint, reason in errors.items():
         by_reason.setdefault(reason, []).append(fingerprint)
     for reason, names in by_reason.items():
-        err.print(
-            f"{study}: {len(names)} failed ({', '.join(names[:4])}{', …' if len(names) > 4 else ''}): {reason}",
-            markup=False,
-        )
+        err.print(f"{study}: {len(names)} failed ({', '.join(names[:4])}{', …' if len(names) > 4 else ''}): {reason}")
 
 
 def ended(study: str, ended_by: Mapping[str, str]) -> None:
     """Say which recorded trainings an error ended, though their recordings are done."""
     for fingerprint, error in ended_by.items():
-        err.print(f"{study}: the training of {fingerprint} was ended by {error}.", markup=False)
+        err.print(f"{study}: the training of {fingerprint} was ended by {error}.")
 
 
 def watch(updates: Iterator[list["survey.Progress"]]) -> dict[str, dict[str, str]]:
@@ -225,7 +240,7 @@ def watch(updates: Iterator[list["survey.Progress"]]) -> dict[str, dict[str, str
 def transfer() -> Iterator[Callable[[int, int | None, str], None]]:
     """A bar for each transfer; gives the function that data sets report to: (bytes done, bytes in all, what)."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
@@ -246,7 +261,7 @@ def transfer() -> Iterator[Callable[[int, int | None, str], None]]:
 
 def _watch_live(updates: Iterable[list["survey.Progress"]]) -> dict[str, dict[str, str]]:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[counts]}"),
         TextColumn("{task.fields[rate]}"),
@@ -283,7 +298,7 @@ def _say(parts: Sequence["survey.Progress"], started: float, said: dict[str, str
         line = f"{part.study}: {part.share:.0%}, {_counts(part)}"
         if said.get(part.study) != line:
             said[part.study] = line
-            out.print(f"{line}, {_rate(part, started)}{left}", markup=False, highlight=False, soft_wrap=True)
+            out.print(f"{line}, {_rate(part, started)}{left}", highlight=False, soft_wrap=True)
 
 
 def _counts(part: "survey.Progress") -> str:

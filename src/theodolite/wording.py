@@ -1,6 +1,13 @@
-"""Numbers and counts as they are said, the same on the page, in figures and in the terminal."""
+"""Numbers, counts and texts of others as they are said, the same on the page, in figures and in the terminal."""
 
 import math
+import re
+import shlex
+from collections.abc import Sequence
+
+# What a terminal obeys, what turns text around, and what stands for bytes of a file's name that are no text.
+_UNSHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_SECRET = re.compile(r"(?<=://)[^/\s@]*@|(?<=--)([\w-]*(?:key|token|secret|password)[\w-]*[ =])\S+")
 
 
 def signed(number: str) -> str:
@@ -69,3 +76,21 @@ def taken(seconds: float, *, estimated: bool, about: str) -> str:
     ('12 s', '~ 70 min')
     """
     return f"{about}{seconds / 60:.0f} min" if estimated else f"{seconds:.0f} s"
+
+
+def shown(text: str) -> str:
+    r"""Text of anybody's, as it may go to a terminal or into a file: what is no plain text is written as an escape.
+
+    >>> print(shown("a[1] \x1b[31mred\x07, caf\udce9"))
+    a[1] \x1b[31mred\x07, caf\udce9
+    """
+    return _UNSHOWN.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def command(words: Sequence[str]) -> str:
+    """A command for the record: to be typed again, without passwords in addresses and options that hold secrets.
+
+    >>> command(["python", "my train.py", "--api-key=abc", "--token", "def", "https://me:pw@host/data"])
+    "python 'my train.py' --api-key=… --token … https://…@host/data"
+    """
+    return shown(_SECRET.sub(lambda found: f"{found[1]}…" if found[1] else "…@", shlex.join(words)))

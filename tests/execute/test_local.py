@@ -34,6 +34,11 @@ def sleep(job: float, emit: Emit) -> None:
     time.sleep(job)
 
 
+def begin(job: float, emit: Emit) -> None:
+    emit(1)
+    time.sleep(job)
+
+
 def test_every_job_is_done_once_whatever_the_number_of_workers():
     for workers in (1, 3):
         events = list(local.Local(workers).run(square, range(7)))
@@ -49,10 +54,11 @@ def test_a_job_that_raises_fails_with_its_reason_and_the_others_are_done():
 
 
 def test_a_job_whose_worker_is_killed_is_started_again(tmp_path):
-    jobs = [str(tmp_path / f"mark{n}") for n in range(3)]
-    events = list(local.Local(2).run(die_first_time, jobs))
+    ends = ["SIGKILL", "SIGSEGV", "SIGTERM"]
+    events = list(local.Local(2).run(die_first_time, [str(tmp_path / f"mark.{end}") for end in ends]))
     assert outcomes(events) == dict.fromkeys(range(3), "survived")
-    assert [e.value for e in events if e.kind == "died"] == [f"exit code {-signal.SIGKILL}"] * 3
+    died = {event.job: event.value for event in events if event.kind == "died"}
+    assert died == {n: f"exit code {-getattr(signal, end)}" for n, end in enumerate(ends)}
 
 
 def test_a_job_that_kills_every_worker_fails_after_three_tries_and_the_rest_goes_on():
@@ -79,7 +85,7 @@ def test_closing_the_iterator_kills_the_workers_at_once():
 def test_workers_of_a_killed_parent_end_too(tmp_path):
     script = (
         "import sys; from theodolite.execute import local; import test_local\n"
-        "for event in local.Local(2).run(test_local.sleep, [600.0, 600.0]):\n"
+        "for event in local.Local(2).run(test_local.begin, [600.0, 600.0]):\n"
         "    print(event.kind, flush=True)\n"
     )
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
@@ -88,10 +94,12 @@ def test_workers_of_a_killed_parent_end_too(tmp_path):
     )
     assert parent.stdout is not None
     with parent.stdout:
-        while "tick" not in parent.stdout.readline():
-            pass
+        begun = 0
+        while begun < 2:
+            begun += "progress" in parent.stdout.readline()
     children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
     assert len(children) >= 2
+    os.kill(int(children[-1]), signal.SIGSTOP)  # that one sees nothing by itself
     parent.kill()
     parent.wait()
     deadline = time.monotonic() + 10

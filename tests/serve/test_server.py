@@ -14,34 +14,13 @@ import time
 import pytest
 
 import tiny as survey_of
+from asked import ask, raw
 from commands import called
 from theodolite.errors import StoreError, UsageError
 from theodolite.serve import Server, is_local
 from theodolite.store import records
 
 SECRET = "the reviewer's name"
-
-
-def ask(server, path="/live.json", method="GET", host=None, **headers):
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
-    connection.putrequest(method, path, skip_host=host is not None)
-    if host is not None:
-        for name in [host] if isinstance(host, str) else host:
-            connection.putheader("Host", name)
-    for name, value in headers.items():
-        connection.putheader(name.replace("_", "-"), value)
-    connection.endheaders()
-    answer = connection.getresponse()
-    content = answer.read()
-    connection.close()
-    return answer, content
-
-
-def raw(server, request: bytes) -> bytes:
-    with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as connection:
-        connection.sendall(request)
-        connection.shutdown(socket.SHUT_WR)
-        return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 def test_the_page_is_the_reports_own_with_one_more_script(server, directory):

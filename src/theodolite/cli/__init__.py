@@ -3,13 +3,17 @@
 The commands are functions in the files beside this one, and join here, in the order in which the help lists them.
 """
 
+import io
 import os
+import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from theodolite import console
 from theodolite.cli import lists, measuring, surveys, testing
+from theodolite.cli.refused import ended_like_ctrl_c, sentence
 from theodolite.errors import TheodoliteError
 
 app = typer.Typer(
@@ -49,11 +53,28 @@ for command in (
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 done; 1 some runs failed; 2 wrong use; 130 interrupted."""
-    try:
-        app()
-    except TheodoliteError as error:
-        if "THEODOLITE_DEBUG" in os.environ:
-            raise
-        console.complain(error)
-        raise SystemExit(WRONG_USE) from None
+    """Entry point. Exit codes: 0 done; 1 some runs failed; 2 wrong use; 130 interrupted, 143 by TERM, 129 by HUP."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None where it was closed
+            stream.reconfigure(errors="backslashreplace")  # what its encoding lacks
+    with ended_like_ctrl_c():
+        try:
+            app()
+        except TheodoliteError as error:
+            if "THEODOLITE_DEBUG" in os.environ:
+                raise
+            console.complain(error)
+            raise SystemExit(WRONG_USE) from None
+        except (OSError, MemoryError, RuntimeError) as error:
+            if "THEODOLITE_DEBUG" in os.environ or (said := sentence(error)) is None:
+                raise
+            _forget_output()
+            with suppress(OSError):
+                console.say(f"{type(error).__name__}: {said}")
+            raise SystemExit(WRONG_USE) from None
+
+
+def _forget_output() -> None:
+    """Whatever is still to be written goes nowhere: it would fail once more when the program ends."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from theodolite import console
 from theodolite.cli.options import DataDir, Json, complete_data, complete_study, show
@@ -42,7 +43,7 @@ def list_(
     if as_json:
         typer.echo(json.dumps(details))
         return
-    console.show(f"[bold]{chosen.title}[/bold] ({chosen.source})\n{chosen.question}\n")
+    console.show(Text.assemble((chosen.title, "bold"), f" ({chosen.source})\n{chosen.question}\n"))
     console.show(console.table("Settings", details["settings"], ["setting", "smoke", "quick", "full"]))
     console.show(console.table("Claims", details["claims"], ["claim", "statistic", "side", "threshold"]))
     console.show(console.effects(found))

@@ -1,7 +1,6 @@
 """Commands that run studies, and show what is in a results folder."""
 
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from theodolite import console
+from theodolite import console, execute, wording
 from theodolite.cli.options import Json, Keep, Names, Options, Place, Redo, seconds, show, with_options
 from theodolite.errors import SettingError, UnknownName, UsageError
-from theodolite.execute import ENGINES
 
 if TYPE_CHECKING:
     from theodolite.store.remote.workspace import Copy
@@ -113,25 +111,20 @@ def serve(
             )
         console.say(f"Warning: whoever reaches {host} can read this page; nothing asks for a password.")
 
-    def said(what: str) -> None:
-        typer.echo(what)
-        sys.stdout.flush()
-
     with remote.refreshing(place) as copy:
-        live.serve(copy.directory, host=host, port=port, said=said)
+        live.serve(copy.directory, host=host, port=port, said=console.tell)
     console.say("Stopped.")
 
 
 def _survey(names: Sequence[str], options: Options, changed: Literal["keep", "redo"] | None = None) -> None:
     from theodolite import runs, survey
-    from theodolite.execute.local import check_workers
     from theodolite.store.remote import workspace as remote
     from theodolite.survey.running import check_resumable
     from theodolite.train.resume import Every
 
     resume_every = None if options.resume_every is None else Every.parsed(options.resume_every)
-    if options.engine not in ENGINES:
-        raise UnknownName("engine", options.engine, ENGINES)
+    if options.engine not in execute.ENGINES:
+        raise UnknownName("engine", options.engine, execute.ENGINES)
     if options.data_dir is not None:
         os.environ["THEODOLITE_DATA"] = str(options.data_dir)
     prepared = survey.prepare(names, options.preset, seeds=options.seeds, overrides=options.set_ or (), changed=changed)
@@ -148,11 +141,10 @@ def _survey(names: Sequence[str], options: Options, changed: Literal["keep", "re
         console.show(console.table(title, rows, ["study", "runs", "analyses", "left", "seconds", "MB"]))
         console.show(console.effects(found))
         return
-    command = shlex.join(["theodolite", *sys.argv[1:]])
+    command = wording.command(["theodolite", *sys.argv[1:]])
     if options.address is None:  # wrong use leaves no folder behind
         runs.check_device(options.device)
-    if options.engine == "local":
-        check_workers(options.jobs)
+    execute.check(options.jobs, options.address)
     _fetch(prepared)
     with remote.working(place, console.say) as copy:
         how: dict[str, Any] = {
@@ -207,7 +199,7 @@ def _report(copy: "Copy", figure_width: str | None = None, out: Path | None = No
     verdicts = [verdict for part in found for verdict in part.verdicts]
     if verdicts or as_json:  # a folder of recordings alone has none
         show([v.model_dump(mode="json") for v in verdicts], as_json, lambda: console.verdicts(verdicts))
-    say = console.say if as_json else typer.echo
+    say = console.say if as_json else console.tell
     say(f"Report: {copy.place if out is None else out}/{page.name}")
 
 
@@ -225,6 +217,6 @@ def _compare(first: str, second: str, out: Path | None, *, as_json: bool) -> Non
         show(compare.facts(found), as_json, lambda: console.changes(found.changes))
     if found.recorded is not None and not as_json:
         console.show(console.given(found.recorded))
-    say = console.say if as_json else typer.echo
+    say = console.say if as_json else console.tell
     say(compare.summary(found))
     say(f"Comparison: {page}")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from theodolite import console
 from theodolite.cli.options import Json
 from theodolite.errors import SettingError
 
@@ -50,7 +51,7 @@ def numbers(
     if as_json:
         typer.echo(json.dumps(_finite(asdict(found))))
     else:
-        typer.echo(str(found))
+        console.tell(str(found))
 
 
 def _pair(text: str | None) -> tuple[float, float] | None:

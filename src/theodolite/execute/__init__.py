@@ -6,7 +6,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from theodolite.errors import UnknownName
+from theodolite.errors import UnknownName, UsageError
+from theodolite.execute.local import check_workers
 from theodolite.execute.schedule import Event, Split, Work
 
 ENGINES = ("local", "ray")
@@ -69,6 +70,20 @@ def engine(
     """
     if name not in ENGINES:
         raise UnknownName("engine", name, ENGINES)
+    check(workers, address)
     start: Any = import_module(f"theodolite.execute.{name}").start
     opened: AbstractContextManager[Engine] = start(workers=workers, device=device, address=address)
     return opened
+
+
+def check(workers: int | None, address: str | None) -> None:
+    """Refuse what no engine can start with, before anything is planned or written.
+
+    Raises:
+        UsageError: no worker, more than this machine has any use for, or an address with credentials.
+    """
+    if address is not None and "@" in address:  # not repeated: it may be a secret
+        raise UsageError(
+            "expected the address of a Ray cluster without credentials, got one with some. Leave them out."
+        )
+    check_workers(workers, here=address is None)

@@ -4,6 +4,7 @@ A worker lives for many jobs (importing torch takes seconds). One that dies take
 is started again; a parent that dies takes its workers with it.
 """
 
+import ctypes
 import os
 import signal
 import threading
@@ -23,6 +24,7 @@ from theodolite.errors import StoreError, TheodoliteError, UsageError
 from theodolite.execute.schedule import ENDS, Event, Schedule, Split, Work
 
 MOST = 16  # workers a processor: more only take memory and turns
+DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 TICK = 0.2  # seconds: at least so often the caller hears, and a worker speaks at most so often
 
 
@@ -81,14 +83,15 @@ def start(*, workers: int | None, device: str, address: str | None) -> Iterator[
     """Workers of this machine: one a processor unless told otherwise; on a GPU, which they would share, one alone."""
     if address is not None:
         raise UsageError(f"expected no address with the local engine, got '{address}'. Use --engine ray.")
-    check_workers(workers)
     yield Local(workers or (1 if device.startswith("cuda") else os.cpu_count()) or 1)
 
 
-def check_workers(workers: int | None) -> None:
-    """Refuse more processes than this machine has any use for."""
+def check_workers(workers: int | None, *, here: bool = True) -> None:
+    """Refuse none, and where they are ``here``, more processes than this machine has any use for."""
     most = MOST * (os.cpu_count() or 1)
-    if workers is not None and workers > most:
+    if workers is not None and workers < 1:
+        raise UsageError(f"expected at least one job at a time, got {workers}. Leave it out for one a processor.")
+    if here and workers is not None and workers > most:
         raise UsageError(
             f"expected at most {most} jobs at a time, {MOST} a processor, got {workers}: each is a process with some "
             "300 MB. Leave --jobs out for one a processor."
@@ -148,6 +151,8 @@ def _ready(pool: Sequence[_Worker]) -> list[_Worker]:
 def _serve(work: Work, connection: Connection) -> None:
     """A worker's life: take a job, do it, tell; until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    with suppress(AttributeError, OSError, TypeError):  # Linux alone; for a worker that is stopped, and so sees nothing
+        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):
         while True:

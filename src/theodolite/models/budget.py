@@ -18,6 +18,10 @@ from theodolite.models.description import CNN, MLP
 
 Image = tuple[int, int, int]
 Shape = tuple[int, ...]  # channels, then hidden widths
+MOST = {  # of each argument: beyond, the search has no end that anybody waits for
+    "parameters": 10**12, "layers": 200, "inputs": 10**9, "outputs": 10**9, "limit": 10_000, "tolerance": 100_000,
+    "image": 100_000,
+}  # fmt: skip
 EFFORT = 100_000  # shapes tried for more once one is found: well under a second
 MANY = 2_000  # shapes put in order at once; only very deep networks have more so near to the ideal
 
@@ -59,11 +63,17 @@ def architectures(
             "expected parameters, layers, inputs, outputs and limit of at least 1 and a tolerance of at least 0, got "
             f"{parameters}, {layers}, {inputs}, {outputs}, {limit} and {tolerance}."
         )
+    asked = {"parameters": parameters, "layers": layers, "inputs": inputs, "outputs": outputs, "limit": limit}
+    for name, value in {**asked, "tolerance": tolerance, "image": max(image or (1,))}.items():
+        if value > MOST[name]:
+            raise SettingError(f"expected {name} of at most {MOST[name]:,}, got {value:.3g}.")
     family = _cnns(layers, image or (3, 32, 32), outputs) if kind == "cnn" else _mlps(layers, inputs, outputs)
     if kind not in {"mlp", "cnn"}:
         raise SettingError(f"expected the kind 'mlp' or 'cnn', got '{kind}'.")
     found: list[MLP | CNN] = []
     for distance in range(tolerance + 1):
+        if len(found) >= limit:
+            break
         for number in sorted({parameters - distance, parameters + distance}):
             found += islice(map(family.build, _shapes(number, family)), limit - len(found))
     if not found:

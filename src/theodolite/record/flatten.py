@@ -9,6 +9,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from theodolite.errors import SettingError
+from theodolite.wording import shown
 
 Numbers = dict[str, float]
 Vectors = dict[str, npt.NDArray[np.float64]]
@@ -58,7 +59,7 @@ def _named(result: Any) -> list[tuple[str, Any]]:
     for name, value in result.items():
         inner = [(f"{name}.{key}", v) for key, v in value.items()] if isinstance(value, Mapping) else [(name, value)]
         found += [(str(key), v) for key, v in inner]
-    return found
+    return [(shown(name), value) for name, value in found]
 
 
 def _array(value: Any) -> npt.NDArray[np.float64] | None:

@@ -9,6 +9,7 @@ from typing import Any
 from theodolite.errors import SettingError, UnknownName
 from theodolite.measure import catalogue
 from theodolite.record.identity import described
+from theodolite.wording import shown
 
 WEIGHTS = "weights"  # snapshots of the parameters, which have a schedule as instruments have
 
@@ -56,6 +57,8 @@ def resolve(given: Instruments, shared: Mapping[str, Any] | None = None) -> dict
                 f"expected a name of its own for each instrument, got '{name}' twice or a name that is taken. Pass a "
                 "mapping from names to instruments."
             )
+        if not isinstance(name, str) or shown(name) != name:
+            raise SettingError(f"expected a name of plain text for each instrument, got {name!a:.80}. Rename it.")
         found[name] = _chosen(one, shared or {})
     return found
 

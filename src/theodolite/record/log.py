@@ -1,11 +1,11 @@
 """What a recorder has measured so far: rows in memory, and a record on disk that is whole whenever it is killed."""
 
 import os
-import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import pandas as pd
 from torch import Tensor
 
-from theodolite import machine
+from theodolite import machine, wording
 from theodolite.errors import SettingError, StoreError
 from theodolite.record.flatten import Numbers, Vectors
 from theodolite.record.former import RUNNING, Former, Kept, read
@@ -72,7 +72,11 @@ class Log:
                 f"expected labels of other names than the columns of recordings, got '{taken[0]}'. "
                 f"Call it, for example, 'my_{taken[0]}'."
             )
-        self.directory, self.asked = directory, asked
+        texts = [text for pair in asked.labels.items() for text in pair if isinstance(text, str)]
+        if unfit := [text for text in texts if wording.shown(text) != text]:
+            raise SettingError(f"expected labels of plain text, got {unfit[0]!a:.80}. Rename it.")
+        self.place, self.asked = directory, asked
+        self.directory = directory and directory.absolute()  # the training may go into another one
         self.spec: RecordingSpec | None = None
         self.ledgers: dict[str, Ledger] = {}
         self.facts: dict[str, Any] = {"parameters": 0, "device": "", "wall_seconds": 0.0, "ended_by": RUNNING}
@@ -83,6 +87,7 @@ class Log:
         self._kept: dict[int, dict[str, Tensor]] = {}  # snapshots, where there is no folder
         self._sums: dict[str, str] = {}  # checksums of snapshots on disk
         self._held = ExitStack()  # the lock of the record's folder
+        self._plan: Callable[[], None] = lambda: None  # puts the recording into the plan
         self._process = os.getpid()
 
     def open(self, settings: Mapping[str, Any], number: int | None, epoch: int | None) -> tuple[Place, Kept | None]:
@@ -102,12 +107,13 @@ class Log:
         records.claim_folder(self.directory)
         study = self.directory / STUDY
         study.mkdir(exist_ok=True)
-        command = shlex.join(["python", *sys.argv])
+        command = wording.command(["python", *sys.argv])
         with lock.hold(study, patience=60):
             place = choose(self.directory, STUDY, self.asked, self.facts, number)
             kept = self._take_up(place.former, place.step, epoch) if place.former else None
             spec = place.spec
-            records.add_to_plan(self.directory, spec, command=command, settings=settings)  # a plan before any record
+            self._plan = partial(records.add_to_plan, self.directory, spec, command=command, settings=settings)
+            self._plan()  # before any record
             folder = records.folder_of(self.directory, spec)
             folder.mkdir(parents=True, exist_ok=True)
             self._held.enter_context(lock.hold(folder))
@@ -178,6 +184,7 @@ class Log:
         if self.spec is None or self.directory is None:
             self._kept[step] = dict(state)
             return
+        self._mend(self.directory, self.spec)
         content = weights.to_bytes(state)
         name = SNAPSHOT.format(step)
         files.write(records.folder_of(self.directory, self.spec) / name, content)
@@ -208,6 +215,7 @@ class Log:
     def flush(self) -> None:
         """Write what there is so far."""
         if self.spec is not None and self.directory is not None:
+            self._mend(self.directory, self.spec)
             records.write_part(self.directory, self.spec, tables=self.tables(), environment=self._environment())
 
     def finish(self) -> None:
@@ -218,6 +226,7 @@ class Log:
         if self.spec is None or self.directory is None:
             return
         with self._held:
+            self._mend(self.directory, self.spec)
             records.write(
                 self.directory,
                 self.spec,
@@ -225,6 +234,15 @@ class Log:
                 environment=self._environment(),
                 written=self._sums,
             )
+
+    def _mend(self, directory: Path, spec: RecordingSpec) -> None:
+        """Where somebody removed the folder under the training, what makes it one again; its snapshots are gone."""
+        if (directory / records.MARK).exists() and (directory / STUDY / records.PLAN).exists():
+            return
+        records.claim_folder(directory)
+        self._plan()
+        folder = records.folder_of(directory, spec)
+        self._sums = {name: total for name, total in self._sums.items() if (folder / name).exists()}
 
     def _environment(self) -> dict[str, Any]:
         return {**machine.describe(), **machine.arithmetic(), **self.facts, "peak_memory_bytes": machine.peak_memory()}

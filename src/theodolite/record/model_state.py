@@ -1,9 +1,11 @@
 """A model as it is measured: in the mode asked for, and afterwards as it was, whatever measured it."""
 
+import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -42,11 +44,32 @@ def guarded(model: nn.Module, loss: Any, data: Any) -> Iterator[Any]:
     by themselves, and without copies.
     """
     with ExitStack() as stack:
+        stack.enter_context(_preserve_switches())
         stack.enter_context(Caller.of_instrument().defaults())  # for the user's own code, as for the model's
         stack.enter_context(preserve_modules(model, loss))
         stack.enter_context(_preserve_tensors(model, loss, data))
         inference = any(tensor.is_inference() for tensor in _of(data))  # which autograd does not take
         yield copied(data) if inference else data
+
+
+@contextmanager
+def _preserve_switches() -> Iterator[None]:
+    """Put back what a function may set for the whole process or thread, and what follows would be computed by."""
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    dtype, gradients = torch.get_default_dtype(), torch.is_grad_enabled()
+    strict = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    folder = os.getcwd()
+    try:
+        with np.errstate():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(gradients)
+        torch.use_deterministic_algorithms(strict[0], warn_only=strict[1])
+        with suppress(OSError):  # it was removed
+            os.chdir(folder)
 
 
 @contextmanager
@@ -62,8 +85,6 @@ def _preserve_tensors(model: nn.Module, loss: Any, data: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        for p, grad, wanted in gradients:
-            p.grad, p.requires_grad = grad, wanted
         with torch.no_grad():
             for tensor, storage, before in saved:
                 if tensor.data_ptr() != storage.data_ptr() or tensor.dtype != storage.dtype:
@@ -71,6 +92,8 @@ def _preserve_tensors(model: nn.Module, loss: Any, data: Any) -> Iterator[None]:
                 before = before.to(tensor.device)
                 if not torch.equal(tensor, before):
                     tensor.data.copy_(before)
+        for p, grad, wanted in gradients:  # last: a gradient is taken by a parameter of its own shape alone
+            p.grad, p.requires_grad = grad, wanted
 
 
 def _copy(tensor: Tensor, beside: bool) -> Tensor:

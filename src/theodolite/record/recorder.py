@@ -221,9 +221,9 @@ class Recorder:
     def folder(self) -> Path | None:
         """Where the record lies, once the first step was taken; None: nowhere."""
         log = self._log
-        if log.directory is None or log.spec is None:
+        if log.place is None or log.spec is None:
             return None
-        return log.directory / log.spec.study / log.spec.FOLDER / log.spec.fingerprint()
+        return log.place / log.spec.study / log.spec.FOLDER / log.spec.fingerprint()
 
     def close(self) -> None:
         """Measure once more, and write the record whole; put it right after the last step.
@@ -259,7 +259,7 @@ class Recorder:
     def __repr__(self) -> str:
         trained = self._watch.trained(self._watch.clock())
         log = self._log
-        return summary(self._taker.steps, trained, self._watch.own, log.ledgers, log.directory, self.folder)
+        return summary(self._taker.steps, trained, self._watch.own, log.ledgers, log.place, self.folder)
 
     def _ready(
         self, model: nn.Module, loss: Loss, batch: Data | None, *, number: int | None = None, epoch: int | None = None

@@ -16,6 +16,7 @@ from theodolite.record.model_state import device_of, guarded, measuring, synchro
 from theodolite.record.once import Once
 from theodolite.record.snapshot import parameters_of
 from theodolite.record.stopwatch import Stopwatch
+from theodolite.record.words import reason
 
 
 class Taker:
@@ -156,10 +157,10 @@ class Taker:
         return result
 
     def _fail(self, name: str, error: Exception) -> None:
-        kind = type(error).__name__
-        self.log.add("failures", self.steps, self.epochs, name, kind, str(error))
+        kind, why = type(error).__name__, reason(error)
+        self.log.add("failures", self.steps, self.epochs, name, kind, why)
         self.once.say(
             f"failed {name}",
             f"{name} failed at step {self.steps}, and the training goes on. Further failures of it are recorded, and "
-            f"not said. {kind}: {error}",
+            f"not said. {kind}: {why}",
         )

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from theodolite.record.schedule import Ledger
+from theodolite.wording import shown
+
+LONGEST = 2000  # letters of a reason that are kept
 
 
 def summary(
@@ -54,3 +57,12 @@ def outside() -> int:
     while frame.f_back is not None and Path(frame.f_code.co_filename).parent == Path(__file__).parent:
         level, frame = level + 1, frame.f_back
     return level
+
+
+def reason(error: Exception) -> str:
+    """What an error says, as text that can be kept and shown; it is of the user's own, and may fail at that too."""
+    try:
+        said = str(error)
+    except Exception:
+        said = "(it cannot say what)"
+    return shown(said if len(said) <= LONGEST else f"{said[:LONGEST]} …")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from theodolite.findings import Table
 from theodolite.report import text
+from theodolite.wording import shown
 
 
 def escape(content: object) -> str:
@@ -13,7 +14,7 @@ def escape(content: object) -> str:
     >>> escape("a|b <script> *c*")
     'a\\\\|b &lt;script&gt; \\\\*c\\\\*'
     """
-    line = " ".join(str(content).split())
+    line = shown(" ".join(str(content).split()))
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~$#])", r"\\\1", line)
 

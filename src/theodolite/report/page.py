@@ -15,7 +15,7 @@ from markupsafe import Markup
 from theodolite.figures import theme
 from theodolite.report import forest, markdown, overview, text
 from theodolite.report.findings import StudyFindings
-from theodolite.wording import counted
+from theodolite.wording import counted, shown
 
 TITLE = "How neural networks learn: a survey"
 
@@ -95,6 +95,7 @@ def environment(template: str) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=lambda value: shown(value) if type(value) is str else value,  # not our own markup and scripts
     )
     found.filters |= {"md": markdown.escape, "row": text.verdict_row, "tied": text.tied, "counted": counted}
     return found

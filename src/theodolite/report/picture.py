@@ -9,6 +9,7 @@ from theodolite.figures.theme import FONT
 from theodolite.findings import Verdict
 from theodolite.report import forest, overview, text
 from theodolite.report.findings import StudyFindings
+from theodolite.wording import shown
 
 WIDTH, HEIGHT = 1200, 630  # pixels, as previews of links are
 EDGE, TOP, GUTTER = 40, 132, 40
@@ -97,4 +98,4 @@ def _row(verdict: Verdict, left: float, top: float, wide: float, high: float) ->
 
 def _text(x: float, y: float, said: str, size: float, *, colour: str = INK, weight: int = 400) -> str:
     look = f'font-size="{size:.1f}" font-weight="{weight}" fill="{colour}"'
-    return f'<text x="{x:.1f}" y="{y:.1f}" {look}>{escape(said)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" {look}>{escape(shown(said))}</text>'

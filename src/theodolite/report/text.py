@@ -13,6 +13,7 @@ import pandas as pd
 from theodolite.claims import Change
 from theodolite.findings import Decision, Figure, Table, Verdict
 from theodolite.report.findings import StudyFindings
+from theodolite.store import tables
 from theodolite.wording import counted, rounded, signed
 
 NONE = "–"
@@ -378,4 +379,4 @@ def numeric(table: Table) -> list[bool]:
 
 def csv(table: Table) -> bytes:
     """All digits; the same table gives the same bytes."""
-    return str(table.frame.to_csv(index=False, lineterminator="\n")).encode()
+    return tables.to_csv(table.frame)

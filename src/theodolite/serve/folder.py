@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +81,8 @@ class Folder:
 
     def _describe(self) -> None:
         """Which studies there may be: read again when the description of one of one's own changed."""
-        marks = {name: mark_of(name) for name in glob(f"{self.directory}/*/{DESCRIPTION}")}
+        found = map(str, self.directory.glob(f"*/{DESCRIPTION}"))  # its own name is no pattern
+        marks = {name: mark_of(name) for name in found}
         if marks != self._described:
             self._studies, self._described = survey.readable(self.directory), marks
 

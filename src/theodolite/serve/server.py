@@ -1,7 +1,9 @@
 """HTTP for the live page: two addresses, reading only, on this machine only unless told otherwise."""
 
 import errno
+import io
 import ipaddress
+import math
 import os
 import re
 import socket
@@ -15,6 +17,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from theodolite.errors import UsageError
@@ -112,8 +115,23 @@ class Handler(BaseHTTPRequestHandler):
     wbufsize = -1  # an answer goes out in one piece,
     disable_nagle_algorithm = True  # and at once: in two pieces it waited 40 ms for the browser's word on the first
 
+    def setup(self) -> None:
+        """Reads by a clock: a request that comes byte by byte would hold its place for ever."""
+        super().setup()
+        self._clocked = Clocked(self.connection)
+        self.rfile = io.BufferedReader(self._clocked)
+
+    def handle_one_request(self) -> None:
+        """One request, within its time as a whole."""
+        self._clocked.deadline = time.monotonic() + PATIENCE
+        super().handle_one_request()
+
     def do_GET(self) -> None:
         """The page, or the state of things."""
+        self.connection.settimeout(PATIENCE)  # for the answer
+        if self._has_body():
+            self.send_error(HTTPStatus.BAD_REQUEST)
+            return
         if not trusted_host(self.headers.get_all("Host") or []):
             self._say(HTTPStatus.MISDIRECTED_REQUEST, "This page is served by its address only, such as 127.0.0.1.")
             return
@@ -127,6 +145,14 @@ class Handler(BaseHTTPRequestHandler):
             self._say(HTTPStatus.NOT_FOUND, "There is nothing here. The page is at /.")
 
     do_HEAD = do_GET  # noqa: N815 - as above
+
+    def _has_body(self) -> bool:
+        """Whether a request says that it has a body, or may say so in headers that are none.
+
+        Nothing here takes one; it would be read as the next request, which a proxy in front has not seen.
+        """
+        lengths = self.headers.get_all("Content-Length", ["0"])
+        return lengths != ["0"] or "Transfer-Encoding" in self.headers or bool(self.headers.defects)
 
     def version_string(self) -> str:
         """Nothing about the machine."""
@@ -165,6 +191,26 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD" and status != HTTPStatus.NOT_MODIFIED:
             self.wfile.write(content)
+
+
+class Clocked(io.RawIOBase):
+    """What a connection gives until a point of time; TimeoutError after it."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self.deadline = math.inf
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """As many bytes as there are."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left)
+        return self._connection.recv_into(buffer)
 
 
 def serve(directory: Path, *, host: str, port: int, said: Callable[[str], None]) -> None:

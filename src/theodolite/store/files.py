@@ -66,12 +66,12 @@ def sweep(folder: Path) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}")
+    part = path.with_name(f".{secrets.token_hex(8)}{PART}")  # as short as it can be: the name itself may be 255 bytes
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(content)
         part.replace(path)
-    except OSError:
+    except BaseException:  # Ctrl-C, too
         with suppress(OSError):
             part.unlink()
         raise

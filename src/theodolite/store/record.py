@@ -12,6 +12,7 @@ from theodolite.specs import RecordingSpec, RunSpec
 from theodolite.store import files
 from theodolite.store import tables as parquet
 from theodolite.store.schema import LARGEST, RecordMetadata, Spec, Status, as_json, first_line
+from theodolite.wording import shown
 
 STATUS = "status.json"
 REDO = "Run the same command again: that run is redone."
@@ -74,7 +75,7 @@ def _write_content(
         if taken and not name.endswith(".csv"):  # read back, both would be columns of one table
             raise SettingError(f"expected table '{name}' without the columns of its run, got '{taken[0]}'. Rename it.")
         if name.endswith(".csv"):
-            content[name] = table.to_csv(index=False, lineterminator="\n").encode()
+            content[name] = parquet.to_csv(table)
             continue
         content[f"{name}.parquet"] = parquet.to_bytes(table)
     folder = folder_of(directory, spec)
@@ -90,7 +91,7 @@ def write_start(directory: Path, spec: Spec, *, partial: bool = False) -> None:
 
 def write_failure(directory: Path, spec: Spec, error: str) -> None:
     """Record that a run or an analysis failed, and why; the next survey tries it again."""
-    _write_status(directory, spec, state="failed", error=error)
+    _write_status(directory, spec, state="failed", error=shown(error))
 
 
 def folder_of(directory: Path, spec: Spec) -> Path:

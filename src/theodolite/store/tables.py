@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -10,9 +11,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from theodolite.errors import RecordCorrupt
+from theodolite.wording import shown
 
 CELLS = 50_000_000  # of one table, 400 MB of numbers; the largest of our own has under a million
 TEXT = ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY")
+FORMULAS = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")  # what such text begins with (OWASP)
 NAMES = 10_000_000  # bytes of one string in the footer
 
 
@@ -21,6 +24,20 @@ def to_bytes(table: pd.DataFrame) -> bytes:
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False, compression="snappy")
     return buffer.getvalue()
+
+
+def to_csv(table: pd.DataFrame) -> bytes:
+    """A table as CSV, for spreadsheets too: text that one would take for a formula, and run, begins with a quote."""
+    safe = table.copy(deep=False)
+    for name in [name for name, kind in table.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]:
+        safe[name] = table[name].map(_no_formula)
+    return str(safe.rename(columns=_no_formula).to_csv(index=False, lineterminator="\n")).encode()
+
+
+def _no_formula(cell: Any) -> Any:
+    if not isinstance(cell, str):
+        return cell
+    return f"'{shown(cell)}" if cell.startswith(FORMULAS) else shown(cell)
 
 
 def from_bytes(content: bytes, path: Path, advice: str, *, text: Sequence[int] = ()) -> pa.Table:

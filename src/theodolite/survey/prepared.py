@@ -16,6 +16,7 @@ from theodolite.specs import FORMAT, AnalysisSpec, CodeSpec, RunSpec
 from theodolite.store import records
 from theodolite.store.records import Plan, Planned
 from theodolite.study import Settings, Study
+from theodolite.survey import bounds
 
 PRESETS = ("smoke", "quick", "full")
 MOST = 1_000_000  # runs of a study: its plan has 200 MB by then, and the program that listens 6 GB (docs/scale.md)
@@ -42,6 +43,7 @@ class Prepared:
                 _refuse_more(study.name, sum(1 for _ in itertools.islice(each, MOST + 1)) * settings.seeds)
         runs = tuple(itertools.islice(study.expand(settings), MOST + 1))
         _refuse_more(study.name, len(runs))
+        bounds.check(study.name, runs)
         analyses = tuple(itertools.islice(study.analyses(settings), MOST + 1))
         _refuse_more(study.name, len(analyses))
         return cls(study, preset, asked, settings, runs, analyses)

@@ -15,7 +15,7 @@ class SimulateFunction(Settings):
     seeds: PositiveInt = 16
     functions: tuple[str, ...] = ("cos", "exp")  # the report's; also sinc, sign and any expression of x
     domain: tuple[float, float] = (-math.pi, math.pi)  # one whole period of cos, the same for every function
-    points: Annotated[int, Field(ge=8)] = 512  # training points, evenly spaced
+    points: Annotated[int, Field(ge=8, le=10_000_000)] = 512  # training points, evenly spaced; drawn while planning
     activation: Activation = "relu"  # what a course's script uses unless told otherwise
     learning_rate: PositiveFloat = 1e-3  # Adam's default
     epochs: PositiveInt = 4000  # full batch: one step each
