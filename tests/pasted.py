@@ -1,6 +1,6 @@
-"""What a page shows, done as a reader would: files written under their titles, Python in one session, shell lines in order.
+"""What a page shows, done as a reader would: files written as titled, Python in one session, shell lines in order.
 
-Lines of the package's own command, and `python FILE.py`, run in this process, which saves seconds of imports each.
+Lines of the package's own command with its workers, and `python FILE.py`, run in this process: imports take seconds.
 """
 
 import os
@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from commands import called
+from commands import alone, called
 
 FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 ROOT = Path(__file__).parents[1]
@@ -51,7 +51,7 @@ def steps(markdown: str, folder: Path) -> Iterator[dict[str, Any]]:
                 exec(content, session)  # noqa: S102 - our own documentation
                 yield session
             elif language == "sh":
-                shell(content, folder)
+                shell(content)
 
 
 def page(markdown: str, folder: Path) -> dict[str, Any]:
@@ -59,16 +59,16 @@ def page(markdown: str, folder: Path) -> dict[str, Any]:
     return [{}, *steps(markdown, folder)][-1]
 
 
-def shell(content: str, folder: Path) -> None:
+def shell(content: str) -> None:
     """Each line by itself; a block with a here-document as a whole."""
     for line in [content] if "<<" in content else content.splitlines():
         words = [] if "<<" in line else shlex.split(line, comments=True)
         if words[:1] == ["theodolite"]:
-            done = called(*words[1:], cwd=folder)
+            done = (alone if words[1] == "run" else called)(*words[1:])
             assert done.returncode == 0, f"{line}\n{done.stderr}"
         elif words[:1] == ["python"] and len(words) == 2:
             runpy.run_path(words[1], run_name="__main__")
         elif words[:1] == ["make"]:  # in a clone of its own it takes minutes: here, that there is such a target
             subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, check=True, capture_output=True)
         elif words or "<<" in line:
-            subprocess.run(["bash", "-euc", line], cwd=folder, check=True)
+            subprocess.run(["bash", "-euc", line], check=True)

@@ -143,6 +143,11 @@ def found(study: str) -> str:
     return surveys.found(study)
 
 
+def picture(study: str) -> str:
+    """The first figure of a study, as a stored survey drew it."""
+    return surveys.picture(study)
+
+
 def command_line() -> str:
     """Every command with its arguments and options, as the program has them."""
     program = typer.main.get_command(cli.app)

@@ -1,4 +1,5 @@
 """Pairs of small networks with weights of their own: what the examples of alignment are tried on."""
+# ruff: noqa: D102
 
 import torch
 from torch import nn
