@@ -32,6 +32,13 @@ CALL = re.compile(r"^\{\{ (\w+) ?(\S*) \}\}$", re.MULTILINE)
 INLINE = re.compile(r"\{\{ (estimate|cell) ([^{}]+) \}\}")
 PATHS = ("weights",)  # options that take several
 SECONDS = 120  # for a notebook's cell
+MADE = {  # what instruments ask for, made with example/net.py
+    "model": 'model = read("a.safetensors")',
+    "model_a": 'model_a, model_b = read("a.safetensors"), read("b.safetensors")',
+    "optimizer": "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)",
+    "weights": 'weights = path("a")',
+}
+ALSO = {"align": ("data",)}  # options that an example had better give
 
 
 def on_config(config: Any) -> Any:
@@ -55,19 +62,39 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def instrument(name: str) -> str:
+    """What an instrument answers and costs, and how it is called on the network of ``example/net.py``."""
+    return f"{facts(name)}\n{example(name)}"
+
+
+def facts(name: str) -> str:
     """What an instrument answers, costs, and how it is called."""
-    facts = INSTRUMENTS[name]
-    cost = f"{facts.cost}: {COSTS[facts.cost]}" + (f"; here {facts.k}" if facts.k else "")
-    weights = (
-        " --weights a.safetensors --weights b.safetensors" if facts.checkpoints == "two" else " --weights w.safetensors"
-    )
-    shell = f"theodolite measure {name}" + (
-        " --weights snapshots/" if facts.checkpoints == "path" else f" --model net.py:make{weights} --data digits"
-    )
+    one = INSTRUMENTS[name]
+    cost = f"{one.cost}: {COSTS[one.cost]}" + (f"; here {one.k}" if one.k else "")
     return (
-        f"*{facts.asks}*\n\n| cost | {cost} |\n| --- | --- |\n| shell | `{shell}` |\n"
+        f"*{one.asks}*\n\n| cost | {cost} |\n| --- | --- |\n| shell | `{_shell(name)}` |\n"
         f"| Python | `th.measure.{name}({_arguments(name)})` |\n"
     )
+
+
+def example(name: str) -> str:
+    """The call in Python, whole, and the file whose network it measures."""
+    needed, also = _arguments(name).split(", "), ALSO.get(name, ())
+    made = [line for argument, line in MADE.items() if argument in needed]
+    words = set(re.findall(r"\w+", " ".join([*made, *needed, *also])))
+    taken = [word for word in ("data", "loss", "path", "read") if word in words]
+    call = ", ".join([*needed, *(f"{option}={option}" for option in also)])
+    lines = [*(["import torch\n"] if "torch" in "".join(made) else []), "import theodolite as th"]
+    lines += [f"from net import {', '.join(taken)}\n", *made, f"print(th.measure.{name}({call}))"]
+    return (
+        f"{file('net.py')}\n\n```sh\npython net.py   # writes the weights: seconds\n```\n\n"
+        "```python\n" + "\n".join(lines) + "\n```\n"
+    )
+
+
+def file(name: str) -> str:
+    """A file of ``example/``, folded up."""
+    text = Path(__file__).parent.joinpath("example", name).read_text(encoding="utf-8")
+    return f'<details markdown><summary>{name}</summary>\n\n```python title="{name}"\n{text}```\n\n</details>'
 
 
 def reference(name: str) -> str:
@@ -126,6 +153,11 @@ def known(name: str) -> str:
 def known_results() -> str:
     """What became of each of their claims."""
     return known_files.overview()
+
+
+def picture(study: str) -> str:
+    """The first figure of a study, as a stored survey drew it."""
+    return surveys.picture(study)
 
 
 def command_line() -> str:
@@ -199,6 +231,17 @@ def _cell(text: str | None) -> str:
 
 def _prose(text: str | None) -> str:
     return inspect.cleandoc(text or "")
+
+
+def _shell(name: str) -> str:
+    measured = {
+        "one": "--model net.py:make --weights a.safetensors --data digits",
+        "two": "--model net.py:make --weights a.safetensors --weights b.safetensors --data digits",
+        "path": "--weights path-a",
+        "starts": "--model cosine.py:make --data cosine.py:data --set starts=20",
+        "one or path": "--model net.py:make --weights a.safetensors --data digits",
+    }
+    return f"theodolite measure {name} {measured[str(INSTRUMENTS[name].checkpoints)]}"
 
 
 def _arguments(name: str) -> str:

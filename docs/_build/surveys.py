@@ -3,7 +3,7 @@
     python docs/_build/surveys.py RESULTS_FOLDER NAME
 
 keeps of a finished survey what the pages show, as ``docs/surveys/NAME/``: ``survey.json`` (how it was made), and for
-each study ``claims.json``, its tables as Markdown and its first figure.
+each study ``claims.json``, its tables as Markdown and its first figure, with what the report says of it.
 """
 
 import json
@@ -36,6 +36,9 @@ def keep(directory: Path, name: str, into: Path = KEPT) -> None:
             shutil.copyfile(table, there / "tables" / table.name)
         for figure in _first_figure(study):
             shutil.copyfile(figure, there / "figure.svg")
+            (there / "figure.json").write_text(
+                json.dumps(_said(directory, study.name, figure.stem), ensure_ascii=False)
+            )
         made[study.name] = _how_made(study)
     stored = into / name / "survey.json"
     before = json.loads(stored.read_text()) if stored.exists() else {}
@@ -45,6 +48,13 @@ def keep(directory: Path, name: str, into: Path = KEPT) -> None:
 def _first_figure(study: Path) -> list[Path]:
     figures = sorted(study.glob("figures/*.svg"), key=lambda path: (not path.name.startswith("figure"), path.name))
     return [path for path in figures if path.stat().st_size <= FIGURE_BYTES][:1]
+
+
+def _said(directory: Path, study: str, figure: str) -> dict[str, str]:
+    """What the report says of a figure: in place of it for who cannot see it, and below it."""
+    shown = rf"^!\[(.*)\]\({re.escape(study)}/figures/{re.escape(figure)}\.png\)\n\n(.*)$"
+    found = re.search(shown, (directory / "report.md").read_text(encoding="utf-8"), re.MULTILINE)
+    return {"alt": found[1], "caption": found[2]} if found else {"alt": "", "caption": ""}
 
 
 def _how_made(study: Path) -> dict[str, Any]:
@@ -79,13 +89,11 @@ def stored(study: str, folder: Path = KEPT) -> dict[str, list[Verdict]]:
 
 
 def found(study: str, folder: Path = KEPT) -> str:
-    """What each stored survey found in a study: its verdicts, tables and first figure, and how it was made."""
+    """What each stored survey found in a study: its verdicts and tables, and how it was made."""
     parts = []
     for name, verdicts in stored(study, folder).items():
         made = json.loads((folder / name / "survey.json").read_text())[study]
         parts.append(f"### Preset `{made['preset']}`\n\n{_made_in_words(made, verdicts)}\n\n{_verdict_table(verdicts)}")
-        if (folder / name / study / "figure.svg").exists():
-            parts.append(f"![The first figure of this study]({_link(folder)}/{name}/{study}/figure.svg)")
         tables = [
             f"**{table.stem}**\n\n{table.read_text().strip()}"
             for table in sorted((folder / name / study / "tables").glob("*.md"))
@@ -94,6 +102,18 @@ def found(study: str, folder: Path = KEPT) -> str:
             content = "\n\n".join(tables)
             parts.append(f"<details markdown><summary>Its tables</summary>\n\n{content}\n\n</details>")
     return "\n\n".join(parts) or "No survey of this study as it is now is stored yet."
+
+
+def picture(study: str, folder: Path = KEPT) -> str:
+    """The first figure of a study out of a stored survey, with its caption."""
+    for name in stored(study, folder):
+        there = folder / name / study
+        if (there / "figure.svg").exists():
+            said = json.loads((there / "figure.json").read_text(encoding="utf-8"))
+            return (
+                f"![{said['alt']}]({_link(folder)}/{name}/{study}/figure.svg)\n\n*{said['caption']}* Preset `{name}`."
+            )
+    return ""
 
 
 def _link(folder: Path) -> str:

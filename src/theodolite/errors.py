@@ -7,7 +7,8 @@
     │   ├── BudgetError         no architecture has that parameter count
     │   ├── ExpressionError     a function of x that is not one
     │   ├── CodeFailed          a file of the user's own cannot be run, or what it defines raised an error
-    │   └── MissingExtra        an optional package is not installed
+    │   ├── MissingExtra        an optional package is not installed
+    │   └── OldPackage          a package is older than the oldest that was tested
     ├── DataError
     │   ├── DataUnavailable     found neither here nor anywhere it may be fetched from
     │   └── DataCorrupt         the bytes are not those that were published
@@ -28,8 +29,10 @@
 A message has three parts: what was expected, what came, what to do.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
 
 
@@ -77,17 +80,48 @@ class MissingExtra(UsageError):
         )
 
 
+class OldPackage(UsageError):
+    """A package is older than the oldest that was tested; the message holds the pip command."""
+
+    def __init__(self, package: str, version: str, lowest: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package '{package}' from version {lowest} on, and {version} is installed. "
+            f"Upgrade it with: pip install '{package}>={lowest}'"
+        )
+
+
 def require(purpose: str, *packages: str, extra: str = "studies") -> None:
-    """Raise unless these packages can be imported. For what is imported next, by whoever can do without.
+    """Raise unless these packages can be imported, and are new enough. For what is imported next.
 
     Raises:
         MissingExtra: one is not installed, or lacks a package that it needs itself.
+        OldPackage: one is older than the lowest version that Theodolite declares.
     """
     for package in packages:
         try:
-            import_module(package)
+            version = str(getattr(import_module(package), "__version__", ""))
         except ModuleNotFoundError as missing:
             raise MissingExtra(missing.name or package, extra, purpose) from None
+        lowest = _lowest().get(package.replace("_", "-"), "")
+        if version and _numbers(version) < _numbers(lowest):
+            raise OldPackage(package, version, lowest, purpose)
+
+
+@cache
+def _lowest() -> dict[str, str]:
+    """The lowest version of each package that is declared with one."""
+    from importlib import metadata  # which takes as long to import as all of this file
+
+    try:
+        lines = metadata.requires("theodolite") or []
+    except metadata.PackageNotFoundError:  # run from its source
+        return {}
+    found = (re.match(r"([\w.-]+) ?>=([\d.]+)", line) for line in lines)
+    return {one[1].lower(): one[2] for one in found if one}
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)[:2]]
 
 
 class DataError(TheodoliteError):

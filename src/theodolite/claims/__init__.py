@@ -14,6 +14,7 @@ from theodolite.claims.rows import row
 from theodolite.claims.tested import Tested, compare, test
 from theodolite.claims.trends import factor_per_doubling, rank_correlation
 from theodolite.claims.words import Words
+from theodolite.errors import require
 
 __all__ = [
     "Change",
@@ -41,3 +42,5 @@ __all__ = [
     "test",
     "worded",
 ]
+
+require("A claim", "pandas")  # an old one imports as well, and gives columns of other types

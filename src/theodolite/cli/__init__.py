@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from theodolite import console
-from theodolite.cli import lists, measuring, surveys, testing
+from theodolite.cli import lists, measuring, starting, surveys, testing
 from theodolite.cli.refused import ended_like_ctrl_c, sentence
 from theodolite.errors import TheodoliteError
 
@@ -47,7 +47,7 @@ app.command(name="list")(lists.list_)
 app.command(name="test")(testing.numbers)
 for command in (
     lists.data, surveys.run, surveys.survey, surveys.report, surveys.claims, surveys.status, surveys.serve,
-    lists.doctor, lists.budget, measuring.measure,
+    lists.doctor, lists.budget, measuring.measure, starting.new,
 ):  # fmt: skip
     app.command()(command)
 

@@ -48,9 +48,19 @@ class Entry:
 
 
 def root() -> Path:
-    """The cache's folder: ``THEODOLITE_CACHE``, or the user's cache folder of this system."""
+    """The cache's folder: ``THEODOLITE_CACHE``, or the user's cache folder of this system.
+
+    Raises:
+        DataError: neither is there: a user without a home folder.
+    """
     chosen = os.environ.get("THEODOLITE_CACHE")
-    return Path(chosen).expanduser().absolute() if chosen else user_cache_path("theodolite")
+    try:
+        folder = Path(chosen).expanduser().absolute() if chosen else user_cache_path("theodolite")
+    except RuntimeError:  # as pathlib says that there is no home folder
+        folder = Path("~")
+    if folder.parts[0] == "~":  # as platformdirs does: a folder of that name, wherever one stands
+        raise DataError("expected a home folder to keep data sets in, got none. Set THEODOLITE_CACHE to a folder.")
+    return folder
 
 
 def keep(name: str, make: Callable[[], tuple[Arrays, str]], *, stamp: str = "", progress: Progress = silent) -> Entry:

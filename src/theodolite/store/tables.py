@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from theodolite.errors import RecordCorrupt
+from theodolite.errors import RecordCorrupt, require
 from theodolite.wording import shown
+
+require("A table", "pandas")
 
 CELLS = 50_000_000  # of one table, 400 MB of numbers; the largest of our own has under a million
 TEXT = ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY")
