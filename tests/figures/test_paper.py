@@ -14,6 +14,7 @@ from theodolite.figures import paper, render, theme
 from theodolite.figures.curves import curves
 from theodolite.figures.points import over_factor
 from theodolite.figures.scales import Axis
+from theodolite.figures.theme import specification
 
 FIGURES = made.findings(planes=True)[0].figures
 
@@ -95,7 +96,7 @@ def test_two_panels_below_each_other_stay_within_a_third_of_a_page_and_marks_shr
     column = paper.pixels("85mm")
     for figure in FIGURES:
         svg = paper.svg(figure.chart, column)
-        if figure.name == "depth":  # two panels, side by side on the page
+        if figure.name in ("depth", "surface"):  # two panels, side by side on the page
             height = float(re.search(r'height="([\d.]+)"', svg)[1])
             assert height <= paper.pixels("120mm")
     depth = next(figure for figure in FIGURES if figure.name == "depth")
@@ -105,3 +106,19 @@ def test_two_panels_below_each_other_stay_within_a_third_of_a_page_and_marks_shr
         layer["mark"]["size"] for layer in theme.plain(depth.chart)["hconcat"][0]["layer"] if "size" in layer["mark"]
     ]
     assert sizes == pytest.approx([size * column / 640 for size in whole], abs=0.01)
+
+
+def test_lower_maps_keep_true_lengths_and_stand_in_the_middle_of_the_column():
+    figure = next(figure for figure in FIGURES if figure.name == "surface")
+    svg = paper.svg(figure.chart, paper.pixels("85mm"))
+    rows = paper.fitted(specification(figure.chart), paper.pixels("85mm"), 70, 0.6)["vconcat"]
+    assert [panel["width"] for panel in rows] == pytest.approx([0.6 * (paper.pixels("85mm") - 70)] * 2, abs=0.1)
+    assert all(panel["height"] == pytest.approx(panel["width"], rel=0.02) for panel in rows)  # as on the page
+    left, _, width, _ = map(float, re.search(r'viewBox="([^"]+)"', svg)[1].split())
+    assert width / 3 > -left > 0  # as much beside both sides
+
+
+def test_panels_that_stood_below_each_other_stay_together_when_all_are_stacked():
+    rows = [{"hconcat": [{"width": 100, "title": f"{row}{column}"} for column in "ab"]} for row in (1, 2)]
+    spec = paper.fitted({"vconcat": rows, "config": {"legend": {}}}, paper.pixels("85mm"), 60)
+    assert [panel["title"] for panel in spec["vconcat"]] == ["1a", "2a", "1b", "2b"]

@@ -42,10 +42,11 @@ def html(findings: Sequence[StudyFindings], *, scripts: Sequence[str] = (), conn
         },
     }
     style = asset("page.css")
-    every = [_library(), asset("figures.js"), asset("page.js"), *scripts]
+    every = [_library(), asset("figures.js"), asset("slider.js"), asset("page.js"), *scripts]
     return _render(
         "page.html.j2",
         findings,
+        broad={name for name, chart in data["figures"].items() if "hconcat" in chart},
         style=Markup(style),  # noqa: S704 — our own file
         data=embed(data),
         scripts=[Markup(script) for script in every],  # noqa: S704 — our own files and the Vega library

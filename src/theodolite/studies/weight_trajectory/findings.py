@@ -11,7 +11,7 @@ from theodolite.claims.rows import Number
 from theodolite.claims.variance import crossed_components
 from theodolite.figures.curves import BAND, curves
 from theodolite.figures.paths import MARKS, paths
-from theodolite.figures.points import MEDIAN, over_factor
+from theodolite.figures.points import dots, over_factor
 from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
@@ -188,11 +188,12 @@ def _split_figure(split: pd.DataFrame) -> Figure:
             long,
             x=Axis("source", "source of chance"),
             y=Axis("share", "share of the variance"),
-            rules=[Rule(0.0, ""), Rule(LARGE, "large")],
+            statistic="mean",
+            rules=[Rule(0.0, ""), Rule(LARGE, "large", claimed=(LARGE, np.inf))],
         ),
-        f"Crossed designs of {counted(len(split), 'group')}. {MEDIAN.replace('seeds', 'groups')} Shares of the mean "
-        "variance of all groups; an estimate may "
-        f"come out below zero. A share from {LARGE:g} on is large (Cohen 1988).",
+        f"Crossed designs of {counted(len(split), 'group')}. {dots('mean').replace('seeds', 'groups')} Shares of "
+        f"the mean variance of all groups; an estimate may come out below zero. Shaded: from {LARGE:g} on a share is "
+        "large (Cohen 1988), as claimed of the initial weights.",
         f"Mean share of the initial weights: {split['weights'].mean():.2g}, of the data order: "
         f"{split['order'].mean():.2g}.",
         'the importance of "lucky" initial weight values',
