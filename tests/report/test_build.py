@@ -128,7 +128,7 @@ def test_the_policy_allows_just_the_scripts_that_are_there(survey):
     def allowed(kind):
         return re.findall(r"'sha256-([^']*)'", re.search(f"{kind} ([^;]*);", policy)[1])
 
-    assert len(hashes("script")) == 3
+    assert len(hashes("script")) == 4
     assert allowed("script-src") == hashes("script")
     assert allowed("style-src-elem") == hashes("style")
     assert "unsafe-eval" not in policy

@@ -93,8 +93,8 @@ def _area(line: Array) -> float:
 
 def _distinct(line: Array) -> Array:
     """Without points that come twice in a row, as along the sides of the grid."""
-    kept = np.append(True, (np.diff(line, axis=0) != 0).any(axis=1))
-    return line[kept]
+    distinct: Array = line[np.append(True, (np.diff(line, axis=0) != 0).any(axis=1))]
+    return distinct
 
 
 def _pieces(z: Array, level: float) -> Iterator[tuple[Place, Place]]:

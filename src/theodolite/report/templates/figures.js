@@ -5,7 +5,10 @@ const figures = (() => {
   const system = matchMedia("(prefers-color-scheme: dark)");
   const PAPER = 640; // pixels: the width of the figures as files
   const PRINTED = 380; // pixels of printed ones, two a row; those of several panels have a row to themselves
-  const printed = (chart) => (chart.closest(".broad") ? 2 * PRINTED : PRINTED);
+  const printed = (chart) => {
+    if (!chart.closest(".broad")) return PRINTED;
+    return given[chart.dataset.figure].usermeta?.square ? 1.4 * PRINTED : 2 * PRINTED;
+  };
   const STEP = "at_step"; // the parameter that a slider moves
   const margins = {}; // by figure: what axes and labels take beside the panels, measured on what was drawn
 
@@ -148,7 +151,7 @@ const figures = (() => {
   // How high a figure will be, or a little more: its place is kept, so that nothing moves when it is drawn.
   function heightOf(name, width) {
     const spec = fit(specification(name, false), width, margins[`${name} ${width < 520}`] ?? 84);
-    const titled = (panel) => 50 + (panel.title ? 26 + 17 * ([panel.title].flat().length - 1) : 0) + linesOf(panel);
+    const titled = (panel) => 60 + (panel.title ? 26 + 17 * ([panel.title].flat().length - 1) : 0) + linesOf(panel);
     const rows = (spec.vconcat ?? [spec]).map((row) => (
       Math.max(...(row.hconcat ?? [row]).map((panel) => (panel.height ?? 300) + titled(panel)))
     ));
@@ -251,7 +254,7 @@ const figures = (() => {
         for (const panel of panelsOf(spec)) panel.height = Math.max(panel.height ?? 0, Math.floor(height / rows));
       }
       if (paper && !square) {
-        const share = (spec.vconcat?.length ?? 1) > 1 ? 0.42 : 0.58; // paper is dear: two figures a row, three rows a page
+        const share = (spec.vconcat?.length ?? 1) > 1 ? 0.4 : 0.55; // paper is dear: two figures a row, three rows a page
         for (const panel of panelsOf(spec)) panel.height = Math.round((panel.height ?? 300) * share);
       }
       const seeds = spec.params?.find((param) => param.name === "seeds");

@@ -123,7 +123,12 @@ def _off_plane_figure(path: pd.DataFrame) -> Figure:
         ),
         "True training loss of each checkpoint, and that of the point of the plane beneath it. "
         f"{counted(path['seed'].nunique(), 'seed')}. {BAND}",
-        "The loss that the plane of the path shows at each checkpoint beside the checkpoint's true loss.",
+        "Median ratio of the loss on the plane to the checkpoint's true loss, all checkpoints: "
+        + "; ".join(
+            f"{of} {ratio:.2g}"
+            for of, ratio in (path["plane_loss"] / path["loss"]).groupby(path["of"]).median().items()
+        )
+        + ".",
     )
 
 

@@ -69,8 +69,8 @@ def tables(records: Records[ErrorSurface]) -> list[Table]:
             "What the plane of a training path leaves out",
             pd.DataFrame(ways),
             "Geometric means over seeds with their 95 % intervals. Shares of variance along the two axes; the farthest "
-            "that a checkpoint lies off the plane, as a share of the way from the first to the last; the loss that the "
-            "plane shows over the true loss of the checkpoint, geometric mean over checkpoints before the last. "
+            "that a checkpoint lies off the plane, as a share of the way from the first to the last; ratio of the loss "
+            "that the plane shows to the true loss of the checkpoint, geometric mean over checkpoints before the last. "
             f"{chance}",
         ),
         Table(

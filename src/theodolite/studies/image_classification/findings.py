@@ -47,9 +47,9 @@ def tables(records: Records[ImageClassification]) -> list[Table]:
     caption = (
         f"{_setting(records)} {covered(records)} Means over seeds, epochs as medians, each with its 95 % interval. The "
         "best test accuracy is the highest over the epochs, so it is a little better than on images seen only once. "
-        f"Rise: last test loss over the lowest; below {RISE:g} a network counts as not having overfitted yet. Always "
-        "below, always above: share of trainings without an epoch in which training loss or accuracy is on the other "
-        "side of the test set's by more than twice the error that so many test images leave."
+        f"Rise: ratio of the last test loss to the lowest; below {RISE:g} a network counts as not having overfitted "
+        "yet. Always below, always above: share of trainings without an epoch in which training loss or accuracy is on "
+        "the other side of the test set's by more than twice the error that so many test images leave."
     )
     return [Table("table-2", "Table 2: the six networks, and what became of them", pd.DataFrame(rows), caption)]
 

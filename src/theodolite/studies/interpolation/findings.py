@@ -62,8 +62,8 @@ def tables(records: Records[Interpolation]) -> list[Table]:
             "What lies between two networks",
             pd.DataFrame(found),
             "Means over seeds with their 95 % intervals. Error barrier: the highest share of wrong answers on the line "
-            "between the networks less the mean of the two ends (Frankle et al. 2020); loss barrier: the same with the "
-            f"loss. {chance}",
+            "between the networks minus the mean of the two ends (Frankle et al. 2020); loss barrier: the same with "
+            f"the loss. {chance}",
         ),
         *([_mixing_table(mixed, chance)] if mixed else []),
         Table(
@@ -164,9 +164,8 @@ def _walked(lines: pd.DataFrame, settings: Interpolation) -> Any:
 def _lowest(lines: pd.DataFrame) -> pd.DataFrame:
     """Where the median loss over seeds is lowest, on each half of the line and each set."""
     medians = lines.groupby(["set", "alpha"], sort=False)["loss"].median().reset_index()
-    halves = [half_of(medians, end) for end in (0.0, 1.0)]
-    rows = [part.loc[part["loss"].idxmin()] for half in halves for _, part in half.dropna().groupby("set", sort=False)]
-    return pd.DataFrame(rows, columns=["set", "alpha", "loss"]).assign(label="")
+    halves = [half_of(medians, end).dropna().sort_values("loss", kind="stable") for end in (0.0, 1.0)]
+    return pd.concat([half.groupby("set", sort=False).head(1) for half in halves]).assign(label="")
 
 
 def _lowest_words(lines: pd.DataFrame) -> str:
@@ -214,9 +213,9 @@ def _mixing_table(rows: list[dict[str, object]], chance: str) -> Table:
         "mixing",
         "What the best mixture gains over the better network",
         pd.DataFrame(rows),
-        "Test accuracy of the best alpha more than 0.1 away from both networks less that of the better network, both "
-        "picked on one half of the test images and measured on the other, mean of both ways round; mean over seeds "
-        f"with its 95 % interval. The alpha picked: median. {chance}",
+        "How much better the best mixture is than the better network, in test accuracy; a mixture is more than 0.1 in "
+        "alpha away from both. Mixture and network are picked on one half of the test images and measured on the "
+        f"other, mean of both ways round. Mean over seeds with its 95 % interval; alpha picked: median. {chance}",
     )
 
 
