@@ -61,7 +61,7 @@ def bands(x: Array, y: Array, z: Array, levels: Sequence[float]) -> list[tuple[i
     around, wide, tall = np.pad(z, 1, constant_values=beyond), np.pad(x, 1, mode="edge"), np.pad(y, 1, mode="edge")
     lines = ((band, line) for band, level in enumerate(levels, start=1) for line in contour(wide, tall, around, level))
     found = [(0, corners), *((band if _area(line) < 0 else band - 1, _distinct(line)) for band, line in lines)]
-    whole = _area(corners)  # several levels may enclose all of it, each within the one before
+    whole = _area(corners) or 1.0  # several levels may enclose all of it, each within the one before
     return sorted(found, key=lambda outline: -round(abs(_area(outline[1]) / whole), 9))
 
 

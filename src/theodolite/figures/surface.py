@@ -133,6 +133,8 @@ def _panel(
 def _limits(points: Any, path: pd.DataFrame, axis: Axis) -> tuple[float, float]:
     """As far as the map goes, or a little farther than the path where that leaves it."""
     ends = [float(points[0]), float(points[-1])]
+    if ends[0] == ends[1]:
+        ends = [ends[0] - 0.5, ends[1] + 0.5]
     if len(path):
         low, high = float(path[axis.column].min()), float(path[axis.column].max())
         room = 0.03 * (max(ends[1], high) - min(ends[0], low))
