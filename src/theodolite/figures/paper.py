@@ -41,21 +41,25 @@ def pixels(width: str) -> float:
 def svg(chart: Any, width: float, *, dark: bool = False) -> str:
     """A chart as SVG of just this width: panels share what axes and labels leave, which is measured on the drawing."""
     beside, tall = 70.0, 1.0
-    for _ in range(5):
+    for _ in range(8):
         spec = fitted(theme.specification(chart, dark=dark, fonts=FONTS), width, beside, tall)
         drawing = str(vl_convert.vegalite_to_svg(spec))
         taken, height = (float(size) for size in re.findall(r'(?:width|height)="([\d.]+)"', drawing)[:2])
-        room = (1 - tall) * (width - beside) if _square(spec) else 0.0  # what is left free beside lower panels
         over = _over(spec, height)
-        if abs(taken + room - width) <= 1 and over <= 0:
+        lower = tall < 1 and _square(spec)  # then what they leave of the width stays free
+        wide = lower or abs(taken - width) <= 1
+        if wide and over <= 0:
             break
-        beside += taken + room - width
-        if over > 0:
+        if not wide:
+            beside += taken - width
+        if over > 0 and (wide or not _square(spec)):
             tall *= max(0.3, 1 - (over + 1) / sum(row[0]["height"] for row in _rows(spec)))
-    whole = taken + room
     # The last pixels, and long legends, by scale; in the middle of what is free.
-    exact = f'width="{width:.2f}" height="{height * width / whole:.2f}" '
-    exact += f'viewBox="{-room / 2:.2f} 0 {whole:.2f} {height:.2f}"'
+    whole = max(taken, width) if lower else taken
+    left = (taken - whole) / 2
+    exact = f'width="{width:.2f}" height="{height * width / whole:.2f}" viewBox="{left:.2f} 0 {whole:.2f} {height:.2f}"'
+    if left:  # the ground is as wide as what is drawn on it
+        drawing = re.sub(r'<rect width="[\d.]+"', f'<rect x="{left:.2f}" width="{whole:.2f}"', drawing, count=1)
     return re.sub(r'width="[\d.]+" height="[\d.]+" viewBox="[^"]+"', exact, drawing, count=1)
 
 
@@ -73,6 +77,7 @@ def fitted(spec: dict[str, Any], width: float, beside: float, tall: float = 1.0)
     """
     if width < STACK:
         _stack(spec)
+        spec["config"]["legend"]["layout"] = {"top": {"anchor": "start", "direction": "vertical"}}
     square = _square(spec)
     shrink = (width / theme.WIDTH) ** 0.5
     for row in _rows(spec):
@@ -85,6 +90,9 @@ def fitted(spec: dict[str, Any], width: float, beside: float, tall: float = 1.0)
                 panel["title"] = in_lines(panel["title"], int(0.9 * (each + 20) / (LETTER * FONTS)))
             for layer in panel.get("layer", [panel]):
                 _shrink(layer.get("mark"), shrink)
+                scale = layer.get("encoding", {}).get("fill", {}).get("legend") or {}
+                if "gradientLength" in scale:  # with its numbers no wider than the panels and their axes
+                    scale["gradientLength"] = min(scale["gradientLength"], round(0.6 * width))
                 _break_factors(layer.get("encoding", {}).get("x", {}), each)
                 for side, room in (("x", each + 40), ("y", panel["height"] + 30)):
                     axis = layer.get("encoding", {}).get(side, {})

@@ -168,7 +168,7 @@ def common(study: StudyFindings) -> list[str]:
 
 
 def _sentences(caption: str) -> list[str]:
-    return re.split(r"(?<=\.)(?<!al\.) (?=[A-Z\d])", caption)
+    return re.split(r"(?<=\.)(?<! al\.) (?=[A-Z\d])", caption)
 
 
 def brief(caption: str, known: Sequence[str]) -> str:

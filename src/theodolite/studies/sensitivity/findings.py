@@ -194,7 +194,7 @@ def _doublings(rows: pd.DataFrame, y: Axis) -> tuple[Any, dict[str, str]]:
     factors, trends = {}, []
     for name, part in positive.groupby("comparison", sort=False):
         factor = interval(factor_per_doubling(part, "batch_size", y.column), "ratio").estimate
-        factors[str(name)] = f"× {rounded(factor)}"
+        factors[str(name)] = f"×\N{NO-BREAK SPACE}{rounded(factor)}"
         middle = np.log2(part["batch_size"]).groupby(part["seed"]).mean().mean()
         height = np.log(part[y.column]).groupby(part["seed"]).mean().mean()
         line = np.exp(height + np.log(factor) * (np.log2(sizes) - middle))
