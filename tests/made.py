@@ -107,6 +107,7 @@ def in_planes():
             "Two bowls.",
             "The second bowl is narrower.",
         ),
+        Figure("walk", "Walk", _walk(), "A way down.", "The loss falls."),
         Figure(
             "cloud", "Cloud", scatter(cloud, x=Axis("n", "n"), y=Axis("l", "l"), series="g"), "Forty.", "They rise."
         ),
@@ -118,6 +119,17 @@ def in_planes():
             "Wide.",
         ),
     ]
+
+
+def _walk():
+    """A line with a slider of four steps."""
+    from theodolite.figures import walk
+    from theodolite.figures.lines import lines
+    from theodolite.figures.scales import Axis
+
+    table = pd.DataFrame({"epoch": [0, 1, 2, 3], "loss": [8.0, 4.0, 2.0, 1.0], "of": "loss"})
+    chart = lines(table, x=Axis("epoch", "epoch"), y=Axis("loss", "loss"), series="of", stops=table["epoch"])
+    return walk.slider(chart, "epoch", [f"{n}: loss {2.0 ** (3 - n):g}" for n in range(4)])
 
 
 @cache  # three files of tests ask while they are collected

@@ -3,6 +3,7 @@
 import io
 import re
 
+import altair as alt
 import numpy as np
 import pandas as pd
 import pytest
@@ -250,5 +251,27 @@ def test_numbers_of_a_logarithmic_axis_are_read_without_counting_zeros():
     table = pd.DataFrame({"model": "m", "seed": 0, "epoch": x, "loss": x})
     svg = vl_convert.vegalite_to_svg(theme.specification(curves(table, x=X, y=Y, series="model")))
     shown = set(re.findall(r">([^<>]+)</text>", svg))
-    assert {"1e−5", "1e−4", "0.001", "0.1", "1", "100"} <= shown
+    assert {"1e−5", "1e−4", "1e−3", "1e−1", "1", "100"} <= shown  # one notation below one
+    assert "0.001" not in shown
     assert not [label for label in shown if "e+" in label or "e-" in label]
+
+
+def test_an_axis_on_both_sides_of_zero_is_straight_within_its_linear_part_and_logarithmic_beyond():
+    axis = Axis("y", "y", linear=1.0)
+    limits = axis.limits([-20.0, 500.0])
+    assert limits[0] < -20 < 500 < limits[1]
+    at = axis.position([-0.01, 0.0, 0.01, 100.0, 1000.0, 10000.0], limits)
+    assert at[1] - at[0] == pytest.approx(at[2] - at[1])
+    assert at[5] - at[4] == pytest.approx(at[4] - at[3], rel=0.01)
+    spec = axis.encode(alt.Y, "y:Q", limits).to_dict()
+    assert (spec["scale"]["type"], spec["scale"]["constant"]) == ("symlog", 1.0)
+    assert spec["axis"]["values"] == [-10.0, -1.0, 0.0, 1.0, 10.0, 100.0]
+
+
+def test_a_marked_point_stands_with_its_interval_which_ends_with_the_panel():
+    table = pd.DataFrame({"model": "m", "seed": 0, "epoch": [1.0, 10.0], "loss": [1.0, 0.1]})
+    marks = pd.DataFrame({"model": ["m"], "epoch": [5.0], "loss": [0.2], "label": [""], "low": [2.0], "high": [np.inf]})
+    spec = curves(table, x=Axis("epoch", "epoch"), y=Axis("loss", "loss"), series="model", marks=marks).to_dict()
+    bar = next(layer for layer in spec["layer"] if layer["mark"]["type"] == "rule")
+    drawn = pd.read_csv(io.StringIO(spec["datasets"][bar["data"]["name"]])).iloc[0]
+    assert (drawn["x"], drawn["low"], drawn["high"]) == (5.0, 2.0, 10.0)

@@ -95,7 +95,7 @@ def test_two_panels_below_each_other_stay_within_a_third_of_a_page_and_marks_shr
     column = paper.pixels("85mm")
     for figure in FIGURES:
         svg = paper.svg(figure.chart, column)
-        if figure.name == "depth":  # two panels, side by side on the page
+        if figure.name in ("depth", "surface"):  # two panels, side by side on the page
             height = float(re.search(r'height="([\d.]+)"', svg)[1])
             assert height <= paper.pixels("120mm")
     depth = next(figure for figure in FIGURES if figure.name == "depth")
@@ -105,3 +105,22 @@ def test_two_panels_below_each_other_stay_within_a_third_of_a_page_and_marks_shr
         layer["mark"]["size"] for layer in theme.plain(depth.chart)["hconcat"][0]["layer"] if "size" in layer["mark"]
     ]
     assert sizes == pytest.approx([size * column / 640 for size in whole], abs=0.01)
+
+
+def test_lower_maps_keep_true_lengths_and_stand_in_the_middle_of_the_column():
+    figure = next(figure for figure in FIGURES if figure.name == "surface")
+    svg = paper.svg(figure.chart, paper.pixels("85mm"))
+    sides = re.findall(r'class="background"[^>]* d="M0,0h([\d.]+)v([\d.]+)', svg)
+    panels = sorted(((float(across), float(up)) for across, up in sides), reverse=True)[1:3]  # the first is the whole
+    assert all(100 < across == pytest.approx(up, rel=0.02) for across, up in panels)  # as on the page
+    left, _, width, _ = map(float, re.search(r'viewBox="([^"]+)"', svg)[1].split())
+    assert width == pytest.approx(paper.pixels("85mm"), abs=1)
+    assert width / 3 > -left > 0  # as much beside both sides
+    ground = re.search(r'<rect x="([^"]+)" width="([^"]+)"', svg)
+    assert (float(ground[1]), float(ground[2])) == (left, width)
+
+
+def test_panels_that_stood_below_each_other_stay_together_when_all_are_stacked():
+    rows = [{"hconcat": [{"width": 100, "title": f"{row}{column}"} for column in "ab"]} for row in (1, 2)]
+    spec = paper.fitted({"vconcat": rows, "config": {"legend": {}}}, paper.pixels("85mm"), 60)
+    assert [panel["title"] for panel in spec["vconcat"]] == ["1a", "2a", "1b", "2b"]

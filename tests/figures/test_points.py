@@ -1,11 +1,14 @@
 import io
 import math
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
+import vl_convert
 from scipy import stats
 
+from theodolite.figures import theme
 from theodolite.figures.points import forest, over_factor, scatter
 from theodolite.figures.scales import Axis, Rule
 
@@ -110,13 +113,51 @@ def test_a_scatter_shows_every_point_that_has_two_numbers(series):
     assert [len(table) for mark, table in tables(chart) if mark["type"] == "point"] == [1]
 
 
-def test_a_scatter_with_marks_gives_colour_to_one_column_and_shape_to_the_other():
+def test_a_scatter_with_marks_fills_one_kind_leaves_the_other_hollow_and_says_so():
     points = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0], "kind": ["p", "q"], "structure": ["free", "tied"]})
     chart = scatter(points, x=Axis("a", "a"), y=Axis("b", "b"), series="kind", marks="structure")
+    svg = vl_convert.vegalite_to_svg(theme.specification(chart))
+    assert "filled: free; hollow: tied" in svg
+    hollow = re.findall(r'<path[^>]*fill-opacity="0"[^>]*stroke="(#\w+)"', svg)
+    assert hollow == [theme.PALETTE[1].colour]
     encoding = next(layer["encoding"] for layer in chart.to_dict()["layer"] if layer["mark"]["type"] == "point")
-    assert encoding["color"]["scale"]["domain"] == ["p", "q"]
-    assert encoding["shape"]["scale"]["domain"] == ["free", "tied"]
-    assert len(set(encoding["shape"]["scale"]["range"])) == 2
+    assert encoding["fillOpacity"]["condition"] == {"test": 'datum.mark === "free"', "value": 1}
+
+
+def test_points_that_are_moved_apart_keep_their_number_and_stay_within_the_spread():
+    points = pd.DataFrame({"a": np.arange(200.0), "b": np.repeat([1.0, 2.0], 100)})
+    [drawn] = [table for _, table in tables(scatter(points, x=Axis("a", "a"), y=Axis("b", "b"), spread=0.25))]
+    assert drawn["y"].tolist() == points["b"].tolist()
+    away = (drawn["drawn"] - drawn["y"]).abs()
+    assert away.max() <= 0.25 < 1.1 * away.max()
+
+
+@pytest.mark.parametrize(
+    ("statistic", "expected"), [("mean", stats.tmean), ("ratio", stats.gmean), ("median", np.median)]
+)
+def test_the_middle_is_that_which_is_tested(statistic, expected):
+    runs = made_runs()
+    assert middle(over_factor(runs, x=X, y=Y, statistic=statistic))["y"] == pytest.approx(
+        expected(runs["epochs"]), rel=1e-4
+    )
+
+
+def test_seeds_stand_on_both_sides_of_their_middle():
+    found = tables(over_factor(made_runs(), x=X, y=Y))
+    sides = pd.concat(table for mark, table in found if mark.get("size") == 16)["place"].value_counts()
+    assert sides.tolist() == [6, 6]
+
+
+def test_factors_without_rows_keep_their_place_and_factors_have_colours_of_their_own():
+    runs = pd.concat([made_runs().assign(layers=size) for size in (32, 128)])
+    line = pd.DataFrame({"layers": [32, 64, 128], "epochs": [50.0, 60.0, 70.0]})
+    spec = over_factor(runs, x=X, y=Y, looks="batch {}", factors=[32, 64, 128], trend=line).to_dict()
+    assert all(layer["encoding"]["x"]["scale"]["domain"] == [32, 64, 128] for layer in spec["layer"])
+    point = next(layer["encoding"] for layer in spec["layer"] if layer["mark"]["type"] == "point")
+    assert point["color"]["scale"]["range"] == [theme.RAMP[0].colour, theme.RAMP[2].colour]
+    assert "xOffset" in point
+    trend = next(layer["encoding"] for layer in spec["layer"] if layer["mark"]["type"] == "line")
+    assert "xOffset" not in trend  # in the middle of each place
 
 
 def test_of_too_many_points_some_are_drawn_by_lot_and_the_figure_says_how_many():

@@ -1,8 +1,10 @@
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
+import made
 from made_verdicts import made_verdict
 from theodolite.findings import Figure, Table, Verdict
 from theodolite.report import RunsSummary, StudyFindings, text
@@ -128,3 +130,14 @@ def test_a_threshold_says_on_which_side_of_it_the_claim_lies():
     assert text.claimed(made_verdict(claimed="below −0.9", threshold=-0.9)) == "< −0.9"
     assert text.claimed(made_verdict(claimed="between 0.8 and 1.25", threshold=(0.8, 1.25))) == "0.8 to 1.25"
     assert text.claimed(made_verdict(threshold=(-0.25, 0.25))) == "−0.25 to 0.25"
+
+
+def test_a_sentence_below_three_figures_is_said_once_unless_it_is_short_or_another_figure_differs():
+    band, late = "Line: the median of all seeds, and a band.", "Open triangles: not within the epochs."
+    captions = [f"One. {band} 8 seeds. {late}", f"Two. {band} 8 seeds. {late}", f"Three. {band} 8 seeds.",
+                f"Four. 8 seeds. {late}", "Five. Open triangles: something else of this one."]  # fmt: skip
+    study = replace(
+        made.findings()[0], figures=[Figure(f"f{n}", "F", None, caption, "") for n, caption in enumerate(captions)]
+    )
+    assert text.common(study) == [band]
+    assert text.captions(study.figures[:1], text.common(study)) == [(f"One. 8 seeds. {late}", "")]

@@ -225,8 +225,9 @@ def test_depth_alone_sets_dnn_2_apart_from_dnn_0():
 def test_the_tables_rows_and_the_figures_are_those_of_the_report(made_survey):
     records = made_survey(STUDY, settings(), learning(14))
     (table,) = STUDY.tables(records)
-    assert dict(zip(table.frame["network"], table.frame["parameters"], strict=True)) == TABLE_2
-    row = table.frame.set_index("network").loc["cnn_0"]
+    named = {name.upper().replace("_", " "): parameters for name, parameters in TABLE_2.items()}
+    assert dict(zip(table.frame["network"], table.frame["parameters"], strict=True)) == named
+    row = table.frame.set_index("network").loc["CNN 0"]
     assert row["best test accuracy"] == pytest.approx(0.701)  # 0.7, 0.701, 0.702
     assert (row["epoch of lowest test loss"], row["its epoch"]) == (15, 15)  # 14, 15, 16
     names = [figure.name for figure in STUDY.figures(records)]

@@ -27,6 +27,7 @@ class Words:
     fails: str = ""
     undecided: str = ""
     figures: tuple[str, ...] = ()  # names of the study's figures that show it; a * stands for anything
+    names: tuple[tuple[str, str], ...] = ()  # identifiers that evidence names, and what a reader calls them
 
     def __post_init__(self) -> None:
         for sentence in (self.holds, self.fails, self.undecided):
@@ -39,6 +40,16 @@ class Words:
                     f"expected a sentence with only {', '.join(NAMES)} in braces, got {sentence!r:.120} ({error}). "
                     "Write a brace that is none of them twice."
                 ) from None
+
+    def said(self, text: str) -> str:
+        """A text about the evidence, with the names that a reader knows.
+
+        >>> Words(names=(("cnn_0", "CNN 0"),)).said("The decisive one of 3: cnn_0.")
+        'The decisive one of 3: CNN 0.'
+        """
+        for identifier, name in self.names:
+            text = text.replace(identifier, name)
+        return text
 
     def filled(self, found: Interval, threshold: float | tuple[float, float], seeds: int) -> Mapping[Decision, str]:
         """Each sentence with its numbers; none where there is no number to name."""

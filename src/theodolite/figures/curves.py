@@ -8,6 +8,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from theodolite.figures import walk
 from theodolite.figures.scales import MOVES, Axis, Rule, colour, dash, faded, inline, nothing, order
 from theodolite.figures.scales import rules as guide_layers
 from theodolite.figures.theme import REFERENCE, WIDTH
@@ -31,6 +32,8 @@ def curves(
     rules: Sequence[Rule] = (),
     reference: pd.DataFrame | None = None,
     reference_label: str = "target",
+    marks: pd.DataFrame | None = None,
+    stops: Sequence[float] = (),
     carry: bool = False,
     part: str = "",
     width: int = WIDTH,
@@ -48,6 +51,9 @@ def curves(
         rules: straight lines across every panel, each with its label.
         reference: a curve without band, with the columns of both axes (and of ``panel``): the target function.
         reference_label: its name in the legend.
+        marks: points with the columns of both axes, ``series`` (and ``panel``) and a ``label``, which may be empty;
+            also ``low`` and ``high``, the ends of an interval along x, infinite where nothing bounds it.
+        stops: where on the x axis each step of a slider is (see :mod:`theodolite.figures.walk`).
         carry: continue a curve that has ended (a run that stopped at convergence) at its last value, so that the
             median stays that of all seeds; the line ends where the last seed ends.
         part: a name, where the chart becomes one part of a figure: its own zoom and selection then go by that name.
@@ -75,10 +81,11 @@ def curves(
     ends = drawn.groupby("series", sort=False).last().reset_index()
     direct = len(parts) == 1 and _apart(ends, x, y, x_limits, y_limits, height)
     room = 8 * max(map(len, ends["series"])) if direct else 0  # pixels right of the panel for the labels
-    frame = _Frame(x, y, x_limits, y_limits, names, rules, ends if direct else None, part)
+    frame = _Frame(x, y, x_limits, y_limits, names, rules, ends if direct else None, part, stops)
+    points = {value: _marks(marks, frame, series, panel, value) for value, _ in parts}
     label = reference_label if reference is not None else None
     panels = [
-        _panel(frame, spans[value], single[value], targets[value], label, number).properties(
+        _panel(frame, spans[value], single[value], targets[value], label, points[value], number).properties(
             width=plot - room, height=height, **({"title": value} if value else {})
         )
         for number, (value, _) in enumerate(parts)
@@ -99,6 +106,7 @@ class _Frame:
     rules: Sequence[Rule]
     ends: pd.DataFrame | None  # where lines end, if they are labelled there; None: a legend
     part: str  # of a figure: what its selections are told apart by
+    stops: Sequence[float]  # of a slider, along x
 
 
 def _apart(
@@ -113,7 +121,13 @@ def _apart(
 
 
 def _panel(
-    frame: _Frame, span: pd.DataFrame, single: pd.DataFrame, target: pd.DataFrame | None, label: str | None, number: int
+    frame: _Frame,
+    span: pd.DataFrame,
+    single: pd.DataFrame,
+    target: pd.DataFrame | None,
+    label: str | None,
+    points: pd.DataFrame,
+    number: int,
 ) -> Any:
     at_x = frame.x.encode(alt.X, "x:Q", frame.x_limits)
     at_y = frame.y.encode(alt.Y, "y:Q", frame.y_limits, titled=number == 0)
@@ -177,7 +191,42 @@ def _panel(
     ]
     guides = guide_layers(frame.rules, (frame.x_limits, frame.y_limits), (at_x, at_y), drawn=lines)
     labels = [] if frame.ends is None else [_labels(frame.ends, at_x, at_y, hue, pick)]
-    return alt.layer(*under, band, each, *guides, middle, dots, *labels)
+    moving = [walk.rule(frame.stops, at_x)] if len(frame.stops) else []
+    return alt.layer(*under, band, each, *guides, *moving, middle, *_marked(points, at_x, at_y, hue), dots, *labels)
+
+
+def _marks(marks: pd.DataFrame | None, frame: _Frame, series: str, panel: str | None, value: str) -> pd.DataFrame:
+    """The points to mark in one panel, their intervals no longer than the panel."""
+    if marks is None or marks.empty:
+        return pd.DataFrame()
+    own = marks[marks[panel].astype(str) == value] if panel and panel in marks else marks
+    at = own[frame.x.column]
+    found = pd.DataFrame({"x": at, "y": own[frame.y.column], "series": own[series].astype(str), "label": own["label"]})
+    ends = {end: own.get(end, at).clip(*frame.x_limits) for end in ("low", "high")}
+    return found.assign(**ends)
+
+
+def _marked(points: pd.DataFrame, at_x: Any, at_y: Any, hue: Any) -> list[Any]:
+    """Diamonds with what they are, and their intervals."""
+    if points.empty:
+        return []
+    chart = alt.Chart(inline(points)).encode(at_x, at_y)
+    low = at_x.copy()
+    low.shorthand = "low:Q"
+    bars = alt.Chart(inline(points.dropna(subset=["low", "high"])))
+    spans = (points["low"] != points["high"]).any()
+    ends = [
+        alt.Tooltip(f"{end}:Q", title=name, format=",.4~g")
+        for end, name in (("low", "95 % interval from"), ("high", "to"))
+    ]
+    tips = [alt.Tooltip("series:N", title="series"), alt.Tooltip("x:Q", title=at_x["title"], format=",.4~g")]
+    tips += ends if spans else [alt.Tooltip("y:Q", title=at_y["title"] or "value", format=".4~g")]
+    text = {"align": "center", "baseline": "bottom", "dy": -8, "tooltip": None, "clip": True}
+    return [
+        bars.mark_rule(strokeWidth=5, opacity=0.45, clip=True, tooltip=None).encode(low, alt.X2("high:Q"), at_y, hue),
+        chart.mark_point(shape="diamond", size=95, filled=True, opacity=1, clip=True).encode(hue, tooltip=tips),
+        chart.mark_text(style="guide-note", **text).encode(text="label:N"),
+    ]
 
 
 def _labels(ends: pd.DataFrame, at_x: Any, at_y: Any, hue: Any, pick: Any) -> Any:

@@ -7,6 +7,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from theodolite.figures import walk
 from theodolite.figures.scales import MOVES, Axis, Rule, colour, dash, faded, inline, nothing, order
 from theodolite.figures.scales import rules as guide_layers
 from theodolite.figures.theme import WIDTH
@@ -23,6 +24,8 @@ def lines(
     low: str | None = None,
     high: str | None = None,
     rules: Sequence[Rule] = (),
+    stops: Sequence[float] = (),
+    titled: bool = True,
     part: str = "",
     width: int = WIDTH,
     height: int = 300,
@@ -37,6 +40,8 @@ def lines(
         low: column with the band's lower edge, if there is one.
         high: the same for the upper edge.
         rules: straight lines across the panel.
+        stops: where on the x axis each step of a slider is (see :mod:`theodolite.figures.walk`).
+        titled: whether the y axis says what it shows; panels side by side say it once.
         part: a name, where the chart becomes one part of a figure: its zoom and selection then go by that name.
         width: of the whole figure, in pixels.
         height: of the panel, in pixels.
@@ -54,7 +59,7 @@ def lines(
     ruled = [rule.value for rule in rules if rule.axis == "y"]
     x_limits = x.domain or (float(points["x"].min()), float(points["x"].max()))
     y_limits = y.limits([*points["low"], *points["high"], *ruled])
-    at_x, at_y = x.encode(alt.X, "x:Q", x_limits), y.encode(alt.Y, "y:Q", y_limits)
+    at_x, at_y = x.encode(alt.X, "x:Q", x_limits), y.encode(alt.Y, "y:Q", y_limits, titled=titled)
     lower = at_y.copy()
     lower.shorthand = "low:Q"
     hue, strokes = colour("series", names, legend=several), dash("series", names, legend=several)
@@ -80,4 +85,6 @@ def lines(
     )
     places = (x.position(points["x"], x_limits), y.position(points["y"], y_limits))
     guides = guide_layers(rules, (x_limits, y_limits), (at_x, at_y), drawn=[places])
-    return alt.layer(*([band] if low else []), *guides, line, dots).properties(width=width - MARGIN, height=height)
+    moving = [walk.rule(stops, at_x)] if len(stops) else []
+    drawn = [*([band] if low else []), *guides, *moving, line, dots]
+    return alt.layer(*drawn).properties(width=width - MARGIN, height=height)

@@ -41,44 +41,58 @@ def pixels(width: str) -> float:
 def svg(chart: Any, width: float, *, dark: bool = False) -> str:
     """A chart as SVG of just this width: panels share what axes and labels leave, which is measured on the drawing."""
     beside, tall = 70.0, 1.0
-    for _ in range(5):
+    for _ in range(8):
         spec = fitted(theme.specification(chart, dark=dark, fonts=FONTS), width, beside, tall)
         drawing = str(vl_convert.vegalite_to_svg(spec))
         taken, height = (float(size) for size in re.findall(r'(?:width|height)="([\d.]+)"', drawing)[:2])
         over = _over(spec, height)
-        if abs(taken - width) <= 1 and over <= 0:
+        lower = tall < 1 and _square(spec)  # then what they leave of the width stays free
+        wide = lower or abs(taken - width) <= 1
+        if wide and over <= 0:
             break
-        beside += taken - width
-        if over > 0:
+        if not wide:
+            beside += taken - width
+        if over > 0 and (wide or not _square(spec)):
             tall *= max(0.3, 1 - (over + 1) / sum(row[0]["height"] for row in _rows(spec)))
-    exact = f'width="{width:.2f}" height="{height * width / taken:.2f}"'  # the last pixels, and long legends, by scale
-    return re.sub(r'width="[\d.]+" height="[\d.]+"', exact, drawing, count=1)
+    # The last pixels, and long legends, by scale; in the middle of what is free.
+    whole = max(taken, width) if lower else taken
+    left = (taken - whole) / 2
+    exact = f'width="{width:.2f}" height="{height * width / whole:.2f}" viewBox="{left:.2f} 0 {whole:.2f} {height:.2f}"'
+    if left:  # the ground is as wide as what is drawn on it
+        drawing = re.sub(r'<rect width="[\d.]+"', f'<rect x="{left:.2f}" width="{whole:.2f}"', drawing, count=1)
+    return re.sub(r'width="[\d.]+" height="[\d.]+" viewBox="[^"]+"', exact, drawing, count=1)
 
 
 def _over(spec: dict[str, Any], height: float) -> float:
-    """Pixels by which rows below each other are too high together; lengths that are true on both axes stay so."""
+    """Pixels by which rows below each other are too high together."""
     rows = len(list(_rows(spec)))
-    return 0.0 if rows < 2 or spec.get("usermeta") == theme.SQUARE else height - rows * ROW
+    return 0.0 if rows < 2 else height - rows * ROW
 
 
 def fitted(spec: dict[str, Any], width: float, beside: float, tall: float = 1.0) -> dict[str, Any]:
     """Panels that share the width beside their axes; heights shrink less, or as much where lengths are true.
 
-    Marks and lines shrink as the heights do; ``tall`` is a further share of heights.
+    Marks and lines shrink as the heights do; ``tall`` is a further share of heights, and of widths with them where
+    lengths are true.
     """
-    if width < STACK and "hconcat" in spec:
-        spec["vconcat"] = spec.pop("hconcat")
-        _title_all(spec["vconcat"])
-    square = spec.get("usermeta") == theme.SQUARE
+    if width < STACK:
+        _stack(spec)
+        spec["config"]["legend"]["layout"] = {"top": {"anchor": "start", "direction": "vertical"}}
+    square = _square(spec)
     shrink = (width / theme.WIDTH) ** 0.5
     for row in _rows(spec):
         panels = list(row)
         for panel in panels:
-            each = max(60.0, (width - beside) / len(panels))
+            each = max(60.0, (width - beside) / len(panels)) * (tall if square else 1.0)
             panel["height"] = round(panel.get("height", 300) * (each / panel["width"] if square else shrink * tall))
             panel["width"] = round(each, 1)
+            if isinstance(panel.get("title"), str):
+                panel["title"] = in_lines(panel["title"], int(0.9 * (each + 20) / (LETTER * FONTS)))
             for layer in panel.get("layer", [panel]):
                 _shrink(layer.get("mark"), shrink)
+                scale = layer.get("encoding", {}).get("fill", {}).get("legend") or {}
+                if "gradientLength" in scale:  # with its numbers no wider than the panels and their axes
+                    scale["gradientLength"] = min(scale["gradientLength"], round(0.6 * width))
                 _break_factors(layer.get("encoding", {}).get("x", {}), each)
                 for side, room in (("x", each + 40), ("y", panel["height"] + 30)):
                     axis = layer.get("encoding", {}).get(side, {})
@@ -105,6 +119,21 @@ def _break_factors(x: dict[str, Any], width: float) -> None:
     if any(isinstance(line, list) for line in lines.values()):
         shown = {"labelExpr": f"{json.dumps(lines)}[datum.label] || datum.label", "labelLimit": 0}
         x["axis"] = (x.get("axis") or {}) | shown
+
+
+def _square(spec: dict[str, Any]) -> bool:
+    return bool(spec.get("usermeta", {}).get("square"))
+
+
+def _stack(spec: dict[str, Any]) -> None:
+    """Panels side by side one below the other; of several rows, the panels that stood below each other together."""
+    rows = [row.get("hconcat", [row]) for row in spec.get("vconcat", [spec])]
+    if all(len(row) == 1 for row in rows):
+        return
+    for row in rows:
+        _title_all(row)
+    spec.pop("hconcat", None)
+    spec["vconcat"] = [panel for column in itertools.zip_longest(*rows) for panel in column if panel is not None]
 
 
 def _title_all(panels: list[dict[str, Any]]) -> None:

@@ -22,9 +22,10 @@ MOVES = {  # of what is zoomed: by the mouse alone, since a finger that moves ac
     "translate": "[mousedown, window:mouseup] > window:mousemove!",
     "zoom": "wheel![event.shiftKey]",
 }
-LOG_LABEL = (  # of a tick on a logarithmic axis: 0.01, 1, 10,000, and 1e−5 where the zeros would have to be counted
-    "datum.value < 1e-3 || datum.value >= 1e6 ? replace(replace(format(datum.value, '~e'), '-', '−'), '+', '')"
-    " : format(datum.value, ',~g')"
+PLAIN = "format(datum.value, ',~g')"  # labels of ticks: 0.01, 1, 10,000
+POWERS = (  # 1e−5, 1e−1, 1, 100
+    "datum.value >= 1 && datum.value < 1e6 ? format(datum.value, ',~g')"
+    " : replace(replace(format(datum.value, '~e'), '-', '−'), '+', '')"
 )
 
 
@@ -37,6 +38,7 @@ class Axis:
     log: bool = False
     domain: tuple[float, float] | None = None  # None: from the data
     format: str | None = None  # d3: ".0%", "~s"
+    linear: float | None = None  # a logarithmic axis on both sides of zero, and straight within so much of it
 
     def limits(self, values: Iterable[float]) -> tuple[float, float]:
         """Where the axis begins and ends: its domain, or what the values span and a little more."""
@@ -44,6 +46,13 @@ class Axis:
             return self.domain
         x = np.asarray(list(values), dtype=np.float64)
         x = x[np.isfinite(x) & ((x > 0) | (not self.log))]
+        if self.linear and len(x):
+            low, high = (math.asinh(end / self.linear) for end in (x.min(), x.max()))
+            room = 0.04 * (high - low)
+            return (
+                float(self.linear * math.sinh(low - room)) if x.min() < 0 else 0.0,
+                float(self.linear * math.sinh(high + room)) or self.linear,
+            )
         if not len(x):
             return (0.1, 1.0) if self.log else (0.0, 1.0)
         low, high = (np.log10(x.min()), np.log10(x.max())) if self.log else (x.min(), x.max())
@@ -55,24 +64,34 @@ class Axis:
 
     def position(self, values: Any, limits: tuple[float, float]) -> Any:
         """Share of the axis, from 0 at its beginning to 1 at its end."""
-        forward = np.log if self.log else np.asarray
+        forward = np.log if self.log else self._symmetric if self.linear else np.asarray
         with np.errstate(divide="ignore", invalid="ignore"):
             low, high = forward(limits[0]), forward(limits[1])
             return (forward(np.asarray(values, dtype=np.float64)) - low) / (high - low)
 
+    def _symmetric(self, values: Any) -> Any:
+        """Vega's symlog: straight about zero, logarithmic away from it."""
+        x = np.asarray(values, dtype=np.float64) / (self.linear or 1.0)
+        return np.sign(x) * np.log1p(np.abs(x))
+
     def encode(self, channel: Any, field: str, limits: tuple[float, float], *, titled: bool = True) -> Any:
         """This axis as a channel, with exactly these limits."""
-        kind = {"type": "log"} if self.log else {"zero": False}
+        kind: dict[str, Any] = {"type": "log"} if self.log else {"zero": False}
+        if self.linear:
+            kind = {"type": "symlog", "constant": self.linear}
         scale = alt.Scale(domain=list(limits), nice=False, **kind)
         return channel(field, title=self.title if titled else None, scale=scale, axis=self._ticks(limits))
 
     def _ticks(self, limits: tuple[float, float]) -> Any:
         """Ticks at round numbers; on a logarithmic axis at powers of ten, or 1-2-5 where it spans few of them."""
+        if self.linear:
+            ticks = symmetric_ticks(*limits, self.linear)
+            form = {"format": self.format} if self.format else {"labelExpr": PLAIN}
+            return alt.Axis(values=ticks, **form)
         if not self.log:
             return alt.Axis(tickCount=6, **({"format": self.format} if self.format else {}))
-        return alt.Axis(
-            values=log_ticks(*limits), **({"format": self.format} if self.format else {"labelExpr": LOG_LABEL})
-        )
+        ticks = log_ticks(*limits)
+        return alt.Axis(values=ticks, **({"format": self.format} if self.format else {"labelExpr": log_label(ticks)}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +122,22 @@ def log_ticks(low: float, high: float, most: int = 8) -> list[float]:
     steps = [float(f"{d}e{e}") for e in range(first, last + 1) for d in (1, 2, 5)]
     fits = [s for s in steps if low <= s <= high]
     return fits if len(fits) >= 2 else _even(low, high)
+
+
+def symmetric_ticks(low: float, high: float, linear: float) -> list[float]:
+    """Zero, and powers of ten on either side from where an axis is logarithmic.
+
+    >>> symmetric_ticks(-20.0, 500.0, 1.0)
+    [-10.0, -1.0, 0.0, 1.0, 10.0, 100.0]
+    """
+    first, last = math.ceil(math.log10(linear)), math.floor(math.log10(max(abs(low), abs(high), linear)))
+    powers = [float(f"1e{e}") for e in range(first, last + 1)]
+    return [tick for tick in (*(-p for p in reversed(powers)), 0.0, *powers) if low <= tick <= high]
+
+
+def log_label(ticks: Sequence[float]) -> str:
+    """How ticks of a logarithmic axis are written: all as powers where the zeros of one would have to be counted."""
+    return POWERS if ticks and (min(ticks) < 1e-3 or max(ticks) >= 1e6) else PLAIN
 
 
 def _even(low: float, high: float) -> list[float]:
@@ -233,9 +268,9 @@ def _side(rule: Rule, marks: Sequence[Rule], limits: tuple[float, float], channe
 
 def _share(value: float, limits: tuple[float, float], channel: Any) -> float:
     """Where a value stands on a channel's axis, from 0 to 1."""
-    forward = np.log if channel["scale"]["type"] == "log" else float
-    low, high = map(forward, limits)
-    return float((forward(value) - low) / (high - low))
+    scale = channel["scale"]
+    linear = scale["constant"] if scale["type"] == "symlog" else None
+    return float(Axis("", "", log=scale["type"] == "log", linear=linear).position(value, limits))
 
 
 def in_lines(text: str, letters: int) -> str | list[str]:

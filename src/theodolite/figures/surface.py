@@ -1,24 +1,28 @@
-"""Height over a plane: a heat map with contour lines, and on it a path and named places. Error surfaces."""
+"""Height over a plane: coloured bands between labelled contours, and on them a path and named places."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
+from scipy.ndimage import zoom
 
-from theodolite.figures.contours import contour
-from theodolite.figures.scales import LOG_LABEL, Axis, inline, log_ticks, nothing, order
+from theodolite.figures import walk
+from theodolite.figures.contours import bands, thinned
+from theodolite.figures.scales import LETTER, MOVES, Axis, inline, log_label, log_ticks, nothing, order
 from theodolite.figures.theme import SQUARE, WIDTH
+from theodolite.wording import signed
 
-LINES = (
-    "White lines: contours at powers of ten, and between them at 2 and 5, or 3, where there is room."  # for captions
-)
+LINES = "Lines: contours at the heights written on them; between grid points the height is smoothed."  # for captions
 MOST = 14  # contour levels of a panel: beyond it they run together
-OVERLAP = 1.3  # cells wide that a cell is drawn, under the next: no hairlines between them
+FINER = 3  # times the grid, by cubic splines: contours without corners
+FINE = 1 / 1200  # of the map's width: how far a contour may lie from where it is
 MAP = 440  # pixels that one map is wide at most
 MARGIN, GAP = 62, 24  # pixels left of a panel for its axis, and between panels
 EDGE = 0.15  # share of a side from which a name grows inwards
+ROOM = np.array([48.0, 21.0])  # pixels that the height written on a contour keeps to others, with some for small maps
 LIGHT, DARK = "#ffffff", "#101418"  # readable together on every colour of the map, on light pages and dark ones
 
 
@@ -31,9 +35,10 @@ def surfaces(
     panel: str | None = None,
     paths: pd.DataFrame | None = None,
     places: pd.DataFrame | None = None,
+    stops: pd.DataFrame | None = None,
     width: int = WIDTH,
 ) -> Any:
-    """Heat maps with contours, one beside the other; both axes of a panel have one scale, so that lengths are true.
+    """Maps with contours, one beside the other; both axes of a panel have one scale, so that lengths are true.
 
     Args:
         table: a row for each point of each grid, with the columns of the three axes; every panel has a whole grid.
@@ -44,6 +49,7 @@ def surfaces(
         paths: points in the order of a path, with the columns of x and y (and of ``panel``); a column ``path`` tells
             several apart.
         places: points with the columns of x and y and a ``label`` (and of ``panel``).
+        stops: points of a slider (see :mod:`theodolite.figures.walk`), with the columns of x and y and ``step``.
         width: of the whole figure, in pixels.
 
     Returns:
@@ -56,10 +62,17 @@ def surfaces(
     limits = z.limits(heights) if z.domain is None else z.domain
     plot = min((width - (len(values) - 1) * GAP) // len(values) - MARGIN, MAP)
     charts = [
-        _panel(_of(table, panel, value), (x, y, z), limits, _of(paths, panel, value), _of(places, panel, value), number)
-        .properties(**_size(_of(table, panel, value), x, y, plot), **({} if value is None else {"title": str(value)}))
+        _panel(
+            _of(table, panel, value),
+            (x, y, z),
+            limits,
+            _of(paths, panel, value),
+            _of(places, panel, value),
+            (number, plot),
+            _of(stops, panel, value),
+        ).properties(**({} if value is None else {"title": str(value)}))
         for number, value in enumerate(values)
-    ]  # fmt: skip
+    ]
     chart = charts[0] if len(charts) == 1 else alt.hconcat(*charts, spacing=GAP)
     return chart.properties(usermeta=SQUARE)
 
@@ -87,87 +100,141 @@ def _of(table: pd.DataFrame | None, panel: str | None, value: Any) -> pd.DataFra
     return table[table[panel] == value] if panel and panel in table else table
 
 
-def _size(table: pd.DataFrame, x: Axis, y: Axis, plot: int) -> dict[str, int]:
-    across, up = (table[axis.column].max() - table[axis.column].min() for axis in (x, y))
-    return {"width": plot, "height": int(np.clip(plot * (up / across if across else 1), plot / 3, 1.5 * plot))}
-
-
 def _panel(
     table: pd.DataFrame,
     axes: tuple[Axis, Axis, Axis],
     limits: tuple[float, float],
     path: pd.DataFrame,
     places: pd.DataFrame,
-    number: int,
+    numbered: tuple[int, int],
+    stops: pd.DataFrame,
 ) -> Any:
     x, y, z = axes
+    number, plot = numbered
     grid = table.pivot_table(index=y.column, columns=x.column, values=z.column, dropna=False).sort_index()
     across, up = grid.columns.to_numpy(dtype=np.float64), grid.index.to_numpy(dtype=np.float64)
-    x_limits, y_limits = _edges(across), _edges(up)
+    x_limits, y_limits = (_limits(points, path, axis) for points, axis in ((across, x), (up, y)))
+    spans = np.ptp(x_limits), np.ptp(y_limits)
+    height = int(np.clip(plot * spans[1] / spans[0], plot / 3, 1.5 * plot))
     at_x = x.encode(alt.X, "x:Q", x_limits)
-    at_y = y.encode(alt.Y, "y:Q", y_limits)
-    map_ = _map(grid.to_numpy(dtype=np.float64), across, up, axes, limits, (x_limits, y_limits), number)
-    lines = _contours(grid.to_numpy(dtype=np.float64), across, up, z, limits)
-    thin = alt.Chart(inline(lines)).mark_line(strokeWidth=0.8, opacity=0.75, clip=True, tooltip=None)
-    contours = thin.encode(at_x, at_y, detail="line:N", order="step:Q", color=alt.value(LIGHT))
+    at_y = y.encode(alt.Y, "y:Q", y_limits, titled=number == 0)
+    outlines = _outlines(across, up, grid.to_numpy(dtype=np.float64), z, limits)
+    sides = (x_limits, y_limits)
+    named = _names(places, path, (x, y), sides)
     return alt.layer(
-        map_,
-        contours,
+        _map(outlines, z, limits, at_x, at_y).add_params(alt.selection_interval(name=f"zoom{number}", **MOVES)),
         *_walk(path, x, y, at_x, at_y),
-        *_named(places, path, (x, y), (x_limits, y_limits), (at_x, at_y)),
-    )
+        *_crosses(named, (at_x, at_y)),
+        *_labels(outlines, path, named, (x, y), sides, plot, (at_x, at_y)),
+        *walk.marks(stops, x, y, at_x, at_y),
+    ).properties(width=plot, height=height)
 
 
-def _edges(points: Any) -> tuple[float, float]:
-    """Where the outermost cells end."""
-    half = (points[1] - points[0]) / 2 if len(points) > 1 else 0.5
-    return float(points[0] - half), float(points[-1] + half)
+def _limits(points: Any, path: pd.DataFrame, axis: Axis) -> tuple[float, float]:
+    """As far as the map goes, or a little farther than the path where that leaves it."""
+    ends = [float(points[0]), float(points[-1])]
+    if ends[0] == ends[1]:
+        ends = [ends[0] - 0.5, ends[1] + 0.5]
+    if len(path):
+        low, high = float(path[axis.column].min()), float(path[axis.column].max())
+        room = 0.03 * (max(ends[1], high) - min(ends[0], low))
+        ends = [min(ends[0], low - room), max(ends[1], high + room)]
+    return ends[0], ends[1]
 
 
-def _map(
-    z: Any, across: Any, up: Any, axes: tuple[Axis, Axis, Axis], limits: tuple[float, float], sides: Any, number: int
-) -> Any:
-    """Cells by number alone: where each lies is worked out when it is drawn, which keeps the page a third as large."""
-    (left, right), (bottom, top) = sides
-    dx, dy = (right - left) / len(across), (top - bottom) / len(up)
-    shown = np.clip(np.where(np.isfinite(z), z, limits[1]), *limits)
-    scale = alt.Scale(type="log" if axes[2].log else "linear", domain=list(limits), scheme="viridis", clamp=True)
-    ticks = {"values": log_ticks(*limits, most=5)} if axes[2].log else {}
-    form = {"labelExpr": LOG_LABEL} if axes[2].log else {"format": "~g"}
-    legend = alt.Legend(type="gradient", gradientLength=260, gradientThickness=10, titleLimit=300, **form, **ticks)
-    cells = pd.DataFrame({"z": [f"{value:.3g}" for value in shown.ravel()]}).astype("float64")
+Outline = tuple[float, float, Any]  # its lowest height, its highest, its points; painted one over the other
+
+
+def _outlines(across: Any, up: Any, z: Any, axis: Axis, limits: tuple[float, float]) -> list[Outline]:
+    """Bands between round heights; what is not finite, or beyond the limits, counts as the limit."""
+    known = np.clip(np.where(np.isfinite(z), z, limits[1]), *limits)
+    heights = np.log(known) if axis.log else known
+    if min(z.shape) > 3:
+        heights = zoom(heights, FINER, order=3, mode="nearest", grid_mode=False)
+        across, up = (np.linspace(at[0], at[-1], FINER * len(at)) for at in (across, up))
+    found = levels(float(known.min()), float(known.max()), log=axis.log)
+    ends = [limits[0], *found, limits[1]]
+    painted = bands(across, up, heights, [float(np.log(level)) if axis.log else level for level in found])
+    fine = FINE * (across[-1] - across[0])
+    return [(ends[band], ends[band + 1], thinned(line, fine)) for band, line in painted]
+
+
+def _map(outlines: Sequence[Outline], axis: Axis, limits: tuple[float, float], at_x: Any, at_y: Any) -> Any:
+    middle = (lambda low, high: float(np.sqrt(low * high))) if axis.log else (lambda low, high: (low + high) / 2)
+    parts = [pd.DataFrame(line, columns=["x", "y"]).assign(outline=n) for n, (_, _, line) in enumerate(outlines)]
+    heights = [float(f"{middle(low, high):.3g}") for low, high, _ in outlines]
+    scale = alt.Scale(type="log" if axis.log else "linear", domain=list(limits), scheme="viridis", clamp=True)
+    ticks = log_ticks(*limits, most=5) if axis.log else []
+    form = {"labelExpr": log_label(ticks), "values": ticks} if axis.log else {"format": "~g"}
+    legend = alt.Legend(type="gradient", gradientLength=260, gradientThickness=10, titleLimit=300, **form)
     return (
-        alt.Chart(inline(cells))
-        .transform_window(cell="row_number()")
-        .transform_calculate(
-            x=f"{left:.6g} + {dx:.6g} * ((datum.cell - 1) % {len(across)})",
-            y=f"{bottom:.6g} + {dy:.6g} * floor((datum.cell - 1) / {len(across)})",
-            x2=f"datum.x + {OVERLAP * dx:.6g}",
-            y2=f"datum.y + {OVERLAP * dy:.6g}",
-        )
-        .mark_rect(clip=True)
+        alt.Chart(inline(pd.concat(parts, ignore_index=True)))
+        .transform_calculate(z=f"{json.dumps(heights)}[datum.outline]")
+        .mark_line(clip=True, strokeWidth=0.8, strokeOpacity=0.75, strokeJoin="round")
         .encode(
-            axes[0].encode(alt.X, "x:Q", sides[0]),
-            axes[1].encode(alt.Y, "y:Q", sides[1], titled=number == 0),
-            alt.X2("x2:Q"),
-            alt.Y2("y2:Q"),
-            color=alt.Color("z:Q", title=axes[2].title, scale=scale, legend=legend),  # panels share it
-            tooltip=[alt.Tooltip("z:Q", title=axes[2].title, format=".3~g")],
+            at_x,
+            at_y,
+            alt.Fill("z:Q", title=axis.title, scale=scale, legend=legend),  # panels share it
+            stroke=alt.value(LIGHT),
+            detail="outline:N",
+            order=alt.OrderValue(None),
+            tooltip=[alt.Tooltip("z:Q", title=f"{axis.title}, about", format=".2~g")],
         )
     )
 
 
-def _contours(z: Any, across: Any, up: Any, axis: Axis, limits: tuple[float, float]) -> pd.DataFrame:
-    parts = [pd.DataFrame(columns=["x", "y", "line", "step"], dtype="float64")]
-    finite = z[np.isfinite(z) & ((z > 0) | (not axis.log))]
-    if not len(finite):
-        return parts[0]
-    low, high = max(limits[0], float(finite.min())), min(limits[1], float(finite.max()))
-    for level in levels(low, high, log=axis.log):
-        height = np.log(level) if axis.log else level
-        for line in contour(across, up, np.log(z) if axis.log else z, float(height)):
-            parts.append(pd.DataFrame(line, columns=["x", "y"]).assign(line=len(parts), step=range(len(line))))
-    return pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+def _height(level: float) -> str:
+    return signed(f"{level:.0e}" if level < 1e-3 or level >= 1e6 else f"{level:.3g}")
+
+
+def _labels(
+    outlines: Sequence[Outline],
+    path: pd.DataFrame,
+    named: pd.DataFrame,
+    axes: Any,
+    limits: Any,
+    plot: int,
+    channels: Any,
+) -> list[Any]:
+    """Heights on their contours, each where it is farthest from paths, names and other heights, if that is enough."""
+    pixels = np.array([plot, plot * np.ptp(limits[1]) / np.ptp(limits[0])]) / ROOM
+
+    def places(points: Any) -> Any:
+        return np.stack([axis.position(points[:, k], limits[k]) for k, axis in enumerate(axes)]).T
+
+    used = [places(path[[axis.column for axis in axes]].to_numpy())] if len(path) else []
+    for x, y, label, align, dx, dy in named.to_numpy():
+        shift = {"left": 0.5, "center": 0.0, "right": -0.5}[align]
+        letters = (np.linspace(-0.5, 0.5, 2 * len(label)) + shift) * LETTER * len(label) + dx
+        used.append(
+            places(np.array([[x, y]], dtype=np.float64)) + np.stack([letters, 0 * letters - dy]).T / pixels / ROOM
+        )
+    away_from, rows = np.vstack([np.full((1, 2), 9.0), *used]), []
+    lines: dict[float, list[Any]] = {}
+    for low, _, line in outlines[1:]:
+        lines.setdefault(low, []).append(line)
+    for level, parts in sorted(lines.items(), key=lambda item: -max(map(len, item[1]))):  # the longest first
+        points = np.vstack(parts)
+        at = places(points)
+        free = np.abs((at[:, None] - away_from) * pixels).max(axis=2).min(axis=1)
+        free = np.where(((at > EDGE / 2) & (at < 1 - EDGE / 2)).all(axis=1), free, 0.0)
+        best = int(free.argmax())
+        if free[best] >= 1:
+            rows.append((*points[best], _height(level)))
+            away_from = np.vstack([away_from, at[best]])
+    if not rows:
+        return []
+    chart = alt.Chart(inline(pd.DataFrame(rows, columns=["x", "y", "label"]))).encode(*channels, text="label:N")
+    return _haloed(chart, fontSize=10, fontWeight=400)
+
+
+def _haloed(chart: Any, **text: Any) -> list[Any]:
+    """A text that can be read on every colour of the map."""
+    text = {"clip": True, "tooltip": None} | text
+    return [
+        chart.mark_text(stroke=DARK, strokeWidth=2.6, strokeJoin="round", color=DARK, **text),
+        chart.mark_text(color=LIGHT, **text),
+    ]
 
 
 def _walk(path: pd.DataFrame, x: Axis, y: Axis, at_x: Any, at_y: Any) -> Sequence[Any]:
@@ -190,25 +257,26 @@ def _walk(path: pd.DataFrame, x: Axis, y: Axis, at_x: Any, at_y: Any) -> Sequenc
     ]
 
 
-def _named(places: pd.DataFrame, path: pd.DataFrame, axes: Any, limits: Any, channels: Any) -> Sequence[Any]:
-    """Crosses with names that keep inside the map, above their cross or, where the path goes up from it, below."""
+def _names(places: pd.DataFrame, path: pd.DataFrame, axes: Any, limits: Any) -> pd.DataFrame:
+    """Where names stand, inside the map: above their cross or, where the path goes up from it, below."""
     if places.empty:
-        return []
+        return pd.DataFrame()
     points = pd.DataFrame({"x": places[axes[0].column], "y": places[axes[1].column]})
     across, up = (axis.position(points[at], ends) for axis, at, ends in zip(axes, "xy", limits, strict=True))
     higher = (path[axes[1].column].mean() > points["y"]) if len(path) else pd.Series(data=False, index=points.index)
-    points = points.assign(
+    return points.assign(
         label=places["label"].astype(str),
         align=np.select([across < EDGE, across > 1 - EDGE], ["left", "right"], "center"),
         dx=np.select([across < EDGE, across > 1 - EDGE], [-6, 6], 0),
         dy=np.where((higher & (up > EDGE)) | (up > 1 - EDGE / 2), 16, -13),
     )
+
+
+def _crosses(points: pd.DataFrame, channels: Any) -> list[Any]:
+    """Named places."""
+    if points.empty:
+        return []
     chart = alt.Chart(inline(points)).encode(*channels)
     cross = chart.mark_point(shape="cross", size=90, filled=True, opacity=1, color=LIGHT, stroke=DARK, strokeWidth=1.2)
     text: dict[str, Any] = {name: {"expr": f"datum.{name}"} for name in ("align", "dx", "dy")}
-    text |= {"fontSize": 12, "fontWeight": 600, "clip": False}
-    return [
-        cross,
-        chart.mark_text(stroke=DARK, strokeWidth=3, strokeJoin="round", color=DARK, **text).encode(text="label:N"),
-        chart.mark_text(color=LIGHT, **text).encode(text="label:N"),
-    ]
+    return [cross, *_haloed(chart.encode(text="label:N"), fontSize=12, fontWeight=600, clip=False, **text)]

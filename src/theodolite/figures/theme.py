@@ -59,12 +59,12 @@ FIXED = {  # the same colour in every study and preset
     "Model 3": 2,
     "training": 0,
     "test": 1,
-    "random-index-k": 0,  # the ways to start a walk to a critical point
-    "snapshot": 1,
-    "symmetric": 2,
+    "random weights": 0,  # the ways to start a walk to a critical point
+    "weights of a training": 1,
+    "symmetric weights": 2,
 }
 BATCHES = {f"batch {32 << step}": step for step in range(len(RAMP))}  # a step a doubling, whichever there are
-ORDERED = re.compile(r"batch (\d+)|(\d+) % random.*|(\d+) layers")
+ORDERED = re.compile(r"batch (\d+)|(\d+) % random.*|(\d+) layers|(\d+) % wrong.*|(\d+) dimensions")
 
 _SWAP = {look.colour: look.dark for look in (*PALETTE, *RAMP, REFERENCE, BENEATH, NEUTRAL)}
 _LIGHT = {

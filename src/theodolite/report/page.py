@@ -31,26 +31,33 @@ def html(findings: Sequence[StudyFindings], *, scripts: Sequence[str] = (), conn
     Returns:
         HTML; the same findings give the same bytes.
     """
+    charts = {
+        f"{study.name}-{figure.name}": theme.plain(figure.chart) for study in findings for figure in study.figures
+    }
     data = {
         "configs": {"light": theme.config(), "dark": theme.config(dark=True)},
         "swaps": theme.swaps(),
-        "figures": {
-            f"{study.name}-{figure.name}": theme.plain(figure.chart) for study in findings for figure in study.figures
-        },
+        "figures": charts,
         "tables": {
             f"{study.name}-{table.name}": text.csv(table).decode() for study in findings for table in study.tables
         },
     }
     style = asset("page.css")
-    every = [_library(), asset("figures.js"), asset("page.js"), *scripts]
+    every = [_library(), asset("figures.js"), asset("slider.js"), asset("page.js"), *scripts]
     return _render(
         "page.html.j2",
         findings,
+        broad={name for name, chart in charts.items() if _beside(chart)},
         style=Markup(style),  # noqa: S704 — our own file
         data=embed(data),
         scripts=[Markup(script) for script in every],  # noqa: S704 — our own files and the Vega library
         policy=Markup(policy(every, style, connect)),  # noqa: S704 — hashes and quotes alone
     )
+
+
+def _beside(chart: dict[str, Any]) -> bool:
+    """Whether a figure has panels side by side, which ask for more width than one."""
+    return any("hconcat" in row for row in (chart, *chart.get("vconcat", ())))
 
 
 def policy(scripts: Sequence[str], style: str, connect: str) -> str:

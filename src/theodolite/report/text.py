@@ -4,6 +4,7 @@ import fnmatch
 import itertools
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from theodolite.wording import counted, rounded, signed
 NONE = "–"
 SYMBOLS = {"holds": "✓", "fails": "✗", "undecided": "?"}
 CHANGED = "changed since the first run"
+BEGINNING = 12  # letters by which two sentences are about the same
 
 
 def number(value: Any, digits: int = 3) -> str:
@@ -155,11 +157,32 @@ def panelled(figures: Sequence[Figure]) -> list[list[Figure]]:
     return [[figure for _, figure in some] for _, some in itertools.groupby(numbered, key=lambda one: one[0])]
 
 
-def captions(panels: Sequence[Figure]) -> list[tuple[str, str]]:
+def common(study: StudyFindings) -> list[str]:
+    """Sentences that stand below at least three figures of a study, to be said once for all of them.
+
+    Short ones stay where they are ("8 seeds."), and so does what some figures say otherwise.
+    """
+    said = [dict.fromkeys(_sentences(figure.caption)) for figure in study.figures]
+    counts = Counter(itertools.chain.from_iterable(said))
+    begun = Counter(sentence[:BEGINNING] for sentence in counts)
+    return [one for one, n in counts.items() if n >= 3 and len(one) >= 30 and begun[one[:BEGINNING]] == 1]
+
+
+def _sentences(caption: str) -> list[str]:
+    return re.split(r"(?<=\.)(?<! al\.) (?=[A-Z\d])", caption)
+
+
+def brief(caption: str, known: Sequence[str]) -> str:
+    """A caption without the sentences that are said elsewhere."""
+    return " ".join(one for one in _sentences(caption) if one not in known)
+
+
+def captions(panels: Sequence[Figure], known: Sequence[str] = ()) -> list[tuple[str, str]]:
     """What is said below panels, once where it is the same for all, with the letters of those that it is about."""
     letters: dict[str, str] = {}
     for letter, figure in zip("abcdefghij", panels, strict=False):
-        letters[figure.caption] = ", ".join(filter(None, (letters.get(figure.caption), letter)))
+        caption = brief(figure.caption, known)
+        letters[caption] = ", ".join(filter(None, (letters.get(caption), letter)))
     return [(caption, names if len(letters) > 1 else "") for caption, names in letters.items()]
 
 

@@ -4,7 +4,12 @@ const figures = (() => {
   const { configs, swaps, figures: given } = JSON.parse(document.getElementById("data").textContent);
   const system = matchMedia("(prefers-color-scheme: dark)");
   const PAPER = 640; // pixels: the width of the figures as files
-  const PRINTED = 380; // pixels of printed ones, two a row
+  const PRINTED = 380; // pixels of printed ones, two a row; those of several panels have a row to themselves
+  const printed = (chart) => {
+    if (!chart.closest(".broad")) return PRINTED;
+    return given[chart.dataset.figure].usermeta?.square ? 1.4 * PRINTED : 2 * PRINTED;
+  };
+  const STEP = "at_step"; // the parameter that a slider moves
   const margins = {}; // by figure: what axes and labels take beside the panels, measured on what was drawn
 
   const isDark = () => {
@@ -57,18 +62,18 @@ const figures = (() => {
     for (const y of panels.flatMap(upwards)) if (y.title === null) y.title = title;
   }
 
+  // Panels one below the other; of several rows, those that stood below each other stay together.
+  function stack(spec) {
+    const rowsOf = (spec.vconcat ?? [spec]).map((row) => row.hconcat ?? [row]);
+    if (rowsOf.every((row) => row.length === 1)) return;
+    rowsOf.forEach(titleAll);
+    delete spec.hconcat;
+    spec.vconcat = rowsOf[0].flatMap((_, column) => rowsOf.map((row) => row[column]).filter(Boolean));
+  }
+
   // Panels share the width there is; side by side they are stacked where that is narrow.
   function fit(spec, width, beside, size = 1) {
-    const rowsOf = spec.vconcat ?? [spec];
-    for (const row of rowsOf) {
-      if (!row.hconcat) continue;
-      const flat = width < 520 * size && row === spec;
-      if (flat) {
-        spec.vconcat = spec.hconcat;
-        delete spec.hconcat;
-        titleAll(spec.vconcat);
-      }
-    }
+    if (width < 520 * size) stack(spec);
     letter = LETTER * size;
     for (const row of spec.vconcat ?? [spec]) {
       const panels = row.hconcat ?? [row];
@@ -100,6 +105,10 @@ const figures = (() => {
 
   // What is written along a panel must not be wider than the panel, or it would take the place of what is drawn.
   function breakLines(panel, spec) {
+    const given = panel.title?.text ?? panel.title;
+    const title = inLines(given, 0.9 * panel.width + 20); // its letters are larger than the others
+    if (panel.title?.text) panel.title.text = title;
+    else if (panel.title) panel.title = title;
     for (const { mark, data, encoding } of panel.layer ?? [panel]) {
       for (const [axis, long] of [["x", panel.width + 40], ["y", (panel.height ?? 300) + 30]]) {
         if (encoding?.[axis]?.title) encoding[axis].title = inLines(encoding[axis].title, long);
@@ -142,12 +151,12 @@ const figures = (() => {
   // How high a figure will be, or a little more: its place is kept, so that nothing moves when it is drawn.
   function heightOf(name, width) {
     const spec = fit(specification(name, false), width, margins[`${name} ${width < 520}`] ?? 84);
-    const titled = (panel) => 60 + (panel.title ? 26 : 0) + linesOf(panel);
+    const titled = (panel) => 60 + (panel.title ? 26 + 17 * ([panel.title].flat().length - 1) : 0) + linesOf(panel);
     const rows = (spec.vconcat ?? [spec]).map((row) => (
       Math.max(...(row.hconcat ?? [row]).map((panel) => (panel.height ?? 300) + titled(panel)))
     ));
     const names = named(spec).size;
-    const legend = names ? 30 + 22 * Math.ceil(names / columnsOf(spec, width)) : 0;
+    const legend = names ? 14 + 20 * Math.ceil(names / columnsOf(spec, width)) : 0;
     return Math.ceil(rows.reduce((sum, height) => sum + height, 16) + legend + (gradient(spec) ? 48 : 0));
   }
 
@@ -230,8 +239,8 @@ const figures = (() => {
     return place;
   }
 
-  async function draw(chart, { width = chart.clientWidth, dark = isDark(), height, size = 1 } = {}) {
-    const look = `${width} ${dark} ${height ?? ""} ${size}`;
+  async function draw(chart, { width = chart.clientWidth, dark = isDark(), height, size = 1, paper = false } = {}) {
+    const look = `${width} ${dark} ${height ?? ""} ${size} ${paper}`;
     if (!width || chart.dataset.look === look) return;
     chart.dataset.look = look;
     const name = chart.dataset.figure;
@@ -244,12 +253,14 @@ const figures = (() => {
         const rows = spec.vconcat?.length ?? 1;
         for (const panel of panelsOf(spec)) panel.height = Math.max(panel.height ?? 0, Math.floor(height / rows));
       }
-      if (width === PRINTED && !square) {
-        const share = (spec.vconcat?.length ?? 1) > 1 ? 0.42 : 0.58; // paper is dear: two figures a row, three rows a page
+      if (paper && !square) {
+        const share = (spec.vconcat?.length ?? 1) > 1 ? 0.4 : 0.55; // paper is dear: two figures a row, three rows a page
         for (const panel of panelsOf(spec)) panel.height = Math.round((panel.height ?? 300) * share);
       }
       const seeds = spec.params?.find((param) => param.name === "seeds");
       if (seeds) seeds.value = chart.dataset.seeds === "true";
+      const step = spec.params?.find((param) => param.name === STEP);
+      if (step) step.value = paper ? -1 : Number(chart.dataset.step ?? -1);
       chart.view?.finalize();
       const place = inner(chart);
       const { view } = await embed(place, spec, dark, width, size);
@@ -314,11 +325,12 @@ const figures = (() => {
   function zoomsOf(view) {
     const { signals } = view.getState({ signals: (name) => /^zoom\w*_[xy]$/.test(name), data: () => false });
     const panels = [...new Set(Object.keys(signals).map((name) => name.slice(0, -2)))];
-    const scales = new Set(Object.keys(view._runtime.scales));
+    const scales = Object.keys(view._runtime.scales);
     return Object.keys(signals).map((signal) => {
       const axis = signal.at(-1);
-      return { signal, axis, scale: scales.has(axis) ? axis : `concat_${panels.indexOf(signal.slice(0, -2))}_${axis}` };
-    }).filter(({ scale }) => scales.has(scale));
+      const all = scales.filter((name) => name === axis || name.endsWith(`_${axis}`)); // in the order of the panels
+      return { signal, axis, scale: all[panels.indexOf(signal.slice(0, -2))] };
+    }).filter(({ scale }) => scale);
   }
 
   const KEYS = {
@@ -380,6 +392,13 @@ const figures = (() => {
     return new Promise((done) => canvas.toBlob(done, "image/png"));
   }
 
+  const slider = (name) => given[name].usermeta?.slider;
+
+  function walk(chart, step) {
+    chart.dataset.step = String(step);
+    chart.view?.signal(STEP, step).runAsync();
+  }
+
   const hasSeeds = (name) => Boolean(given[name].params?.some((param) => param.name === "seeds"));
 
   function seeds(chart, shown) {
@@ -410,11 +429,11 @@ const figures = (() => {
     });
     // Drawing takes no task of its own, only promises, so that all figures are there when the browser lays out the pages.
     addEventListener("beforeprint", () => {
-      charts.forEach((chart) => show(chart, { width: PRINTED, dark: false }));
+      charts.forEach((chart) => show(chart, { width: printed(chart), dark: false, paper: true }));
     });
     addEventListener("afterprint", again);
     return { charts, again };
   }
 
-  return { start, show, enlarge, reset, file, seeds, hasSeeds };
+  return { start, show, enlarge, reset, file, seeds, hasSeeds, slider, walk };
 })();

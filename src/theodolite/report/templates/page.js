@@ -40,6 +40,7 @@
     chart.className = "chart";
     chart.dataset.figure = id;
     chart.dataset.seeds = chartOf(id).dataset.seeds ?? "false";
+    chart.dataset.step = chartOf(id).dataset.step ?? "-1";
     document.getElementById("large-title").textContent = chartOf(id).dataset.title;
     document.getElementById("large-caption").textContent = chartOf(id).dataset.caption;
     const frame = dialog.querySelector(".frame");

@@ -1,4 +1,4 @@
-"""What the records of the error surfaces say: numbers for the claims, tables and figures.
+"""What the records of the error surfaces say: numbers for the claims, and tables.
 
 Beside :mod:`theodolite.studies.error_surface.study`, which trains, measures and claims.
 """
@@ -12,14 +12,10 @@ import pandas as pd
 
 from theodolite.claims import Evidence, row
 from theodolite.claims.rows import groups
-from theodolite.figures.curves import BAND, curves
-from theodolite.figures.scales import Axis, Rule
-from theodolite.figures.surface import LINES, surfaces
-from theodolite.findings import Figure, Table
+from theodolite.findings import Table
 from theodolite.store.records import Records
 from theodolite.studies.classifiers import CLASSES, covered
 from theodolite.studies.error_surface.settings import ErrorSurface
-from theodolite.wording import counted
 
 SMALL, LARGE, STOPPED, OTHER = "small_batch", "large_batch", "small_batch_stopped", "small_batch_other_seed"
 NETWORKS = {
@@ -73,8 +69,8 @@ def tables(records: Records[ErrorSurface]) -> list[Table]:
             "What the plane of a training path leaves out",
             pd.DataFrame(ways),
             "Geometric means over seeds with their 95 % intervals. Shares of variance along the two axes; the farthest "
-            "that a checkpoint lies off the plane, as a share of the way from the first to the last; the loss that the "
-            "plane shows over the true loss of the checkpoint, geometric mean over checkpoints before the last. "
+            "that a checkpoint lies off the plane, as a share of the way from the first to the last; ratio of the loss "
+            "that the plane shows to the true loss of the checkpoint, geometric mean over checkpoints before the last. "
             f"{chance}",
         ),
         Table(
@@ -115,143 +111,6 @@ def heights_of(curve: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     ends = curve[curve["t"].isin([0.0, 1.0]) & (curve["path"] == LINE)]
     for way, part in ((HIGHER_END, ends), *((path, curve[curve["path"] == path]) for path in (CURVE, LINE))):
         yield way, part.groupby("seed")[["loss"]].max().reset_index()
-
-
-def figures(records: Records[ErrorSurface]) -> list[Figure]:
-    """The planes of the first seed, and width, off-plane losses and curves of all."""
-    settings = records.settings
-    width, path, curve, surface = (records.analysis(name) for name in ("width", "path", "curve", "surface"))
-    found = _planes(records, surface) if len(surface) else []
-    if len(width):
-        seeds = width["seed"].nunique()
-        mean = width.groupby(["network", "seed", "radius"])["loss"].mean().unstack("radius")
-        rise = mean.sub(mean[0.0], axis=0).melt(value_name="rise", ignore_index=False).reset_index()
-        chart = curves(
-            rise[rise["radius"] > 0]
-            .sort_values("network", key=lambda names: names.map(list(NETWORKS).index))
-            .replace({"network": NETWORKS}),
-            x=Axis("radius", "distance from the minimum (filter norms)", domain=(0.0, settings.reach)),
-            y=Axis("rise", "rise of the training loss (cross entropy)", log=True),
-            series="network",
-            rules=[Rule(RISE, f"end of the minimum: {RISE:.2f}")],
-        )
-        found.append(
-            Figure(
-                "width",
-                "How far from a minimum the loss rises",
-                chart,
-                f"Mean training loss over {settings.directions} filter-normalised random directions walked both "
-                f"ways, less that at the minimum. {counted(seeds, 'seed')}. {BAND}",
-                "The training loss rises with the distance from each minimum; where the curves cross the dashed line "
-                "is the radius in the table of minima.",
-            )
-        )
-    if len(path):
-        found.append(_off_plane_figure(path))
-    if len(curve):
-        found.append(
-            Figure(
-                "connection",
-                "Loss on the way between two networks",
-                curves(
-                    curve.replace({"path": WAYS}),
-                    x=Axis("t", "share of the way from the small batch's network to the large one's"),
-                    y=Axis("loss", "training loss (cross entropy)", log=True),
-                    series="path",
-                ),
-                "Training loss on a trained Bézier curve and on the straight line. "
-                f"{counted(curve['seed'].nunique(), 'seed')}. "
-                f"{BAND}",
-                "Training loss along the curve and along the straight line between the two networks.",
-            )
-        )
-    return found
-
-
-def _off_plane_figure(path: pd.DataFrame) -> Figure:
-    renamed = path.rename(columns={"loss": "true loss of the checkpoint", "plane_loss": "loss on the plane beneath it"})
-    long = renamed.melt(
-        ["seed", "of", "epoch"],
-        ["true loss of the checkpoint", "loss on the plane beneath it"],
-        var_name="series",
-        value_name="loss",
-    )
-    return Figure(
-        "off-plane",
-        "What the plane of a path shows, and what is true",
-        curves(
-            long,
-            x=Axis("epoch", "epoch"),
-            y=Axis("loss", "training loss (cross entropy)", log=True),
-            series="series",
-            panel="of",
-        ),
-        "True training loss of each checkpoint, and that of the point of the plane beneath it. "
-        f"{counted(path['seed'].nunique(), 'seed')}. {BAND}",
-        "The loss that the plane of the path shows at each checkpoint beside the checkpoint's true loss.",
-    )
-
-
-def _planes(records: Records[ErrorSurface], surface: pd.DataFrame) -> list[Figure]:
-    """Maps of the first seed."""
-    path, places, walk = (records.analysis(name) for name in ("path", "places", "walk"))
-    places = places.replace({"label": NETWORKS})
-    z = Axis("loss", "training loss (cross entropy)", log=True)
-    found = []
-
-    def add(kind: str, title: str, caption: str, alt: str, x: str, y: str, **more: Any) -> None:
-        grid = surface[surface["measured"] == kind]
-        if len(grid):
-            panel = "of" if grid["of"].nunique() > 1 else None
-            chart = surfaces(grid, x=Axis("x", x), y=Axis("y", y), z=z, panel=panel, **more)
-            caption = f"{caption} Training loss, seed {grid['seed'].iloc[0]}. {LINES}"
-            found.append(Figure(f"plane-{PLANES[kind]}", title, chart, caption, alt))
-
-    first, second = "first direction (filter norms)", "second direction (filter norms)"
-    add(
-        RANDOM,
-        "Around a minimum of small and of large batches",
-        "The plane of two filter-normalised random directions; the network lies in the middle.",
-        "Two maps of the training loss, each with a trained network in its middle.",
-        first,
-        second,
-    )
-    add(
-        PATH,
-        "The path of training on its own plane",
-        "The plane of the first two principal components of the path; dots are checkpoints, projected.",
-        "Two maps of the training loss with the path of training from its first checkpoint to its last.",
-        "first component",
-        "second component",
-        paths=path[path["seed"] == 0] if len(path) else None,
-        places=_ends(path[path["seed"] == 0]) if len(path) else None,
-    )
-    add(
-        MINIMA,
-        "The plane through three minima",
-        "Lengths are distances between weights.",
-        "A map of the training loss in the plane of three trained networks, each of them marked.",
-        "distance",
-        "distance",
-        places=places[places["measured"] == MINIMA] if len(places) else None,
-    )
-    add(
-        CURVE,
-        "A trained curve between two minima",
-        "The plane of the trained Bézier curve and of the straight line between its ends.",
-        "A map of the training loss with two networks, the straight line between them and the trained curve.",
-        "distance",
-        "distance",
-        paths=walk.replace({"path": WAYS}),
-        places=places[places["measured"] == CURVE] if len(places) else None,
-    )
-    return found
-
-
-def _ends(path: pd.DataFrame) -> pd.DataFrame:
-    """First and last checkpoint of each path, named by their epochs."""
-    chosen = path[path["epoch"].isin([path["epoch"].min(), path["epoch"].max()])]
-    return chosen.assign(label="epoch " + chosen["epoch"].astype(str))
 
 
 def _of(part: pd.DataFrame, what: str, name: object) -> dict[str, Any]:

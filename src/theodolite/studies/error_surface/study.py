@@ -12,6 +12,7 @@ from theodolite.claims import Claim, Evidence, worded
 from theodolite.store.records import Records
 from theodolite.streams import named_seed
 from theodolite.studies.classifiers import classifier, images, training_of
+from theodolite.studies.error_surface.figures import figures
 from theodolite.studies.error_surface.findings import (
     CURVE,
     HIGHER_END,
@@ -24,7 +25,6 @@ from theodolite.studies.error_surface.findings import (
     RISE,
     SMALL,
     WIDTH,
-    figures,
     heights_of,
     radius,
     tables,

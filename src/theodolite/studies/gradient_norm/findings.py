@@ -36,10 +36,9 @@ def tables(records: Records[GradientNorm]) -> list[Table]:
             f"Over {counted(seeds, 'seed')}, with 95 % intervals. {covered(records)} Within a run, correlation of the "
             "logarithms of norm and training loss, and by which power of the loss the norm goes (least squares on "
             "logarithms; at the bottom of a parabola it is one half); "
-            f"norm in the last {per_cent(share)} of the epochs (geometric mean) over the norm before training; "
-            "at the "
-            "end, share of a mini-batch's squared gradient norm that is sampling noise, and not the gradient of the "
-            "training loss.",
+            f"ratio of the norm in the last {per_cent(share)} of the epochs (geometric mean) to that before "
+            "training; at the end, share of a mini-batch's squared gradient norm that is sampling noise, and not the "
+            "gradient of the training loss.",
         )
     ]
 

@@ -11,7 +11,7 @@ import pandas as pd
 from theodolite.claims import row
 from theodolite.claims.rows import Number
 from theodolite.figures.curves import BAND, curves
-from theodolite.figures.points import MEDIAN, over_factor
+from theodolite.figures.points import MEDIAN, dots, over_factor
 from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
@@ -21,6 +21,7 @@ from theodolite.wording import counted, per_cent
 
 KINDS = {"cnn": "Figure 3", "dnn": "Figure 4"}
 FIGURES = {"cnn": "figure-3", "dnn": "figure-4"}  # how the names of their figures begin
+NAMES = {f"{kind}_{number}": f"{kind.upper()} {number}" for kind in KINDS for number in range(3)}  # for readers
 ABOUT = 15  # "after ~15 epochs"
 
 
@@ -42,20 +43,22 @@ RISE = 1.05  # last test loss over the lowest, from which a network has overfitt
 def tables(records: Records[ImageClassification]) -> list[Table]:
     """Table 2, and what became of each network."""
     runs = records.derived(results)
-    rows = [_row(str(name), part) for name, part in runs.groupby("model", sort=False)]
+    rows = [_row(NAMES[str(name)], part) for name, part in runs.groupby("model", sort=False)]
     caption = (
         f"{_setting(records)} {covered(records)} Means over seeds, epochs as medians, each with its 95 % interval. The "
         "best test accuracy is the highest over the epochs, so it is a little better than on images seen only once. "
-        f"Rise: last test loss over the lowest; below {RISE:g} a network counts as not having overfitted yet. Always "
-        "below, always above: share of trainings without an epoch in which training loss or accuracy is on the other "
-        "side of the test set's by more than twice the error that so many test images leave."
+        f"Rise: ratio of the last test loss to the lowest; below {RISE:g} a network counts as not having overfitted "
+        "yet. Always below, always above: share of trainings without an epoch in which training loss or accuracy is on "
+        "the other side of the test set's by more than twice the error that so many test images leave."
     )
     return [Table("table-2", "Table 2: the six networks, and what became of them", pd.DataFrame(rows), caption)]
 
 
 def figures(records: Records[ImageClassification]) -> list[Figure]:
     """The four panels of Figure 3 and of Figure 4; then when each network overfits, and how good it gets."""
-    metrics, runs = records.table("metrics"), records.derived(results)
+    metrics, runs = (
+        table.assign(model=table["model"].map(NAMES)) for table in (records.table("metrics"), records.derived(results))
+    )
     metrics = metrics[metrics["epoch"] > 0]
     found = []
     for kind in KINDS:
@@ -139,8 +142,7 @@ def _overfitting_figure(runs: pd.DataFrame, records: Records[ImageClassification
     said = ", ".join(f"{name} {epoch:g}" for name, epoch in medians.items())
     open_triangles = (
         f" Open triangles: the test loss had not risen by {per_cent(RISE - 1)} by the end, so overfitting begins "
-        "later than "
-        "shown, if at all."
+        "later than shown, if at all."
     )
     return Figure(
         "overfitting",
@@ -154,14 +156,14 @@ def _overfitting_figure(runs: pd.DataFrame, records: Records[ImageClassification
 
 def _accuracy_figure(runs: pd.DataFrame, records: Records[ImageClassification]) -> Figure:
     best = Axis("best_accuracy", "best test accuracy", format=".0%")
-    medians = runs.groupby("model", sort=False)["best_accuracy"].median()
-    said = ", ".join(f"{name} {per_cent(accuracy, 1)}" for name, accuracy in medians.items())
+    means = runs.groupby("model", sort=False)["best_accuracy"].mean()
+    said = ", ".join(f"{name} {per_cent(accuracy, 1)}" for name, accuracy in means.items())
     return Figure(
         "best-accuracy",
         "The best test accuracy of each network",
-        over_factor(runs, x=Axis("model", "network"), y=best),
-        f"{_setting(records)} {_seeds(records)} {MEDIAN}",
-        f"Median over seeds of the best test accuracy: {said}.",
+        over_factor(runs, x=Axis("model", "network"), y=best, statistic="mean"),
+        f"{_setting(records)} {_seeds(records)} {dots('mean')}",
+        f"Mean over seeds of the best test accuracy: {said}.",
     )
 
 

@@ -251,7 +251,7 @@ CLAIMS = (
 
 STUDY = Study(
     name=NAME,
-    title="Image classification: six networks on CIFAR-10",
+    title="Image classification: when six networks overfit",
     question=(
         "When do convolutional networks and perceptrons begin to overfit, is the training loss always below the test "
         "loss, and what do convolutions and depth bring?"

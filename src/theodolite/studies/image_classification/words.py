@@ -1,6 +1,9 @@
 """The claims of this study in a reader's words: a title, a sentence for each verdict, the figures that show it."""
 
+from dataclasses import replace
+
 from theodolite.claims import Words
+from theodolite.studies.image_classification.findings import NAMES
 
 WORDS = {
     "overfits-after-15-epochs": Words(
@@ -140,3 +143,4 @@ WORDS = {
         figures=("best-accuracy",),
     ),
 }
+WORDS = {claim: replace(words, names=tuple(NAMES.items())) for claim, words in WORDS.items()}

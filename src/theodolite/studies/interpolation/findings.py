@@ -3,6 +3,7 @@
 Beside :mod:`theodolite.studies.interpolation.study`, which trains, measures and claims.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 
 from theodolite.claims import Evidence, row
 from theodolite.claims.rows import Number, groups
+from theodolite.figures import walk
 from theodolite.figures.composed import above
 from theodolite.figures.curves import BAND, curves
 from theodolite.figures.points import forest
@@ -18,7 +20,7 @@ from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
 from theodolite.studies.classifiers import covered
 from theodolite.studies.interpolation.settings import Interpolation
-from theodolite.wording import counted
+from theodolite.wording import counted, per_cent, signed
 
 DNN, CONV = "DNN", "CNN"
 OWN, SHARED = "own initial weights", "shared initial weights"  # labels of runs, whose names are made of them
@@ -67,8 +69,8 @@ def tables(records: Records[Interpolation]) -> list[Table]:
             "What lies between two networks",
             pd.DataFrame(found),
             "Means over seeds with their 95 % intervals. Error barrier: the highest share of wrong answers on the line "
-            "between the networks less the mean of the two ends (Frankle et al. 2020); loss barrier: the same with the "
-            f"loss. {chance}",
+            "between the networks minus the mean of the two ends (Frankle et al. 2020); loss barrier: the same with "
+            f"the loss. {chance}",
         ),
         *([_mixing_table(mixed, chance)] if mixed else []),
         Table(
@@ -103,11 +105,13 @@ def figures(records: Records[Interpolation]) -> list[Figure]:
         Figure(
             "figure-11",
             "Figure 11: the line between two trained networks",
-            _line_chart(dnn[dnn["matching"] == AS_TRAINED], "set", settings),
+            _walked(dnn[dnn["matching"] == AS_TRAINED], settings),
             "Accuracy and loss (cross entropy, logarithmic) of networks (1 − alpha) A + alpha B; A trained with "
             f"batch size {first}, B with {second}, {settings.epochs} epochs each, from initial weights of their "
-            f"own. {counted(seeds, 'pair')}. {BAND}",
-            "Accuracy has a peak and loss a dip at each network, with a valley of low accuracy between the two.",
+            f"own. {counted(seeds, 'pair')}. {BAND} Diamonds: where the median loss is lowest on "
+            "each half of the line.",
+            "Accuracy has a peak and loss a dip near each network, with a valley of low accuracy between the two. "
+            + _lowest_words(dnn[dnn["matching"] == AS_TRAINED]),
             "At these alpha values, the model had the highest accuracy and lowest loss. In between these values, "
             "however, the model struggled to make correct predictions.",
         ),
@@ -117,8 +121,7 @@ def figures(records: Records[Interpolation]) -> list[Figure]:
             _line_chart(tested[tested["model"] == DNN], "series", settings),
             f"Test set, the same networks (the function of B is unchanged by matching). {counted(seeds, 'pair')}. "
             f"{BAND}",
-            "Accuracy and loss along the line before and after matching the hidden units of the second network to "
-            "the first.",
+            f"Median test accuracy halfway between the two networks: {_halfway(tested[tested['model'] == DNN])}.",
         ),
         *([_cnn_figure(tested[tested["model"] == CONV], settings)] if settings.cnn_seeds else []),
         Figure(
@@ -132,9 +135,13 @@ def figures(records: Records[Interpolation]) -> list[Figure]:
                 high="error barrier high",
                 rules=[Rule(STABLE, "2 %: linearly connected below", "x")],
             ),
-            f"Mean over seeds with its 95 % interval; {count}. Below 2 % Frankle et al. 2020 call two networks "
-            "connected.",
-            "Error barriers for networks as they were trained and after matching, with the 2 % threshold.",
+            f"Highest share of wrong answers on the line minus the mean of its ends: mean over seeds with its 95 % "
+            f"interval; {count}. Below 2 % Frankle et al. 2020 call two networks connected.",
+            "Mean error barriers: "
+            + "; ".join(
+                f"{line} {per_cent(height, 1)}" for line, height in barriers[["line", "error barrier"]].to_numpy()
+            )
+            + ".",
         ),
     ]
 
@@ -146,11 +153,46 @@ def _cnn_figure(lines: pd.DataFrame, settings: Interpolation) -> Figure:
         _line_chart(lines, "series", settings),
         "Test set; BatchNorm statistics renewed on the training set at every alpha. "
         f"{counted(lines['seed'].nunique(), 'pair')}. {BAND}",
-        "Accuracy and loss between two convolutional networks before and after matching their channels and units.",
+        f"Median test accuracy halfway between two convolutional networks: {_halfway(lines)}.",
     )
 
 
-def _line_chart(lines: pd.DataFrame, series: str, settings: Interpolation) -> Any:
+def _walked(lines: pd.DataFrame, settings: Interpolation) -> Any:
+    """Figure 11 with a slider along alpha, which says both accuracies."""
+    medians = lines.groupby(["alpha", "set"])["accuracy"].median().unstack()
+    said = [
+        f"{signed(f'{alpha:.2f}')}: accuracy {per_cent(training, 1)} ({TRAIN}), {per_cent(test, 1)} ({TEST})"
+        for alpha, training, test in medians[[TRAIN, TEST]].itertuples()
+    ]
+    chart = _line_chart(lines, "set", settings, marks=_lowest(lines), stops=list(medians.index))
+    return walk.slider(chart, "alpha", said)
+
+
+def _lowest(lines: pd.DataFrame) -> pd.DataFrame:
+    """Where the median loss over seeds is lowest, on each half of the line and each set."""
+    medians = lines.groupby(["set", "alpha"], sort=False)["loss"].median().reset_index()
+    halves = [half_of(medians, end).dropna().sort_values("loss", kind="stable") for end in (0.0, 1.0)]
+    return pd.concat([half.groupby("set", sort=False).head(1) for half in halves]).assign(label="")
+
+
+def _lowest_words(lines: pd.DataFrame) -> str:
+    places = "; ".join(f"{signed(f'{row.alpha:.2f}')} ({row.set})" for row in _lowest(lines).itertuples(index=False))
+    return f"On each half the median loss is lowest at alpha {places}."
+
+
+def _halfway(lines: pd.DataFrame) -> str:
+    middle = lines[np.isclose(lines["alpha"], 0.5)].assign(series=_kind)
+    medians = middle.groupby("series", sort=False)["accuracy"].median()
+    return "; ".join(f"{kind} {per_cent(accuracy)}" for kind, accuracy in medians.items())
+
+
+def _line_chart(
+    lines: pd.DataFrame,
+    series: str,
+    settings: Interpolation,
+    marks: pd.DataFrame | None = None,
+    stops: Sequence[float] = (),
+) -> Any:
     """Accuracy above loss, on one axis of alpha."""
     named = [Rule(float(end), f"batch size {size}", "x") for end, size in enumerate(settings.batch_sizes)]
     plain = [Rule(rule.value, "", "x") for rule in named]  # the names would lie on the curves that are near 100 %
@@ -158,8 +200,8 @@ def _line_chart(lines: pd.DataFrame, series: str, settings: Interpolation) -> An
     accuracy = Axis("accuracy", "accuracy", domain=(0.0, 1.02), format=".0%")
     loss = Axis("loss", "loss (cross entropy)", log=True)
     parts = [
-        curves(lines, x=alpha, y=y, series=series, rules=rules, part=y.column, height=200)
-        for y, rules in ((accuracy, plain), (loss, named))
+        curves(lines, x=alpha, y=y, series=series, rules=rules, marks=marked, stops=stops, part=y.column, height=200)
+        for y, rules, marked in ((accuracy, plain, None), (loss, named, marks))
     ]
     return above(*parts)
 
@@ -178,9 +220,9 @@ def _mixing_table(rows: list[dict[str, object]], chance: str) -> Table:
         "mixing",
         "What the best mixture gains over the better network",
         pd.DataFrame(rows),
-        "Test accuracy of the best alpha more than 0.1 away from both networks less that of the better network, both "
-        "picked on one half of the test images and measured on the other, mean of both ways round; mean over seeds "
-        f"with its 95 % interval. The alpha picked: median. {chance}",
+        "How much better the best mixture is than the better network, in test accuracy; a mixture is more than 0.1 in "
+        "alpha away from both. Mixture and network are picked on one half of the test images and measured on the "
+        f"other, mean of both ways round. Mean over seeds with its 95 % interval; alpha picked: median. {chance}",
     )
 
 

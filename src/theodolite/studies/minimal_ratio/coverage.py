@@ -82,7 +82,7 @@ def _coverage(records: Records[MinimalRatio]) -> Table:
         "How many of the points that there are were found",
         pd.DataFrame(rows),
         "Means over seeds, two of them with 95 % intervals. Good-Turing coverage: the chance that another walk would "
-        "end at a point already found, 1 less the share of walks that found theirs alone. Chao1: the least number of "
+        "end at a point already found, 1 minus the share of walks that found theirs alone. Chao1: the least number of "
         "points that there are, from those found once and twice. Both take walks for independent draws, which the "
         "snapshots of one training are not. Sum of signs: Σ (−1)^index over all copies by permutation and sign of "
         "units, which is 1 over all critical points of a loss with weight decay (Morse); another sum proves that some "

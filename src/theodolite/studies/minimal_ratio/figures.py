@@ -5,7 +5,7 @@ import pandas as pd
 
 from theodolite.claims import rank_correlation
 from theodolite.figures.curves import BAND, curves
-from theodolite.figures.points import MEDIAN, over_factor, scatter
+from theodolite.figures.points import MEDIAN, dots, over_factor, scatter
 from theodolite.figures.scales import Axis, Rule
 from theodolite.figures.spectra import spectra
 from theodolite.findings import Figure
@@ -14,6 +14,7 @@ from theodolite.studies.minimal_ratio.findings import (
     AGAIN,
     CERTIFIED,
     COS,
+    CRITICAL,
     DEEP,
     DIGITS,
     KINDS,
@@ -27,6 +28,7 @@ from theodolite.studies.minimal_ratio.findings import (
     STARTS,
     TARGETS,
     VARIANTS,
+    WAYS,
     WITH_DECAY,
     by_task,
     field,
@@ -45,6 +47,7 @@ FILES = {
     COS: "cos",
 }  # how the names of their figures end
 SHARES = {"positive": "positive", "negative": "negative", "zero": "zero"}
+SPREAD = 0.4  # of the step from one minimal ratio to the next
 LINEAR = 0.02  # of the axis of spectra: about the least curvatures
 
 
@@ -73,7 +76,8 @@ def _loss(task: str) -> str:
 def _figure_8(records: Records[MinimalRatio], task: str, part: pd.DataFrame) -> Figure:
     rows = part.assign(
         structure=np.where(part["free"], FREE, BOUND),
-        order=part["start"].map(STARTS.index) + part["free"].astype(float) / 2,
+        order=part["start"].map(STARTS.index) - part["free"].astype(float) / 2,
+        start=part["start"].replace(WAYS),
     ).sort_values(["order", "seed"])
     correlation = rank_correlation(part, "loss", "positive").low
     return Figure(
@@ -81,17 +85,19 @@ def _figure_8(records: Records[MinimalRatio], task: str, part: pd.DataFrame) -> 
         f"Figure 8 at certified critical points: {task}",
         scatter(
             rows,
-            x=Axis("loss", _loss(task)),
+            x=Axis("loss", _loss(task), log=task == COS),
             y=RATIO,
             series="start",
             marks="structure",
             detail=("index", "live", "seed"),
+            spread=SPREAD / int(part["parameters"].iloc[0]),
             size=24,
         ),
         f"A point is a distinct certified critical point; {counted(part['seed'].nunique(), 'seed')}, each with data "
         "of its own, "
-        f"{int(part['parameters'].iloc[0])} parameters. Colour: how the walk to it started. Points with dead or tied "
-        "units are critical points of a narrower network as well.",
+        f"{int(part['parameters'].iloc[0])} parameters. Colour: where the walk to it started. Points with dead or tied "
+        "units are critical points of a narrower network as well. Points are moved up or down by less than half a "
+        "step, so that those of one ratio do not hide each other.",
         f"Spearman's correlation of minimal ratio and loss is {signed(f'{correlation.mean():.2f}')} on average, from "
         f"{signed(f'{correlation.min():.2f}')} to {signed(f'{correlation.max():.2f}')} over seeds.",
         "I should see an inverse correlation between the minimal ratio and the loss of the model.",
@@ -111,6 +117,8 @@ def _by_seed(records: Records[MinimalRatio]) -> Figure:
         rows.append(pd.DataFrame({"task": task, "start": NULL, "seed": each.index, "correlation": each.array}))
     table = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame({"task": [], "start": [], "correlation": []})
     table = table.sort_values("start", key=lambda names: names.map(("all", *STARTS, NULL).index), kind="stable")
+    table = table.replace({"start": WAYS})
+    means = table[table["start"] == "all"].groupby("task", sort=False)["correlation"].mean()
     top = float(np.nanmax([0.1, *(table["correlation"] + 0.1)]))
     return Figure(
         "correlation-by-seed",
@@ -118,14 +126,17 @@ def _by_seed(records: Records[MinimalRatio]) -> Figure:
         over_factor(
             table.assign(task=table["task"].map(SHORT)),
             x=Axis("task", "task"),
-            y=Axis("correlation", "Spearman's correlation of minimal ratio and loss", domain=(-1.02, top)),
+            y=Axis("correlation", "rank correlation of minimal ratio and loss", domain=(-1.02, top)),
             series="start",
+            statistic="correlation",
             rules=[Rule(0.0, "none", claimed=(-np.inf, 0.0))],
         ),
         f"Over the certified points on one seed's data, all together and by the way to start; and on a random field of "
-        f"as many dimensions, from random starts. {MEDIAN} It depends on how points are found, so no number here is "
-        "that of the landscape.",
-        "Correlations of minimal ratio and loss by task and start method, with a line at zero.",
+        f"as many dimensions, from random starts. {dots('correlation')} Shaded: as claimed. The correlation depends on "
+        "how points are found, so no number here is that of the landscape.",
+        "Mean correlation of minimal ratio and loss, all points together: "
+        + "; ".join(f"{task} {signed(f'{value:.2f}')}" for task, value in means.items())
+        + ".",
         "I should see an inverse correlation between the minimal ratio and the loss of the model.",
     )
 
@@ -142,6 +153,7 @@ def _field_figure(found: pd.DataFrame) -> Figure:
             y=RATIO,
             series="size",
             detail=("index", "seed"),
+            spread=SPREAD / int(found["parameters"].max()),
             size=24,
         ),
         "A point is a distinct certified critical point of a Gaussian random field with as many dimensions as a "
@@ -160,18 +172,23 @@ def _protocol(records: Records[MinimalRatio]) -> list[Figure]:
         f"the report's {on_landscape['epoch'].nunique()} epochs": on_landscape,
         "initial weights": initial[initial["task"] == DIGITS],
     }
+    sets = {name: rows.assign(relative=rows["gradient_norm"] / rows["largest"]) for name, rows in sets.items()}
+    protocol = protocol.assign(relative=protocol["gradient_norm"] / protocol["largest"])
     together = pd.concat([rows.assign(of=name) for name, rows in sets.items()], ignore_index=True)
+    step = SPREAD / int(sets["initial weights"]["parameters"].iloc[0])
+    relative = Axis("relative", "norm of the gradient / largest curvature (weight)", log=True)
+    critical = Rule(CRITICAL, "critical below", claimed=(0.0, CRITICAL))
     correlations = {name: rank_correlation(rows, "loss", "positive").low.mean() for name, rows in sets.items()}
     seeds = protocol["seed"].nunique()
     ends = protocol.groupby("phase", sort=False)["epoch"].max()
-    last = protocol[protocol["epoch"].isin(ends)].set_index("phase")["gradient_norm"]
+    last = protocol[protocol["epoch"].isin(ends)].set_index("phase")["relative"]
     named = "; ".join(f"{name} {signed(f'{value:.2f}')}" for name, value in correlations.items())
     loss = Axis("loss", _loss(DIGITS))
     return [
         Figure(
             "protocol",
             "The report's protocol in the axes of Figure 8",
-            scatter(together, x=loss, y=RATIO, series="of", detail=("seed",), size=24),
+            scatter(together, x=loss, y=RATIO, series="of", detail=("seed",), spread=step, size=24),
             f"On {DIGITS}, {counted(seeds, 'seed')}, one landscape: certified critical points, the last epochs of the "
             "report's "
             "protocol, and weights before any training.",
@@ -184,38 +201,36 @@ def _protocol(records: Records[MinimalRatio]) -> list[Figure]:
             scatter(
                 together,
                 x=loss,
-                y=Axis("gradient_norm", "norm of the gradient (loss / weight)", log=True),
+                y=relative,
                 series="of",
                 detail=("seed",),
-                rules=[Rule(1e-9, "certified below")],
+                rules=[critical],
                 size=24,
             ),
-            f"The same weights; {counted(seeds, 'seed')}. A critical point has a zero gradient: to rounding, about "
-            "1e−15 here.",
-            "Median gradient norm: "
-            + "; ".join(
-                f"{name} {signed(format(rows['gradient_norm'].median(), '.2g'))}" for name, rows in sets.items()
-            )
+            f"The same weights; {counted(seeds, 'seed')}. The ratio of the gradient's norm to the largest curvature "
+            "says how far away a critical point could be, which has no gradient. Shaded: critical, as claimed.",
+            "Median of the gradient norm, relative to the largest curvature: "
+            + "; ".join(f"{name} {signed(format(rows['relative'].median(), '.2g'))}" for name, rows in sets.items())
             + ".",
             "this brought the grad norm to zero",
         ),
         Figure(
             "protocol-gradient-norm",
-            "The norm of the gradient through the report's protocol",
+            "The gradient through the report's protocol",
             curves(
                 protocol.replace({"variant": VARIANTS}),
                 x=Axis("epoch", "epoch"),
-                y=Axis("gradient_norm", "norm of the gradient (loss / weight)", log=True),
+                y=relative,
                 series="variant",
                 rules=[
                     Rule(float(ends.iloc[0]), "gradient norm as loss", "x"),
                     Rule(float(ends[NORM]), "", "x"),
-                    Rule(1e-9, "certified below"),
+                    critical,
                 ],
             ),
             f"Of the loss over all samples, on {DIGITS}; between the upright lines training minimises the norm itself. "
-            f"{counted(seeds, 'seed')}. {BAND}",
-            "Median gradient norm at the end of each phase: "
+            f"{counted(seeds, 'seed')}. {BAND} Shaded: critical, as claimed of the end of that part.",
+            "Median of the gradient norm, relative to the largest curvature, at the end of each part: "
             + "; ".join(
                 f"{PHASES[str(phase)]} {signed(f'{norm:.2g}')}"
                 for phase, norm in last.groupby("phase", sort=False).median().items()

@@ -20,7 +20,9 @@ TARGETS, DEEP, DIGITS, COS = "random targets", "random targets, two hidden layer
 TASKS = (TARGETS, DEEP, DIGITS, COS)
 AT_RANDOM = "random-index-k"
 STARTS = (AT_RANDOM, "snapshot", "symmetric")
+WAYS = {AT_RANDOM: "random weights", "snapshot": "weights of a training", "symmetric": "symmetric weights"}  # in words
 NULL = "random field"
+CRITICAL = 1e-8  # norm of the gradient over the largest curvature: what every certified point must meet
 OLD = "This folder is of a version that did not measure this. Run the study again."
 SHORT = {TARGETS: "random targets", DEEP: "two hidden layers", DIGITS: "three digits", COS: "cos"}  # along an axis
 LETTER, WITH_DECAY = "to_the_letter", "weight_decay"  # variants of the report's protocol: without any, on our landscape
@@ -221,7 +223,7 @@ def _strata(records: Records[MinimalRatio]) -> Table:
                 rows.append(
                     {
                         "task": task,
-                        "stratum": f"{name}: {value}",
+                        "stratum": f"{name}: {WAYS.get(str(value), value)}",
                         "seeds": len(each),
                         "points": len(enough),
                         **columns(each, "correlation", "minimal ratio and loss"),
@@ -316,7 +318,7 @@ def _outcomes(records: Records[MinimalRatio]) -> Table:
     table = records.analysis("outcomes")
     if len(table):
         table = (
-            table.replace({"outcome": OUTCOMES})
+            table.replace({"outcome": OUTCOMES, "start": WAYS})
             .pivot_table(
                 index=["task", "start"], columns="outcome", values="starts", aggfunc="sum", fill_value=0, sort=False
             )

@@ -99,7 +99,7 @@ def _steps(records: Records[MinimalRatio], table: pd.DataFrame, found: pd.DataFr
         "report-steps",
         "The report's protocol, step by step",
         pd.DataFrame(rows),
-        "On three digits. Gradient norm and its quotient by the largest curvature: geometric means over seeds of each "
+        "On three digits. Gradient norm and its ratio to the largest curvature: geometric means over seeds of each "
         "seed's median, with 95 % intervals; a critical point must stay below 1e−9 and 1e−8. Certified: share of the "
         "weights looked at that pass the test. Zero: mean share of eigenvalues within rounding of zero, whose signs "
         "decide nothing; the report counts those above 0. ‖Hg‖ over ‖g‖: the first is what a script reads that looks "

@@ -10,7 +10,7 @@ import pandas as pd
 from theodolite.claims import epochs_to_convergence, row
 from theodolite.claims.rows import Number
 from theodolite.figures.curves import BAND, curves
-from theodolite.figures.points import CENSORED, MEDIAN, over_factor
+from theodolite.figures.points import CENSORED, MEDIAN, dots, over_factor
 from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
@@ -67,7 +67,11 @@ def _figure_9(metrics: pd.DataFrame, quantity: str, y: Axis, seeds: int) -> Figu
         columns={f"train_{quantity}": "training", f"test_{quantity}": "test"}
     )
     long = random.melt(["seed", "epoch"], ["training", "test"], "set", "value")
-    rules = [Rule(CHANCE, "chance", claimed=(CHANCE - MARGIN, CHANCE + MARGIN))] if quantity == "accuracy" else []
+    rules = [
+        Rule(CHANCE, "chance", claimed=(CHANCE - MARGIN, CHANCE + MARGIN)),
+        Rule(MEMORISED, "memorised", claimed=(MEMORISED, 1.0)),
+    ]
+    rules = rules if quantity == "accuracy" else []
     chart = curves(long, x=Axis("epoch", "epoch"), y=y, series="set", rules=rules, carry=True)
     last = random.groupby("seed")[["training", "test"]].last().median()
     return Figure(
@@ -75,8 +79,7 @@ def _figure_9(metrics: pd.DataFrame, quantity: str, y: Axis, seeds: int) -> Figu
         f"Figure 9: {quantity} while random labels are learnt",
         chart,
         f"Training labels drawn at random, test labels true. {counted(seeds, 'seed')}. {BAND} A run that has reached "
-        "its "
-        "criterion stays where it is.",
+        "its criterion stays where it is.",
         f"With random training labels, {quantity} ends at {last['training']:.2g} on the training set and "
         f"{last['test']:.2g} on the test set (medians over seeds).",
         "The loss for the training set goes down consistently while the loss for the testing set goes up and vice "
@@ -108,12 +111,13 @@ def _dial_figures(
         x=share,
         y=Axis("test_error", "test error (share of images)", domain=(0, 1), format=".0%"),
         series="of" if len(null) else None,
+        statistic="mean",
         rules=[Rule(1 - CHANCE, "chance")],
     )
     beside = " Beside it the error of who copies the label of the nearest training image." if len(null) else ""
-    ends = over.groupby("percent")[["later", "test_error"]].median()
+    ends = over.groupby("percent")["later"].median().to_frame().join(over.groupby("percent")["test_error"].mean())
     least, most = ends.index[0], ends.index[-1]
-    dots, late = f"{counted(seeds, 'seed')}. {MEDIAN}", f" {CENSORED}" if over["censored"].any() else ""
+    late = f" {CENSORED}" if over["censored"].any() else ""
     return [
         Figure(
             "dial-learning",
@@ -127,7 +131,8 @@ def _dial_figures(
             "dial-epochs",
             "Epochs to memorise by the share of random labels",
             epochs,
-            f"First evaluated epoch with a training accuracy of {MEMORISED:g}. {dots}{late}",
+            f"First evaluated epoch with a training accuracy of {MEMORISED:g}. {counted(seeds, 'seed')}. {MEDIAN}"
+            f"{late}",
             f"Median epochs to memorise go from {ends.loc[least, 'later']:.3g} with {least} % random labels to "
             f"{ends.loc[most, 'later']:.3g} with {most} %.",
         ),
@@ -135,8 +140,8 @@ def _dial_figures(
             "dial-test-error",
             "Test error by the share of random labels",
             error,
-            f"At the end of training, on true test labels.{beside} {dots}",
-            f"Median test error goes from {per_cent(ends.loc[least, 'test_error'])} with {least} % random labels to "
+            f"At the end of training, on true test labels.{beside} {counted(seeds, 'seed')}. {dots('mean')}",
+            f"Mean test error goes from {per_cent(ends.loc[least, 'test_error'])} with {least} % random labels to "
             f"{per_cent(ends.loc[most, 'test_error'])} with {most} %.",
         ),
     ]

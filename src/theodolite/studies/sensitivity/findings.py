@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from theodolite.claims import factor_per_doubling, row
+from theodolite.claims import factor_per_doubling, interval, rank_correlation, row
 from theodolite.claims.rows import Number
 from theodolite.figures.curves import BAND, curves
-from theodolite.figures.points import MEDIAN, over_factor, scatter
+from theodolite.figures.points import dots, over_factor, scatter
 from theodolite.figures.scales import Axis
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
 from theodolite.studies.classifiers import covered
 from theodolite.studies.sensitivity.settings import Sensitivity
-from theodolite.wording import counted
+from theodolite.wording import counted, rounded, signed
 
 EPOCHS, STEPS, LOSS = "equal epochs", "equal steps", "equal training loss"
 OLD = "This folder is of a version that did not measure this. Run the study again."
@@ -172,6 +172,8 @@ def _trend(comparison: str, runs: pd.DataFrame) -> list[dict[str, object]]:
 
 SIZE = Axis("batch_size", "batch size")
 ONE = "one network for all"
+BATCH = "batch {}"  # as the theme knows batch sizes, each with its colour
+LINE = f"{dots('ratio')} Line: the power of the batch size that fits best, least squares on logarithms in each seed."
 
 
 def figures(records: Records[Sensitivity]) -> list[Figure]:
@@ -184,20 +186,55 @@ def figures(records: Records[Sensitivity]) -> list[Figure]:
     return [*twelve, *batches, _steps_figure(records, seeds), _gap_figure(rows, seeds), *jumps, *_sharp(rows, seeds)]
 
 
+def _doublings(rows: pd.DataFrame, y: Axis) -> tuple[Any, dict[str, str]]:
+    """A quantity over batch sizes on two logarithmic axes, the fitted power and its factor a doubling; the factors."""
+    smallest, largest = rows["batch_size"].min(), rows["batch_size"].max()
+    sizes = [int(smallest) << step for step in range(int(np.log2(largest / smallest)) + 1)]
+    positive = rows[(rows[y.column] > 0) & np.isfinite(rows[y.column])]
+    factors, trends = {}, []
+    for name, part in positive.groupby("comparison", sort=False):
+        factor = interval(factor_per_doubling(part, "batch_size", y.column), "ratio").estimate
+        factors[str(name)] = f"×\N{NO-BREAK SPACE}{rounded(factor)}"
+        middle = np.log2(part["batch_size"]).groupby(part["seed"]).mean().mean()
+        height = np.log(part[y.column]).groupby(part["seed"]).mean().mean()
+        line = np.exp(height + np.log(factor) * (np.log2(sizes) - middle))
+        trends.append(pd.DataFrame({"comparison": name, "batch_size": sizes, y.column: line}))
+    titles = {name: f"{name}: {factor} a doubling" for name, factor in factors.items()}
+    trend = pd.concat(trends) if trends else None
+    chart = over_factor(
+        rows.replace({"comparison": titles}),
+        x=SIZE,
+        y=y,
+        panel="comparison",
+        statistic="ratio",
+        looks=BATCH,
+        factors=sizes,
+        trend=None if trend is None else trend.replace({"comparison": titles}),
+    )
+    return chart, factors
+
+
+def _together(networks: pd.DataFrame, column: str) -> str:
+    return signed(f"{rank_correlation(networks, column, 'test').low.mean():.2f}")
+
+
+def _coloured(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(batch=table["batch_size"].map(BATCH.format))
+
+
 def _figure_12(rows: pd.DataFrame, part: str, seeds: int) -> Figure:
     test = part == "test"
-    y = Axis(part, f"sensitivity on the {part} set (loss / input)", log=not test)  # training: it goes towards zero
-    ends = rows.groupby(["comparison", "batch_size"])[part].median().unstack()
-    first, last = ends.columns[0], ends.columns[-1]
-    seen = "; ".join(f"at {name} from {ends.loc[name, first]:.2g} to {ends.loc[name, last]:.2g}" for name in ends.index)
+    y = Axis(part, f"sensitivity on the {part} set (loss / input)", log=True)
+    chart, factors = _doublings(rows, y)
+    seen = "; ".join(f"{factor} at {name}" for name, factor in factors.items())
     return Figure(
         "figure-12" if test else "figure-12-training",
         f"Figure 12: sensitivity on the {part} set by batch size",
-        over_factor(rows, x=SIZE, y=y, panel="comparison"),
+        chart,
         f"Mean over the {part} set of the norm of the derivative of a sample's loss by its input. Equal epochs, as in "
-        f"the report; the same number of steps for all; where each first has the same training loss. "
-        f"{counted(seeds, 'seed')}. {MEDIAN}",
-        f"Median sensitivity on the {part} set from batch size {first} to {last}: {seen}.",
+        "the report; the same number of steps for all; where each first has the same training loss. "
+        f"{counted(seeds, 'seed')}. {LINE}",
+        f"By what a doubling of the batch size multiplies the sensitivity on the {part} set: {seen}.",
         "As batch size increases, the sensitivity of the model decreases." if test else "",
     )
 
@@ -208,28 +245,30 @@ def _batch_figure(rows: pd.DataFrame, seeds: int) -> Figure:
     one = own.assign(norm=own["seed"].map(smallest) / own["batch_size"] ** 0.5, network=ONE)
     long = pd.concat([own.assign(norm=own["batch"], network="trained with that batch size"), one])
     y = Axis("norm", "derivative of a batch's mean loss (loss / input)", log=True)
+    factors = {name: factor_per_doubling(part, "batch_size", "norm") for name, part in long.groupby("network")}
+    seen = "; ".join(f"{interval(factor, 'ratio').estimate:.2f} for {name!s}" for name, factor in factors.items())
     return Figure(
         "figure-12-batches",
         "Figure 12 as a script reads it: the derivative of the mean loss over a batch",
-        over_factor(long, x=SIZE, y=y, series="network"),
+        over_factor(long, x=SIZE, y=y, series="network", statistic="ratio"),
         "Frobenius norm of the derivative of the mean loss over a batch of test images by all of them, with as many "
         "images as in a step of the training; equal epochs. Of one network it falls as one over the root of their "
-        f"number, which says nothing of the network. {counted(seeds, 'seed')}. {MEDIAN}",
-        "The derivative of a batch's mean loss falls with the batch size for networks trained with it, and nearly as "
-        "much for one network.",
+        f"number, which says nothing of the network. {counted(seeds, 'seed')}. {dots('ratio')}",
+        f"By what a doubling of the batch size multiplies the derivative of a batch's mean loss: {seen}.",
         "As batch size increases, the sensitivity of the model decreases.",
     )
 
 
 def _jumps_figure(rows: pd.DataFrame, seeds: int, length: float) -> Figure:
     named = distinct(rows).dropna(subset="jumps")
-    named = named.assign(batch="batch " + named["batch_size"].astype(str))
+    named = _coloured(named)
     chart = scatter(
         named,
         x=Axis("test", "sensitivity on the test set (loss / input)"),
         y=Axis("jumps", "test images whose predicted class changes", format=".0%"),
         series="batch",
-        detail=["comparison", "seed"],
+        marks="comparison",
+        detail=["seed"],
     )
     return Figure(
         "jumps",
@@ -237,7 +276,8 @@ def _jumps_figure(rows: pd.DataFrame, seeds: int, length: float) -> Figure:
         chart,
         f"A point a network, at equal epochs and at equal steps: share of test images whose class changes after a step "
         f"of {length:g}, in deviations of a pixel, up the gradient of their own loss. {counted(seeds, 'seed')}.",
-        "Share of test images that jump classes against the sensitivity on the test set, a point a network.",
+        "Rank correlation of the share of test images that jump classes and the sensitivity on the test set: "
+        f"{_together(named, 'jumps')}, mean over seeds.",
         "small changes in a certain class of image could cause the model to jump classes in its prediction",
     )
 
@@ -246,7 +286,9 @@ def _steps_figure(records: Records[Sensitivity], seeds: int) -> Figure:
     measured = records.table("sensitivity")
     steps = records.table("metrics")[["fingerprint", "epoch", "step"]]
     test = measured[measured["set"] == "test"].merge(steps, on=["fingerprint", "epoch"])
-    test = test.assign(batch="batch " + test["batch_size"].astype(str))
+    test = _coloured(test)
+    last = test.groupby(["batch", "seed"], sort=False)["sensitivity"].last()
+    ends = last.groupby("batch", sort=False).median()
     chart = curves(
         test,
         x=Axis("step", "optimization steps", log=True),
@@ -257,27 +299,31 @@ def _steps_figure(records: Records[Sensitivity], seeds: int) -> Figure:
         "steps",
         "Sensitivity on the test set over the steps of training",
         chart,
-        f"If the number of steps were all that the batch size changes, the lines would lie on each other. {seeds} "
-        f"seeds. {BAND}",
-        "Sensitivity on the test set against optimization steps, a line for each batch size.",
+        f"If the number of steps were all that the batch size changes, all lines would coincide. "
+        f"{counted(seeds, 'seed')}. {BAND}",
+        "Sensitivity on the test set at the end of training, median over seeds: "
+        + "; ".join(f"{name} {value:.2g}" for name, value in ends.items())
+        + ".",
     )
 
 
 def _gap_figure(rows: pd.DataFrame, seeds: int) -> Figure:
-    named = distinct(rows).assign(batch=lambda networks: "batch " + networks["batch_size"].astype(str))
+    named = _coloured(distinct(rows))
     chart = scatter(
         named,
         x=Axis("gap", "generalisation gap (training minus test accuracy)", format=".1%"),
         y=Axis("test", "sensitivity on the test set (loss / input)"),
         series="batch",
-        detail=["comparison", "seed"],
+        marks="comparison",
+        detail=["seed"],
     )
     return Figure(
         "overfitting",
         "Sensitivity and generalisation gap",
         chart,
         f"A point a network, at equal epochs and at equal steps. {counted(seeds, 'seed')}.",
-        "Sensitivity on the test set against the generalisation gap, a point a network, coloured by batch size.",
+        "Rank correlation of sensitivity on the test set and generalisation gap: "
+        f"{_together(named, 'gap')}, mean over seeds.",
         "High sensitivity generally corresponds to overfitting.",
     )
 
@@ -288,15 +334,14 @@ def _sharp(rows: pd.DataFrame, seeds: int) -> Iterator[Figure]:
         "sam": ("SAM's sharpness", "loss", "rise after a step of 0.05 up the gradient"),
     }
     for column, (name, unit, meaning) in what.items():
-        chart = over_factor(rows, x=SIZE, y=Axis(column, f"{name} ({unit})", log=True), panel="comparison")
-        ends = rows[rows["comparison"] == EPOCHS].groupby("batch_size")[column].median()
+        chart, factors = _doublings(rows, Axis(column, f"{name} ({unit})", log=True))
+        seen = "; ".join(f"{factor} at {comparison}" for comparison, factor in factors.items())
         yield Figure(
             f"sharpness-{column}",
             f"{name} by batch size",
             chart,
-            f"Of the training loss: {meaning}. {counted(seeds, 'seed')}. {MEDIAN}",
-            f"Median at equal epochs: {ends.iloc[0]:.2g} at batch size {ends.index[0]}, {ends.iloc[-1]:.2g} at "
-            f"{ends.index[-1]}.",
+            f"Of the training loss: {meaning}. {counted(seeds, 'seed')}. {LINE}",
+            f"By what a doubling of the batch size multiplies {name}: {seen}.",
         )
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from theodolite.claims import epochs_to_convergence, row
+from theodolite.claims import epochs_to_convergence, interval, row
 from theodolite.claims.rows import Number
 from theodolite.figures.curves import BAND, curves
-from theodolite.figures.points import MEDIAN, over_factor
-from theodolite.figures.scales import Axis, Rule
+from theodolite.figures.points import MEDIAN, dots, over_factor
+from theodolite.figures.scales import Axis, Rule, order
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
 from theodolite.studies.simulate_function.learning import FULL, NAMED, PAIRS, curves_apart
@@ -30,6 +30,9 @@ MINI = "mini-batch"
 
 
 SCALED = "exp scaled"  # exp with the spread of cos: the same curve, without the larger numbers
+
+
+STEEP = 5  # times its median that a target's largest value has, for an axis on which both can be seen
 
 
 LATE = 0.9  # of the epochs: the plateau begins
@@ -72,8 +75,8 @@ def figures(records: Records[SimulateFunction]) -> list[Figure]:
         fit = fits[fits["function"] == function]
         found.append(_fit_figure(fit, function, number, settings, seeds))
         for batch, learning in metrics[metrics["function"] == function].groupby("batch", sort=False):
-            line = runs.loc[(runs["function"] == function) & (runs["batch"] == batch), "convergence"].iloc[0]
-            found.append(_learning_figure(learning, function, number, str(batch), line, settings, seeds))
+            own = runs[(runs["function"] == function) & (runs["batch"] == batch) & _named(runs)]
+            found.append(_learning_figure(learning, function, number, str(batch), own, settings, seeds))
     alike = curves_apart(records)
     if len(alike):
         found.append(_apart_figure(alike))
@@ -89,10 +92,12 @@ def _named(table: pd.DataFrame) -> pd.Series:
 
 def _fit_figure(fits: pd.DataFrame, function: str, number: int, settings: SimulateFunction, seeds: int) -> Figure:
     low, high = settings.domain
+    targets = fits.loc[fits["x"].between(low, high), "target"].abs()
+    steep = not fits.empty and targets.max() > STEEP * targets.median()
     chart = curves(
         fits,
         x=Axis("x", "x"),
-        y=Axis("fit", f"{function}(x) and fits"),
+        y=Axis("fit", f"{function}(x) and fits", linear=float(targets.max()) / 1000 if steep else None),
         series="model",
         rules=[Rule(low, "domain", "x"), Rule(high, "domain", "x")],
         reference=fits.drop_duplicates("x")[["x", "target"]].rename(columns={"target": "fit"}),
@@ -103,6 +108,7 @@ def _fit_figure(fits: pd.DataFrame, function: str, number: int, settings: Simula
         f"{function} and the fits of the three models, trained on the full batch inside the domain "
         f"[{signed(f'{low:.3g}')}, {signed(f'{high:.3g}')}] and drawn half its width beyond. "
         f"{counted(seeds, 'seed')}. {BAND}"
+        + (" The upward axis is logarithmic on both sides of zero." if steep else "")
     )
     return Figure(
         f"figure-{number}-{_slug(function)}-fit",
@@ -122,16 +128,19 @@ def _learning_figure(
     function: str,
     number: int,
     batch: str,
-    line: float,
+    runs: pd.DataFrame,
     settings: SimulateFunction,
     seeds: int,
 ) -> Figure:
+    line = float(runs["convergence"].iloc[0])
+    converged = _convergences(runs, line)
     chart = curves(
         metrics[metrics["epoch"] > 0],
         x=Axis("epoch", "epoch", log=True),
         y=Axis("train_loss", "training loss (mean squared error)", log=True),
         series="model",
         rules=[Rule(line, "convergence")],
+        marks=converged,
         carry=True,
     )
     last = metrics.sort_values("epoch").groupby(["model", "seed"], sort=False)["train_loss"].last()
@@ -141,12 +150,28 @@ def _learning_figure(
         f"Figure {number} (right): learning {function}, {batch}",
         chart,
         f"Training loss of the three models on {function}, {batch} Adam. The line: the convergence fixed beforehand, "
-        f"{settings.convergence:g} of the target's variance. {counted(seeds, 'seed')}. {BAND}",
-        "Median training loss at the end: " + "; ".join(f"{m} {loss:.2g}" for m, loss in ends.items()) + ".",
+        f"{settings.convergence:g} of the target's variance. {counted(seeds, 'seed')}. {BAND} Diamonds with bars: "
+        "median epoch of convergence with its 95 % interval.",
+        "Median epoch of convergence: "
+        + "; ".join(f"{mark['model']} {mark['epoch']:.0f}" for _, mark in converged.iterrows())
+        + ". Median training loss at the end: "
+        + "; ".join(f"{m} {loss:.2g}" for m, loss in ends.items())
+        + ".",
         "Model 2 reaches convergence in less than half the amount of epochs"
         if function == "cos"
         else "the loss value for model 2 plummets while models 1 and 3 take much longer",
     )
+
+
+def _convergences(runs: pd.DataFrame, line: float) -> pd.DataFrame:
+    """The median epoch of convergence of each model with its interval; none where too few seeds have one."""
+    rows = []
+    for model, part in runs.groupby("model", sort=False):
+        found = interval(epochs_to_convergence(part), "median")
+        if np.isfinite(found.estimate):
+            ends = {"epoch": found.estimate, "low": found.low, "high": found.high}
+            rows.append({"model": model, "train_loss": line, "label": "", **ends})
+    return pd.DataFrame(rows, columns=["model", "train_loss", "label", "epoch", "low", "high"])
 
 
 def _apart_words(alike: pd.DataFrame) -> str:
@@ -163,14 +188,17 @@ def _apart_figure(alike: pd.DataFrame) -> Figure:
         long,
         x=Axis("pair", "two learning curves"),
         y=Axis("distance", "distance (powers of ten of the loss)", log=True),
+        statistic="ratio",
     )
-    medians = alike[list(PAIRS)].median()
+    means = np.exp(np.log(alike[list(PAIRS)]).mean())
     return Figure(
         "learning-curves-apart",
         "How far learning curves lie apart: of one model, and of models 1 and 3",
         chart,
-        f"{_apart_words(alike)} {MEDIAN}",
-        "Median distance: " + "; ".join(f"{pair} {distance:.2g}" for pair, distance in medians.items()) + ".",
+        f"{_apart_words(alike)} {dots('ratio')}",
+        "Geometric mean of the distance: "
+        + "; ".join(f"{pair} {distance:.2g}" for pair, distance in means.items())
+        + ".",
         "They both reach the predefined convergence at the same number of epochs and follow a similar learning curve.",
     )
 
@@ -192,21 +220,29 @@ def _depth_figures(records: Records[SimulateFunction], settings: SimulateFunctio
         y=Axis("final_loss", "final training loss (mean squared error)", log=True),
         panel="function",
     )
-    dots = f"Every seed a dot ({counted(seeds, 'seed')}), with the median and its 95 % interval."
+    about, fewest, most = counted(seeds, "seed") + ".", runs["layers"].min(), runs["layers"].max()
+    medians = runs.groupby(["function", "layers"], sort=False)[["later", "final_loss"]].median()
+    seen = {}
+    for column in ("later", "final_loss"):
+        of = medians[column].to_dict()
+        seen[column] = "; ".join(
+            f"{name} from {of[name, fewest]:.3g} with {fewest} layers to {of[name, most]:.3g} with {most}"
+            for name in order(runs["function"])
+        )
     return [
         Figure(
             "depth-epochs",
             f"Epochs to convergence by depth, at about {BUDGET} parameters",
             epochs,
-            f"{dots} Open triangles: not converged within {settings.epochs} epochs.",
-            "Epochs to convergence for networks of two to eight layers with the same number of parameters.",
+            f"{about} {MEDIAN} Open triangles: not converged within {settings.epochs} epochs.",
+            f"Median epochs to convergence with the same number of parameters: {seen['later']}.",
         ),
         Figure(
             "depth-loss",
             f"Final training loss by depth, at about {BUDGET} parameters",
             loss,
-            dots,
-            "Final training loss for networks of two to eight layers with the same number of parameters.",
+            f"{about} {MEDIAN}",
+            f"Median final training loss with the same number of parameters: {seen['final_loss']}.",
         ),
     ]
 

@@ -5,7 +5,7 @@ from theodolite.claims import Words
 WORDS = {
     "fits-inside": Words(
         title="All three models fit the cosine where they were trained",
-        holds="Inside the domain even the worst of the three models explains {estimate:.2%} of the cosine's variance.",
+        holds="Inside the domain even the worst of the three models explains {estimate:.3%} of the cosine's variance.",
         fails=(
             "Inside the domain one of the three models explains only {estimate:.1%} of the cosine's "
             "variance, less than {least:.0%}."
@@ -37,7 +37,7 @@ WORDS = {
             "Model 1 needs between {low} and {high} times the epochs of model 3, which is too wide to "
             "call them equal or different."
         ),
-        figures=("figure-1-cos-learning-*",),
+        figures=("figure-1-cos-learning-full-batch",),
     ),
     "same-depth-performs-alike": Words(
         title="Two models of equal depth fit equally well",
@@ -66,7 +66,7 @@ WORDS = {
             "The learning curves of models 1 and 3 lie between {low} and {high} times as far apart as "
             "those of one model; less than {least} was claimed."
         ),
-        figures=("figure-1-cos-learning-*",),
+        figures=("learning-curves-apart",),
     ),
     "deeper-twice-as-fast": Words(
         title="The deeper model needs less than half the epochs",
@@ -76,7 +76,7 @@ WORDS = {
             "The six-layer model needs between {low} and {high} times the epochs of the two four-layer "
             "models, so half is neither reached nor excluded."
         ),
-        figures=("figure-1-cos-learning-*",),
+        figures=("figure-1-cos-learning-full-batch",),
     ),
     "deeper-performs-better": Words(
         title="The deeper model fits better",
@@ -99,7 +99,7 @@ WORDS = {
             "Early in training the deeper model's loss is between {low} and {high} times that of the "
             "shallower ones: it may be ahead or behind."
         ),
-        figures=("figure-2-exp-learning-*",),
+        figures=("figure-2-exp-learning-full-batch",),
     ),
     "deeper-ends-lower": Words(
         title="The deeper model ends at a lower loss",
@@ -109,7 +109,7 @@ WORDS = {
             "The deeper model ends between {low} and {high} times the loss of the shallower ones: lower "
             "or higher, one cannot tell."
         ),
-        figures=("figure-2-exp-learning-*",),
+        figures=("figure-2-exp-learning-full-batch",),
     ),
     "shallow-takes-much-longer": Words(
         title="The shallow models take much longer on the exponential",
@@ -122,7 +122,7 @@ WORDS = {
             "On the exponential the shallower models take between {low} and {high} times the epochs of "
             "the deeper one; more than {least} was claimed."
         ),
-        figures=("figure-2-exp-learning-*",),
+        figures=("figure-2-exp-learning-full-batch",),
     ),
     "exponential-is-harder": Words(
         title="The exponential takes longer to learn than the cosine",
@@ -135,6 +135,6 @@ WORDS = {
             "The exponential takes between {low} and {high} times the epochs of the cosine; more than "
             "{least} was claimed."
         ),
-        figures=("figure-2-exp-learning-*",),
+        figures=("figure-2-exp-learning-full-batch",),
     ),
 }

@@ -11,7 +11,7 @@ from theodolite.claims.rows import Number
 from theodolite.claims.variance import crossed_components
 from theodolite.figures.curves import BAND, curves
 from theodolite.figures.paths import MARKS, paths
-from theodolite.figures.points import MEDIAN, over_factor
+from theodolite.figures.points import dots, over_factor
 from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.store.records import Records
@@ -50,10 +50,11 @@ def tables(records: Records[WeightTrajectory]) -> list[Table]:
             f"Means over {counted(groups, 'group')} of trainings, with 95 % intervals. PCA of all trainings of a group "
             "together, and of each alone, with a null for both: a random walk alone has 6/π² = 0.608 of its "
             "variance on the first component (Antognini and Sohl-Dickstein 2018), and n equally long straight paths "
-            "from one point at right angles to each other have 1/(n − 1) on each of n − 1 components. Variance "
-            "between trainings at the start over that at the end, along the first component and in full space. "
-            "Nulls: paths from the same starts, as long, in random directions (along PCA 1) or at right angles to each "
-            f"other (in full space). Length of the last step over the first. {chance}",
+            "from one point at right angles to each other have 1/(n − 1) on each of n − 1 components. Start over end: "
+            "ratio of the variance between trainings at the start to that at the end, along the first component and in "
+            "full space. Nulls: the same ratio for paths from the same starts, as long, in random directions (along "
+            "PCA 1) or at right angles to each other (in full space). Last step over first: ratio of their lengths. "
+            f"{chance}",
         ),
         Table(
             "figure-5-trainings",
@@ -70,16 +71,17 @@ def tables(records: Records[WeightTrajectory]) -> list[Table]:
             "What lies between the ends of two trainings, and how far an end is from a minimum",
             ends_table(records),
             f"Means over {counted(groups, 'group')} of each group's pairs, with 95 % intervals: the highest training "
-            "loss above the line of the ends' losses, and the highest share of wrong answers less the ends' mean. "
-            "The same between a network and itself with its hidden units in another order is what one minimum gives "
-            f"where it is not recognised. {chance}",
+            "loss above the line of the ends' losses, and the highest share of wrong answers minus the mean of the "
+            "ends. The same between a network and itself with its hidden units in another order is what one minimum "
+            f"gives where it is not recognised. {chance}",
         ),
         Table(
             "convergence",
             "How far the ends are from a minimum, and how differently they answer",
             convergence_table(records),
-            "Geometric means over groups with 95 % intervals. Norm of the gradient of the training loss over the "
-            "largest curvature: where the curvature stays below it, no point of zero gradient is nearer. Who is right: "
+            "Geometric means over groups with 95 % intervals. Gradient over curvature: ratio of the norm of the "
+            "training loss's gradient to its largest curvature; where the curvature stays below that, no point of zero "
+            "gradient is nearer. Who is right: "
             "McNemar's statistic of two trainings on the same test images, mean over a group's pairs; 1 is what "
             f"trainings that are equally good give. {chance}",
         ),
@@ -188,11 +190,12 @@ def _split_figure(split: pd.DataFrame) -> Figure:
             long,
             x=Axis("source", "source of chance"),
             y=Axis("share", "share of the variance"),
-            rules=[Rule(0.0, ""), Rule(LARGE, "large")],
+            statistic="mean",
+            rules=[Rule(0.0, ""), Rule(LARGE, "large", claimed=(LARGE, np.inf))],
         ),
-        f"Crossed designs of {counted(len(split), 'group')}. {MEDIAN.replace('seeds', 'groups')} Shares of the mean "
-        "variance of all groups; an estimate may "
-        f"come out below zero. A share from {LARGE:g} on is large (Cohen 1988).",
+        f"Crossed designs of {counted(len(split), 'group')}. {dots('mean').replace('seeds', 'groups')} Shares of "
+        f"the mean variance of all groups; an estimate may come out below zero. Shaded: from {LARGE:g} on a share is "
+        "large (Cohen 1988), as claimed of the initial weights.",
         f"Mean share of the initial weights: {split['weights'].mean():.2g}, of the data order: "
         f"{split['order'].mean():.2g}.",
         'the importance of "lucky" initial weight values',
