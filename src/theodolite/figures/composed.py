@@ -1,4 +1,4 @@
-"""Charts one above another, and many of them made quickly: what others than this room need of Altair."""
+"""Charts one above another or side by side, and many of them made quickly: what others than this room need of Altair."""
 
 from contextlib import AbstractContextManager
 from typing import Any
@@ -7,9 +7,14 @@ import altair as alt
 from altair.utils.schemapi import debug_mode
 
 
-def above(*charts: Any) -> Any:
-    """The charts one above another, as one; of one, itself."""
-    return charts[0] if len(charts) == 1 else alt.vconcat(*charts)
+def above(*charts: Any, **options: Any) -> Any:
+    """The charts one above another, as one; of one, itself. Options are Altair's, such as ``spacing``."""
+    return charts[0] if len(charts) == 1 else alt.vconcat(*charts, **options)
+
+
+def beside(*charts: Any, **options: Any) -> Any:
+    """The charts side by side, likewise."""
+    return charts[0] if len(charts) == 1 else alt.hconcat(*charts, **options)
 
 
 def unchecked() -> AbstractContextManager[None]:

@@ -3,11 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
-import altair as alt
 import pandas as pd
 
 from theodolite.claims import interval
 from theodolite.figures import walk
+from theodolite.figures.composed import above, beside
 from theodolite.figures.curves import BAND, curves
 from theodolite.figures.lines import lines
 from theodolite.figures.scales import Axis, Rule, order
@@ -230,7 +230,7 @@ def _path_figure(grid: pd.DataFrame, path: pd.DataFrame) -> Figure:
         f"{epoch}: training loss " + ", ".join(f"{rounded(losses.loc[epoch, of])} ({of})" for of in networks)
         for epoch in epochs
     ]
-    both = alt.vconcat(maps, alt.hconcat(*below, spacing=24), spacing=16).properties(usermeta=SQUARE)
+    both = above(maps, beside(*below, spacing=24), spacing=16).properties(usermeta=SQUARE)
     return Figure(f"plane-{PLANES[PATH]}", title, walk.slider(both, "epoch", said), caption, alt_text)
 
 
