@@ -1,4 +1,4 @@
-"""Charts one above another or side by side, and many of them made quickly: what others than this room need of Altair."""
+"""Charts one above another or beside each other, and many made quickly: what others than this room need of Altair."""
 
 from contextlib import AbstractContextManager
 from typing import Any
