@@ -31,7 +31,7 @@ def train(seed, scale):
     path = torch.stack(shares)
     time = RATE * ((path > 0.9).int().argmax(0) - (path > 0.1).int().argmax(0)).double()
     theory = math.log(81) / (2 * STRENGTHS)
-    slope = np.polyfit(np.log(STRENGTHS), np.log(time), 1)[0]
+    slope = np.polyfit(STRENGTHS.log().numpy(), time.log().numpy(), 1)[0]
     return {"slope": slope, "over_theory": (time / theory).log().mean().exp()}
 
 
