@@ -72,7 +72,8 @@ def said(directory: Path) -> str:
 
 def goes_on(directory: Path, right: dict[str, str]) -> None:
     """The same command again, undisturbed, ends with what an undisturbed survey has, and leaves nothing else."""
-    assert not lock.is_held(directory)
+    with lock.hold(directory):  # nobody does any more
+        pass
     done = called("run", "tiny", "--preset", "smoke", "--out", str(directory))
     assert done.returncode == 0, done.stderr
     assert survey_of.seen(directory) == right
@@ -88,8 +89,15 @@ def itself(number: signal.Signals) -> Callable[[], None]:
 
 
 # Writes: the mark, the plan, six records of five files, tables and pages.
-@pytest.mark.parametrize("at", [0, 1, 2, 7, 19, 33, 36, 40, 43])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "at"),
+    [
+        *((signal.SIGTERM, at) for at in (0, 2, 19, 33, 40)),
+        (signal.SIGHUP, 7),
+        (signal.SIGHUP, 43),
+        (signal.SIGINT, 36),
+    ],
+)
 def test_a_program_that_is_told_to_end_says_how_to_go_on_and_leaves_nothing_half_done(
     number, at, tiny, whole, tmp_path
 ):
@@ -104,8 +112,9 @@ def test_a_program_that_is_told_to_end_says_how_to_go_on_and_leaves_nothing_half
     goes_on(directory, whole[1])
 
 
-@pytest.mark.parametrize("at", [0, 1, 7, 19, 33, 40, 43])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+@pytest.mark.parametrize(
+    ("number", "at"), [(signal.SIGKILL, 1), (signal.SIGKILL, 19), (signal.SIGKILL, 40), (signal.SIGSEGV, 7)]
+)
 def test_a_program_that_just_dies_costs_nothing_that_was_finished(number, at, tiny, whole, tmp_path):
     directory = tmp_path / "r"
     limits = resource.getrlimit(resource.RLIMIT_CORE)
@@ -116,7 +125,7 @@ def test_a_program_that_just_dies_costs_nothing_that_was_finished(number, at, ti
     goes_on(directory, whole[1])
 
 
-@pytest.mark.parametrize("at", [1, 19, 40])
+@pytest.mark.parametrize("at", [1, 40])
 def test_a_program_that_is_stopped_goes_on_where_it_was(at, tiny, whole, tmp_path):
     child = ends(tmp_path / "r", at, itself(signal.SIGSTOP))
     assert os.WIFSTOPPED(os.waitpid(child, os.WUNTRACED)[1])
@@ -155,7 +164,7 @@ def test_a_terminal_that_closes_costs_nothing_that_was_finished(heard, tiny, who
     goes_on(tmp_path / "r", whole[1])
 
 
-@pytest.mark.parametrize("spare", range(4))
+@pytest.mark.parametrize("spare", [0, 3])
 def test_few_files_that_may_be_open_are_said(spare, tiny, whole, tmp_path):
     def few() -> None:
         highest = max(int(name) for name in os.listdir("/proc/self/fd"))
