@@ -254,7 +254,7 @@ const figures = (() => {
         for (const panel of panelsOf(spec)) panel.height = Math.max(panel.height ?? 0, Math.floor(height / rows));
       }
       if (paper && !square) {
-        const share = (spec.vconcat?.length ?? 1) > 1 ? 0.4 : 0.55; // paper is dear: two figures a row, three rows a page
+        const share = (spec.vconcat?.length ?? 1) > 1 ? 0.37 : 0.48; // paper is dear: two figures a row, three rows a page
         for (const panel of panelsOf(spec)) panel.height = Math.round((panel.height ?? 300) * share);
       }
       const seeds = spec.params?.find((param) => param.name === "seeds");
