@@ -155,7 +155,8 @@ def _beside(row: Mapping[str, Any], column: str) -> str:
     """How far wrong a way is, and how ours went where it is right."""
     if row["outcomes"][column] == "wrong":
         return f" {row['errors'][column]:.0%}"
-    return f" {row['path']}" if column == "theodolite" and row["outcomes"][column] == "right" else ""
+    short = {"operation by operation": "operations"}.get(row["path"], row["path"])
+    return f" {short}" if column == "theodolite" and row["outcomes"][column] == "right" else ""
 
 
 def verdicts(found: Sequence["Verdict"]) -> Table:

@@ -100,9 +100,10 @@ def _within(group: Element, clip: str) -> bool:
             continue
         first_x, first_y, last_x, last_y = _box(part)
         line = part.get("fill", "none") == "none"  # along the rim, half of it is cut off
-        half = float(part.get("stroke-width", 0)) / 2 if line else 0.0
-        above, below = first_y - half, last_y + half
-        if first_x < left - RIM or above < top - RIM or last_x > left + width + RIM or below > top + height + RIM:
+        half = float(part.get("stroke-width", 0)) / 2 if "stroke" in part.attrib else 0.0
+        rim = RIM if line or not half else -half  # an area's outline would frame the panel
+        above, below = (first_y - half, last_y + half) if line else (first_y, last_y)
+        if first_x < left - rim or above < top - rim or last_x > left + width + rim or below > top + height + rim:
             return False
     return True
 

@@ -170,14 +170,13 @@ def _map(outlines: Sequence[Outline], axis: Axis, limits: tuple[float, float], a
     return (
         alt.Chart(inline(pd.concat(parts, ignore_index=True)))
         .transform_calculate(z=f"{json.dumps(heights)}[datum.outline]")
-        .mark_line(clip=True, strokeWidth=0.8, strokeOpacity=0.75, strokeJoin="round")
+        .mark_line(clip=True, strokeWidth=0.8, strokeOpacity=0.75, strokeJoin="round", order=False)
         .encode(
             at_x,
             at_y,
             alt.Fill("z:Q", title=axis.title, scale=scale, legend=legend),  # panels share it
             stroke=alt.value(LIGHT),
             detail="outline:N",
-            order=alt.OrderValue(None),
             tooltip=[alt.Tooltip("z:Q", title=f"{axis.title}, about", format=".2~g")],
         )
     )
