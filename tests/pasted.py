@@ -34,10 +34,17 @@ def at(folder: Path) -> Iterator[None]:
         patch.chdir(folder)
         patch.syspath_prepend(folder)
         patch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+        tests = next((one for one in folder.parents if one.name.startswith("pytest-of-")), folder)
+        forget(tests)  # other tests' modules, which may have the same names
         yield
-        for name, module in list(sys.modules.items()):
-            if Path(getattr(module, "__file__", None) or "/").is_relative_to(folder):
-                del sys.modules[name]
+        forget(tests)
+
+
+def forget(folder: Path) -> None:
+    """Let modules below a folder be imported anew."""
+    for name, module in list(sys.modules.items()):
+        if Path(getattr(module, "__file__", None) or "/").is_relative_to(folder):
+            del sys.modules[name]
 
 
 def steps(markdown: str, folder: Path) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,6 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -19,15 +18,6 @@ from theodolite.figures import measured
 from theodolite.measure import catalogue
 
 DATA = (torch.eye(2), torch.zeros(2, 1))
-
-
-@pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
-    """Instruments that a test registers are not known to the next."""
-    before = dict(catalogue.INSTRUMENTS)
-    yield
-    catalogue.INSTRUMENTS.clear()
-    catalogue.INSTRUMENTS.update(before)
 
 
 def length(model, loss, data, *, power: float = 2.0):

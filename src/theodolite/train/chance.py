@@ -20,7 +20,7 @@ def drawn_from(seed: int, device: torch.device | str) -> Iterator[None]:
     """Dropout and its like draw from this seed, whatever the process did before; the caller's generators come back."""
     device, stream = torch.device(device), named_seed(seed, "chance of the modules")
     before = state(device)
-    torch.manual_seed(stream)
+    torch.manual_seed(named_seed(seed, "chance of the modules"))
     np.random.seed(stream % 2**32)
     random.seed(stream)
     try:
