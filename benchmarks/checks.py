@@ -46,15 +46,17 @@ def problems() -> dict[str, tuple[nn.Module, tuple[Tensor, Tensor]]]:
     mlp = nn.Sequential(nn.Linear(784, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 10))
     layers = nn.Conv2d(1, 16, 3, padding=1), nn.Tanh(), nn.MaxPool2d(2), nn.Conv2d(16, 32, 3, padding=1), nn.Tanh()
     cnn = nn.Sequential(*layers, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(32 * 49, 10))
-    tokens = torch.randint(0, 64, (64, 64))
+    tokens, transformer = torch.randint(0, 64, (512, 64)), Transformer().eval()
     return {
         "small MLP, 43 parameters, 40 samples": (
             nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)),
             (torch.randn(40, 4), torch.randint(0, 3, (40,))),
         ),
         "MLP, 26,506 parameters, 1,000 samples": (mlp, (torch.randn(1000, 784), classes(1000))),
+        "the same MLP, 10,000 samples": (mlp, (torch.randn(10_000, 784), classes(10_000))),
         "CNN, 20,490 parameters, 200 images": (cnn, (torch.randn(200, 1, 28, 28), classes(200))),
-        "transformer, 62,464 parameters, 64 x 64 tokens": (Transformer().eval(), (tokens, tokens.roll(-1, 1))),
+        "transformer, 62,464 parameters, 64 x 64 tokens": (transformer, (tokens[:64], tokens[:64].roll(-1, 1))),
+        "the same transformer, 512 x 64 tokens": (transformer, (tokens, tokens.roll(-1, 1))),
     }
 
 

@@ -5,6 +5,7 @@ import datetime
 import json
 import os
 import random
+import re
 import runpy
 import shlex
 import subprocess
@@ -238,6 +239,28 @@ def test_a_key_or_prefix_that_is_not_there_is_said(tmp_path):
         taken(saved(tmp_path, TRUE), key="model")
     nested = saved(tmp_path, {"checkpoint": {"a": OTHER, "b": TRUE}})
     assert taken(nested, key="checkpoint.b") == []
+
+
+@pytest.mark.parametrize("before", ["module.", "_orig_mod.module.", "module._orig_mod.", "module.module."])
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s}])
+@pytest.mark.parametrize("asked", ["teacher", "teacher.", "module.teacher"])
+def test_a_prefix_is_also_one_behind_what_wrappers_put_before_it(before, wrap, asked, tmp_path):
+    if asked.startswith("module") and before == "module.module.":
+        asked = "module.module.teacher"
+    both = prefixed(f"{before}teacher.") | prefixed(f"{before}student.", OTHER)
+    path = saved(tmp_path, wrap(both))
+    (said,) = taken(path, prefix=asked)
+    assert "student" in said
+    assert dict(weights.read(Checkpoint(saved(tmp_path, both), prefix=asked))).keys() == TRUE.keys()
+
+
+def test_where_nothing_is_behind_a_prefix_the_ones_that_fit_are_named_and_help(tmp_path):
+    path = saved(tmp_path, prefixed("module.teacher.") | prefixed("module.student.", OTHER))
+    with pytest.raises(BadModel, match=r"Pass --strip-prefix '(.*)' or --strip-prefix '(.*)'\.$") as refused:
+        taken(path, prefix="xx")
+    chosen = re.findall(r"--strip-prefix '([^']*)'", str(refused.value))
+    assert chosen == ["module.teacher.", "module.student."]
+    assert "student" in taken(path, prefix=chosen[0])[0]
 
 
 def folder_of_trainer(folder: Path, state: dict) -> None:

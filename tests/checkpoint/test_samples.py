@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from commands import called
+from theodolite.checkpoint.advice import in_shell
 
 OWN = """
 import torch
@@ -61,7 +62,7 @@ def test_a_function_of_the_users_says_for_how_many_samples_a_batch_counts(own):
     assert json.loads(said.stdout)["result"]["value"] == pytest.approx(norm(space, "mean"), rel=1e-9)
     refused = called(*command)
     assert refused.returncode == 2
-    assert "samples=lambda batch: len(batch[1])" in " ".join(refused.stderr.split())
+    assert "--samples FILE.py:NAME, a function of a batch: len(batch[1])." in " ".join(refused.stderr.split())
 
 
 def test_a_sum_is_said_to_be_one(own):
@@ -69,6 +70,41 @@ def test_a_sum_is_said_to_be_one(own):
     command = ["measure", "gradient_norm", "--model", f"{file}:make", "--data", f"{file}:data", "--json"]
     said = called(*command, "--loss", f"{file}:summed", "--reduction", "sum", "--samples", f"{file}:size")
     assert json.loads(said.stdout)["result"]["value"] == pytest.approx(norm(space, "sum"), rel=1e-9)
+
+
+def test_advice_is_in_the_words_of_the_shell_and_helps(own):
+    file, space = own
+    command = ["measure", "gradient_norm", "--model", f"{file}:make", "--data", f"{file}:data", "--json"]
+    file.write_text(
+        OWN.replace("[0][-1]", "[0][:, -1]")
+        .replace("nn.GRU(4, 3)", "nn.GRU(4, 3, batch_first=True)")
+        .replace(
+            "return [(x[:, :7], y[:7]), (x[:, 7:], y[7:])]",
+            "x = x.transpose(0, 1)\n    return [(x[:7], y[:7]), (x[7:], y[7:])]",
+        )
+    )
+    command += ["--loss", f"{file}:summed"]
+    refused = " ".join(called(*command).stderr.split())
+    assert "Pass --reduction sum, or divide" in refused
+    assert "reduction='sum'" not in refused
+    said = called(*command, "--reduction", "sum")
+    assert json.loads(said.stdout)["result"]["value"] == pytest.approx(norm(space, "sum"), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("python", "shell"),
+    [
+        ("Take model.double() and inputs.double().", "Take --dtype float64."),
+        ("Use method='sam', which needs none.", "Use --set method=sam, which needs none."),
+        ("Pass more, or products=60.", "Pass more, or --set products=60."),
+        ("For example: --set method=sam", "For example: --set method=sam"),
+        ("Pass use_reentrant=False to checkpoint.", "Pass use_reentrant=False to checkpoint."),
+        ("Pass model=, the network that they are of.", "Pass --model FILE.py:NAME, the network that they are of."),
+        ("Call model.eval() (Dropout is off then).", "Take --mode eval (Dropout is off then)."),
+    ],
+)
+def test_what_is_said_for_python_is_said_for_the_shell(python, shell):
+    assert in_shell(python, ["method", "products"]) == shell
 
 
 @pytest.mark.parametrize("given", ["0", "-3", "many", "1.5"])

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from theodolite.checkpoint import inputs, measuring
+from theodolite.checkpoint.advice import in_shell
 from theodolite.checkpoint.measuring import Measured
 from theodolite.checkpoint.weights import Checkpoint
 from theodolite.code import running as code
-from theodolite.errors import SettingError, UnknownName
+from theodolite.errors import MeasurementError, SettingError, UnknownName
 
 
 def measure(
@@ -60,16 +61,20 @@ def measure(
     files: list[Any] = [  # each stands for its path until it is read
         Checkpoint(path, weights_key, strip_prefix, left_out.setdefault) for path in checkpoints
     ]
-    found = measuring.measure(
-        name,
-        checkpoints=files,
-        data=named or data,
-        part=part,
-        samples=number,
-        options=options,
-        functions=weigh,
-        **others,
-    )
+    try:
+        found = measuring.measure(
+            name,
+            checkpoints=files,
+            data=named or data,
+            part=part,
+            samples=number,
+            options=options,
+            functions=weigh,
+            **others,
+        )
+    except (MeasurementError, SettingError) as error:
+        error.args = (in_shell(str(error), [row["option"] for row in measuring.options(name)]),)
+        raise
     facts = found.facts
     if named is not None and "data" in facts:
         facts = facts | {"data": f"{facts['data']}, {inputs.scaling(named)}"}

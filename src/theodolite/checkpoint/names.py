@@ -99,6 +99,8 @@ def unwrapped(state: State, prefix: str | None) -> dict[str, Tensor]:
     if prefix is None:
         return {name: state[whole] for name, whole in _unparalleled(bare).items()}
     start = _dotted(prefix)
+    if not any(name.startswith(start) for name in bare):
+        bare = _unparalleled(bare)
     return {n.removeprefix(start): state[whole] for n, whole in bare.items() if n.startswith(start)}
 
 
@@ -109,13 +111,17 @@ def some(names: Sequence[str]) -> str:
 
 
 def _chosen(behind: dict[str, dict[str, str]], starts: Sequence[str], prefix: str) -> dict[str, dict[str, str]]:
-    """What is behind a prefix, counted from the top; or else from each root; or else behind more than it."""
+    """What is behind a prefix, counted from the top; or from each root; or past ``module.``; or behind more than it."""
     start = _dotted(prefix)
     if start in behind:
         return {start: behind[start]}
     rests = {whole: whole.removeprefix(_root(whole, starts)) for whole in behind}
-    exact = {whole: hits for whole, hits in behind.items() if rests[whole] == start}
-    return exact or {whole: hits for whole, hits in behind.items() if rests[whole].startswith(start)}
+    inner = {whole: _past_parallel(rest) for whole, rest in rests.items()}
+    for begun in ({w: r for w, r in rests.items() if r == start}, {w: r for w, r in inner.items() if r == start}):
+        if begun:
+            return {whole: behind[whole] for whole in begun}
+    more = [w for w in behind if rests[w].startswith(start)] or [w for w in behind if inner[w].startswith(start)]
+    return {whole: behind[whole] for whole in more}
 
 
 def _endings(name: str) -> Iterable[str]:
@@ -145,6 +151,11 @@ def _unparalleled(names: Mapping[str, str]) -> dict[str, str]:
     if not rest or not all(name.startswith(PARALLEL) for name in rest):
         return dict(names)
     return _unparalleled({name.removeprefix(PARALLEL): whole for name, whole in rest.items()})
+
+
+def _past_parallel(name: str) -> str:
+    """What is left of a name or prefix behind ``module.``, as often as it begins with that."""
+    return _past_parallel(name.removeprefix(PARALLEL)) if name.startswith(PARALLEL) else name
 
 
 def _dotted(prefix: str) -> str:

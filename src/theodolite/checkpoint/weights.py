@@ -174,12 +174,21 @@ def _mismatch(fits: Sequence[Fit], stored: Stored, wanted: State, one: Checkpoin
     if near.missing or (near.unexpected and one.prefix is None):
         lists = (("missing:", near.missing), ("unexpected:", near.unexpected))
         parts = "; ".join(f"{what} {some(listed)}" for what, listed in lists if listed)
+        behind = _places(stored, wanted) if one.prefix is not None and not near.found else []
+        if behind:
+            advice = f"Pass {' or '.join(behind)}."
         if not near.missing:
             advice = f"{advice[:-1]}, or have them left out: --strip-prefix '{near.prefix.removeprefix(near.root)}'"
         return f"expected the weights of this model in {one}, but names do not match: {parts}. {advice}"
     pairs = [(own, stored.tensors[near.found[own]], wanted[own]) for own in near.reshaped]
     apart = [f"{own} {_shape(has, asked)} for {_shape(asked, has)}" for own, has, asked in pairs]
     return f"expected the weights of this model in {one}, but shapes do not match: {some(apart)}. {advice}"
+
+
+def _places(stored: Stored, wanted: State) -> list[str]:
+    """The prefixes behind which all of the model lies, as options."""
+    fits = names.fits(stored.tensors, stored.roots, wanted, None)
+    return [f"--strip-prefix '{fit.prefix.removeprefix(fit.root)}'" for fit in fits if fit.fills][: names.SHOWN]
 
 
 def _check_tied(fit: Fit, stored: Stored, wanted: State, one: Checkpoint) -> None:

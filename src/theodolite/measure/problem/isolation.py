@@ -186,25 +186,28 @@ def preserve_modules(*roots: object) -> Iterator[None]:
     Tensors that a graph or a transformation of PyTorch holds would otherwise stay on them, and could not be copied.
     """
     modules = {id(m): m for root in roots if isinstance(root, nn.Module) for m in root.modules()}
-    saved = [(vars(m), dict(vars(m)), _contents(vars(m))) for m in modules.values()]
+    saved = [(vars(m), dict(vars(m)), *_contents(vars(m))) for m in modules.values()]
     try:
         yield
     finally:
-        for now, before, contents in saved:
+        for now, before, filled, empty in saved:
             for name in [name for name in now if name not in before]:
                 del now[name]
             for name, value in before.items():
                 if now.get(name, now) is not value:
                     now[name] = value
-            for kept, content in contents:
+            for kept, content in filled:
                 if not _unchanged(kept, content):
                     kept.clear()
                     (kept.extend if isinstance(kept, list) else kept.update)(content)
+            for kept in filter(None, empty):
+                kept.clear()
 
 
-def _contents(attributes: dict[str, Any]) -> list[tuple[Any, Any]]:
-    """Lists, dicts and sets among them, each with a copy of what it holds."""
-    return [(value, value.copy()) for value in attributes.values() if isinstance(value, (list, dict, set))]
+def _contents(attributes: dict[str, Any]) -> tuple[list[tuple[Any, Any]], list[Any]]:
+    """Lists, dicts and sets among them, each with a copy of what it holds; and those, most of them, that are empty."""
+    found = [value for value in attributes.values() if isinstance(value, (list, dict, set))]
+    return [(value, value.copy()) for value in found if value], [value for value in found if not value]
 
 
 def _unchanged(kept: Any, content: Any) -> bool:
