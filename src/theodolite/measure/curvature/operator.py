@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial, reduce
 from typing import Self, Unpack
 
@@ -319,14 +320,18 @@ class _Cutter:
                 self._started = True
                 self._start(own, point, batch)
             self._adds_up = adds_up_in_microbatches(
-                own, point, batch, self.size, samples_independent=self.backend.samples_independent
+                replace(own, logit_bytes=self.backend.logit_bytes),
+                point,
+                batch,
+                self.size,
+                samples_independent=self.backend.samples_independent,
             )
         self.cuts = self._adds_up and (self.cuts or count(batch) > self.size)
 
     def _start(self, own: Objective, point: Tensor, batch: Batch) -> None:
         self.first = batch
         try:
-            self.backend = choose_backend(own, self._kind, point, batch)
+            self.backend = choose_backend(own, self._kind, point, batch, room(self._memory, own.device))
         except RuntimeError as error:
             raise_not_differentiable(own, batch, error)
             raise

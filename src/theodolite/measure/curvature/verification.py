@@ -113,7 +113,8 @@ def _first_batch(
 ) -> float:
     """Relative difference of a product and finite differences, on a few samples of the first batch if these can say."""
     most = OWN_GRADIENTS if backend.kind in PER_SAMPLE else 64
-    part = first_samples(batch, int(max(4, min(most, CHECK_BYTES / backend.graph_bytes))))
+    fewest = 4 if backend.logit_bytes is None else 1  # logits over a large vocabulary are held here
+    part = first_samples(batch, int(max(fewest, min(most, CHECK_BYTES / backend.graph_bytes))))
     if count(part) < count(batch):
         try:
             error = _difference(whole, backend, part, u, v, Hu, Hv)

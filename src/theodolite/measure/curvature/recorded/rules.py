@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from theodolite.measure.curvature.recorded import bilinear, normalisation, operations
+from theodolite.measure.curvature.recorded.calls import NotRecordable
 from theodolite.measure.curvature.recorded.recording import Recording, Rule
+from theodolite.measure.curvature.recorded.vocabulary import CrossEntropyOfRows
+from theodolite.measure.problem.chunked import Target
 
 aten = torch.ops.aten
 
@@ -306,7 +309,19 @@ def _affine(
     return True
 
 
+def _cross_entropy_of_rows(
+    recording: Recording, z: Tensor, a: Tensor, weight: Tensor, bias: Tensor | None, *target: Any
+) -> bool:
+    of = Target(*target)
+    if recording.reaches(of.weight):
+        raise NotRecordable("class weights that parameters reach")
+    slots = [None if t is None else recording.slot(t) for t in (a, weight, bias)]
+    recording.add(CrossEntropyOfRows(slots, a, weight, bias, of), z)
+    return True
+
+
 RULES: dict[str, Rule] = {
+    "theodolite::cross_entropy_of_rows": _cross_entropy_of_rows,
     **dict.fromkeys(("view", "_unsafe_view", "reshape", "unsqueeze", "squeeze"), _view),
     **dict.fromkeys(("t", "transpose"), _turned),
     **dict.fromkeys(("alias", "clone", "contiguous", "lift_fresh"), _same),
