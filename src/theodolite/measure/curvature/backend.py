@@ -22,6 +22,7 @@ TRIAL_BLOCK = 3  # directions in a block it is tried with: one and two go ways o
 
 LOGITS_SHARE = 1 / 64  # of the memory: logits over a large vocabulary that take more are not held
 LOGITS_COPIES = 4  # of those held at once, while a chunk is multiplied
+WORKING_COPIES = 3  # of what is kept of one microbatch pass through memory while it is made or multiplied by
 
 CACHE_BYTES = 2**24  # that a chain keeps of one microbatch: beyond a core's cache products take up to twice as long
 TENSOR_BYTES = 2**22  # of the largest tensor in a graph: many small ones gain nothing, each microbatch costs anew
@@ -147,17 +148,13 @@ def _logit_bytes(objective: Objective, point: Tensor, batch: Batch) -> float:
 
 
 def _without_logits(objective: Objective, kind: Curvature, point: Tensor, one: Batch, most: float) -> Backend | None:
-    """Operation by operation, with cross entropy in chunks: seen to agree with the kept graph on one sample."""
+    """Operation by operation, with cross entropy in chunks: seen to agree with all logits held, on one sample."""
     if kind not in ("hessian", "ggn"):
         return None
-    rows = largest_vocabulary(objective.model) * point.element_size()
+    logits, row = _logit_bytes(objective, point, one), largest_vocabulary(objective.model) * point.element_size()
     try:
-        chunked = replace(objective, logit_bytes=min(most, max(rows, _logit_bytes(objective, point, one) / 3)))
-        product = recorded_product(chunked, kind, point, one)
-        if product.holds_logits:
-            return None
-        graph, _, expected = _kept_graph(objective, kind, point, one)
-        if not _agree(product, expected, point):
+        product = recorded_product(replace(objective, logit_bytes=min(most, max(row, logits / 3))), kind, point, one)
+        if product.holds_logits or not _agree(product, recorded_product(objective, kind, point, one), point):
             return None
     except torch.OutOfMemoryError:
         raise
@@ -167,12 +164,16 @@ def _without_logits(objective: Objective, kind: Curvature, point: Tensor, one: B
     def make(objective: Objective, point: Tensor, batch: Batch) -> Product:
         try:
             return recorded_product(replace(objective, logit_bytes=most), kind, point, batch)
-        except (NotRecordable, RuntimeError):
-            return graph.make(objective, point, batch)
+        except torch.OutOfMemoryError:
+            raise
+        except (NotRecordable, RuntimeError):  # a batch that goes another way through the model
+            return PRODUCTS[kind](objective, point, batch)
 
     each = max(1.0, product.bytes(point) / count(one))
+    checked = LOGITS_COPIES * logits / count(one) + each  # all logits of a sample, by first derivatives alone
+    microbatch = int(TENSOR_BYTES * count(one) / min(most, logits))
     name, fixed = "operation by operation, logits in chunks", LOGITS_COPIES * most
-    return Backend(kind, name, f"{name}, anew", make, each, fixed, graph.graph_bytes, graph.microbatch, False, most)
+    return Backend(kind, name, f"{name}, anew", make, each, fixed, checked / WORKING_COPIES, microbatch, False, most)
 
 
 def _agree(chain: Product, graph: Product, point: Tensor) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from theodolite.errors import BadModel, SettingError, TooLarge
 from theodolite.measure.curvature.autograd import Product
-from theodolite.measure.curvature.backend import Backend, choose_backend
+from theodolite.measure.curvature.backend import WORKING_COPIES, Backend, choose_backend
 from theodolite.measure.curvature.diagnosis import raise_not_differentiable
 from theodolite.measure.curvature.frame import Frame, frame
 from theodolite.measure.curvature.kinds import PER_SAMPLE, Curvature
@@ -33,7 +33,6 @@ from theodolite.measure.problem.options import PartOptions, describe_options, se
 from theodolite.measure.problem.plain import bound_gradient
 
 BLOCK_BYTES = 2**25  # that one block may touch: small graphs gain 10-30 % by going together, large ones lose as much
-WORKING_COPIES = 3  # of what is kept of one microbatch pass through memory while it is made or multiplied by
 LARGEST_BLOCK = 64  # vectors
 
 Kept = list[tuple[Product, float]]  # the product of each batch, and its share

@@ -221,9 +221,10 @@ def _embedding(
     if sparse:
         return False
     rows = len(weight)
+    held = (places != padding).unsqueeze(-1) if padding >= 0 else None  # a constant, as it is on the way back
     return _linear(
         recording, z, weight,
-        lambda t: aten.embedding(t, places),
+        lambda t: aten.embedding(t, places) if held is None else aten.embedding(t, places) * held,
         lambda t: aten.embedding_dense_backward(t, places, rows, padding, scale), fresh=True,
     )  # fmt: skip
 
