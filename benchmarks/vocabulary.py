@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import cross_entropy
 
 from theodolite.errors import TooLarge
 from theodolite.measure.curvature.operator import HessianOperator
@@ -30,20 +30,24 @@ CASES = {  # name: width, layers, heads, sequences, tokens, memory, products
 
 
 class Logits(nn.Module):
+    """GPT-2, of which only the logits are returned."""
+
     def __init__(self, width: int, layers: int, heads: int) -> None:
         from transformers import GPT2Config, GPT2LMHeadModel
 
         super().__init__()
-        none = dict(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False)
+        none = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "use_cache": False}
         config = GPT2Config(n_embd=width, n_layer=layers, n_head=heads, attn_implementation="eager", **none)
         self.own = GPT2LMHeadModel(config)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.own(input_ids=tokens).logits
+        """``(B, T)`` to ``(B, T, V)``."""
+        found: Tensor = self.own(input_ids=tokens).logits
+        return found
 
 
 def next_token(logits: Tensor, tokens: Tensor) -> Tensor:
-    return F.cross_entropy(logits[:, :-1].reshape(-1, logits.shape[-1]), tokens[:, 1:].flatten())
+    return cross_entropy(logits[:, :-1].reshape(-1, logits.shape[-1]), tokens[:, 1:].flatten())
 
 
 def status(field: str) -> float:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional as F
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -22,7 +22,7 @@ SMALL = int(64 * (ROWS + 0.5) * VOCABULARY * 8)
 class Language(nn.Module):
     """An embedding, something nonlinear, and a head that may be tied to the embedding."""
 
-    def __init__(self, *, tied: bool, bias: bool, padding: int | None = None) -> None:
+    def __init__(self, *, tied: bool = False, bias: bool = True, padding: int | None = None) -> None:
         super().__init__()
         self.embed = nn.Embedding(VOCABULARY, WIDTH, padding_idx=padding)
         self.mix = nn.Linear(WIDTH, WIDTH)
@@ -47,16 +47,16 @@ def weights() -> Tensor:
     return torch.linspace(0.5, 2.0, VOCABULARY, dtype=torch.float64)
 
 
-CASES: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
-    "plain": (dict(tied=False, bias=True), {}, False),
-    "tied": (dict(tied=True, bias=False), {}, False),
-    "ignored": (dict(tied=True, bias=True), {}, True),
-    "ignored by a class": (dict(tied=False, bias=True), dict(ignore_index=7), False),
-    "smoothed": (dict(tied=True, bias=False), dict(label_smoothing=0.1), True),
-    "class weights, smoothed": (dict(tied=False, bias=True), dict(weight=weights(), label_smoothing=0.2), True),
-    "sum": (dict(tied=True, bias=False), dict(reduction="sum"), False),
-    "padding": (dict(tied=False, bias=False, padding=0), {}, False),
-    "padding, tied": (dict(tied=True, bias=False, padding=0), {}, False),
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {  # model, settings of the loss, targets ignored
+    "plain": ({}, {}, False),
+    "tied": ({"tied": True, "bias": False}, {}, False),
+    "ignored": ({"tied": True}, {}, True),
+    "ignored by a class": ({}, {"ignore_index": 7}, False),
+    "smoothed": ({"tied": True, "bias": False}, {"label_smoothing": 0.1}, True),
+    "class weights, smoothed": ({}, {"weight": weights(), "label_smoothing": 0.2}, True),
+    "sum": ({"tied": True, "bias": False}, {"reduction": "sum"}, False),
+    "padding": ({"bias": False, "padding": 0}, {}, False),
+    "padding, tied": ({"tied": True, "padding": 0}, {}, False),
 }
 
 
@@ -120,14 +120,16 @@ def test_products_in_chunks_are_those_of_all_logits(case: str, operator: Any) ->
 
 
 USES: dict[str, Any] = {
-    "scaled": lambda z, y: F.cross_entropy(2 * z.reshape(-1, VOCABULARY), y.flatten()),
-    "classes second": lambda z, y: F.cross_entropy(z.transpose(1, 2), y),
-    "with a penalty on logits": lambda z, y: F.cross_entropy(z.flatten(0, 1), y.flatten()) + z.logsumexp(-1).pow(2).mean(),
-    "in place": lambda z, y: F.cross_entropy(z.mul_(0.5).flatten(0, 1), y.flatten()),
-    "some classes": lambda z, y: F.cross_entropy(z[..., :100].flatten(0, 1), y.flatten() % 100),
-    "per token": lambda z, y: F.cross_entropy(z.flatten(0, 1), y.flatten(), reduction="none").mean(),
-    "probabilities": lambda z, y: F.cross_entropy(z.flatten(0, 1), F.one_hot(y.flatten(), VOCABULARY).to(z.dtype)),
-}  # fmt: skip
+    "scaled": lambda z, y: functional.cross_entropy(2 * z.reshape(-1, VOCABULARY), y.flatten()),
+    "classes second": lambda z, y: functional.cross_entropy(z.transpose(1, 2), y),
+    "with a penalty": lambda z, y: functional.cross_entropy(z.flatten(0, 1), y.flatten()) + z.logsumexp(-1).mean(),
+    "in place": lambda z, y: functional.cross_entropy(z.mul_(0.5).flatten(0, 1), y.flatten()),
+    "some classes": lambda z, y: functional.cross_entropy(z[..., :100].flatten(0, 1), y.flatten() % 100),
+    "per token": lambda z, y: functional.cross_entropy(z.flatten(0, 1), y.flatten(), reduction="none").mean(),
+    "probabilities": lambda z, y: functional.cross_entropy(
+        z.flatten(0, 1), functional.one_hot(y.flatten(), VOCABULARY).to(z.dtype)
+    ),
+}
 
 
 @pytest.mark.parametrize("use", USES)
