@@ -168,7 +168,7 @@ class _Derivative(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *tangents: Any) -> Any:
         rows, weight, bias = ctx.saved_tensors
-        a, w, b = second_derivative(rows, weight, bias, ctx.target, tangents)  # type: ignore[arg-type]
+        a, w, b = second_derivative(rows, weight, bias, ctx.target, tangents)
         return a, w, None if bias is None else b, None
 
 

@@ -38,9 +38,7 @@ class Logits(Tensor):
     def of(rows: Tensor, weight: Tensor, bias: Tensor | None, held: int) -> "Logits":
         """Without computing them."""
         shape = (*rows.shape[:-1], len(weight))
-        found: Logits = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
-            Logits, shape, dtype=rows.dtype, device=rows.device
-        )
+        found: Logits = Tensor._make_wrapper_subclass(Logits, shape, dtype=rows.dtype, device=rows.device)
         found.rows, found.weight, found.bias, found.held, found.dense = rows, weight, bias, held, None
         return found
 
@@ -68,7 +66,9 @@ class Logits(Tensor):
         return function(*_computed(args), **_computed(kwargs))
 
     @classmethod
-    def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         """Compute them where C++ asks."""
         return function(*_computed(args), **_computed(kwargs or {}))
 
