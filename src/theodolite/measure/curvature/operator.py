@@ -63,8 +63,8 @@ class HessianOperator(OldNames, SymmetricMatrix):
     microbatches that fit its cache, if the loss is seen to add up over them.
     Where not all fits ``memory``, nothing is kept and all is made again, part by part, for each product or block; the
     numbers are the same to rounding. Logits over a large vocabulary that would take more than a 64th of it go through
-    cross entropy in chunks of tokens (:mod:`~theodolite.measure.problem.vocabulary`); the check still holds those of one
-    sample.
+    cross entropy in chunks of tokens (:mod:`~theodolite.measure.problem.vocabulary`); the check still holds those of
+    one sample.
 
     Weights in bfloat16 or float16 are taken as the exact numbers they are and everything is computed in float32: the
     curvature of the loss at the rounded weights, not of a loss that is itself rounded (whose second derivative is
