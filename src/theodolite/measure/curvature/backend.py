@@ -1,7 +1,7 @@
 """Which backend computes the products for one model, and what it takes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,13 +11,18 @@ from theodolite.measure.curvature.kinds import PRODUCTS, Curvature
 from theodolite.measure.curvature.recorded.calls import NotRecordable
 from theodolite.measure.curvature.recorded.product import recorded_product
 from theodolite.measure.curvature.sequential.product import Chain, chain_product, chained
-from theodolite.measure.problem.batches import Batch, count
+from theodolite.measure.problem.batches import Batch, count, tensors
 from theodolite.measure.problem.microbatches import first_samples
 from theodolite.measure.problem.objective import Objective
+from theodolite.measure.problem.vocabulary import largest_vocabulary
 from theodolite.streams import named_seed
 
 TRIAL_SAMPLES = 8  # that a backend is tried on
 TRIAL_BLOCK = 3  # directions in a block it is tried with: one and two go ways of their own
+
+LOGITS_SHARE = 1 / 64  # of the memory: logits over a large vocabulary that take more are not held
+LOGITS_COPIES = 4  # of those held at once, while a chunk is multiplied
+WORKING_COPIES = 3  # of what is kept of one microbatch pass through memory while it is made or multiplied by
 
 CACHE_BYTES = 2**24  # that a chain keeps of one microbatch: beyond a core's cache products take up to twice as long
 TENSOR_BYTES = 2**22  # of the largest tensor in a graph: many small ones gain nothing, each microbatch costs anew
@@ -36,13 +41,19 @@ class Backend:
     graph_bytes: float  # of a sample in autograd's graph, which the check builds whatever the backend
     microbatch: int  # samples whose numbers fit a core's cache
     samples_independent: bool  # known to be: no layer lets them meet
+    logit_bytes: float | None = None  # of logits over a large vocabulary that are held at once; None: all
 
 
-def choose_backend(objective: Objective, kind: Curvature, point: Tensor, first: Batch) -> Backend:
+def choose_backend(objective: Objective, kind: Curvature, point: Tensor, first: Batch, space: float) -> Backend:
     """The first way that takes the model and agrees with the kept graph on the first samples; else the graph.
 
-    Layer by layer for plain chains; operation by operation for all others.
+    Layer by layer for plain chains; operation by operation for all others, with logits in chunks where they would take
+    more than a small part of ``space``, the bytes that there are.
     """
+    if space * LOGITS_SHARE < _logit_bytes(objective, point, first):
+        found = _without_logits(objective, kind, point, first_samples(first, 1), space * LOGITS_SHARE)
+        if found is not None:
+            return found
     graph, batch, product = _kept_graph(objective, kind, point, first)
     for way in (_layer_by_layer, _by_operation):
         found = way(objective, graph, point, batch, product)
@@ -128,6 +139,41 @@ def _by_operation(
     each, name = max(1.0, each), "operation by operation"
     fixed = max(0.0, taken - n * each)
     return Backend(graph.kind, name, f"{name}, anew", make, each, fixed, graph.graph_bytes, graph.microbatch, False)
+
+
+def _logit_bytes(objective: Objective, point: Tensor, batch: Batch) -> float:
+    """The most that logits over a large vocabulary may take, were there a row for each number among the inputs."""
+    numbers = max((t.numel() for t in tensors(batch[0])), default=0)
+    return float(numbers * largest_vocabulary(objective.model) * point.element_size())
+
+
+def _without_logits(objective: Objective, kind: Curvature, point: Tensor, one: Batch, most: float) -> Backend | None:
+    """Operation by operation, with cross entropy in chunks: seen to agree with all logits held, on one sample."""
+    if kind not in ("hessian", "ggn"):
+        return None
+    logits, row = _logit_bytes(objective, point, one), largest_vocabulary(objective.model) * point.element_size()
+    try:
+        product = recorded_product(replace(objective, logit_bytes=min(most, max(row, logits / 3))), kind, point, one)
+        if product.holds_logits or not _agree(product, recorded_product(objective, kind, point, one), point):
+            return None
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # what is not followed
+        return None
+
+    def make(objective: Objective, point: Tensor, batch: Batch) -> Product:
+        try:
+            return recorded_product(replace(objective, logit_bytes=most), kind, point, batch)
+        except torch.OutOfMemoryError:
+            raise
+        except (NotRecordable, RuntimeError):  # a batch that goes another way through the model
+            return PRODUCTS[kind](objective, point, batch)
+
+    each = max(1.0, product.bytes(point) / count(one))
+    checked = LOGITS_COPIES * logits / count(one) + each  # all logits of a sample, by first derivatives alone
+    microbatch = int(TENSOR_BYTES * count(one) / min(most, logits))
+    name, fixed = "operation by operation, logits in chunks", LOGITS_COPIES * most
+    return Backend(kind, name, f"{name}, anew", make, each, fixed, checked / WORKING_COPIES, microbatch, False, most)
 
 
 def _agree(chain: Product, graph: Product, point: Tensor) -> bool:

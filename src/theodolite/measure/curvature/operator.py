@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial, reduce
 from typing import Self, Unpack
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from theodolite.errors import BadModel, SettingError, TooLarge
 from theodolite.measure.curvature.autograd import Product
-from theodolite.measure.curvature.backend import Backend, choose_backend
+from theodolite.measure.curvature.backend import WORKING_COPIES, Backend, choose_backend
 from theodolite.measure.curvature.diagnosis import raise_not_differentiable
 from theodolite.measure.curvature.frame import Frame, frame
 from theodolite.measure.curvature.kinds import PER_SAMPLE, Curvature
@@ -32,7 +33,6 @@ from theodolite.measure.problem.options import PartOptions, describe_options, se
 from theodolite.measure.problem.plain import bound_gradient
 
 BLOCK_BYTES = 2**25  # that one block may touch: small graphs gain 10-30 % by going together, large ones lose as much
-WORKING_COPIES = 3  # of what is kept of one microbatch pass through memory while it is made or multiplied by
 LARGEST_BLOCK = 64  # vectors
 
 Kept = list[tuple[Product, float]]  # the product of each batch, and its share
@@ -62,7 +62,9 @@ class HessianOperator(OldNames, SymmetricMatrix):
     (:mod:`~theodolite.measure.curvature.recorded.product`). On a CPU large batches go in
     microbatches that fit its cache, if the loss is seen to add up over them.
     Where not all fits ``memory``, nothing is kept and all is made again, part by part, for each product or block; the
-    numbers are the same to rounding.
+    numbers are the same to rounding. Logits over a large vocabulary that would take more than a 64th of it go through
+    cross entropy in chunks of tokens (:mod:`~theodolite.measure.problem.vocabulary`); the check still holds those of
+    one sample.
 
     Weights in bfloat16 or float16 are taken as the exact numbers they are and everything is computed in float32: the
     curvature of the loss at the rounded weights, not of a loss that is itself rounded (whose second derivative is
@@ -319,14 +321,18 @@ class _Cutter:
                 self._started = True
                 self._start(own, point, batch)
             self._adds_up = adds_up_in_microbatches(
-                own, point, batch, self.size, samples_independent=self.backend.samples_independent
+                replace(own, logit_bytes=self.backend.logit_bytes),
+                point,
+                batch,
+                self.size,
+                samples_independent=self.backend.samples_independent,
             )
         self.cuts = self._adds_up and (self.cuts or count(batch) > self.size)
 
     def _start(self, own: Objective, point: Tensor, batch: Batch) -> None:
         self.first = batch
         try:
-            self.backend = choose_backend(own, self._kind, point, batch)
+            self.backend = choose_backend(own, self._kind, point, batch, room(self._memory, own.device))
         except RuntimeError as error:
             raise_not_differentiable(own, batch, error)
             raise

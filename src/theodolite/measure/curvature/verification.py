@@ -73,11 +73,7 @@ def verify(
     Raises:
         CheckFailed: they disagree by more than rounding and kinks explain.
     """
-    random = torch.Generator().manual_seed(named_seed(seed, "check"))
-    pair = torch.randn(2, whole.size, generator=random, dtype=torch.float64, device="cpu").to(whole.device)
-    pair = pair * ~_padding(whole)
-    pair /= pair.norm(dim=1, keepdim=True)
-    u, v = pair.to(whole.vector.dtype)
+    u, v = _directions(whole, seed)
     products = rows(torch.stack([u, v]))
     check_finite("a product of the matrix", products, whole, partial(where, whole, 2))
     Hu, Hv = products
@@ -94,6 +90,15 @@ def verify(
                 f"{scale:.1e}: {locate_wrong_layer(whole, first)} Correct its backward pass."
             )
     return error, [(u, Hu), (v, Hv)]
+
+
+def _directions(whole: Objective, seed: int) -> Tensor:
+    """Two of length one ``(2, P)``, drawn in double precision, of which nothing stays: it may be gigabytes."""
+    random = torch.Generator().manual_seed(named_seed(seed, "check"))
+    pair = torch.randn(2, whole.size, generator=random, dtype=torch.float64, device="cpu").to(whole.device)
+    pair *= ~_padding(whole)
+    pair /= pair.norm(dim=1, keepdim=True)
+    return pair.to(whole.vector.dtype)
 
 
 def _padding(whole: Objective) -> Tensor:
@@ -113,7 +118,8 @@ def _first_batch(
 ) -> float:
     """Relative difference of a product and finite differences, on a few samples of the first batch if these can say."""
     most = OWN_GRADIENTS if backend.kind in PER_SAMPLE else 64
-    part = first_samples(batch, int(max(4, min(most, CHECK_BYTES / backend.graph_bytes))))
+    fewest = 4 if backend.logit_bytes is None else 1  # logits over a large vocabulary are held here
+    part = first_samples(batch, int(max(fewest, min(most, CHECK_BYTES / backend.graph_bytes))))
     if count(part) < count(batch):
         try:
             error = _difference(whole, backend, part, u, v, Hu, Hv)

@@ -6,7 +6,7 @@ of the outputs both losses have the same slope, and the same product of their He
 that changes with the batch). Where one of them differs, or a part of a batch cannot be taken alone, batches stay whole.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -18,6 +18,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from theodolite.measure.problem.batches import Batch, alike, count, is_list_of_samples
 from theodolite.measure.problem.objective import Objective
+from theodolite.measure.problem.vocabulary import Logits
 from theodolite.streams import named_seed
 
 
@@ -117,21 +118,34 @@ def _cut(part: Any, n: int, here: slice) -> Any:
 def _same(objective: Objective, point: Tensor, batch: Batch, parts: list[Batch], samples_independent: bool) -> bool:
     parameters = objective.unflatten(point.detach())
     with torch.set_grad_enabled(objective.grad_in_loss):
-        found = [tree_flatten(objective.outputs(parameters, inputs)) for inputs, _ in parts]
+        found = [_opened(objective.outputs(parameters, inputs)) for inputs, _ in parts]
+        closed = found[0][2]
         counts = [count(part) for part in parts]
         shape = found[0][1]
-        for (leaves, structure), size in zip(found, counts, strict=True):
+        for (leaves, structure, _), size in zip(found, counts, strict=True):
             if structure != shape or not all(_per_sample(leaf, size) for leaf in leaves):
                 return False
-        leaves = [torch.cat(each) for each in zip(*(leaves for leaves, _ in found), strict=True)]
+        leaves = [torch.cat(each) for each in zip(*(leaves for leaves, _, _ in found), strict=True)]
         if not samples_independent:
             at = 0
             for inputs, targets in microbatches(batch, 2 * max(counts)):
-                larger, structure = tree_flatten(objective.outputs(parameters, inputs))
+                larger, structure, _ = _opened(objective.outputs(parameters, inputs))
                 here = slice(at, at := at + count((inputs, targets)))
                 if structure != shape or any(not _close(a, b[here]) for a, b in zip(larger, leaves, strict=True)):
                     return False
-    return _adds_up(objective, point.detach(), batch, parts, leaves, shape, counts)
+    return _adds_up(objective, point.detach(), batch, parts, leaves, lambda some: closed(some, shape), counts)
+
+
+def _opened(outputs: Any) -> tuple[list[Any], TreeSpec, Callable[[list[Any], TreeSpec], Any]]:
+    """The leaves of outputs, their structure, and what puts others into it: of logits not held, what they are of."""
+    leaves, structure = tree_flatten(outputs)
+    unheld = {at: leaf for at, leaf in enumerate(leaves) if isinstance(leaf, Logits)}
+
+    def closed(some: list[Any], structure: TreeSpec) -> Any:
+        put = [unheld[at].with_rows(leaf) if at in unheld else leaf for at, leaf in enumerate(some)]
+        return tree_unflatten(put, structure)
+
+    return [leaf.rows if isinstance(leaf, Logits) else leaf for leaf in leaves], structure, closed
 
 
 def _adds_up(
@@ -140,7 +154,7 @@ def _adds_up(
     batch: Batch,
     parts: list[Batch],
     leaves: list[Tensor],
-    shape: TreeSpec,
+    close: Callable[[list[Any]], Any],
     counts: list[int],
 ) -> bool:
     """Whether the batch's loss is the mean of its parts', or their sum, with first and second slope at the outputs."""
@@ -150,7 +164,7 @@ def _adds_up(
         return False
     shares = [1.0 if objective.reduction == "sum" else weight / (whole or 1.0) for weight in weights]
     with objective.at(objective.unflatten(point)):
-        return _slopes_agree(objective, batch, parts, leaves, shape, counts, shares)
+        return _slopes_agree(objective, batch, parts, leaves, close, counts, shares)
 
 
 def _slopes_agree(
@@ -158,7 +172,7 @@ def _slopes_agree(
     batch: Batch,
     parts: list[Batch],
     leaves: list[Tensor],
-    shape: TreeSpec,
+    close: Callable[[list[Any]], Any],
     counts: list[int],
     shares: list[float],
 ) -> bool:
@@ -166,11 +180,11 @@ def _slopes_agree(
     free = [leaf for leaf in real if leaf.requires_grad]
     cut = zip(*(leaf.split(counts) for leaf in real), strict=True)
     each = [
-        share * objective.loss(tree_unflatten(list(some), shape), targets)
+        share * objective.loss(close(list(some)), targets)
         for some, (_, targets), share in zip(cut, parts, shares, strict=True)
         if share
     ]
-    both = [objective.loss(tree_unflatten(real, shape), batch[1]), torch.stack(each).sum()]
+    both = [objective.loss(close(real), batch[1]), torch.stack(each).sum()]
     if not all(loss.requires_grad for loss in both):
         return not any(loss.requires_grad for loss in both)
     slopes = [torch.autograd.grad(loss, free, create_graph=True, materialize_grads=True) for loss in both]

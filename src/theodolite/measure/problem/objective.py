@@ -25,6 +25,7 @@ from theodolite.measure.problem.batches import Batch, arguments_of, copied, coun
 from theodolite.measure.problem.binding import Binding
 from theodolite.measure.problem.isolation import Caller, ElementaryWeightNorm, autocast_off, of_torch, preserve_rng
 from theodolite.measure.problem.reduction import Reduction
+from theodolite.measure.problem.vocabulary import unheld_logits
 
 Loss = Callable[[Any, Any], Tensor]
 
@@ -48,6 +49,7 @@ class Objective:
     caught: bool = False  # a function holds parameters by themselves
     bad_batches: tuple[int, ...] = ()  # that hold NaN or infinity, which the loss may know how to leave out
     caller: Caller = field(default_factory=Caller)
+    logit_bytes: float | None = None  # of logits over a large vocabulary that may be held at once; None: all
 
     def to(self, dtype: torch.dtype) -> "Objective":
         """The same loss computed in another precision: all tensors are cast on their way in."""
@@ -138,7 +140,7 @@ class Objective:
     def call(self, inputs: Any) -> Any:
         """The model's outputs, with the tensors it has: see :meth:`at`."""
         args, keywords = arguments_of(self.model, copied(inputs) if self.writes_inputs else inputs)
-        with self.caller.defaults():
+        with self.caller.defaults(), unheld_logits(self.logit_bytes):
             return self.model(*args, **keywords)
 
     def loss_of(self, batch: Batch) -> Tensor:

@@ -31,6 +31,7 @@ from theodolite.measure.curvature.recorded.calls import Calls, NotRecordable
 from theodolite.measure.curvature.recorded.operations import Narrow, Operation
 from theodolite.measure.curvature.recorded.recording import Recording
 from theodolite.measure.curvature.recorded.rules import RULES
+from theodolite.measure.curvature.recorded.vocabulary import CrossEntropyOfRows
 from theodolite.measure.problem.batches import Batch
 from theodolite.measure.problem.binding import Binding
 from theodolite.measure.problem.objective import Objective, check_reached
@@ -156,6 +157,7 @@ class RecordedProduct:
 
     one: Product  # for one direction (P,)
     passes: Passes
+    holds_logits: bool  # over a large vocabulary, or has none
     written: tuple[tuple[Tensor, int], ...]  # the data, and how often each was written to
 
     def __call__(self, vectors: Tensor) -> Tensor:
@@ -186,25 +188,27 @@ def recorded_product(objective: Objective, kind: Curvature, point: Tensor, batch
         raise NotRecordable("gradients within the loss")
     written = tuple((leaf, leaf._version) for leaf in tree_leaves(batch) if isinstance(leaf, Tensor))
     try:
-        one, passes = _product(objective, kind, point, _channels_last(objective, batch))
+        one, passes, chunked = _product(objective, kind, point, _channels_last(objective, batch))
     except RuntimeError:  # a view that asks for the other layout
-        one, passes = _product(objective, kind, point, batch)
-    return RecordedProduct(one, passes, written)
+        one, passes, chunked = _product(objective, kind, point, batch)
+    return RecordedProduct(one, passes, not chunked, written)
 
 
-def _product(objective: Objective, kind: Curvature, point: Tensor, batch: Batch) -> tuple[Product, Passes]:
+def _product(objective: Objective, kind: Curvature, point: Tensor, batch: Batch) -> tuple[Product, Passes, bool]:
     if kind == "hessian":
         return _hessian_product(objective, point, batch)
+    if objective.logit_bytes is not None:
+        return _product_by_logits(objective, point, batch)
     found: list[RecordedOutputs] = []
 
     def linearise(*given: Any) -> RecordedOutputs:
         found.append(recorded_outputs(*given))
         return found[-1]
 
-    return AROUND[kind](objective, point, batch, linearise), found[0].passes
+    return AROUND[kind](objective, point, batch, linearise), found[0].passes, False
 
 
-def _hessian_product(objective: Objective, point: Tensor, batch: Batch) -> tuple[Product, Passes]:
+def _hessian_product(objective: Objective, point: Tensor, batch: Batch) -> tuple[Product, Passes, bool]:
     loss, recording = _recorded(objective, point, lambda: objective.loss_of(batch))
     end = recording.slot(loss)
     if end is None:
@@ -217,7 +221,25 @@ def _hessian_product(objective: Objective, point: Tensor, batch: Batch) -> tuple
     def product(v: Tensor) -> Tensor:
         return passes.backwards({}, passes.forwards(v))
 
-    return product, passes
+    return product, passes, any(isinstance(each, CrossEntropyOfRows) for each in passes.operations)
+
+
+def _product_by_logits(objective: Objective, point: Tensor, batch: Batch) -> tuple[Product, Passes, bool]:
+    """With the generalised Gauss-Newton matrix of a loss that is one cross entropy of logits that are not held."""
+    loss, recording = _recorded(objective, point, lambda: objective.loss_of(batch))
+    end = recording.slot(loss)
+    last = next((each for each in recording.operations if each.output == end), None)
+    if not isinstance(last, CrossEntropyOfRows):
+        raise NotRecordable("a loss that is more than the cross entropy of logits")
+    passes = Passes(recording, objective.shapes, list(last.inputs), exact=False)
+    passes.need_all()
+
+    def product(v: Tensor) -> Tensor:
+        tangents = passes.forwards(v)
+        parts = last.curvature([tangents.get(slot) for slot in last.inputs], gauss_newton=True)
+        return passes.backwards(dict(zip(last.inputs, parts, strict=True)))
+
+    return product, passes, True
 
 
 def _channels_last(objective: Objective, batch: Batch) -> Batch:

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from theodolite.measure.curvature.recorded import bilinear, normalisation, operations
+from theodolite.measure.curvature.recorded.calls import NotRecordable
 from theodolite.measure.curvature.recorded.recording import Recording, Rule
+from theodolite.measure.curvature.recorded.vocabulary import CrossEntropyOfRows
+from theodolite.measure.problem.chunked import Target
 
 aten = torch.ops.aten
 
@@ -218,9 +221,10 @@ def _embedding(
     if sparse:
         return False
     rows = len(weight)
+    held = (places != padding).unsqueeze(-1) if padding >= 0 else None  # a constant, as it is on the way back
     return _linear(
         recording, z, weight,
-        lambda t: aten.embedding(t, places),
+        lambda t: aten.embedding(t, places) if held is None else aten.embedding(t, places) * held,
         lambda t: aten.embedding_dense_backward(t, places, rows, padding, scale), fresh=True,
     )  # fmt: skip
 
@@ -306,7 +310,19 @@ def _affine(
     return True
 
 
+def _cross_entropy_of_rows(
+    recording: Recording, z: Tensor, a: Tensor, weight: Tensor, bias: Tensor | None, *target: Any
+) -> bool:
+    of = Target(*target)
+    if recording.reaches(of.weight):
+        raise NotRecordable("class weights that parameters reach")
+    slots = [None if t is None else recording.slot(t) for t in (a, weight, bias)]
+    recording.add(CrossEntropyOfRows(slots, a, weight, bias, of), z)
+    return True
+
+
 RULES: dict[str, Rule] = {
+    "theodolite::cross_entropy_of_rows": _cross_entropy_of_rows,
     **dict.fromkeys(("view", "_unsafe_view", "reshape", "unsqueeze", "squeeze"), _view),
     **dict.fromkeys(("t", "transpose"), _turned),
     **dict.fromkeys(("alias", "clone", "contiguous", "lift_fresh"), _same),

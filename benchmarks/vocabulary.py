@@ -1,0 +1,107 @@
+"""Peak memory over a vocabulary of 50,257, and time a product: `python benchmarks/vocabulary.py` (Linux).
+
+Each case is a process of its own. GPT-2 as in transformers, random weights, random tokens; the peak is the kernel's,
+over what was resident once model and data were made and a smaller model had been measured.
+"""
+
+import argparse
+import ctypes
+import json
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from theodolite.errors import TooLarge
+from theodolite.measure.curvature.operator import HessianOperator
+from theodolite.measure.hessian_eigenvalues import hessian_eigenvalues
+from theodolite.measure.problem.memory import in_words
+
+CASES = {  # name: width, layers, heads, sequences, tokens, memory, products
+    "small, all logits": (64, 2, 2, 4, 256, "16GB", 3),
+    "small, in chunks": (64, 2, 2, 4, 256, "1GB", 3),
+    "GPT-2, eigenvalue": (768, 12, 12, 4, 128, "8GB", 0),
+}
+
+
+class Logits(nn.Module):
+    """GPT-2, of which only the logits are returned."""
+
+    def __init__(self, width: int, layers: int, heads: int) -> None:
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        super().__init__()
+        none = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "use_cache": False}
+        config = GPT2Config(n_embd=width, n_layer=layers, n_head=heads, attn_implementation="eager", **none)
+        self.own = GPT2LMHeadModel(config)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """``(B, T)`` to ``(B, T, V)``."""
+        found: Tensor = self.own(input_ids=tokens).logits
+        return found
+
+
+def next_token(logits: Tensor, tokens: Tensor) -> Tensor:
+    return cross_entropy(logits[:, :-1].reshape(-1, logits.shape[-1]), tokens[:, 1:].flatten())
+
+
+def status(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith(field))
+
+
+def child(name: str) -> None:
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    width, layers, heads, sequences, length, memory, products = CASES[name]
+    torch.manual_seed(0)
+    model = Logits(width, layers, heads).eval()
+    tokens = torch.randint(0, 50257, (sequences, length))
+    HessianOperator(nn.Linear(2, 2), nn.MSELoss(), (torch.randn(2, 2), torch.randn(2, 2)))
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    before, start = status("VmRSS"), time.process_time()
+    found: dict[str, object] = {"parameters": sum(p.numel() for p in model.parameters())}
+    try:
+        if products:
+            operator = HessianOperator(model, next_token, (tokens, tokens), memory=memory)
+            found["made"], found["backend"] = time.process_time() - start, operator.backend
+            found["made peak"] = in_words(status("VmHWM") - before)
+            Path("/proc/self/clear_refs").write_text("5")
+            v, start = torch.randn(operator.size), time.process_time()
+            for _ in range(products):
+                product = operator @ v
+            found["a product"] = (time.process_time() - start) / products
+            found["norm"] = float(product.norm())
+        else:
+            result = hessian_eigenvalues(model, next_token, (tokens, tokens), k=1, memory=memory, max_products=4)
+            found["eigenvalue"], found["residual"] = float(result.eigenvalues[0]), float(result.residuals[0])
+            found["products"], found["backend"] = result.products, result.backend
+            found["all"] = time.process_time() - start
+    except TooLarge as error:
+        found["refused"] = str(error)
+    print(json.dumps(found | {"before": in_words(before), "peak": in_words(status("VmHWM") - before)}))
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--child", help=argparse.SUPPRESS)
+    arguments.add_argument("--only", default="", help="cases whose name holds this")
+    chosen = arguments.parse_args()
+    if chosen.child:
+        child(chosen.child)
+        return
+    for name in CASES:
+        if chosen.only in name:
+            command = [sys.executable, __file__, "--child", name]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            print(name, done.stdout.splitlines()[-1], flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""Cross entropy over a large vocabulary in chunks: the numbers of PyTorch's own, with all logits held."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from theodolite.measure import hessian_eigenvalues
+from theodolite.measure.curvature.operator import HessianOperator
+from theodolite.measure.problem.vocabulary import Logits, unheld_logits
+
+VOCABULARY, WIDTH, LENGTH = 4099, 3, 5
+ROWS = 3  # of logits in float64 that a 64th part of the memory holds
+SMALL = int(64 * (ROWS + 0.5) * VOCABULARY * 8)
+
+
+class Language(nn.Module):
+    """An embedding, something nonlinear, and a head that may be tied to the embedding."""
+
+    def __init__(self, *, tied: bool = False, bias: bool = True, padding: int | None = None) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(VOCABULARY, WIDTH, padding_idx=padding)
+        self.mix = nn.Linear(WIDTH, WIDTH)
+        self.head = nn.Linear(WIDTH, VOCABULARY, bias=bias)
+        if tied:
+            self.head.weight = self.embed.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.mix(self.embed(tokens))))
+
+
+class NextToken(nn.Module):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__()
+        self.own = nn.CrossEntropyLoss(**settings)
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        return self.own(z.reshape(-1, VOCABULARY), y.flatten())
+
+
+def weights() -> Tensor:
+    return torch.linspace(0.5, 2.0, VOCABULARY, dtype=torch.float64)
+
+
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {  # model, settings of the loss, targets ignored
+    "plain": ({}, {}, False),
+    "tied": ({"tied": True, "bias": False}, {}, False),
+    "ignored": ({"tied": True}, {}, True),
+    "ignored by a class": ({}, {"ignore_index": 7}, False),
+    "smoothed": ({"tied": True, "bias": False}, {"label_smoothing": 0.1}, True),
+    "class weights, smoothed": ({}, {"weight": weights(), "label_smoothing": 0.2}, True),
+    "sum": ({"tied": True, "bias": False}, {"reduction": "sum"}, False),
+    "padding": ({"bias": False, "padding": 0}, {}, False),
+    "padding, tied": ({"tied": True, "padding": 0}, {}, False),
+}
+
+
+class Largest(TorchDispatchMode):
+    """The most rows over the vocabulary that any tensor made inside has, and keeps its own numbers for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = function(*args, **(kwargs or {}))
+        for each in tree_leaves(found):
+            if isinstance(each, Tensor) and each.ndim == 2 and VOCABULARY in each.shape:
+                self.rows = max(self.rows, each.numel() // VOCABULARY)
+        return found
+
+
+def problem(case: str) -> tuple[Language, NextToken, tuple[Tensor, Tensor]]:
+    made, settings, ignored = CASES[case]
+    torch.manual_seed(0)
+    model = Language(**made).double()
+    tokens, targets = torch.randint(0, VOCABULARY, (2, 4, LENGTH))
+    targets[0, 0], tokens[1, 2] = 7, 0
+    if ignored:
+        targets[:, -2:] = -100
+    return model, NextToken(**settings), (tokens, targets)
+
+
+def expected(model: nn.Module, loss: nn.Module, data: tuple[Tensor, Tensor], v: Tensor, *, ggn: bool) -> Tensor:
+    """The product of PyTorch's own: reverse over reverse of the whole batch, or forwards and back through J."""
+    names, own = zip(*model.named_parameters(), strict=True)
+
+    def outputs(*parameters: Tensor) -> Tensor:
+        found: Tensor = functional_call(model, dict(zip(names, parameters, strict=True)), (data[0],))
+        return found
+
+    parts = tuple(p.view_as(q) for p, q in zip(v.split([q.numel() for q in own]), own, strict=True))
+    if ggn:
+        z, along = torch.autograd.functional.jvp(outputs, own, parts)
+        _, curved = torch.autograd.functional.vhp(lambda z: loss(z, data[1]), z, along)
+        found = torch.autograd.functional.vjp(outputs, own, curved)[1]
+    else:
+        found = torch.autograd.functional.vhp(lambda *p: loss(outputs(*p), data[1]), own, parts)[1]
+    return torch.cat([part.flatten() for part in found])
+
+
+@pytest.mark.parametrize("operator", ["hessian", "ggn"])
+@pytest.mark.parametrize("case", CASES)
+def test_products_in_chunks_are_those_of_all_logits(case: str, operator: Any) -> None:
+    model, loss, data = problem(case)
+    H = HessianOperator(model, loss, data, operator=operator, memory=SMALL)
+    assert H.backend.startswith("operation by operation, logits in chunks")
+    v = torch.randn(H.size, dtype=torch.float64)
+    right = expected(model, loss, data, v, ggn=operator == "ggn")
+    with Largest() as seen:
+        found = H @ v
+    assert seen.rows <= max(ROWS, WIDTH)
+    assert float((found - right).norm()) <= 1e-12 * float(right.norm())
+    assert H.check_error < 1e-5
+
+
+USES: dict[str, Any] = {
+    "scaled": lambda z, y: functional.cross_entropy(2 * z.reshape(-1, VOCABULARY), y.flatten()),
+    "classes second": lambda z, y: functional.cross_entropy(z.transpose(1, 2), y),
+    "with a penalty": lambda z, y: functional.cross_entropy(z.flatten(0, 1), y.flatten()) + z.logsumexp(-1).mean(),
+    "in place": lambda z, y: functional.cross_entropy(z.mul_(0.5).flatten(0, 1), y.flatten()),
+    "some classes": lambda z, y: functional.cross_entropy(z[..., :100].flatten(0, 1), y.flatten() % 100),
+    "per token": lambda z, y: functional.cross_entropy(z.flatten(0, 1), y.flatten(), reduction="none").mean(),
+    "probabilities": lambda z, y: functional.cross_entropy(
+        z.flatten(0, 1), functional.one_hot(y.flatten(), VOCABULARY).to(z.dtype)
+    ),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_any_other_use_has_the_logits_computed(use: str) -> None:
+    model, _, (tokens, targets) = problem("tied")
+    right = USES[use](model(tokens), targets)
+    with unheld_logits(VOCABULARY * 8.0):
+        unheld = model(tokens)
+    assert isinstance(unheld, Logits)
+    torch.testing.assert_close(USES[use](unheld, targets), right)
+
+
+def test_slices_of_positions_are_not_computed_and_slices_of_classes_are() -> None:
+    model, _, (tokens, _) = problem("plain")
+    right = model(tokens)
+    with unheld_logits(0.0):
+        for index in ((slice(None), slice(0, -1)), (..., slice(1, None), slice(None)), (slice(2), ...)):
+            part = model(tokens)[index]
+            assert isinstance(part, Logits)
+            torch.testing.assert_close(part.computed(), right[index])
+        for index in ((..., slice(0, 3)), (slice(None), slice(None), slice(0, 3), ...), 0):
+            part = model(tokens)[index]
+            assert not isinstance(part, Logits)
+            torch.testing.assert_close(part, right[index])
+
+
+def test_the_largest_eigenvalue_within_little_memory_is_that_with_much() -> None:
+    model, loss, data = problem("smoothed")
+    much, little = (hessian_eigenvalues(model, loss, data, k=1, tolerance=1e-8, memory=m) for m in (None, 2 * SMALL))
+    assert "logits in chunks" in little.backend
+    assert "logits in chunks" not in much.backend
+    assert float(little.eigenvalues[0]) == pytest.approx(float(much.eigenvalues[0]), rel=1e-10)
