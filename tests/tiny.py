@@ -14,7 +14,19 @@ from theodolite.execute.schedule import Event, Work
 from theodolite.findings import Table
 from theodolite.models.description import MLP
 from theodolite.store import records
-from theodolite.study import AnalysisSpec, RunSpec, Seeds, Settings, Study, Training
+from theodolite.study import (
+    METRICS,
+    AnalysisSpec,
+    RunSpec,
+    Seeds,
+    Settings,
+    Study,
+    TableSchema,
+    Training,
+    number,
+    text,
+    whole,
+)  # fmt: skip
 
 MODELS = {"small": (3,), "large": (7, 5)}
 
@@ -87,6 +99,11 @@ STUDY = Study(
         )
     ],
     not_shown="Anything else.",
+    schemas={
+        "metrics": METRICS,
+        "size": TableSchema({"parameters": whole(1), "name": text()}),
+        "moved": TableSchema({"model": text(*MODELS), "distance": number(0)}, key=("model",)),
+    },
     seconds={"quick": 0.1, "smoke": 0.1},
 )
 
@@ -100,9 +117,9 @@ class Here:
         pass
 
     def run(self, work: Work, jobs: list[object], **_: object) -> Iterator[Event]:
-        for number, job in sorted(enumerate(jobs), key=lambda pair: isinstance(pair[1], runs.AnalysisJob)):
-            yield Event("started", number)
-            yield Event("done", number, work(job, lambda value: None))
+        for place, job in sorted(enumerate(jobs), key=lambda pair: isinstance(pair[1], runs.AnalysisJob)):
+            yield Event("started", place)
+            yield Event("done", place, work(job, lambda value: None))
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from theodolite.models import MLP
 from theodolite.specs import AnalysisSpec, RunSpec
 from theodolite.store import records, weights
 from theodolite.store.live import Live
+from theodolite.store.record import ANY, Schemas
 from theodolite.store.remote import workspace as remote
 from theodolite.train import Outcome, Replica, TrainingData
 from theodolite.train.optimizers import is_elementwise
@@ -56,6 +57,7 @@ class TrainingJob:
     machine: Mapping[str, Any]  # what :func:`theodolite.machine.describe` said, for the record
     address: str | None = None  # of the results, where the folder is a copy of them
     resume_every: Every | None = None  # how often states are kept to go on from inside a run
+    schemas: Schemas = field(default_factory=lambda: ANY)  # of its tables
 
     @property
     def epochs(self) -> int:
@@ -78,6 +80,7 @@ class AnalysisJob:
     device: str
     machine: Mapping[str, Any]
     address: str | None = None
+    schemas: Schemas = field(default_factory=lambda: ANY)
     epochs: int = 1
     cost: float = ANALYSIS_COST
 
@@ -115,6 +118,7 @@ def plan(
     workers: int,
     address: str | None = None,
     resume_every: Every | None = None,
+    schemas: Schemas = ANY,
 ) -> list[TrainingJob]:
     """Jobs for the runs that are not finished yet.
 
@@ -122,11 +126,11 @@ def plan(
     """
     stacks: dict[str, list[RunSpec]] = {}
     for spec in specs:
-        if not records.finished(directory, spec):
+        if not records.finished(directory, spec, schemas):
             stacks.setdefault(spec.stack_key(), []).append(spec)
     described = machine.describe()
     return [
-        TrainingJob(directory, part, measure, device, described, address, resume_every)
+        TrainingJob(directory, part, measure, device, described, address, resume_every, schemas)
         for stack in stacks.values()
         for part in _cut(stack, _size(stack, len(stacks), workers, device))
     ]
@@ -139,11 +143,12 @@ def plan_analyses(
     *,
     device: str,
     address: str | None = None,
+    schemas: Schemas = ANY,
 ) -> list[AnalysisJob]:
     """Jobs for the analyses that are not finished yet."""
     described = machine.describe()
-    left = [spec for spec in specs if not records.finished(directory, spec)]
-    return [AnalysisJob(directory, (spec,), analyse, device, described, address) for spec in left]
+    left = [spec for spec in specs if not records.finished(directory, spec, schemas)]
+    return [AnalysisJob(directory, (spec,), analyse, device, described, address, schemas) for spec in left]
 
 
 def split_job(job: TrainingJob | AnalysisJob) -> Sequence[TrainingJob | AnalysisJob]:
@@ -209,6 +214,7 @@ def _record(job: TrainingJob, spec: RunSpec, outcome: Outcome, keeper: Keeper, s
         blobs=blobs,
         converged_epoch=outcome.converged_epoch,
         diverged_epoch=outcome.diverged_epoch,
+        schemas=job.schemas,
     )
     keeper.remove()
     remote.upload(job.address, records.folder_of(job.directory, spec))
@@ -221,7 +227,8 @@ def _analyse(job: AnalysisJob, started: float) -> tuple[str, str]:
     remote.download(job.address, folders, remote.everything)
     inputs = [_trained(folder) for folder in folders]
     tables = job.analyse(spec, inputs)
-    records.write(job.directory, spec, tables=tables, environment=_environment(job, time.perf_counter() - started))
+    environment = _environment(job, time.perf_counter() - started)
+    records.write(job.directory, spec, tables=tables, environment=environment, schemas=job.schemas)
     remote.upload(job.address, records.folder_of(job.directory, spec))
     return spec.fingerprint(), "done"
 

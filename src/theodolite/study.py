@@ -1,5 +1,6 @@
 """What a survey is made of: a study, its settings, and the specs of what it trains and measures. Imports no torch."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,15 +11,32 @@ from pydantic import PositiveInt, model_validator
 from theodolite.claims import Claim
 from theodolite.findings import Figure, Table
 from theodolite.specs import AnalysisSpec, CodeSpec, Frozen, RecordingSpec, RunSpec, Seeds, Training
+from theodolite.store.content import TableSchema, number, text, truth, whole
 from theodolite.store.records import Plan, Records, check_folder, read_plan
 
 __all__ = [
-    "AnalysisSpec", "Code", "CodeSpec", "Produced", "RecordingSpec", "RunSpec", "Say", "Seeds", "Settings", "Study",
-    "Training", "nothing",
+    "METRICS", "AnalysisSpec", "Code", "CodeSpec", "Produced", "RecordingSpec", "RunSpec", "Say", "Seeds", "Settings",
+    "Study", "TableSchema", "Training", "nothing", "number", "text", "truth", "whole",
 ]  # fmt: skip
 
 
 LARGEST = 10**15  # in a setting: what a float holds exactly, and more steps than anybody waits for
+
+
+LOSS = number(0, math.inf, null=True)  # NaN and infinity: the training diverged, or the test set is far from it
+METRICS = TableSchema(  # of every training, whose losses are never negative in the ten studies
+    {
+        "epoch": whole(),
+        "step": whole(),
+        "train_loss": LOSS,
+        "test_loss": LOSS,
+        "train_accuracy": number(0, 1, null=True),  # there is none for regression
+        "test_accuracy": number(0, 1, null=True),
+    },
+    key=("epoch",),
+    ascending=True,
+    always=True,
+)
 
 
 class Settings(Frozen):
@@ -30,8 +48,8 @@ class Settings(Frozen):
     def _of_this_world(self) -> Self:
         """No infinite number, and none that a processor's integer does not hold: both fail late, in a worker."""
         for name, value in self:
-            for number in _numbers(value):
-                if not abs(number) < LARGEST:
+            for dial in _numbers(value):
+                if not abs(dial) < LARGEST:
                     raise ValueError(f"expected numbers below {LARGEST:.0e} in '{name}'")
         return self
 
@@ -110,12 +128,13 @@ class Study(Generic[S]):
     analyses: Callable[[S], Iterable[AnalysisSpec]] = lambda settings: ()  # measurements beyond the runs
     analyse: Callable[[AnalysisSpec, Sequence[Any]], Mapping[str, Any]] | None = None  # in the worker: spec, its inputs
     renamed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # see Records: for tables of older versions
+    schemas: Mapping[str, TableSchema] = field(default_factory=dict)  # of the tables of its records, by name
     code: Code | None = None  # of a study of one's own that is about to run; read from a folder it has none
     texts: Mapping[str, str] = field(default_factory=dict)  # the source text of its files by name, for the page
 
     def records(self, directory: Path, plan: Plan) -> Records[S]:
         """What a plan of this study has left behind in a results folder."""
-        return Records(directory, plan, self.settings_type, self.renamed)
+        return Records(directory, plan, self.settings_type, self.renamed, self.schemas)
 
     def read(self, directory: Path) -> Records[S] | None:
         """The records of this study; None where no survey in this folder planned it.

@@ -32,7 +32,7 @@ def learning(lowest, *, gap=0.1, last_rise=0.5, cnn=0.7, dnn_0=0.5, dnn_2=0.6):
         frame = pd.DataFrame(
             {
                 "epoch": epoch, "step": 10 * epoch, "train_loss": 1 + away - apart, "test_loss": 1 + away,
-                "train_accuracy": test_accuracy + apart / 2, "test_accuracy": test_accuracy,
+                "train_accuracy": np.clip(test_accuracy + apart / 2, 0, 1), "test_accuracy": test_accuracy,
             }
         )  # fmt: skip
         return {"metrics": frame}
@@ -92,7 +92,7 @@ def whole(seeds=8):
 def as_reported(spec):
     frame = learning(11 - spec.seed + spec.seed % 3)(spec)["metrics"]
     off, epoch = 1 + 0.001 * spec.seed, frame["epoch"]
-    falls, rises = 0.9 * off * 0.95**epoch, frame["test_accuracy"] + off * (0.05 + 0.02 * epoch)
+    falls, rises = 0.9 * off * 0.95**epoch, frame["test_accuracy"] + off * (0.05 + 0.01 * epoch)
     return {"metrics": frame.assign(train_loss=falls, train_accuracy=rises)}
 
 

@@ -44,9 +44,10 @@ def cloud(seed, slope, spread=0.05, count=24):
 def epochs(norm):
     """The gradient norm at the end of each epoch; it rises tenfold in the last phase."""
     phases = [FIRST, FIRST, NORM, AGAIN, AGAIN]
-    made = cloud(0, 0.1, count=5).drop(columns=["counted", "start"])
+    made = cloud(0, 0.1, count=5).drop(columns="counted").assign(start="snapshot")
     norms = norm * np.array([1.0, 1.0, 1.0, *[10 + 100 * norm] * 2])
     rows = made.assign(phase=phases, epoch=range(5), gradient_norm=norms, certified=norm < 1e-9, product_norm=norm / 2)
+    rows["above_zero"] = rows["positive"]
     return pd.concat([rows.assign(variant=v) for v in (LETTER, findings.WITH_DECAY)], ignore_index=True)
 
 
@@ -68,11 +69,14 @@ def written(
         slope = (slopes or {}).get(spec.labels["task"], -0.6)
         tables = {
             "points": cloud(spec.seed, slope),
-            "initial": cloud(1 + spec.seed, -0.5).assign(certified=False, product_norm=1.0),
+            "initial": cloud(1 + spec.seed, -0.5).assign(certified=False, above_zero=0.5, product_norm=1.0),
             "approach": approached(spec.seed, nearer),
         }
         if spec.labels["measured"] == FIELD:
-            tables = {"field": cloud(spec.seed, -0.6, field)[["loss", "positive", "index", "parameters"]]}
+            points = cloud(spec.seed, -0.6, field)
+            share = 1 / (1 + np.exp(-points["positive"]))  # in the same order, between 0 and 1
+            kept = points.assign(positive=share, index=np.rint(100 * (1 - share)).astype(int))
+            tables = {"field": kept[["loss", "positive", "index", "parameters"]]}
         elif old:
             tables = {"points": tables["points"].drop(columns=["found", "orbit"]), "initial": tables["initial"]}
         if spec.labels["measured"] == PROTOCOL:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from theodolite.errors import RecordCorrupt, SettingError
 from theodolite.specs import RecordingSpec, RunSpec
+from theodolite.store import content as contents
 from theodolite.store import files
 from theodolite.store import tables as parquet
 from theodolite.store.schema import LARGEST, RecordMetadata, Spec, Status, as_json, first_line
@@ -16,6 +17,10 @@ from theodolite.wording import shown
 
 STATUS = "status.json"
 REDO = "Run the same command again: that run is redone."
+MADE = "It is not recorded: another setting may keep its numbers within bounds; if none does, report it."
+
+Schemas = Mapping[str, contents.TableSchema]  # by name of the table; what has none is taken as it is
+ANY: Schemas = {}
 
 
 def write(
@@ -28,6 +33,7 @@ def write(
     written: Mapping[str, str] | None = None,
     converged_epoch: int | None = None,
     diverged_epoch: int | None = None,
+    schemas: Schemas = ANY,
 ) -> None:
     """Record a finished run or analysis; its status is written last, so a killed writer leaves none that counts.
 
@@ -40,7 +46,15 @@ def write(
         written: checksums of files that are there already, by name.
         converged_epoch: see :class:`Status`.
         diverged_epoch: see :class:`Status`.
+        schemas: what its tables are.
+
+    Raises:
+        RecordCorrupt: a table is not what its schema says; nothing is written.
     """
+    for name, table in tables.items():
+        if name in schemas:
+            path = folder_of(directory, spec) / f"{name}.parquet"
+            contents.checked(contents.of_frame(table), schemas[name], path, MADE)
     sums = {**(written or {}), **_write_content(directory, spec, tables, environment, blobs or {})}
     ordered = dict(sorted(sums.items()))
     _write_status(
@@ -121,16 +135,35 @@ def parse_status(content: bytes, folder: Path) -> Status | None:
     return status if status.fingerprint == folder.name else None
 
 
-def finished(directory: Path, spec: Spec) -> bool:
-    """Whether it is done and every file of its record is whole."""
+def finished(directory: Path, spec: Spec, schemas: Schemas = ANY) -> bool:
+    """Whether it is done, every file of its record is whole, and its tables are what their schemas say."""
     folder = folder_of(directory, spec)
     status = read_status(folder)
     if status is None or status.state != "done":
         return False
     try:
-        return all(files.checksum(files.read(folder / name)) == total for name, total in status.files.items())
-    except OSError:
+        if isinstance(spec, RunSpec):
+            for name in schemas:
+                check_there(folder / f"{name}.parquet", status, schemas)
+        return all(_whole(folder / name, total, schemas) for name, total in status.files.items())
+    except (OSError, RecordCorrupt):
         return False
+
+
+def _whole(path: Path, total: str, schemas: Schemas) -> bool:
+    content = files.read(path)
+    if files.checksum(content) != total:
+        return False
+    if path.suffix == ".parquet" and path.stem in schemas:
+        contents.checked(parquet.from_bytes(content, path, REDO), schemas[path.stem], path, REDO)
+    return True
+
+
+def check_there(path: Path, status: Status, schemas: Schemas) -> None:
+    """Raise RecordCorrupt where a finished run lacks a table that every one has."""
+    schema = schemas.get(path.stem)
+    if schema is not None and schema.always and status.state == "done" and path.name not in status.files:
+        raise RecordCorrupt(f"{path.parent / STATUS} names no {path.name}, which every finished run has. {REDO}")
 
 
 def read_file(path: Path) -> bytes:

@@ -25,13 +25,16 @@ from pydantic import BaseModel, ValidationError
 
 from theodolite.errors import RecordCorrupt
 from theodolite.specs import RUN_COLUMNS, AnalysisSpec, RunSpec
-from theodolite.store import lock
+from theodolite.store import content, lock
 from theodolite.store import tables as parquet
 from theodolite.store.folder import MARK, check_folder, claim_folder
 from theodolite.store.plan import PLAN, add_to_plan, gone_on, read_plan, write_plan
 from theodolite.store.record import (
+    ANY,
     REDO,
     STATUS,
+    Schemas,
+    check_there,
     finished,
     first_fault,
     folder_of,
@@ -69,6 +72,7 @@ class Records(Generic[S]):
     settings_type: type[S] = BaseModel  # type: ignore[assignment]  # without fields: of no study that is known
     # By column of a table: what older versions wrote there, and what stands for it today. Read, it is all as today's.
     renamed: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    schemas: Schemas = field(default_factory=lambda: ANY, repr=False)  # what its tables are
     _tables: dict[tuple[str, str], pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)  # read once
     _statuses: dict[Path, Status | None] = field(default_factory=dict, repr=False, compare=False)  # likewise
 
@@ -137,7 +141,7 @@ class Records(Generic[S]):
             only: a test of a run's labels: the files of other runs are not read, and nothing is kept for the next call.
 
         Raises:
-            RecordCorrupt: a file is missing or is not what was written; it names the file.
+            RecordCorrupt: a file is missing, is not what was written, or is not what a study writes; it names the file.
         """
         if only is not None:
             return self._read("runs", [item for item in self.plan.runs if only(item.labels)], name)
@@ -195,19 +199,23 @@ class Records(Generic[S]):
 
     def _read(self, kind: str, planned: Sequence[Planned], name: str) -> pd.DataFrame:
         parts: list[pa.Table] = []
-        labels = []
+        labels, like = [], list[int]()
         for item in planned:
             folder = self._folder(kind, item.fingerprint)
             path = folder / f"{name}.parquet"
             status = self._status(folder)
+            if kind == RunSpec.FOLDER and status is not None:
+                check_there(path, status, self.schemas)
             if holds(path, status):
-                like = parquet.text_columns(parts[-1]) if parts else ()
-                parts.append(parquet.from_bytes(read_checked(path, status), path, REDO, text=like))
+                part = parquet.from_bytes(read_checked(path, status), path, REDO, text=like)
+                like = parquet.text_columns(part)
+                parts.append(content.checked(part, self.schemas[name], path, REDO) if name in self.schemas else part)
                 labels.append({"fingerprint": item.fingerprint, "seed": item.seed, **item.labels})
         if not parts:
             return pd.DataFrame()
         try:
-            joined: pd.DataFrame = pa.concat_tables(parts, promote_options="default").to_pandas(ignore_metadata=True)
+            promote = "permissive" if name in self.schemas else "default"  # single precision beside double is double
+            joined: pd.DataFrame = pa.concat_tables(parts, promote_options=promote).to_pandas(ignore_metadata=True)
         except pa.ArrowException as error:
             where = self._home / kind
             raise RecordCorrupt(

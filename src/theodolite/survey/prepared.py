@@ -206,8 +206,8 @@ def estimate(prepared: Sequence[Prepared], directory: Path, *, workers: int) -> 
 
     rows = []
     for item in prepared:
-        left = [spec for spec in item.runs if not records.finished(directory, spec)]
-        waiting = [spec for spec in item.analyses if not records.finished(directory, spec)]
+        left = [spec for spec in item.runs if not records.finished(directory, spec, item.study.schemas)]
+        waiting = [spec for spec in item.analyses if not records.finished(directory, spec, item.study.schemas)]
         rows.append(
             {
                 "study": item.study.name,

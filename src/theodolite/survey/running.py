@@ -181,12 +181,21 @@ def _jobs(
     ours = [spec for spec in item.runs if isinstance(spec, RunSpec)]
     theirs = [spec for spec in item.runs if isinstance(spec, CodeSpec)]
     yield from runs.plan(
-        directory, ours, study.measure, device=device, workers=workers, address=address, resume_every=resume_every
+        directory,
+        ours,
+        study.measure,
+        device=device,
+        workers=workers,
+        address=address,
+        resume_every=resume_every,
+        schemas=study.schemas,
     )
     if theirs and study.code is not None:
         yield from own.plan(directory, theirs, study.code.carry_out, device=device, address=address)
     if study.analyse is not None:
-        yield from runs.plan_analyses(directory, item.analyses, study.analyse, device=device, address=address)
+        yield from runs.plan_analyses(
+            directory, item.analyses, study.analyse, device=device, address=address, schemas=study.schemas
+        )
 
 
 def _order(jobs: Sequence["Job"]) -> dict[int, set[int]]:

@@ -24,7 +24,7 @@ from theodolite.studies.capacity.findings import (
 from theodolite.studies.capacity.settings import PRESETS, Capacity
 from theodolite.studies.capacity.words import WORDS
 from theodolite.studies.classifiers import CLASSES, classifier, images, training_of
-from theodolite.study import RunSpec, Study
+from theodolite.study import METRICS, RunSpec, Study
 
 NAME = "capacity"
 MONOTONE = 0.8  # γ with size from which a quantity "increases as the number of parameters increases": 9 pairs of 10
@@ -194,6 +194,7 @@ STUDY = Study(
     tables=tables,
     figures=figures,
     claims=worded(CLAIMS, WORDS),
+    schemas={"metrics": METRICS},
     seconds={"smoke": 5, "quick": 37, "full": 650},
     not_shown=(
         "One hidden layer, one optimizer and the same number of epochs for every size, so a size that trains slowly "

@@ -29,6 +29,7 @@ from theodolite.studies.error_surface.findings import (
     radius,
     tables,
 )
+from theodolite.studies.error_surface.schemas import SCHEMAS
 from theodolite.studies.error_surface.settings import PRESETS, ErrorSurface
 from theodolite.studies.error_surface.words import WORDS
 from theodolite.study import AnalysisSpec, RunSpec, Seeds, Study
@@ -163,6 +164,7 @@ STUDY = Study(
     figures=figures,
     claims=worded(CLAIMS, WORDS),
     renamed=RENAMED,
+    schemas=SCHEMAS,
     seconds={"smoke": 11, "quick": 51, "full": 2560},
     not_shown=(
         "A plane is two dimensions of very many: basins that look separate on it may be connected off it, which is "

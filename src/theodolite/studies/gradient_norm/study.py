@@ -23,6 +23,7 @@ from theodolite.studies.gradient_norm.findings import (
     start_and_end,
     tables,
 )
+from theodolite.studies.gradient_norm.schemas import SCHEMAS
 from theodolite.studies.gradient_norm.settings import PRESETS, GradientNorm
 from theodolite.studies.gradient_norm.words import WORDS
 from theodolite.study import RunSpec, Seeds, Study, Training
@@ -169,6 +170,7 @@ STUDY = Study(
     tables=tables,
     figures=figures,
     claims=worded(CLAIMS, WORDS),
+    schemas=SCHEMAS,
     seconds={"smoke": 4, "quick": 12, "full": 230},
     not_shown=(
         "That a small norm is a minimum: it is as small near a saddle and on a plateau, and only certified points "

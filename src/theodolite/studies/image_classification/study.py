@@ -24,7 +24,7 @@ from theodolite.studies.image_classification.findings import (
 )
 from theodolite.studies.image_classification.settings import PRESETS, ImageClassification
 from theodolite.studies.image_classification.words import WORDS
-from theodolite.study import RunSpec, Study
+from theodolite.study import METRICS, RunSpec, Study
 from theodolite.wording import per_cent
 
 NAME = "image-classification"
@@ -263,6 +263,7 @@ STUDY = Study(
     tables=tables,
     figures=figures,
     claims=worded(CLAIMS, WORDS),
+    schemas={"metrics": METRICS},
     seconds={"smoke": 15, "quick": 122, "full": 4200},
     not_shown=(
         "Below the full preset a subset: with fewer images networks overfit at another epoch and reach a lower "

@@ -39,6 +39,7 @@ from theodolite.studies.interpolation.findings import (
     gain,
     tables,
 )
+from theodolite.studies.interpolation.schemas import SCHEMAS
 from theodolite.studies.interpolation.settings import PRESETS, Interpolation
 from theodolite.studies.interpolation.words import WORDS
 from theodolite.study import AnalysisSpec, RunSpec, Seeds, Study
@@ -278,6 +279,7 @@ STUDY = Study(
     figures=figures,
     claims=worded(CLAIMS, WORDS),
     renamed=RENAMED,
+    schemas=SCHEMAS,
     seconds={"smoke": 7, "quick": 35, "full": 1500},
     not_shown=(
         "Mixing means averaging weights on a straight line: averages of predictions (ensembles), of checkpoints of "

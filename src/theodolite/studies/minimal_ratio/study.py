@@ -16,6 +16,7 @@ from theodolite.studies.minimal_ratio import coverage as minimal_ratio_coverage
 from theodolite.studies.minimal_ratio import figures as minimal_ratio_figures
 from theodolite.studies.minimal_ratio import findings
 from theodolite.studies.minimal_ratio import protocol as minimal_ratio_protocol
+from theodolite.studies.minimal_ratio.schemas import SCHEMAS
 from theodolite.studies.minimal_ratio.settings import PRESETS, MinimalRatio
 from theodolite.studies.minimal_ratio.words import WORDS
 from theodolite.study import AnalysisSpec, RunSpec, Study
@@ -167,6 +168,7 @@ STUDY = Study(
     figures=minimal_ratio_figures.figures,
     claims=worded(CLAIMS, WORDS),
     renamed=findings.RENAMED,
+    schemas=SCHEMAS,
     seconds={"smoke": 10, "quick": 150, "full": 1080},
     not_shown=(
         "Anything about large networks: these have 19 to 51 parameters, and exact certificates end near a thousand. "

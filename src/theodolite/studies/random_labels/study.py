@@ -24,6 +24,7 @@ from theodolite.studies.random_labels.findings import (
     final_scores,
     tables,
 )
+from theodolite.studies.random_labels.schemas import SCHEMAS
 from theodolite.studies.random_labels.settings import ALL, PRESETS, RandomLabels
 from theodolite.studies.random_labels.words import WORDS
 from theodolite.study import AnalysisSpec, RunSpec, Study
@@ -221,6 +222,7 @@ STUDY = Study(
     tables=tables,
     figures=figures,
     claims=worded(CLAIMS, WORDS),
+    schemas=SCHEMAS,
     seconds={"smoke": 7, "quick": 29, "full": 26000},
     not_shown=(
         "One network, one optimizer and no regularisation: how fast labels are memorised depends on all three. That a "

@@ -27,6 +27,7 @@ from theodolite.studies.sensitivity.findings import (
     figures,
     tables,
 )
+from theodolite.studies.sensitivity.schemas import SCHEMAS
 from theodolite.studies.sensitivity.settings import PRESETS, Sensitivity
 from theodolite.studies.sensitivity.words import WORDS
 from theodolite.study import RunSpec, Study
@@ -265,6 +266,7 @@ STUDY = Study(
     tables=tables,
     figures=figures,
     claims=worded(CLAIMS, WORDS),
+    schemas=SCHEMAS,
     seconds={"smoke": 6, "quick": 45, "full": 1800},
     not_shown=(
         "The learning rate is the same for every batch size, as in the report; one that grows with the batch changes "

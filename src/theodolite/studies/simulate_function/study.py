@@ -18,6 +18,7 @@ from theodolite.models.description import MLP
 from theodolite.studies.simulate_function.claims import CLAIMS
 from theodolite.studies.simulate_function.findings import BUDGET, MINI, SCALED, SWEPT, figures, tables
 from theodolite.studies.simulate_function.learning import FULL
+from theodolite.studies.simulate_function.schemas import SCHEMAS
 from theodolite.studies.simulate_function.settings import PRESETS, SimulateFunction
 from theodolite.studies.simulate_function.words import WORDS
 from theodolite.study import RunSpec, Seeds, Study, Training
@@ -136,6 +137,7 @@ STUDY = Study(
     tables=tables,
     figures=figures,
     claims=worded(CLAIMS, WORDS),
+    schemas=SCHEMAS,
     seconds={"smoke": 6, "quick": 39, "full": 1900},
     not_shown=(
         "One activation, one optimizer and one learning rate for all models: a rate tuned for each depth could change "

@@ -30,6 +30,7 @@ from theodolite.studies.weight_trajectory.findings import (
     tables,
 )
 from theodolite.studies.weight_trajectory.measurements import analyse, measure
+from theodolite.studies.weight_trajectory.schemas import SCHEMAS
 from theodolite.studies.weight_trajectory.settings import PRESETS, WeightTrajectory
 from theodolite.studies.weight_trajectory.words import WORDS
 from theodolite.study import AnalysisSpec, RunSpec, Seeds, Study
@@ -272,6 +273,7 @@ STUDY = Study(
     analyses=analyses,
     analyse=analyse,
     renamed=RENAMED,
+    schemas=SCHEMAS,
     seconds={"smoke": 9, "quick": 50, "full": 1900},
     not_shown=(
         "That no permutation of hidden units removes a barrier: matching finds a local optimum. Which minimum is the "
