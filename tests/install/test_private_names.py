@@ -9,6 +9,9 @@ import theodolite
 SOURCE = Path(theodolite.__file__).parent
 
 USED = {  # all are there from 2.6.0 to 2.15.0
+    "torch.Tensor._make_wrapper_subclass",
+    "torch._C",
+    "torch._C.DisableTorchFunctionSubclass",
     "torch._weight_norm",
     "torch.nn.modules.batchnorm._BatchNorm",
     "torch.nn.modules.batchnorm._NormBase",
