@@ -173,11 +173,11 @@ def test_snapshots_without_an_epoch_name_their_file():
         weights.snapshots_from_bytes(content, "s.safetensors")
 
 
-def test_columns_of_two_kinds_are_an_error_that_says_where(directory):
+def test_a_column_of_another_kind_is_an_error_that_says_where(directory):
     folder = run_folder(directory)
     table = pa.table({"epoch": pa.array(["a", "b"])})
     hostile.forge(folder, "metrics.parquet", parquet(table))
-    with pytest.raises(StoreError, match=r"metrics\.parquet below .*runs hold columns of different kinds"):
+    with pytest.raises(StoreError, match=r"metrics\.parquet: column 'epoch': expected a whole number .*, got string"):
         survey.findings(directory)
 
 
