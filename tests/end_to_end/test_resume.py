@@ -23,7 +23,7 @@ class Own(th.Settings):
     seeds: int = 2
     epochs: int = 30
 
-class Signs(th.Optimizer, kind="signs"):
+class Signs(th.Optimizer, kind="signs_by_hand"):
     elementwise = True
     def make(self, parameters, *, learning_rate, weight_decay):
         return Steps(parameters, learning_rate)

@@ -2,6 +2,7 @@
 
 import json
 import pwd
+import urllib.request
 
 import pytest
 
@@ -72,6 +73,7 @@ def test_behind_a_proxy_that_refuses_and_without_npm_all_reasons_are_one_sentenc
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("THEODOLITE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("THEODOLITE_DATA", raising=False)
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it keeps the proxies of its first call
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")  # where nobody listens
     for name in ("no_proxy", "NO_PROXY"):

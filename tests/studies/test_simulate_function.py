@@ -44,6 +44,7 @@ def fitted(*, deep=0.3, hard=3.0, start=2.0, inside=1e-3, outside=1.0, wild=0.05
         loss = np.maximum(loss, spec.training.convergence * (0.01 if two else 0.1) * np.exp(wild * off))
         error = inside * (deep if two else 1) * np.exp(wild * off)
         frame = pd.DataFrame({"epoch": EPOCHS, "step": EPOCHS, "train_loss": loss, "test_loss": 1.0})
+        frame[["train_accuracy", "test_accuracy"]] = np.nan
         errors = {"inside": error, "outside": outside, "r2_inside": 1 - error**2}
         fit = pd.DataFrame({"x": [0.0, 4.0], "target": 1.0, "fit": [1.0, 2.0]})
         return {"metrics": frame, "errors": pd.DataFrame([errors]), "fit": fit}

@@ -2,16 +2,15 @@
 
 from theodolite.study import METRICS, TableSchema, number, text, whole
 
-SIZE = number(0)
 SCHEMAS = {
     "metrics": METRICS,
     "sensitivity": TableSchema(
         {
             "epoch": whole(),
             "set": text("training", "test"),
-            "sensitivity": SIZE,
+            "sensitivity": number(0),
             "standard_error": number(0, null=True),
-            "of_mean_loss": SIZE,
+            "of_mean_loss": number(0, optional=True),
             "samples": whole(1, optional=True),
         },
         key=("epoch", "set"),
