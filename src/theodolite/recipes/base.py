@@ -92,6 +92,21 @@ class Recipe(BaseModel, ABC):
         """The description of a class that is PyTorch's, or of one that only a file knows."""
 
 
+class OfTorch(BaseModel):
+    """What describes a class of PyTorch, of any family: its name, and the settings that were given."""
+
+    name: str
+    settings: dict[str, Any]
+
+    @model_serializer
+    def _flat(self) -> dict[str, Any]:
+        return {"kind": self.name, **self.settings}
+
+    def __hash__(self) -> int:
+        """Equal for equal ones; settings have none."""
+        return hash(self.name)
+
+
 def unknown(family: str, kind: str, settings: Mapping[str, Any]) -> CodeFailed:
     """What to say of a description whose class is not here."""
     if "code" in settings:

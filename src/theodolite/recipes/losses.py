@@ -4,10 +4,10 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveFloat, model_serializer
+from pydantic import Field, PositiveFloat
 
 from theodolite.errors import SettingError
-from theodolite.recipes.base import Recipe, unknown
+from theodolite.recipes.base import OfTorch, Recipe, unknown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,19 +59,8 @@ class Loss(Recipe):
         return result  # type: ignore[return-value]
 
 
-class TorchLoss(Loss):
+class TorchLoss(OfTorch, Loss):
     """A loss of ``torch.nn`` of two tensors of numbers; settings that are not given are PyTorch's own."""
-
-    name: str
-    settings: dict[str, Any]
-
-    @model_serializer
-    def _flat(self) -> dict[str, Any]:
-        return {"kind": self.name, **self.settings}
-
-    def __hash__(self) -> int:
-        """Equal for equal ones; settings have none."""
-        return hash(self.name)
 
     def module(self) -> Any:
         """The module, which keeps the values of all samples apart."""

@@ -4,10 +4,10 @@ import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_serializer, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from theodolite.errors import SettingError
-from theodolite.recipes.base import Recipe, unknown
+from theodolite.recipes.base import OfTorch, Recipe, unknown
 
 if TYPE_CHECKING:
     import torch
@@ -85,19 +85,8 @@ class Optimizer(Recipe):
         return result  # type: ignore[return-value]
 
 
-class TorchOptimizer(Optimizer):
+class TorchOptimizer(OfTorch, Optimizer):
     """A class of ``torch.optim``; settings that are not given are PyTorch's own."""
-
-    name: str
-    settings: dict[str, Any]
-
-    @model_serializer
-    def _flat(self) -> dict[str, Any]:
-        return {"kind": self.name, **self.settings}
-
-    def __hash__(self) -> int:
-        """Equal for equal ones; settings have none."""
-        return hash(self.name)
 
     @property
     def stacks(self) -> bool:
