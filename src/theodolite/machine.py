@@ -91,7 +91,7 @@ def keep_memory() -> bool:
     """Let this process keep up to 256 MB of freed memory and use it again; True where its C library can (glibc).
 
     It would give the memory of a training step back after each step, and the system would clear every page of the next
-    one: up to 40 % of a convolutional network's time, at 60 MB of activations (docs/studies/image-classification.md).
+    one: up to 40 % of a convolutional network's time, at 60 MB of activations (docs/performance-images.md).
     Blocks above 32 MB still go back at once.
     """
     try:
