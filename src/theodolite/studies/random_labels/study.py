@@ -46,6 +46,7 @@ def expand(settings: RandomLabels) -> Iterator[RunSpec]:
                 seed,
                 _source(settings, share, seed),
                 classifier(settings.data, settings.hidden),
+                optimizer=settings.optimizer,
                 learning_rate=settings.learning_rate,
                 schedule=settings.schedule,
                 batch_size=settings.batch_size,
