@@ -107,10 +107,10 @@ def _ends(spec: AnalysisSpec, trained: Sequence["Trained"]) -> dict[str, pd.Data
     """
     from torch.nn.functional import cross_entropy
 
+    from theodolite.measure import shuffled
     from theodolite.measure.align import align
     from theodolite.measure.interpolate import interpolate
-    from theodolite.measure.units.order import shuffled
-    from theodolite.train.batches import measured_batches
+    from theodolite.train import measured_batches
 
     model, source = trained[0].spec.model, trained[0].spec.data
     on_train, on_test = (measured_batches(model, source, part) for part in ("train", "test"))
