@@ -10,10 +10,9 @@ import argparse
 
 import numpy as np
 import pandas as pd
-from theodolite.claims.halves import past_the_best
 
 from intervals import SKEWED, atoms, centre, claim, correlations, drawn
-from theodolite.claims import Evidence, Monitor, test
+from theodolite.claims import Evidence, Monitor, past_the_best, test
 from theodolite.claims.going_on import outlook, seeds_to_decide
 from theodolite.claims.ways import EveryLook
 from theodolite.survey.deciding import HOPELESS, MOST

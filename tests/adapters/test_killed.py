@@ -1,4 +1,4 @@
-"""Trainings under Lightning and Hugging Face that kill -9 ends, and that go on from their checkpoint as one recording."""
+"""Trainings under Lightning and Hugging Face that kill -9 ends, and that go on from a checkpoint as one recording."""
 
 import signal
 import subprocess
@@ -73,9 +73,7 @@ trainer.train(resume_from_checkpoint=checkpoint)
 @pytest.mark.parametrize(
     ("script", "checkpoint"), [(LIGHTNING, "last.ckpt"), (HUGGING_FACE, "checkpoint-5")], ids=["Lightning", "HF"]
 )
-def test_a_training_killed_in_its_eighth_step_goes_on_from_its_checkpoint_as_one_recording(
-    script, checkpoint, tmp_path
-):
+def test_a_training_killed_in_its_eighth_step_goes_on_from_a_checkpoint_as_one_recording(script, checkpoint, tmp_path):
     command = [sys.executable, "-c", script, str(tmp_path)]
     first = subprocess.run([*command, "7"], check=False, capture_output=True, text=True)
     assert first.returncode == -signal.SIGKILL, first.stderr

@@ -14,9 +14,6 @@ from theodolite.measure.catalogue import BUILT_IN
 if TYPE_CHECKING:  # for type checkers, which do not see what __getattr__ finds
     from theodolite.measure.align import align as align
     from theodolite.measure.connect import connect as connect
-    from theodolite.measure.critical.landscape import landscape as landscape
-    from theodolite.measure.critical.points import CriticalPoint as CriticalPoint
-    from theodolite.measure.critical.points import CriticalPoints as CriticalPoints
     from theodolite.measure.curvature.jacobian import Jacobian as Jacobian
     from theodolite.measure.curvature.operator import HessianOperator as HessianOperator
     from theodolite.measure.curvature.tangent_kernel import TangentKernel as TangentKernel
@@ -24,7 +21,6 @@ if TYPE_CHECKING:  # for type checkers, which do not see what __getattr__ finds
     from theodolite.measure.find_critical_points import find_critical_points as find_critical_points
     from theodolite.measure.gradient_noise_scale import gradient_noise_scale as gradient_noise_scale
     from theodolite.measure.gradient_norm import gradient_norm as gradient_norm
-    from theodolite.measure.gradient_norm import loss_and_gradient as loss_and_gradient
     from theodolite.measure.hessian_blocks import hessian_blocks as hessian_blocks
     from theodolite.measure.hessian_density import hessian_density as hessian_density
     from theodolite.measure.hessian_diagonal import hessian_diagonal as hessian_diagonal
@@ -33,38 +29,26 @@ if TYPE_CHECKING:  # for type checkers, which do not see what __getattr__ finds
     from theodolite.measure.hessian_trace import hessian_trace as hessian_trace
     from theodolite.measure.interpolate import interpolate as interpolate
     from theodolite.measure.minimal_ratio import minimal_ratio as minimal_ratio
-    from theodolite.measure.planes import Plane as Plane
     from theodolite.measure.planes import path_plane as path_plane
     from theodolite.measure.planes import random_plane as random_plane
     from theodolite.measure.planes import three_point_plane as three_point_plane
-    from theodolite.measure.problem.join import objective as objective
-    from theodolite.measure.problem.objective import Objective as Objective
     from theodolite.measure.results.reader import load as load
     from theodolite.measure.sensitivity import sensitivity as sensitivity
     from theodolite.measure.sharpness import sharpness as sharpness
     from theodolite.measure.surface import surface as surface
     from theodolite.measure.trajectory import trajectory as trajectory
-    from theodolite.measure.units.order import shuffled as shuffled
 
 _state = random.getstate()
 import_module("rich.style")  # draws a number while it is imported; later, that would be within the user's training
 random.setstate(_state)
 
 FILES = {one.name: one.name for one in BUILT_IN} | {  # public name -> file
-    "CriticalPoint": "critical.points",
-    "CriticalPoints": "critical.points",
     "HessianOperator": "curvature.operator",
     "Jacobian": "curvature.jacobian",
-    "Objective": "problem.objective",
-    "Plane": "planes",
     "TangentKernel": "curvature.tangent_kernel",
-    "landscape": "critical.landscape",
     "load": "results.reader",
-    "loss_and_gradient": "gradient_norm",
-    "objective": "problem.join",
     "path_plane": "planes",
     "random_plane": "planes",
-    "shuffled": "units.order",
     "three_point_plane": "planes",
 }
 

@@ -18,6 +18,7 @@ from theodolite.own.described import (
     Claimed,
     Description,
     Drawn,
+    Pictured,
     StoredEvidence,
     StoredTables,
     by_task,
@@ -95,20 +96,26 @@ class File:
             made = {name: by_task(evidence_of(name, function, left, say)) for name, function in self.evidence.items()}
             write_evidence(directory, self.description.name, StoredEvidence(claims=made, made_of=made_of))
         if not self.seeded:
-            self._keep_tables(directory, left, say)
+            self._keep_drawn(directory, left, say)
         elif same := same_for_all_seeds(self.description, left):
             say(f"{plan.study}: every seed gave the same numbers ({same[0]}). Does the function use its seed?")
 
-    def _keep_tables(self, directory: Path, records: Records[Any], say: Say) -> None:
-        """Tables of a whole study, which readers without its file show too."""
-        name = self.description.name
-        try:
-            tables = tuple(map(Drawn.of, self.reader().tables(records)))
-        except Exception as error:
-            say(f"The tables of {name} were not drawn ({type(error).__name__}: {' '.join(str(error).split())}).")
-            return
-        if tables:
-            write_tables(directory, name, StoredTables(tables=tables, made_of=done(records)))
+    def _keep_drawn(self, directory: Path, records: Records[Any], say: Say) -> None:
+        """Tables and figures of a whole study, which readers without its file show too."""
+
+        def made(what: str, of: Callable[[Any], Any], draw: Callable[[Records[Any]], Sequence[Any]]) -> tuple[Any, ...]:
+            try:
+                return tuple(map(of, draw(records)))
+            except Exception as error:
+                why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                say(f"The {what} of {self.description.name} were not drawn ({why}).")
+                return ()
+
+        study = self.reader()
+        tables, figures = made("tables", Drawn.of, study.tables), made("figures", Pictured.of, study.figures)
+        if tables or figures:
+            kept = StoredTables(tables=tables, figures=figures, made_of=done(records))
+            write_tables(directory, self.description.name, kept)
 
 
 def coded(spec: Any, code: str) -> Any:

@@ -153,8 +153,8 @@ class Recorder:
         if self._ready(model, loss, batch, number=number):
             if number is not None and number < self._taker.steps:
                 raise SettingError(
-                    f"expected steps that go forward, got step {number} after step {self._taker.steps}. A training that "
-                    "goes on from a checkpoint takes another Recorder(…, resume=True)."
+                    f"expected steps that go forward, got step {number} after step {self._taker.steps}. A training "
+                    "that goes on from a checkpoint takes another Recorder(…, resume=True)."
                 )
             self._taker.steps = self._taker.steps + 1 if number is None else number
             self._log.facts["steps"] = self._taker.steps  # so that a program that just ends leaves the right one

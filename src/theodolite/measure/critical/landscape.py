@@ -74,9 +74,9 @@ def landscape(objective: Objective, weight_decay: float) -> Landscape:
         weight_decay: adds ½ ``weight_decay`` ‖θ‖², in units of loss per squared weight.
 
     Example:
-        >>> from theodolite import measure
+        >>> from theodolite.measure.parts import objective
         >>> data = torch.eye(2).double(), torch.zeros(2, 1).double()
-        >>> whole = measure.objective(torch.nn.Linear(2, 1, bias=False).double(), torch.nn.MSELoss(), data)
+        >>> whole = objective(torch.nn.Linear(2, 1, bias=False).double(), torch.nn.MSELoss(), data)
         >>> loss, gradient, hessian = landscape(whole, 0.0)(torch.tensor([[3.0, 4.0], [0.0, 0.0]]).double())
         >>> loss.tolist(), gradient.tolist()  # (θ₁² + θ₂²) / 2
         ([12.5, 0.0], [[3.0, 4.0], [0.0, 0.0]])

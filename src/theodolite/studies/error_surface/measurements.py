@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from theodolite.measure import Plane, path_plane, random_plane, three_point_plane
+from theodolite.measure import path_plane, random_plane, three_point_plane
 from theodolite.measure.connect import connect
+from theodolite.measure.parts import Plane
 from theodolite.measure.surface import surface
 from theodolite.runs import Trained
 from theodolite.streams import named_seed

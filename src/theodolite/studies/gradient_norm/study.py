@@ -29,7 +29,7 @@ from theodolite.studies.gradient_norm.words import WORDS
 from theodolite.study import RunSpec, Seeds, Study, Training
 
 if TYPE_CHECKING:
-    from theodolite.measure import Objective
+    from theodolite.measure.parts import Objective
     from theodolite.train import Outcome, Weights
 
 NAME = "gradient-norm"
@@ -54,7 +54,7 @@ def measure(spec: RunSpec, outcome: "Outcome") -> Mapping[str, pd.DataFrame]:
     import torch
 
     from theodolite import data, train
-    from theodolite.measure import objective
+    from theodolite.measure.parts import objective
     from theodolite.train import mean_of
 
     loss = mean_of(spec.training.loss)
@@ -85,7 +85,7 @@ def measure(spec: RunSpec, outcome: "Outcome") -> Mapping[str, pd.DataFrame]:
 
 def _loss_and_norm(whole: "Objective", weights: "Weights") -> tuple[float, float]:
     """What :func:`theodolite.measure.gradient_norm` gives, at these weights."""
-    from theodolite.measure import loss_and_gradient
+    from theodolite.measure.parts import loss_and_gradient
 
     loss, gradient = loss_and_gradient(whole, weights)
     return loss, float(sum(part.double().square().sum() for part in gradient.values())) ** 0.5

@@ -98,9 +98,9 @@ def analyse(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd
     """
     from torch.nn.functional import cross_entropy
 
-    from theodolite.measure import shuffled
     from theodolite.measure.align import align
     from theodolite.measure.interpolate import interpolate
+    from theodolite.measure.parts import shuffled
     from theodolite.train import measured_batches
 
     first, second = (network.module() for network in trained)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
 from theodolite import train
-from theodolite.measure import CriticalPoint, CriticalPoints, landscape
+from theodolite.measure.parts import CriticalPoint, CriticalPoints, landscape
 from theodolite.streams import named_seed
 from theodolite.studies.minimal_ratio.field import random_field
 from theodolite.studies.minimal_ratio.findings import FIELD, POINTS, PROTOCOL, SOFT

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, jacrev, vmap
 
-from theodolite.measure import CriticalPoint, landscape
+from theodolite.measure.parts import CriticalPoint, landscape
 from theodolite.studies.minimal_ratio.findings import MATRICES, MEASURED
 from theodolite.studies.minimal_ratio.random_matrix import density, moments, negative_share
 from theodolite.studies.minimal_ratio.tasks import Problem

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from theodolite import data
 from theodolite.data import DataSpec
-from theodolite.measure import CriticalPoints, Objective, find_critical_points, objective
+from theodolite.measure import find_critical_points
+from theodolite.measure.parts import CriticalPoints, Objective, objective
 from theodolite.models import MLP, build
 from theodolite.streams import named_seed
 from theodolite.studies.minimal_ratio.findings import COS, DIGITS

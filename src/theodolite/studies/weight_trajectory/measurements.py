@@ -107,9 +107,9 @@ def _ends(spec: AnalysisSpec, trained: Sequence["Trained"]) -> dict[str, pd.Data
     """
     from torch.nn.functional import cross_entropy
 
-    from theodolite.measure import shuffled
     from theodolite.measure.align import align
     from theodolite.measure.interpolate import interpolate
+    from theodolite.measure.parts import shuffled
     from theodolite.train import measured_batches
 
     model, source = trained[0].spec.model, trained[0].spec.data
