@@ -33,7 +33,7 @@ def _check_lines(path: Path) -> None:
         header = next(lines, [])
         other = next((sign for sign in (";", "\t") if len(header) == 1 and sign in header[0]), None)
         if other:
-            raise ValueError(f"columns are separated by {other!r}: save it with commas between them, and decimal points")
+            raise ValueError(f"columns are separated by {other!r}: save it with commas and decimal points")
         for line in lines:
             if len(line) > len(header):
                 columns = counted(len(header), "column name")

@@ -1,5 +1,6 @@
 """A study of one's own about to run, from its file: made by ``th.study``, or a whole ``th.Study``."""
 
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -263,7 +264,10 @@ def evidence_of(name: str, function: Any, records: Any, say: Say) -> Evidence | 
             return made
         return given.numbers(made, "mean")
     except Exception as error:
-        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        home = getattr(getattr(function, "__code__", None), "co_filename", None)
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == home]
+        place = f" in line {lines[-1]}" if lines else ""
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
         sentence = f"The function of claim '{name}' gave no evidence ({why})."
         say(sentence)
         return Evidence.exact(pd.Series(dtype="float64"), sentence)
