@@ -204,7 +204,7 @@ study.claim('two', 'Is so.', above=-1, evidence=lambda records: records.table('m
 """))  # fmt: skip
     assert done.returncode == 0
     odd, two = survey.verdicts(tmp_path / "r")
-    assert "The function of claim 'odd' gave no evidence (KeyError: 'x')" in odd.note
+    assert "The function of claim 'odd' gave no evidence (KeyError: 'x' in line" in odd.note
     assert (two.seeds, two.estimate) == (4, 4.5)
 
 

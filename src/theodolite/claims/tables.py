@@ -31,7 +31,7 @@ def _check_lines(path: Path) -> None:
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.reader(file, skipinitialspace=True)
         header = next(lines, [])
-        other = next((sign for sign in (";", "\t") if len(header) == 1 and sign in header[0]), None)
+        other = next((sign for sign in (";", "\t") if "".join(header).count(sign) >= len(header)), None)
         if other:
             raise ValueError(f"columns are separated by {other!r}: save it with commas and decimal points")
         for line in lines:
