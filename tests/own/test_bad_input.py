@@ -176,6 +176,7 @@ def test_a_claim_of_what_is_not_there_says_so_and_the_others_are_judged(write, r
         study.claim('right', 'Is so.', value='t.c.-1', above=-50)
     """))  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert f"claim 'wrong' has no numbers. {told}" in " ".join((done.stdout + done.stderr).split())
     wrong, right = survey.verdicts(tmp_path / "r")
     assert wrong.verdict == "undecided"
     assert told in wrong.note

@@ -31,6 +31,7 @@ from theodolite.own.described import (
 from theodolite.own.factors import cells, chosen, found, together
 from theodolite.own.findings import same_for_all_seeds
 from theodolite.own.reading import OwnSettings, study_of
+from theodolite.own.values import value
 from theodolite.specs import AnalysisSpec, CodeSpec, RunSpec
 from theodolite.store.records import Plan, Records
 from theodolite.study import Say, Settings, Study
@@ -96,6 +97,9 @@ class File:
         if self.evidence and (made_of := done(left)):
             made = {name: by_task(evidence_of(name, function, left, say)) for name, function in self.evidence.items()}
             write_evidence(directory, self.description.name, StoredEvidence(claims=made, made_of=made_of))
+        for one in self.description.claims:  # what a claim names is known now, and a name that is not there is said
+            if one.value and (problem := value(left, one.value, self.description.measures).problem):
+                say(f"{plan.study}: claim '{one.id}' has no numbers. {problem}")
         if not self.seeded:
             self._keep_drawn(directory, left, say)
         elif same := same_for_all_seeds(self.description, left):
