@@ -5,6 +5,7 @@ import io
 import math
 import re
 import shutil
+import struct
 import textwrap
 
 import altair as alt
@@ -136,7 +137,10 @@ def test_a_picture_is_shown_as_large_as_its_chart_and_as_it_was_drawn(tmp_path):
     assert red(drawn) > 1000
 
 
-@pytest.mark.parametrize("content", [b"<svg onload='alert(1)'/>", b"", b"\x89PNG\r\n\x1a\n" + 20 * b"0"])
+BOMB = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 100_000, 100_000)
+
+
+@pytest.mark.parametrize("content", [b"<svg onload='alert(1)'/>", b"", b"\x89PNG\r\n\x1a\n" + 20 * b"0", BOMB])
 def test_a_picture_that_is_none_is_refused(content):
     with pytest.raises(ValidationError, match="expected a PNG"):
         Pictured(name="a", title="", caption="", alt="", png=base64.b64encode(content).decode())
