@@ -22,8 +22,8 @@ from theodolite.claims.evidence import Evidence
 from theodolite.claims.intervals import Statistic
 from theodolite.claims.words import Words
 from theodolite.errors import RecordCorrupt, SettingError
-from theodolite.figures import still
 from theodolite.findings import Figure, Table
+from theodolite.own import picture
 from theodolite.store import files
 from theodolite.store.plan import DESCRIPTION, DRAWN, EVIDENCE
 from theodolite.store.schema import LARGEST, Sealed, first_line
@@ -179,6 +179,8 @@ class Pictured(_Frozen):
         Raises:
             ValueError: the picture is too large.
         """
+        from theodolite.figures import still  # who draws nothing needs no altair
+
         content = still.png(figure.chart)
         if len(content) > PICTURE:
             raise ValueError(f"expected a figure of at most {PICTURE >> 20} MiB as a picture; draw fewer points")
@@ -187,14 +189,18 @@ class Pictured(_Frozen):
 
     def figure(self) -> Figure:
         """As a page takes it."""
-        return Figure(self.name, self.title, still.still(self._content()), self.caption, self.alt)
+        from theodolite.figures import still
+
+        return Figure(
+            self.name, self.title, still.still(self._content(), picture.size(self._content())), self.caption, self.alt
+        )
 
     def _content(self) -> bytes:
         return base64.b64decode(self.png, validate=True)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        still.size(self._content())
+        picture.size(self._content())
         return self
 
 
