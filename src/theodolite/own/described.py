@@ -184,8 +184,8 @@ class Pictured(_Frozen):
         content = still.png(figure.chart)
         if len(content) > PICTURE:
             raise ValueError(f"expected a figure of at most {PICTURE >> 20} MiB as a picture; draw fewer points")
-        picture = base64.b64encode(content).decode()
-        return cls(name=figure.name, title=figure.title, caption=figure.caption, alt=figure.alt, png=picture)
+        text = base64.b64encode(content).decode()
+        return cls(name=figure.name, title=figure.title, caption=figure.caption, alt=figure.alt, png=text)
 
     def figure(self) -> Figure:
         """As a page takes it."""
