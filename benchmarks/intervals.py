@@ -9,8 +9,7 @@ import argparse
 import numpy as np
 import pandas as pd
 
-from theodolite.claims import Claim, Evidence, holm, interval
-from theodolite.claims.halves import past_the_best
+from theodolite.claims import Claim, Evidence, holm, interval, past_the_best
 from theodolite.claims.judge import verdict
 from theodolite.claims.means import CORRECTED, VERDICT
 

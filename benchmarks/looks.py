@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 
 from intervals import SKEWED, atoms, centre, claim, correlations, drawn
-from theodolite.claims import Evidence, Monitor, test
+from theodolite.claims import Evidence, Monitor, past_the_best, test
 from theodolite.claims.going_on import outlook, seeds_to_decide
-from theodolite.claims.halves import past_the_best
 from theodolite.claims.ways import EveryLook
 from theodolite.survey.deciding import HOPELESS, MOST
 

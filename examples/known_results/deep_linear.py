@@ -2,7 +2,7 @@
 
 Published: with small initial weights and white inputs a mode of strength s goes from a share a of s to a share b in
 t = τ/(2s) ln[b(1 - a) / (a(1 - b))], so log time falls on log strength with slope -1. Saxe, McClelland and Ganguli
-2014, "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks", equations 9 and 10.
+2014, "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks".
 """
 
 import math
@@ -40,7 +40,7 @@ study.claim(
     "The time that a mode takes is inverse to its strength: the slope of their logarithms is -1.",
     value="metrics.slope",
     within=(-1.1, -0.9),
-    source="Saxe 2014, equation 10",
+    source="Saxe 2014",
 )
 study.claim(
     "as-long-as-predicted",
@@ -48,7 +48,7 @@ study.claim(
     value="metrics.over_theory",
     statistic="ratio",
     within=(0.9, 1.1),
-    source="Saxe 2014, equation 10",
+    source="Saxe 2014",
 )
 
 if __name__ == "__main__":

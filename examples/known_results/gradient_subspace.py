@@ -1,7 +1,8 @@
 """Soon the gradient lies in the few directions of largest curvature, as many as there are classes.
 
-Published: after a short time the share |Pg|²/|g|² of the gradient g in the top C Hessian eigenvectors, for C classes,
-is near 1 and stays so. Gur-Ari, Roberts and Dyer 2018, "Gradient Descent Happens in a Tiny Subspace", section 2.
+Published: after a short time the gradient converges to the subspace of a few top Hessian eigenvectors, as many as there
+are classes, which is mostly preserved. Gur-Ari, Roberts and Dyer 2018, "Gradient Descent Happens in a Tiny Subspace",
+abstract. Tested is the share |Pg|²/|g|² of the gradient g in it.
 """
 
 import pandas as pd
@@ -38,7 +39,7 @@ study.claim(
     "In the second half of training nine tenths of the gradient are in the top ten directions.",
     value="metrics.late",
     above=0.9,
-    source="Gur-Ari 2018, section 2",
+    source="Gur-Ari 2018, abstract",
 )
 study.claim(
     "most-of-it",

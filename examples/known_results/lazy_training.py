@@ -2,8 +2,8 @@
 
 Published: with the width n and the scale 1/√n on its output, the weights move by a constant while their norm grows as
 √n, so the relative change of the first layer falls with slope -1/2. Chizat, Oyallon and Bach 2019, "On Lazy Training in
-Differentiable Programming", section 1.2; Lee et al. 2019, "Wide Neural Networks of Any Depth Evolve as Linear Models
-Under Gradient Descent", section 2.4 and Figure S3.
+Differentiable Programming"; Lee et al. 2019, "Wide Neural Networks of Any Depth Evolve as Linear Models Under Gradient
+Descent".
 """
 
 import numpy as np
@@ -43,7 +43,7 @@ study.claim(
     "The relative change of the first layer falls as one over the root of the width.",
     evidence=slope,
     within=(-0.6, -0.4),
-    source="Chizat 2019, section 1.2; Lee 2019, Figure S3",
+    source="Chizat 2019; Lee 2019",
 )
 
 if __name__ == "__main__":

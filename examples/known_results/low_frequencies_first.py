@@ -2,7 +2,7 @@
 
 Published: gradient descent on a wide ReLU network with biases fits cos(kθ) on the circle in a number of steps that
 grows as k². Basri, Jacobs, Kasten and Kritchman 2019, "The Convergence Rate of Neural Networks for Learned Functions
-of Different Frequencies", section 4; that low frequencies come first: Rahaman et al. 2019, "On the Spectral Bias of
+of Different Frequencies"; that low frequencies come first: Rahaman et al. 2019, "On the Spectral Bias of
 Neural Networks".
 """
 
@@ -48,7 +48,7 @@ study.claim(
     "The steps to learn cos(kθ) grow as the square of k.",
     evidence=slope,
     within=(1.8, 2.2),
-    source="Basri 2019, section 4",
+    source="Basri 2019",
 )
 
 if __name__ == "__main__":

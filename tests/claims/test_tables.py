@@ -59,6 +59,8 @@ ROWS = "seed,top\n0,1.5\n1,1.4\n2,1.6\n"
         ("seed,top\n0,1.5\n1,1.4\n", [], "expected 3 seeds or more, got 2 seeds"),
         ("", [], "expected a CSV file with a line of column names"),
         (None, [], "expected a CSV file with a line of column names"),
+        ("seed;top\n0;1,5\n1;1,4\n2;1,6\n", [], "columns are separated by ';': save it with commas and"),
+        ("seed,top\n0,1,5\n1,1,4\n2,1,6\n", [], "line 2 has 3 values for 2 column names"),  # decimal commas
         (ROWS, ["--arms", "decay"], "expected --arms COLUMN=A,B"),
         (ROWS, ["--arms", "decay=1,1"], "expected --arms COLUMN=A,B"),
         (ROWS, ["--arms", "decay=0,1"], "no column 'decay'"),

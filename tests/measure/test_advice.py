@@ -1007,7 +1007,6 @@ NOT_HERE = {  # where other messages are raised -> the tests that print them, an
     r"measure/critical/|find_critical_points.py": (
         "measure/critical/test_critical_points.py:test_bad_input_is_named",
         "measure/critical/test_critical_points_symmetry.py:test_symmetric_starts_need_a_perceptron",
-        "measure/critical/test_critical_points_random_matrix.py:test_settings_out_of_range_are_named",
     ),
     r"catalogue.py|__init__.py|check_settings|check_products|coordinates|:_?checked|:room|:connect|:sharpness": (
         "measure/test_bad_input.py:test_bad_settings_are_refused_by_name",

@@ -176,6 +176,7 @@ def test_a_claim_of_what_is_not_there_says_so_and_the_others_are_judged(write, r
         study.claim('right', 'Is so.', value='t.c.-1', above=-50)
     """))  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert f"claim 'wrong' has no numbers. {told}" in " ".join((done.stdout + done.stderr).split())
     wrong, right = survey.verdicts(tmp_path / "r")
     assert wrong.verdict == "undecided"
     assert told in wrong.note
@@ -204,7 +205,7 @@ study.claim('two', 'Is so.', above=-1, evidence=lambda records: records.table('m
 """))  # fmt: skip
     assert done.returncode == 0
     odd, two = survey.verdicts(tmp_path / "r")
-    assert "The function of claim 'odd' gave no evidence (KeyError: 'x')" in odd.note
+    assert "The function of claim 'odd' gave no evidence (KeyError: 'x' in line" in odd.note
     assert (two.seeds, two.estimate) == (4, 4.5)
 
 

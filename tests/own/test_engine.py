@@ -1,22 +1,34 @@
 """A whole study with optimizer, loss, network and data of its own, from the command to a page without its files."""
 
+import base64
+import io
+import math
+import re
 import shutil
+import struct
 import textwrap
 
+import altair as alt
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
+from pydantic import ValidationError
 
 from commands import called
 from theodolite import survey
 from theodolite.errors import RecordCorrupt
-from theodolite.findings import Table
-from theodolite.own.described import Drawn, StoredTables, read_tables, write_tables
+from theodolite.figures import still
+from theodolite.findings import Figure, Table
+from theodolite.own.described import Drawn, Pictured, StoredTables, read_tables, write_tables
 from theodolite.store import records
 
 STUDY = """
 import theodolite as th, torch
 from pathlib import Path
-from theodolite.findings import Table
+from theodolite.figures.curves import curves
+from theodolite.figures.scales import Axis
+from theodolite.findings import Figure, Table
 from theodolite.study import Seeds, Training
 
 class Half(th.Optimizer, kind="half"):
@@ -57,11 +69,16 @@ def ends(records):
     rows = records.table("metrics").groupby("share", observed=True)["train_loss"].last().reset_index()
     return [Table("ends", "Where it ends", rows.assign(nothing=float("nan"), said=rows["share"] > 0), "By share.")]
 
+def figures(records):
+    rows = records.table("metrics")[["epoch", "share", "seed", "train_loss"]]
+    chart = curves(rows, x=Axis("epoch", "epoch"), y=Axis("train_loss", "loss"), series="share")
+    return [Figure("own-curves", "Curves of its own", chart, "Drawn here.", "Losses fall.")]
+
 study = th.Study(
     name="halves", title="Halves", question="Does it learn?", source="own", settings_type=Own,
     presets={"smoke": Own(), "quick": Own()}, expand=expand,
     claims=[claim("still", 0.0, "above", 0.99), claim("falls", 0.5, "below", 1.0)],
-    tables=ends, figures=lambda records: [], not_shown="Much.", seconds={},
+    tables=ends, figures=figures, not_shown="Much.", seconds={},
 )
 """
 NET = "from torch import nn\ndef make():\n    return nn.Sequential(nn.Linear(1, 4), nn.Tanh(), nn.Linear(4, 1))\n"
@@ -94,9 +111,39 @@ def test_workers_train_them_and_a_reader_needs_no_file(tmp_path):
     assert list(shown["said"].astype(str)) == ["False", "True"]
     assert shown["nothing"].isna().all()
     assert "Where it ends" in (out / "report.html").read_text()
+    assert "Curves of its own" in (out / "report.html").read_text()
+    drawing = (out / "halves/figures/own-curves.svg").read_text()
+    (picture,) = re.findall(r'href="data:image/png;base64,([^"]+)"', drawing)
+    assert base64.b64decode(picture)[:4] == b"\x89PNG"
     shutil.rmtree(next((out / "halves/runs").iterdir()))
     assert called("report", str(out)).returncode == 0
     assert "By share. Made of other runs than there are now" in (out / "report.html").read_text()
+
+
+def test_a_picture_is_shown_as_large_as_its_chart_and_as_it_was_drawn(tmp_path):
+    squares = alt.Chart(pd.DataFrame({"x": [0, 1]})).mark_rect(color="#ff0000").encode(x="x:O").properties(
+        width=60, height=30
+    )  # fmt: skip
+    kept = Pictured.of(Figure("squares", "Squares", squares, "Two.", "Two squares."))
+    chart = kept.figure().chart
+    whole = Image.open(io.BytesIO(still.png(chart))).convert("RGB")
+    drawn = Image.open(io.BytesIO(base64.b64decode(kept.png))).convert("RGB")
+    assert chart.width == math.ceil(drawn.width / 2)
+
+    def red(picture):
+        return (np.asarray(picture) == [255, 0, 0]).all(-1).sum()
+
+    assert red(whole) == pytest.approx(red(drawn), rel=0.02)
+    assert red(drawn) > 1000
+
+
+BOMB = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 100_000, 100_000)
+
+
+@pytest.mark.parametrize("content", [b"<svg onload='alert(1)'/>", b"", b"\x89PNG\r\n\x1a\n" + 20 * b"0", BOMB])
+def test_a_picture_that_is_none_is_refused(content):
+    with pytest.raises(ValidationError, match="expected a PNG"):
+        Pictured(name="a", title="", caption="", alt="", png=base64.b64encode(content).decode())
 
 
 def test_a_table_that_was_changed_in_the_folder_is_refused(tmp_path):

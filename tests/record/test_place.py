@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -268,6 +269,40 @@ def test_a_program_that_ends_without_closing_can_go_on(tmp_path):
     training.step = 0
     with pytest.warns(RecorderWarning, match="after step 7, the last one recorded"):
         training.run(recorder(tmp_path / "own", resume=True), 2)
+
+
+@pytest.mark.parametrize("options", [{"resume": True}, {"resume": True, "seed": 0}, {"replace": True}])
+def test_a_recorder_that_an_error_left_open_gives_way_to_the_one_that_goes_on(tmp_path, options):
+    """As in a notebook, which keeps all that the error went through, the recorder too."""
+    left, training = recorder(tmp_path / "own"), Training()
+    training.run(left, 7)
+    again = Training() if "replace" in options else training
+    again.step = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RecorderWarning)  # that says where it goes on
+        again.run(found := recorder(tmp_path / "own", **options), 2)
+    found.close()
+    assert th.recordings(tmp_path / "own").trainings[["seed", "status"]].to_numpy().tolist() == [[0, "done"]]
+    with pytest.warns(RecorderWarning, match="This recorder is closed"):
+        left.step(training.model, LOSS, DATA)
+
+
+def test_recordings_that_are_under_way_side_by_side_are_left_alone(tmp_path):
+    made = [recorder(tmp_path / "own", seed=seed, resume=True) for seed in (0, 1)]
+    trainings = [Training(0), Training(1)]
+    for _ in range(3):
+        for one, training in zip(made, trainings, strict=True):
+            training.run(one, training.step + 1)
+    for one in made:
+        one.close()
+    assert th.recordings(tmp_path / "own").trainings["steps"].tolist() == [3, 3]
+
+
+def test_steps_that_go_back_ask_for_another_recorder(tmp_path):
+    made, training = recorder(tmp_path / "own"), Training()
+    made.step(training.model, LOSS, DATA, number=6)
+    with pytest.raises(SettingError, match=r"got step 5 after step 6.*resume=True"):
+        made.step(training.model, LOSS, DATA, number=5)
 
 
 def old_recording(out, **facts):

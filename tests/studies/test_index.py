@@ -1,6 +1,8 @@
 """What the index says of every study before anything runs."""
 
+import ast
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,23 @@ def test_half_the_seeds_on_half_the_cores_take_about_as_long():
     )
     assert half["runs"] == whole["runs"] / 2
     assert half["seconds"] == whole["seconds"]
+
+
+def test_studies_take_what_a_package_offers_and_nothing_else_of_it():
+    """Which packages those are, import-linter holds."""
+    taken = {
+        (node.module, alias.name)
+        for path in Path(studies.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        and (node.module or "").startswith("theodolite.")
+        and not node.module.startswith("theodolite.studies")
+        for alias in node.names
+    }
+    offered = {module: getattr(import_module(module), "__all__", None) for module, _ in taken}
+    assert {"theodolite.claims", "theodolite.measure.parts", "theodolite.train"} <= {m for m in offered if offered[m]}
+    assert not [(module, name) for module, name in taken if offered[module] and name not in offered[module]]
+    assert not [(module, name) for module, name in taken if name.startswith("_")]
 
 
 @pytest.mark.parametrize("name", list(studies.INDEX))

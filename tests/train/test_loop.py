@@ -8,7 +8,9 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
+from theodolite.errors import SettingError
 from theodolite.models import cnn, mlp
+from theodolite.recipes import Optimizer
 from theodolite.streams import named_seed
 from theodolite.study import Training
 from theodolite.train import Split, TrainingData, train
@@ -181,3 +183,39 @@ def test_a_warm_up_is_pytorchs_and_the_schedule_has_the_rest():
 def test_a_setting_without_effect_is_refused(fields):
     with pytest.raises(ValueError, match="expected"):
         Training(loss="mse", epochs=5, **fields)
+
+
+class BySign(torch.optim.Optimizer):
+    """Steps of one size against the sign of the gradient, by hand."""
+
+    def __init__(self, parameters, calls):
+        super().__init__(parameters, {"lr": 0.01})
+        self.calls = calls
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        if self.calls:
+            closure()
+        for weight in self.param_groups[0]["params"]:
+            if weight.grad is not None:
+                weight.sub_(0.01 * weight.grad.sign())
+
+
+class HandWritten(Optimizer, kind="by_hand"):
+    calls: bool
+
+    def make(self, parameters, *, learning_rate, weight_decay):
+        return BySign(parameters, self.calls)
+
+
+def test_an_optimizer_by_hand_calls_the_closure_or_is_refused():
+    def fitted(calls):
+        return train(mlp(inputs=1, outputs=1, seed=0), FIT, training(calls), order_seed=0)
+
+    def training(calls):
+        return Training(loss="mse", optimizer=HandWritten(calls=calls), epochs=1)
+
+    before, after = (dict(mlp(inputs=1, outputs=1, seed=0).named_parameters()), fitted(True).weights)
+    assert all(torch.allclose((before[name] - after[name]).abs(), torch.tensor(0.01)) for name in before)
+    with pytest.raises(SettingError, match="BySign to call the closure"):
+        fitted(False)

@@ -1,5 +1,6 @@
 """Numbers of a table in a file: one a seed, or one a seed and arm."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,26 @@ def read(path: Path) -> pd.DataFrame:
         SettingError: there is no such file, or it is no table.
     """
     try:
+        _check_lines(path)
         table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except (OSError, UnicodeError, ValueError) as error:  # pandas' own errors are ValueErrors
+    except (OSError, UnicodeError, ValueError, csv.Error) as error:  # pandas' own errors are ValueErrors
         why = str(error).partition("\n")[0]
         raise SettingError(f"expected a CSV file with a line of column names, got {path} ({why}).") from None
     return table.rename(columns=lambda name: str(name).strip())
+
+
+def _check_lines(path: Path) -> None:
+    """Refuse lines with more values than there are columns: pandas would take the first column for names of rows."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = csv.reader(file, skipinitialspace=True)
+        header = next(lines, [])
+        other = next((sign for sign in (";", "\t") if "".join(header).count(sign) >= len(header)), None)
+        if other:
+            raise ValueError(f"columns are separated by {other!r}: save it with commas and decimal points")
+        for line in lines:
+            if len(line) > len(header):
+                columns = counted(len(header), "column name")
+                raise ValueError(f"line {lines.line_num} has {counted(len(line), 'value')} for {columns}")
 
 
 def one_number_a_seed(table: pd.DataFrame, value: str, seed: str) -> pd.Series:

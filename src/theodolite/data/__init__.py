@@ -10,12 +10,13 @@ if TYPE_CHECKING:
     from theodolite.data.dataset import Dataset, load
     from theodolite.data.function import evaluate
     from theodolite.data.own import code
-    from theodolite.data.sources import Fetched, Known, fetch, known
+    from theodolite.data.sources import SOURCES, Fetched, Known, fetch, known
     from theodolite.data.spec import DataSpec
 
-__all__ = ["DataSpec", "Dataset", "Fetched", "Known", "code", "evaluate", "fetch", "known", "load"]
+__all__ = ["SOURCES", "DataSpec", "Dataset", "Fetched", "Known", "code", "evaluate", "fetch", "known", "load"]
 
 _HOME = {
+    "SOURCES": "sources",
     "DataSpec": "spec",
     "Dataset": "dataset",
     "Fetched": "sources",

@@ -4,9 +4,10 @@
 | --- | --- |
 | STUDY/study.json | question, factors, measurements, claims, and the text of the file, for the page alone |
 | STUDY/evidence.json | for claims whose evidence is a function in that file: what it gave, a number a seed |
-| STUDY/drawn.json | tables that a whole study in that file draws of its records |
+| STUDY/drawn.json | tables and pictures that a whole study in that file draws of its records |
 """
 
+import base64
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,7 +22,8 @@ from theodolite.claims.evidence import Evidence
 from theodolite.claims.intervals import Statistic
 from theodolite.claims.words import Words
 from theodolite.errors import RecordCorrupt, SettingError
-from theodolite.findings import Table
+from theodolite.findings import Figure, Table
+from theodolite.own import picture
 from theodolite.store import files
 from theodolite.store.plan import DESCRIPTION, DRAWN, EVIDENCE
 from theodolite.store.schema import LARGEST, Sealed, first_line
@@ -31,6 +33,7 @@ AGAIN = "Run the study's file again: finished runs are kept."
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)]  # of a folder
 Value = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*\..+$")]  # of a table: never a path
 Label = str | int | float
+PICTURE = 4 << 20  # bytes of one, at most: a page holds all of them
 
 
 class _Frozen(BaseModel):
@@ -160,10 +163,52 @@ def _cell(value: Any) -> Label | None:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
+class Pictured(_Frozen):
+    """A figure as a picture: a specification could hold addresses and code, and whoever reads a folder runs none."""
+
+    name: Name
+    title: str
+    caption: str
+    alt: str
+    png: str  # in base64
+
+    @classmethod
+    def of(cls, figure: Figure) -> Self:
+        """As data.
+
+        Raises:
+            ValueError: the picture is too large.
+        """
+        from theodolite.figures import still  # who draws nothing needs no altair
+
+        content = still.png(figure.chart)
+        if len(content) > PICTURE:
+            raise ValueError(f"expected a figure of at most {PICTURE >> 20} MiB as a picture; draw fewer points")
+        text = base64.b64encode(content).decode()
+        return cls(name=figure.name, title=figure.title, caption=figure.caption, alt=figure.alt, png=text)
+
+    def figure(self) -> Figure:
+        """As a page takes it."""
+        from theodolite.figures import still
+
+        return Figure(
+            self.name, self.title, still.still(self._content(), picture.size(self._content())), self.caption, self.alt
+        )
+
+    def _content(self) -> bytes:
+        return base64.b64decode(self.png, validate=True)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        picture.size(self._content())
+        return self
+
+
 class StoredTables(Sealed):
     """What a whole study made of its records."""
 
     tables: tuple[Drawn, ...]
+    figures: tuple[Pictured, ...] = ()
     made_of: tuple[str, ...]  # as of evidence
 
 

@@ -1,5 +1,6 @@
 """A study of one's own about to run, from its file: made by ``th.study``, or a whole ``th.Study``."""
 
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from theodolite.own.described import (
     Claimed,
     Description,
     Drawn,
+    Pictured,
     StoredEvidence,
     StoredTables,
     by_task,
@@ -29,6 +31,7 @@ from theodolite.own.described import (
 from theodolite.own.factors import cells, chosen, found, together
 from theodolite.own.findings import same_for_all_seeds
 from theodolite.own.reading import OwnSettings, study_of
+from theodolite.own.values import value
 from theodolite.specs import AnalysisSpec, CodeSpec, RunSpec
 from theodolite.store.records import Plan, Records
 from theodolite.study import Say, Settings, Study
@@ -94,21 +97,30 @@ class File:
         if self.evidence and (made_of := done(left)):
             made = {name: by_task(evidence_of(name, function, left, say)) for name, function in self.evidence.items()}
             write_evidence(directory, self.description.name, StoredEvidence(claims=made, made_of=made_of))
+        for one in self.description.claims:  # what a claim names is known now, and a name that is not there is said
+            if one.value and (problem := value(left, one.value, self.description.measures).problem):
+                say(f"{plan.study}: claim '{one.id}' has no numbers. {problem}")
         if not self.seeded:
-            self._keep_tables(directory, left, say)
+            self._keep_drawn(directory, left, say)
         elif same := same_for_all_seeds(self.description, left):
             say(f"{plan.study}: every seed gave the same numbers ({same[0]}). Does the function use its seed?")
 
-    def _keep_tables(self, directory: Path, records: Records[Any], say: Say) -> None:
-        """Tables of a whole study, which readers without its file show too."""
-        name = self.description.name
-        try:
-            tables = tuple(map(Drawn.of, self.reader().tables(records)))
-        except Exception as error:
-            say(f"The tables of {name} were not drawn ({type(error).__name__}: {' '.join(str(error).split())}).")
-            return
-        if tables:
-            write_tables(directory, name, StoredTables(tables=tables, made_of=done(records)))
+    def _keep_drawn(self, directory: Path, records: Records[Any], say: Say) -> None:
+        """Tables and figures of a whole study, which readers without its file show too."""
+
+        def made(what: str, of: Callable[[Any], Any], draw: Callable[[Records[Any]], Sequence[Any]]) -> tuple[Any, ...]:
+            try:
+                return tuple(map(of, draw(records)))
+            except Exception as error:
+                why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                say(f"The {what} of {self.description.name} were not drawn ({why}).")
+                return ()
+
+        study = self.reader()
+        tables, figures = made("tables", Drawn.of, study.tables), made("figures", Pictured.of, study.figures)
+        if tables or figures:
+            kept = StoredTables(tables=tables, figures=figures, made_of=done(records))
+            write_tables(directory, self.description.name, kept)
 
 
 def coded(spec: Any, code: str) -> Any:
@@ -256,7 +268,10 @@ def evidence_of(name: str, function: Any, records: Any, say: Say) -> Evidence | 
             return made
         return given.numbers(made, "mean")
     except Exception as error:
-        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        home = getattr(getattr(function, "__code__", None), "co_filename", None)
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == home]
+        place = f" in line {lines[-1]}" if lines else ""
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
         sentence = f"The function of claim '{name}' gave no evidence ({why})."
         say(sentence)
         return Evidence.exact(pd.Series(dtype="float64"), sentence)

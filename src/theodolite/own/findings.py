@@ -36,19 +36,20 @@ OLD = "Made of other runs than there are now: run the study's file again."
 
 def tables(study: Description, records: Records[Any]) -> list[Table]:
     """What a whole study drew itself; and all numbers, each quantity over seeds, and each of a single run."""
-    drawn = _drawn(study, records)
+    drawn, _ = _drawn(study, records)
     taken = {table.name for table in drawn}
     return [*drawn, *(table for table in _all_numbers(study, records) if table.name not in taken)]
 
 
-def _drawn(study: Description, records: Records[Any]) -> list[Table]:
+def _drawn(study: Description, records: Records[Any]) -> tuple[list[Table], list[Figure]]:
     kept = read_tables(records.directory, study.name)
     if kept is None:
-        return []
-    found = [one.table() for one in kept.tables]
+        return [], []
+    tables, figures = [one.table() for one in kept.tables], [one.figure() for one in kept.figures]
     if set(kept.made_of) != set(done(records)):
-        found = [replace(table, caption=f"{table.caption} {OLD}".strip()) for table in found]
-    return found
+        tables = [replace(table, caption=f"{table.caption} {OLD}".strip()) for table in tables]
+        figures = [replace(figure, caption=f"{figure.caption} {OLD}".strip()) for figure in figures]
+    return tables, figures
 
 
 def _all_numbers(study: Description, records: Records[Any]) -> list[Table]:
@@ -81,8 +82,11 @@ def _all_numbers(study: Description, records: Records[Any]) -> list[Table]:
 
 
 def figures(study: Description, records: Records[Any]) -> list[Figure]:
-    """Curves, and a figure a claim."""
-    return [*_curves(study, records), *(_claimed(study, claim, records) for claim in study.claims)]
+    """What a whole study drew itself; curves, and a figure a claim."""
+    _, drawn = _drawn(study, records)
+    general = [*_curves(study, records), *(_claimed(study, claim, records) for claim in study.claims)]
+    taken = {figure.name for figure in drawn}
+    return [*drawn, *(figure for figure in general if figure.name not in taken)]
 
 
 def numbers(study: Description, records: Records[Any]) -> pd.DataFrame:

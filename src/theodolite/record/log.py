@@ -9,6 +9,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+from weakref import WeakValueDictionary
 
 import pandas as pd
 from torch import Tensor
@@ -62,6 +63,9 @@ class Sink(Protocol):
         """Take leave; gets all that was recorded, by table, to draw figures from."""
 
 
+OPEN: WeakValueDictionary[Path, "Log"] = WeakValueDictionary()  # of this program, by the folder of the record
+
+
 class Log:
     """Rows of all tables, snapshots, and the folder they are written to, if any."""
 
@@ -108,6 +112,7 @@ class Log:
         study = self.directory / STUDY
         study.mkdir(exist_ok=True)
         command = wording.command(["python", *sys.argv])
+        self._end_what_was_left_open()
         with lock.hold(study, patience=60):
             place = choose(self.directory, STUDY, self.asked, self.facts, number)
             kept = self._take_up(place.former, place.step, epoch) if place.former else None
@@ -117,6 +122,7 @@ class Log:
             folder = records.folder_of(self.directory, spec)
             folder.mkdir(parents=True, exist_ok=True)
             self._held.enter_context(lock.hold(folder))
+            OPEN[folder] = self
             # From here on, what an earlier recording left does not count, or may be read while it goes on.
             records.write_start(self.directory, spec, partial=kept is not None)
             self.spec = spec
@@ -126,6 +132,30 @@ class Log:
                 if old.name not in {lock.LOCK, records.STATUS, "spec.json", *mine}:
                     old.unlink()
         return place, kept
+
+    def _end_what_was_left_open(self) -> None:
+        """Finish the recording of this program that goes on now, or is replaced.
+
+        Where an error ended its training in a notebook nobody closed it, and what the notebook keeps of the error holds
+        it. Its own recorder then says that it is closed.
+        """
+        asked = self.asked
+        if asked.resume is False and not asked.replace:
+            return
+        left = [
+            log
+            for log in list(OPEN.values())
+            if log.directory == self.directory and dict(log.asked.labels) == dict(asked.labels) and not log.finished
+            if (log.spec and log.spec.seed == asked.seed)
+            or (asked.seed is None and (not asked.replace or self._as(log)))
+        ]
+        if len(left) == 1:
+            left[0].finish()
+
+    def _as(self, other: "Log") -> bool:
+        """Whether both began with the same random state."""
+        chance = self.facts.get("chance_at_start")
+        return chance is not None and chance == other.facts.get("chance_at_start")
 
     def _take_up(self, former: Former, step: int, epoch: int | None) -> Kept:
         """All that an earlier recording has up to a step."""

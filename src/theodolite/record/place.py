@@ -136,7 +136,8 @@ def _check_another_seed(former: Former, asked: Asked, facts: Mapping[str, Any], 
     if former.held and _alike(former, facts, "weights_at_start"):
         raise StoreError(
             f"the same training is being recorded as seed {former.seed} in {directory} just now. Where several "
-            "processes train one model, call the recorder in one of them; else seed the training otherwise."
+            "processes train one model, call the recorder in one of them. Where an error left its recorder open, pass "
+            "resume=True to go on from a checkpoint, or replace=True. Else seed the training otherwise."
         )
     if _alike(former, facts, "weights_at_start"):
         raise StoreError(

@@ -145,9 +145,17 @@ class Recorder:
             loss: maps (outputs, targets) to a scalar mean over samples.
             batch: what to measure on, unless the recorder has its own data.
             number: of this step, where the caller counts; None: one more than the last.
+
+        Raises:
+            SettingError: the number is below that of the last step.
         """
         asked.check_number(number, "a step")
         if self._ready(model, loss, batch, number=number):
+            if number is not None and number < self._taker.steps:
+                raise SettingError(
+                    f"expected steps that go forward, got step {number} after step {self._taker.steps}. A training "
+                    "that goes on from a checkpoint takes another Recorder(…, resume=True)."
+                )
             self._taker.steps = self._taker.steps + 1 if number is None else number
             self._log.facts["steps"] = self._taker.steps  # so that a program that just ends leaves the right one
             self._taker.observe(unwrapped(model), loss, batch)

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from theodolite.data.sources import SOURCES
-from theodolite.data.spec import DataSpec
+from theodolite.data import SOURCES, DataSpec
 from theodolite.errors import UnknownName
-from theodolite.models.description import MLP, Architecture
+from theodolite.models import MLP, Architecture
 from theodolite.study import RunSpec, Seeds, Training
 
 if TYPE_CHECKING:

@@ -110,7 +110,10 @@ def read(directory: Path) -> Iterator[tuple[Study[Any], Records[Any]]]:
             empty = False
             yield study, record
     if empty:
-        raise StoreError(f"expected finished runs, but {directory} holds none. Run `theodolite survey` first.")
+        raise StoreError(
+            f"expected finished runs, but {directory} holds none. Run a survey or study into it first; where all runs "
+            "failed, mend what they say and give the same command again."
+        )
 
 
 @machine.one_thread()

@@ -1,8 +1,13 @@
 """Training: one network at a time in a loop that everyone can read, or many stacked as replicas."""
 
+from theodolite.train.batches import measured_batches
 from theodolite.train.data import Split, TrainingData, tensors
+from theodolite.train.evaluation import LOSSES, mean_of
 from theodolite.train.loop import train
-from theodolite.train.outcome import Outcome
+from theodolite.train.outcome import Outcome, Weights
 from theodolite.train.replicas import Replica, train_replicas
 
-__all__ = ["Outcome", "Replica", "Split", "TrainingData", "tensors", "train", "train_replicas"]
+__all__ = [
+    "LOSSES", "Outcome", "Replica", "Split", "TrainingData", "Weights", "mean_of", "measured_batches", "tensors",
+    "train", "train_replicas",
+]  # fmt: skip

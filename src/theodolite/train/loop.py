@@ -89,8 +89,13 @@ def train(
         record, step, start = Record.going_on(training, state["record"]), state["step"], state["epoch"] + 1
         network.put(state["network"])
 
+    asked = 0
+
+    @torch.enable_grad()  # an optimizer's step may be without
     def gradient(inputs: Tensor, targets: Tensor) -> Any:
         """Leave the gradient in the parameters; an optimizer may ask for it at several places."""
+        nonlocal asked
+        asked += 1
         optimizer.zero_grad()
         value = loss(outputs_of(model, inputs, training, flatten=flatten), targets)
         value.backward()
@@ -105,7 +110,13 @@ def train(
                     inputs = augmented(inputs, draw)
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * factor(training, epoch, step % steps, steps)
+                before = asked
                 optimizer.step(partial(gradient, inputs, targets))
+                if asked == before:
+                    raise SettingError(
+                        f"expected the step of {type(optimizer).__name__} to call the closure that it is given, "
+                        "which computes the gradient; it did not, and trains nothing. Begin it with: loss = closure()."
+                    )
                 step += 1
             if on_epoch:
                 on_epoch(epoch, epoch * len(data.train))

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from theodolite.errors import SettingError
 from theodolite.measure.critical.mlp_hessian import Perceptron, derivatives, perceptron
+from theodolite.measure.critical.orbit import orbit_size
 from theodolite.measure.curvature.dense import dense_hessians
 from theodolite.measure.problem.batches import Batch
 from theodolite.measure.problem.isolation import preserve_rng
@@ -42,6 +44,19 @@ class Landscape:
         hessian.diagonal(dim1=1, dim2=2).add_(self.weight_decay)
         return loss, gradient + self.weight_decay * vectors, hessian
 
+    def orbit_size(self, vector: Tensor) -> int:
+        """How many copies a point ``(P,)`` has by permutation and sign of hidden units, itself included.
+
+        Raises:
+            SettingError: the model is no perceptron of known layers.
+        """
+        if self.net is None:
+            raise SettingError(
+                "expected a perceptron, whose hidden units may change places and signs, got another model. Count the "
+                "points themselves."
+            )
+        return orbit_size(self.net, vector)
+
     def _of_data(self, vectors: Tensor) -> SecondOrder:
         if self.net is None:
             found = dense_hessians(self.objective, vectors)
@@ -50,7 +65,22 @@ class Landscape:
 
 
 def landscape(objective: Objective, weight_decay: float) -> Landscape:
-    """Choose how to compute: in closed form where the model has one and it agrees with PyTorch's, here and now."""
+    """The loss of an objective with its exact first two derivatives at many vectors at once; small models.
+
+    They are computed in closed form where the model has one and it agrees with PyTorch's, here and now.
+
+    Args:
+        objective: model, loss and data, as :func:`~theodolite.measure.problem.join.objective` joins them.
+        weight_decay: adds ½ ``weight_decay`` ‖θ‖², in units of loss per squared weight.
+
+    Example:
+        >>> from theodolite.measure.parts import objective
+        >>> data = torch.eye(2).double(), torch.zeros(2, 1).double()
+        >>> whole = objective(torch.nn.Linear(2, 1, bias=False).double(), torch.nn.MSELoss(), data)
+        >>> loss, gradient, hessian = landscape(whole, 0.0)(torch.tensor([[3.0, 4.0], [0.0, 0.0]]).double())
+        >>> loss.tolist(), gradient.tolist()  # (θ₁² + θ₂²) / 2
+        ([12.5, 0.0], [[3.0, 4.0], [0.0, 0.0]])
+    """
     objective = objective.to(torch.float64)
     noise = torch.Generator().manual_seed(named_seed(0, "agreement of landscapes"))
     points = objective.vector + torch.tensor([[0.0], [0.5]]).double() * torch.randn(

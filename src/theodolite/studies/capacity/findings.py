@@ -8,8 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from theodolite.claims import row
-from theodolite.claims.rows import Number
+from theodolite.claims import Number, row
 from theodolite.figures.curves import BAND, curves
 from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table

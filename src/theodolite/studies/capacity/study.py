@@ -9,9 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from theodolite.claims import Claim, Evidence, worded
-from theodolite.claims.halves import halves, hump, past_the_best
-from theodolite.claims.trends import each_seed, goodman_kruskal
+from theodolite.claims import Claim, Evidence, each_seed, goodman_kruskal, halves, hump, past_the_best, worded
 from theodolite.store.records import Records
 from theodolite.studies.capacity.findings import (
     CLEAN,

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from theodolite.claims import Evidence, row
-from theodolite.claims.rows import groups
+from theodolite.claims import Evidence, groups, row
 from theodolite.findings import Table
 from theodolite.store.records import Records
 from theodolite.studies.classifiers import CLASSES, covered

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from theodolite.measure import path_plane, random_plane, three_point_plane
 from theodolite.measure.connect import connect
-from theodolite.measure.planes import Plane, path_plane, random_plane, three_point_plane
+from theodolite.measure.parts import Plane
 from theodolite.measure.surface import surface
 from theodolite.runs import Trained
 from theodolite.streams import named_seed
@@ -26,7 +27,7 @@ from theodolite.studies.error_surface.findings import (
     WIDTH,
 )
 from theodolite.study import AnalysisSpec
-from theodolite.train.batches import measured_batches
+from theodolite.train import measured_batches
 
 CURVE_BATCH = 128  # samples of a step in which the curve is trained, between the two batch sizes
 

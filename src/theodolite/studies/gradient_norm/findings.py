@@ -6,9 +6,7 @@ Beside :mod:`theodolite.studies.gradient_norm.study`, which trains, measures and
 import numpy as np
 import pandas as pd
 
-from theodolite.claims import row
-from theodolite.claims.rows import Number
-from theodolite.claims.trends import Numbers, each_seed
+from theodolite.claims import Number, Numbers, each_seed, row
 from theodolite.figures.curves import BAND, curves
 from theodolite.figures.points import scatter
 from theodolite.figures.scales import Axis

@@ -12,7 +12,7 @@ import pandas as pd
 
 from theodolite.claims import Claim, Evidence, worded
 from theodolite.data import DataSpec
-from theodolite.models.description import MLP
+from theodolite.models import MLP
 from theodolite.store.records import Records
 from theodolite.streams import named_seed
 from theodolite.studies.classifiers import classifier, images
@@ -29,9 +29,8 @@ from theodolite.studies.gradient_norm.words import WORDS
 from theodolite.study import RunSpec, Seeds, Study, Training
 
 if TYPE_CHECKING:
-    from theodolite.measure.problem.objective import Objective
-    from theodolite.train import Outcome
-    from theodolite.train.outcome import Weights
+    from theodolite.measure.parts import Objective
+    from theodolite.train import Outcome, Weights
 
 NAME = "gradient-norm"
 PART = 1_000  # samples whose gradient is computed at once; the sum over parts is exact
@@ -55,8 +54,8 @@ def measure(spec: RunSpec, outcome: "Outcome") -> Mapping[str, pd.DataFrame]:
     import torch
 
     from theodolite import data, train
-    from theodolite.measure.problem.join import objective
-    from theodolite.train.evaluation import mean_of
+    from theodolite.measure.parts import objective
+    from theodolite.train import mean_of
 
     loss = mean_of(spec.training.loss)
     split = train.tensors(data.load(spec.data), getattr(torch, spec.training.dtype)).train
@@ -86,7 +85,7 @@ def measure(spec: RunSpec, outcome: "Outcome") -> Mapping[str, pd.DataFrame]:
 
 def _loss_and_norm(whole: "Objective", weights: "Weights") -> tuple[float, float]:
     """What :func:`theodolite.measure.gradient_norm` gives, at these weights."""
-    from theodolite.measure.gradient_norm import loss_and_gradient
+    from theodolite.measure.parts import loss_and_gradient
 
     loss, gradient = loss_and_gradient(whole, weights)
     return loss, float(sum(part.double().square().sum() for part in gradient.values())) ** 0.5

@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from theodolite.claims import row
-from theodolite.claims.rows import Number
+from theodolite.claims import Number, row
 from theodolite.figures.curves import BAND, curves
 from theodolite.figures.points import MEDIAN, dots, over_factor
 from theodolite.figures.scales import Axis, Rule

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from theodolite.claims import Claim, Evidence, worded
-from theodolite.models.description import CNN, MLP
+from theodolite.models import CNN, MLP
 from theodolite.store.records import Records
 from theodolite.studies.classifiers import images, training_of
 from theodolite.studies.image_classification.findings import (

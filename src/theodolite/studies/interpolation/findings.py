@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from theodolite.claims import Evidence, row
-from theodolite.claims.rows import Number, groups
+from theodolite.claims import Evidence, Number, groups, row
 from theodolite.figures import walk
 from theodolite.figures.composed import above
 from theodolite.figures.curves import BAND, curves

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from theodolite.claims import Claim, Evidence, worded
-from theodolite.data.sources import SOURCES
-from theodolite.models.description import CNN
+from theodolite.data import SOURCES
+from theodolite.models import CNN
 from theodolite.store.records import Records
 from theodolite.streams import named_generator, named_seed
 from theodolite.studies.classifiers import CLASSES, classifier, images, training_of
@@ -100,8 +100,8 @@ def analyse(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd
 
     from theodolite.measure.align import align
     from theodolite.measure.interpolate import interpolate
-    from theodolite.measure.units.order import shuffled
-    from theodolite.train.batches import measured_batches
+    from theodolite.measure.parts import shuffled
+    from theodolite.train import measured_batches
 
     first, second = (network.module() for network in trained)
     model, source = trained[0].spec.model, trained[0].spec.data

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from theodolite.measure.find_critical_points import find_critical_points
+from theodolite.measure import find_critical_points
 from theodolite.models import MLP
 from theodolite.streams import named_seed
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from theodolite.claims import Evidence, Statistic, interval, rank_correlation, trends
-from theodolite.claims.trends import Numbers
+from theodolite.claims import Evidence, Numbers, Statistic, interval, rank_correlation, trends
 from theodolite.findings import Table
 from theodolite.store.records import Records
 from theodolite.studies.minimal_ratio.settings import MinimalRatio

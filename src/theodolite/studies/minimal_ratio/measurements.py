@@ -10,9 +10,7 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
 from theodolite import train
-from theodolite.measure.critical.mlp_hessian import perceptron
-from theodolite.measure.critical.orbit import orbit_size
-from theodolite.measure.critical.points import CriticalPoint, CriticalPoints
+from theodolite.measure.parts import CriticalPoint, CriticalPoints, landscape
 from theodolite.streams import named_seed
 from theodolite.studies.minimal_ratio.field import random_field
 from theodolite.studies.minimal_ratio.findings import FIELD, POINTS, PROTOCOL, SOFT
@@ -76,10 +74,8 @@ def _points(task: Problem, settings: Mapping[str, Any], seed: int) -> Mapping[st
 
 def _orbits(task: Problem, points: Sequence[CriticalPoint]) -> list[int]:
     """How many copies each point has by permutation and sign of units, itself included."""
-    net = perceptron(task.objective().to(torch.float64))
-    if net is None:
-        raise TypeError("expected a perceptron, which every network of this study is")
-    return [orbit_size(net, p.parameters) for p in points]
+    surface = landscape(task.objective(), 0.0)
+    return [surface.orbit_size(p.parameters) for p in points]
 
 
 def _snapshots(task: Problem, settings: Mapping[str, Any], seed: int) -> Tensor:

@@ -5,8 +5,7 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from theodolite.measure.critical.landscape import landscape
-from theodolite.measure.critical.points import CriticalPoint
+from theodolite.measure.parts import CriticalPoint, landscape
 from theodolite.studies.minimal_ratio.findings import CERTIFIED, RENAMED
 from theodolite.studies.minimal_ratio.tasks import Problem
 

@@ -12,7 +12,7 @@ from theodolite.streams import named_seed
 from theodolite.studies.minimal_ratio.findings import AGAIN, FIRST, LETTER, NORM, WITH_DECAY
 from theodolite.studies.minimal_ratio.places import places
 from theodolite.studies.minimal_ratio.tasks import Problem
-from theodolite.train.evaluation import LOSSES
+from theodolite.train import LOSSES
 
 
 def protocol(task: Problem, settings: Mapping[str, Any], seed: int) -> Mapping[str, pd.DataFrame]:

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, jacrev, vmap
 
-from theodolite.measure.critical.landscape import landscape
-from theodolite.measure.critical.points import CriticalPoint
-from theodolite.measure.critical.random_matrix import density, moments, negative_share
+from theodolite.measure.parts import CriticalPoint, landscape
 from theodolite.studies.minimal_ratio.findings import MATRICES, MEASURED
+from theodolite.studies.minimal_ratio.random_matrix import density, moments, negative_share
 from theodolite.studies.minimal_ratio.tasks import Problem
 
 QUANTILES = {"lowest_loss": 0.0, "median_loss": 0.5, "high_loss": 0.9}  # of the points whose spectra are kept

@@ -9,15 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from theodolite import data
-from theodolite.data.spec import DataSpec
-from theodolite.measure.critical.points import CriticalPoints
-from theodolite.measure.find_critical_points import find_critical_points
-from theodolite.measure.problem.join import objective
-from theodolite.measure.problem.objective import Objective
+from theodolite.data import DataSpec
+from theodolite.measure import find_critical_points
+from theodolite.measure.parts import CriticalPoints, Objective, objective
 from theodolite.models import MLP, build
 from theodolite.streams import named_seed
 from theodolite.studies.minimal_ratio.findings import COS, DIGITS
-from theodolite.train.evaluation import LOSSES
+from theodolite.train import LOSSES
 
 CLASSES = 3  # of digits
 

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from theodolite.claims import epochs_to_convergence, row
-from theodolite.claims.rows import Number
+from theodolite.claims import Number, epochs_to_convergence, row
 from theodolite.figures.curves import BAND, curves
 from theodolite.figures.points import CENSORED, MEDIAN, dots, over_factor
 from theodolite.figures.scales import Axis, Rule

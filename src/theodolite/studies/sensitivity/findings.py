@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from theodolite.claims import factor_per_doubling, interval, rank_correlation, row
-from theodolite.claims.rows import Number
+from theodolite.claims import Number, factor_per_doubling, interval, rank_correlation, row
 from theodolite.figures.curves import BAND, curves
 from theodolite.figures.points import dots, over_factor, scatter
 from theodolite.figures.scales import Axis

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from theodolite.claims import epochs_to_convergence, interval, row
-from theodolite.claims.rows import Number
+from theodolite.claims import Number, epochs_to_convergence, interval, row
 from theodolite.figures.curves import BAND, curves
 from theodolite.figures.points import MEDIAN, dots, over_factor
 from theodolite.figures.scales import Axis, Rule, order

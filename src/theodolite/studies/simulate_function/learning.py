@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from theodolite.claims.trends import Numbers
+from theodolite.claims import Numbers
 from theodolite.store.records import Records
 from theodolite.studies.simulate_function.settings import SimulateFunction
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from theodolite.models.description import Activation
+from theodolite.models import Activation
 from theodolite.study import Settings
 
 

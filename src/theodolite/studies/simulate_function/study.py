@@ -13,8 +13,7 @@ import pandas as pd
 from theodolite import data
 from theodolite.claims import worded
 from theodolite.data import DataSpec
-from theodolite.models.budget import architectures
-from theodolite.models.description import MLP
+from theodolite.models import MLP, architectures
 from theodolite.studies.simulate_function.claims import CLAIMS
 from theodolite.studies.simulate_function.findings import BUDGET, MINI, SCALED, SWEPT, figures, tables
 from theodolite.studies.simulate_function.learning import FULL

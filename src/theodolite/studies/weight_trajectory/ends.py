@@ -3,8 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from theodolite.claims import row
-from theodolite.claims.rows import Number
+from theodolite.claims import Number, row
 from theodolite.store.records import Records
 from theodolite.studies.weight_trajectory.settings import WeightTrajectory
 

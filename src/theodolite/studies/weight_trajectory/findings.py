@@ -6,9 +6,7 @@ Beside :mod:`theodolite.studies.weight_trajectory.study`, which trains, measures
 import numpy as np
 import pandas as pd
 
-from theodolite.claims import row
-from theodolite.claims.rows import Number
-from theodolite.claims.variance import crossed_components
+from theodolite.claims import Number, crossed_components, row
 from theodolite.figures.curves import BAND, curves
 from theodolite.figures.paths import MARKS, paths
 from theodolite.figures.points import dots, over_factor

@@ -109,8 +109,8 @@ def _ends(spec: AnalysisSpec, trained: Sequence["Trained"]) -> dict[str, pd.Data
 
     from theodolite.measure.align import align
     from theodolite.measure.interpolate import interpolate
-    from theodolite.measure.units.order import shuffled
-    from theodolite.train.batches import measured_batches
+    from theodolite.measure.parts import shuffled
+    from theodolite.train import measured_batches
 
     model, source = trained[0].spec.model, trained[0].spec.data
     on_train, on_test = (measured_batches(model, source, part) for part in ("train", "test"))

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from theodolite.errors import SettingError
-from theodolite.measure.critical.random_matrix import critical_energy, density, moments, negative_share
+from theodolite.studies.minimal_ratio.random_matrix import critical_energy, density, moments, negative_share
 
 
 def drawn(epsilon, ratio, size=1200):

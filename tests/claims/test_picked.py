@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from theodolite.claims.halves import halves, hump, past_the_best
+from theodolite.claims.picked import halves, hump, past_the_best
 
 
 def table(*seeds):
