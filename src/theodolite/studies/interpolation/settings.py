@@ -29,6 +29,10 @@ class Interpolation(Settings):
     cnn_hidden: tuple[PositiveInt, ...] = (64,)
     cnn_images: PositiveInt | None = 16_384  # renewing statistics reads them once more for every alpha
 
+    def evaluations(self) -> float:
+        """Three matchings of each pair, on both sets."""
+        return 12.0 * self.alphas
+
     @model_validator(mode="after")
     def _check(self) -> "Interpolation":
         if self.alphas % 3 != 1:
