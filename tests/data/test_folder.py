@@ -153,7 +153,7 @@ def test_a_table_takes_no_picture_from_elsewhere(tmp_path, cache_folder):
     (tmp_path / "set").mkdir()
     for part in ("train", "test"):
         named.to_parquet(tmp_path / "set" / f"{part}.parquet")
-    with pytest.raises(DataCorrupt, match="image in row 0 .* got none"):
+    with pytest.raises(DataCorrupt, match=r"image in row 0 .* got none"):
         load(DataSpec(source=f"dir:{tmp_path / 'set'}"))
 
 

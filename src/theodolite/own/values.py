@@ -46,8 +46,8 @@ def value(records: Records[Any], name: str, measures: Collection[str]) -> Value:
     if rows.duplicated(["seed", *factors]).any():
         again = rows[rows.duplicated(["seed", *factors])].iloc[0]
         raise RecordCorrupt(
-            f"{records.directory / records.plan.study / PLAN} holds two runs of seed {again['seed']} with the same factors."
-            " Run the study's file again: finished runs are kept."
+            f"{records.directory / records.plan.study / PLAN} holds two runs of seed {again['seed']} with the same "
+            "factors. Run the study's file again: finished runs are kept."
         )
     numbers, problem = _numbers(records, table, field, measured=table in measures)
     known = numbers.replace([np.inf, -np.inf], np.nan)
