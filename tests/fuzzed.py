@@ -277,19 +277,19 @@ def undrawn() -> Iterator[None]:
 
 
 def run(sources: list[Path], scratch: Path, seed: int, count: int, seconds: float = float("inf")) -> Seen:
-    """Change each of these folders in turn, so often or so long in all.
+    """Change each of these folders in turn, so often, or for so many seconds of a processor in all.
 
     Every change is read by `status`, and by what all commands read tables with; what that lets pass, which is where
     faults are, by one command more, drawn anew each time, and of what it refuses a share.
     """
-    seen, until = Seen(), time.monotonic() + seconds
+    seen, until = Seen(), time.process_time() + seconds
     folders, others = [], []
     for source in sources:
         folders.append(Path(shutil.copytree(source, scratch / f"folder-{source.name}")))
         others.append(Path(shutil.copytree(source, scratch / f"other-{source.name}")))
     with undrawn():
         for number in range(count):
-            if time.monotonic() > until:
+            if time.process_time() > until:
                 break
             at, draw = number % len(folders), random.Random(f"{seed} {number}")
             place = folders[at], others[at], scratch / "out"
