@@ -12,12 +12,15 @@ import pytest
 import torch
 from torch import nn
 
+import fuzzed_folders
+import hostile
 import theodolite as th
 import tiny as survey_of
 from mutated import mutated, outcome, tables_of
 from theodolite import studies, survey
 from theodolite.errors import RecordCorrupt, SettingError, StoreError
-from theodolite.store import content, records
+from theodolite.own import described
+from theodolite.store import content, records, weights
 from theodolite.study import METRICS, TableSchema, number, text, truth, whole
 from theodolite.survey import reading
 
@@ -157,3 +160,26 @@ def test_a_table_of_ones_own_holds_numbers_texts_and_truths_as_they_are():
         content.checked(pa.table({"x": [[1]]}), content.OWN, Path("a"), "")
     with pytest.raises(RecordCorrupt, match="column 'at' is there 2 times"):
         content.checked(table.append_column("at", table["at"]), content.OWN, Path("a"), "")
+
+
+def test_snapshots_of_another_shape_name_their_file(tmp_path):
+    fuzzed_folders.recorded(tmp_path / "r")
+    folder = sorted(tmp_path.glob("r/recorder/runs/*"))[0]
+    last = sorted(folder.glob("snapshot-*"))[-1]
+    held = weights.from_bytes(last.read_bytes(), last)
+    hostile.forge(folder, last.name, weights.to_bytes({name: torch.zeros(7) for name in held}))
+    with pytest.raises(RecordCorrupt, match=f"{last.name} cannot be read as weights .*of shape"):
+        survey.findings(tmp_path / "r")
+
+
+def test_a_study_of_ones_own_whose_plan_and_description_do_not_fit_is_named(tmp_path):
+    place = fuzzed_folders.MADE["own"](tmp_path / "own")
+    right, plan = described.read_description(place, "own"), records.read_plan(place, "own")
+    described.write_description(place, right.model_copy(update={"factors": {"stride": right.factors["stride"]}}))
+    with pytest.raises(RecordCorrupt, match=r"study.json and plan.json beside it name other factors"):
+        survey.findings(place)
+    described.write_description(place, right)
+    twice = [plan.runs[0].model_copy(update={"fingerprint": item.fingerprint}) for item in plan.runs[:2]]
+    records.write_plan(place, plan.model_copy(update={"runs": (*twice, *plan.runs[2:])}))
+    with pytest.raises(RecordCorrupt, match=r"plan.json holds two runs of seed 0 with the same factors"):
+        survey.verdicts(place)
