@@ -113,7 +113,7 @@ def stop(running: Running, chance: random.Random) -> str:
 
 def second(running: Running, chance: random.Random) -> str:
     """The same command beside it, which must be refused while it runs."""
-    done = subprocess.run(running.process.args, capture_output=True, timeout=120, check=False)  # type: ignore[call-overload]
+    done = subprocess.run(running.process.args, capture_output=True, timeout=900, check=False)  # type: ignore[call-overload]
     both = done.returncode == 2 and b"another survey is writing" in done.stderr
     if running.process.poll() is None and not both:
         running.said.append(b"Traceback: a second survey was not refused: " + done.stderr[-300:])

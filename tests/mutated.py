@@ -114,20 +114,24 @@ def tables_of(directory: Path, study: str) -> list[Path]:
     return sorted((directory / study).glob("*/*/*.parquet"))
 
 
+def as_parquet(table: pd.DataFrame) -> bytes:
+    """As a file; what no Parquet file holds as text."""
+    buffer = io.BytesIO()
+    try:
+        table.to_parquet(buffer, index=False)
+    except (ValueError, TypeError, OverflowError):
+        table = table.astype("str") if table.columns.is_unique else table.iloc[:, :1].astype("str")
+        table.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
 @contextmanager
 def mutated(path: Path, draw: random.Random, mutation: Mutation | None = None) -> Iterator[str]:
     """That table changed while the block runs, under a seal that fits; gives what was done."""
     status, before = path.parent / records.STATUS, path.read_bytes()
     sealed = status.read_bytes()
     mutation = mutation or draw.choice(MUTATIONS)
-    table = mutation(pd.read_parquet(path), draw)
-    buffer = io.BytesIO()
-    try:
-        table.to_parquet(buffer, index=False)
-    except (ValueError, TypeError, OverflowError):  # no Parquet file holds it
-        table = table.astype("str") if table.columns.is_unique else table.iloc[:, :1].astype("str")
-        table.to_parquet(buffer, index=False)
-    path.write_bytes(buffer.getvalue())
+    path.write_bytes(as_parquet(mutation(pd.read_parquet(path), draw)))
     found = records.read_status(path.parent)
     sums = {**found.files, path.name: files.checksum(path.read_bytes())}
     status.write_bytes(found.model_copy(update={"files": sums}).sealed())

@@ -62,7 +62,9 @@ def tell(text: str) -> None:
 
 def complain(error: Exception) -> None:
     """An error in one paragraph."""
-    err.print(Text.assemble((f"{type(error).__name__}: ", "bold red"), str(error)), soft_wrap=True)
+    err.print(
+        Text.assemble((f"{type(error).__name__}: ", "bold red"), wording.without_passwords(str(error))), soft_wrap=True
+    )
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:

@@ -11,7 +11,7 @@ from pydantic import PositiveInt, model_validator
 from theodolite.claims import Claim
 from theodolite.findings import Figure, Table
 from theodolite.specs import AnalysisSpec, CodeSpec, Frozen, RecordingSpec, RunSpec, Seeds, Training
-from theodolite.store.content import TableSchema, number, text, truth, whole
+from theodolite.store.content import OWN, REST, TableSchema, number, text, truth, whole
 from theodolite.store.records import Plan, Records, check_folder, read_plan
 
 __all__ = [
@@ -52,6 +52,10 @@ class Settings(Frozen):
                 if not abs(dial) < LARGEST:
                     raise ValueError(f"expected numbers below {LARGEST:.0e} in '{name}'")
         return self
+
+    def evaluations(self) -> float:
+        """How often the measurements of one seed evaluate a network, beside its trainings: each gives a row."""
+        return 0.0
 
     def settled(self) -> Self:
         """With what is left to the machine ("auto") settled on this one; ``expand`` is given nothing else to ask."""
@@ -128,7 +132,8 @@ class Study(Generic[S]):
     analyses: Callable[[S], Iterable[AnalysisSpec]] = lambda settings: ()  # measurements beyond the runs
     analyse: Callable[[AnalysisSpec, Sequence[Any]], Mapping[str, Any]] | None = None  # in the worker: spec, its inputs
     renamed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # see Records: for tables of older versions
-    schemas: Mapping[str, TableSchema] = field(default_factory=dict)  # of the tables of its records, by name
+    # Of the tables of its records, by name; of one that declares none each holds numbers and texts.
+    schemas: Mapping[str, TableSchema] = field(default_factory=lambda: {REST: OWN})
     code: Code | None = None  # of a study of one's own that is about to run; read from a folder it has none
     texts: Mapping[str, str] = field(default_factory=dict)  # the source text of its files by name, for the page
 

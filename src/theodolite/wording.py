@@ -87,6 +87,15 @@ def shown(text: str) -> str:
     return _UNSHOWN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
+def without_passwords(text: str) -> str:
+    """The same, without what stands before the host in an address.
+
+    >>> without_passwords("there is no study 'https://me:pw@host/data'")
+    "there is no study 'https://…@host/data'"
+    """
+    return re.sub(r"(?<=://)[^/\s'\"]*@", "…@", text)
+
+
 def command(words: Sequence[str]) -> str:
     """A command for the record: to be typed again, without passwords in addresses and options that hold secrets.
 

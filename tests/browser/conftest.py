@@ -23,7 +23,8 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-HOSTILE = """<script>alert("1")</script> | </script>\u2028 <img src=x onerror=alert(2)>"""
+HOSTILE = """<script>alert("1")</script> | </script>\u2028 <img src=x onerror=alert(2)> <svg onload=alert(3)>
+[a](javascript:alert(4)) ![b](https://c.example/d)"""
 
 
 @dataclass

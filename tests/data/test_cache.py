@@ -132,3 +132,8 @@ def test_pixel_statistics_are_those_of_numpy():
     mean, deviation = pixel_statistics(images)
     assert mean == pytest.approx(images.mean(axis=(0, 2, 3)))
     assert deviation == pytest.approx(images.std(axis=(0, 2, 3)))
+
+
+def test_an_entry_that_may_not_be_read_is_none_in_the_list(cache_folder):
+    (cache_folder / "mnist" / "manifest.json").mkdir(parents=True)  # reading it is an error of the system
+    assert not cache.holds("mnist")

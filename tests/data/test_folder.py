@@ -2,11 +2,14 @@ import json
 import os
 import time
 
+import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from theodolite.data import DataSpec, load
+from theodolite.data import DataSpec, folder, load
 from theodolite.errors import DataCorrupt, DataUnavailable
 
 
@@ -140,3 +143,24 @@ def test_what_a_system_leaves_behind_is_no_picture(image_folder, cache_folder):
     for name in ("Thumbs.db", ".DS_Store", "desktop.ini"):
         (image_folder / "train" / "owl" / name).write_bytes(b"x")
     assert len(load(DataSpec(source=f"dir:{image_folder}")).train_inputs) == 12
+
+
+def test_a_table_takes_no_picture_from_elsewhere(tmp_path, cache_folder):
+    Image.new("L", (2, 2)).save(tmp_path / "elsewhere.png")
+    cells = {"image": [{"bytes": None, "path": str(tmp_path / "elsewhere.png")}], "label": [0]}
+    features = datasets.Features({"image": datasets.Image(decode=False), "label": datasets.Value("int64")})
+    named = datasets.Dataset.from_dict(cells, features=features).cast_column("image", datasets.Image())
+    (tmp_path / "set").mkdir()
+    for part in ("train", "test"):
+        named.to_parquet(tmp_path / "set" / f"{part}.parquet")
+    with pytest.raises(DataCorrupt, match=r"image in row 0 .* got none"):
+        load(DataSpec(source=f"dir:{tmp_path / 'set'}"))
+
+
+def test_a_small_file_that_claims_more_numbers_than_there_is_room_for_is_refused(tmp_path, cache_folder, monkeypatch):
+    monkeypatch.setattr(folder, "VALUES", 1000)
+    zeros = pa.table({name: pa.array(np.zeros(501, np.int8)) for name in ("x", "label")})
+    for part in ("train", "test"):
+        pq.write_table(zeros, tmp_path / f"{part}.parquet")
+    with pytest.raises(DataCorrupt, match=r"at most 1,000 numbers in .*train.parquet, and it claims 1,002"):
+        load(DataSpec(source=f"dir:{tmp_path}"))

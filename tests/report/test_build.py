@@ -19,7 +19,8 @@ from theodolite import report
 from theodolite.report import page
 
 TESTS = Path(__file__).parent.parent
-HOSTILE = """<script>alert("1")</script> | </script>\u2028 <img src=x onerror=alert(2)>"""
+HOSTILE = """<script>alert("1")</script> | </script>\u2028 <img src=x onerror=alert(2)> <svg onload=alert(3)>
+[a](javascript:alert(4)) ![b](https://c.example/d)"""
 
 FIELDS = {  # public, as other programs read them
     *("study", "id", "sentence", "source", "statistic", "claimed", "estimate", "interval", "level"),
@@ -216,6 +217,8 @@ def test_hostile_text_stays_text_in_markdown(hostile):
         content = path.read_text(encoding="utf-8")
         assert "<" not in content
         assert "\u2028" not in content
+        assert r"\[a\](javascript:alert(4)) !\[b\](" in content
+        assert not re.search(r"(?<!\\)\[[ab]", content)
     rows = (hostile / "report.md").read_text().partition("## Verdicts")[2].partition("\n## ")[0].strip().splitlines()
     assert len(rows) == 2 + 4
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {7}  # six cells, whatever they hold

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info
 
 from theodolite import machine
 
-# Figures are left out, which are most of the time and made of these numbers.
+# Figures are not drawn, which is most of the time: they are made of these numbers.
 SURVEY = """
 import json, sys
 from pathlib import Path
@@ -27,7 +27,9 @@ if __name__ == "__main__":
     prepared = survey.prepare(["minimal-ratio", "simulate-function"], "smoke", seeds=1, overrides=changed)
     for progress in survey.run(prepared, Path(sys.argv[1]), workers=int(sys.argv[2])):
         assert not any(study.failed for study in progress), progress
-    print(json.dumps([verdict.model_dump(mode="json") for verdict in survey.verdicts(Path(sys.argv[1]))]))
+    found = survey.findings(Path(sys.argv[1]))
+    said = [verdict.model_dump(mode="json") for study in found for verdict in study.verdicts]
+    print(json.dumps([said, [table.frame.to_csv() for study in found for table in study.tables]]))
 """
 ENVIRONMENTS = {
     "one thread, one worker": (
@@ -44,7 +46,10 @@ ENVIRONMENTS = {
 
 
 def surveyed(folder: Path, changes: dict[str, str], workers: int) -> tuple[dict[str, str], str]:
-    """Every table and all weights; the other two files of a record say when and where, and have that one's checksum."""
+    """Every table and all weights, and what a report says.
+
+    The other two files of a record say when and where, and have that one's checksum.
+    """
     folder.mkdir()
     (folder / "program.py").write_text(SURVEY)
     ours = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}

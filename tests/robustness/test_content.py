@@ -1,5 +1,6 @@
 """Tables of wrong content under checksums that fit: a clear error, or read right; and the run is redone."""
 
+import json
 import random
 import shutil
 from collections import Counter
@@ -8,12 +9,18 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pytest
+import torch
+from torch import nn
 
+import fuzzed_folders
+import hostile
+import theodolite as th
 import tiny as survey_of
 from mutated import mutated, outcome, tables_of
 from theodolite import studies, survey
-from theodolite.errors import RecordCorrupt
-from theodolite.store import content, records
+from theodolite.errors import RecordCorrupt, SettingError, StoreError
+from theodolite.own import described
+from theodolite.store import content, records, weights
 from theodolite.study import METRICS, TableSchema, number, text, truth, whole
 from theodolite.survey import reading
 
@@ -100,3 +107,79 @@ def test_of_two_hundred_mutations_each_is_said_or_read(whole, tiny):
     assert set(ends) == {"said", "read"}
     assert min(ends["said"], ends["read"]) > 20
     reading.status(directory)
+
+
+def recorded(place: Path) -> Path:
+    """The folder of a recording."""
+    torch.manual_seed(0)
+    model, loss, data = nn.Linear(2, 1), nn.MSELoss(), (torch.eye(2), torch.ones(2, 1))
+    with th.Recorder(["gradient_norm"], every=1, out=place, labels={"rate": 0.1}) as recorder:
+        recorder.step(model, loss, data)
+        recorder.log(both=[1.0, 2.0])
+    (folder,) = place.glob("recorder/runs/*")
+    return folder
+
+
+@pytest.mark.parametrize("table", ["numbers", "vectors", "costs", "ledger"])
+def test_a_recording_of_wrong_content_is_named_by_every_reader(table, tmp_path):
+    path = recorded(tmp_path / "r") / f"{table}.parquet"
+    text_of = lambda frame, draw: frame.assign(instrument=1.5)  # noqa: E731
+    words = rf"{table}.parquet: column 'instrument': expected text, got double"
+    with mutated(path, random.Random(0), text_of):
+        with pytest.raises(RecordCorrupt, match=words):
+            th.recordings(tmp_path / "r").table(table)
+        with pytest.raises(RecordCorrupt, match=words):
+            survey.findings(tmp_path / "r")
+        torch.manual_seed(1)
+        labels = {"rate": 0.1}
+        resumed = th.Recorder(["gradient_norm"], every=1, out=tmp_path / "r", labels=labels, seed=0, resume=1)
+        model, data = nn.Linear(2, 1), (torch.eye(2), torch.ones(2, 1))
+        with pytest.raises(StoreError, match=f"cannot go on.*{words}"):
+            resumed.step(model, nn.MSELoss(), data)
+    assert len(th.recordings(tmp_path / "r").table(table))
+
+
+def test_a_label_that_is_called_like_a_column_of_every_record_is_refused(tmp_path):
+    recorded(tmp_path / "r")
+    path = tmp_path / "r/recorder/plan.json"
+    plan = json.loads(path.read_text())
+    plan["runs"][0]["labels"] = {"fingerprint": "a"}
+    path.write_text(json.dumps(plan))
+    with pytest.raises(RecordCorrupt, match=r"plan.json cannot be read"):
+        th.recordings(tmp_path / "r")
+    with pytest.raises(SettingError, match="finite number"):
+        th.Recorder(["gradient_norm"], out=tmp_path / "s", labels={"rate": float("nan")})
+
+
+def test_a_table_of_ones_own_holds_numbers_texts_and_truths_as_they_are():
+    table = pa.table({"at": [1, 2], "x": [0.5, None], "word": ["a", None], "right": [True, False]})
+    found = content.checked(table, content.OWN, Path("a"), "")
+    assert found.to_pydict() == table.to_pydict()
+    assert found.schema.field("at").type == pa.int64()
+    with pytest.raises(RecordCorrupt, match="a: column 'x': expected numbers, texts or truths, got list"):
+        content.checked(pa.table({"x": [[1]]}), content.OWN, Path("a"), "")
+    with pytest.raises(RecordCorrupt, match="column 'at' is there 2 times"):
+        content.checked(table.append_column("at", table["at"]), content.OWN, Path("a"), "")
+
+
+def test_snapshots_of_another_shape_name_their_file(tmp_path):
+    fuzzed_folders.recorded(tmp_path / "r")
+    folder = sorted(tmp_path.glob("r/recorder/runs/*"))[0]
+    last = sorted(folder.glob("snapshot-*"))[-1]
+    held = weights.from_bytes(last.read_bytes(), last)
+    hostile.forge(folder, last.name, weights.to_bytes({name: torch.zeros(7) for name in held}))
+    with pytest.raises(RecordCorrupt, match=f"{last.name} cannot be read as weights .*of shape"):
+        survey.findings(tmp_path / "r")
+
+
+def test_a_study_of_ones_own_whose_plan_and_description_do_not_fit_is_named(tmp_path):
+    place = fuzzed_folders.MADE["own"](tmp_path / "own")
+    right, plan = described.read_description(place, "own"), records.read_plan(place, "own")
+    described.write_description(place, right.model_copy(update={"factors": {"stride": right.factors["stride"]}}))
+    with pytest.raises(RecordCorrupt, match=r"study.json and plan.json beside it name other factors"):
+        survey.findings(place)
+    described.write_description(place, right)
+    twice = [plan.runs[0].model_copy(update={"fingerprint": item.fingerprint}) for item in plan.runs[:2]]
+    records.write_plan(place, plan.model_copy(update={"runs": (*twice, *plan.runs[2:])}))
+    with pytest.raises(RecordCorrupt, match=r"plan.json holds two runs of seed 0 with the same factors"):
+        survey.verdicts(place)

@@ -3,9 +3,12 @@
 import time
 
 import pytest
+import torch
+from torch import nn
 
+import tiny as survey_of
 from commands import called
-from theodolite import execute, machine, studies, survey
+from theodolite import execute, machine, measure, studies, survey
 from theodolite.errors import SettingError, UsageError
 from theodolite.survey import bounds
 
@@ -86,6 +89,13 @@ def test_no_engine_starts_with_none_or_with_more_workers_than_there_is_use_for(e
         ("simulate-function", "points=100000000000", "setting 'points' of simulate-function"),
         ("random-labels", "train=100000000000", "1e+09 samples, got 1.0e+11"),
         ("random-labels", "hidden=[10000000, 10000000]", "1e+11 parameters, got 1.0e+14"),
+        ("error-surface", "grid=100000", "5e+06 evaluations, got 3.0e+10"),
+        ("error-surface", "directions=1000000", "5e+06 evaluations, got 6.0e+07"),
+        ("interpolation", "alphas=3000001", "5e+06 evaluations, got 3.6e+07"),
+        ("gradient-norm", "batches=100000000", "5e+06 evaluations, got 1.0e+09"),
+        ("minimal-ratio", "random=100000000", "5e+06 evaluations, got 2.0e+08"),
+        ("minimal-ratio", "features=1000000000", "setting 'features' of minimal-ratio"),
+        ("weight-trajectory", "hidden=[200000, 200000]", "1e+11 kept weights"),
     ],
 )
 def test_a_run_that_no_machine_holds_or_ends_is_refused_with_what_it_would_cost(study, setting, said, tmp_path):
@@ -98,5 +108,45 @@ def test_a_run_that_no_machine_holds_or_ends_is_refused_with_what_it_would_cost(
 @pytest.mark.parametrize("preset", survey.PRESETS)
 def test_every_preset_is_far_within_the_bounds_of_a_run(preset):
     for item in survey.prepare([], preset):
-        costs = [bounds._costs(spec) for spec in item.runs]
-        assert all(100 * cost[name] < most for cost in costs for name, (most, _) in bounds.MOST.items())
+        costs = [{"evaluations": item.settings.evaluations()}, *(bounds._costs(spec) for spec in item.runs)]
+        assert all(50 * cost[name] < most for cost in costs for name, (most, _) in bounds.MOST.items() if name in cost)
+
+
+LAYER = nn.Linear(2, 1)
+DATA = torch.eye(2), torch.ones(2, 1)
+
+
+@pytest.mark.parametrize("value", [10**9, 10**12, 10**400])
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("hessian_density", "probes"),
+        ("hessian_density", "steps"),
+        ("hessian_density", "points"),
+        ("hessian_eigenvalues", "k"),
+        ("hessian_eigenvalues", "max_products"),
+        ("hessian_trace", "products"),
+        ("sharpness", "starts"),
+        ("find_critical_points", "starts"),
+    ],
+)
+def test_a_count_that_no_instrument_comes_to_the_end_of_is_refused_at_once(name, option, value):
+    with pytest.raises(SettingError, match=f"expected {option} of at most 100,000,000"):
+        getattr(measure, name)(LAYER, nn.MSELoss(), DATA, **{option: value})
+    with pytest.raises(SettingError, match="density of each probe"):
+        measure.hessian_density(LAYER, nn.MSELoss(), DATA, probes=10**5, points=10**5)
+
+
+def test_a_report_is_written_beside_nobody_elses(tiny, tmp_path):
+    survey_of.run(tmp_path / "r")
+    for name in ("report.html", "report.md"):
+        other = tmp_path / name.replace(".", "-")
+        other.mkdir()
+        (other / name).write_text("mine")
+        done = called("report", str(tmp_path / "r"), "--out", str(other))
+        assert done.returncode == 2
+        assert f"{name} is there and is none of ours" in " ".join(done.stderr.split())
+        assert [path.name for path in other.iterdir()] == [name]
+        assert (other / name).read_text() == "mine"
+    for _ in range(2):  # over one of ours, again and again
+        assert called("report", str(tmp_path / "r"), "--out", str(tmp_path / "out")).returncode == 0

@@ -127,7 +127,7 @@ def holds(name: str) -> bool:
     """Whether an entry of this format is there, by its manifest alone."""
     try:
         manifest = _manifest(root() / name / "manifest.json")
-    except DataCorrupt:
+    except (DataCorrupt, OSError):  # of somebody else, perhaps
         return False
     return manifest is not None and manifest["format"] == FORMAT
 

@@ -19,6 +19,7 @@ PREFIX = "dir:"
 LAYOUT = (
     "train.parquet and test.parquet (or several: train/*.parquet), or images as train/CLASS/*.png and test/CLASS/*.png"
 )
+VALUES = 200_000_000  # of one file: all pixels of CIFAR-10 as lists
 LITTER = ("thumbs.db", "desktop.ini")  # that systems leave behind
 
 
@@ -43,7 +44,8 @@ def open_folder(source: str, progress: Progress) -> cache.Entry:
 
     def make() -> tuple[Arrays, str]:
         progress(0, None, f"decoding {folder}")
-        return table.arrays(_read(files), str(folder)), f"the folder {folder}"
+        # A table that came with pictures of its own names none elsewhere.
+        return table.arrays(_read(files), str(folder), paths=not _are_tables(files)), f"the folder {folder}"
 
     place = hashlib.sha256(str(folder).encode(errors="surrogateescape")).hexdigest()[:12]
     name = f"dir--{re.sub(r'[^A-Za-z0-9.-]', '-', folder.name)[:40]}--{place}"
@@ -108,12 +110,15 @@ def _read(files: Mapping[str, Sequence[Path]]) -> Mapping[str, Any]:
             str(path).encode()
         except UnicodeEncodeError:
             raise DataUnavailable(f"expected names of files in UTF-8, got {_shown(path)}. Rename it.") from None
-    tables = all(path.suffix == ".parquet" for found in files.values() for path in found)
     try:
-        return _tables(files) if tables else _classes(files)
+        return _tables(files) if _are_tables(files) else _classes(files)
     except (pa.ArrowException, OSError, ValueError, TypeError, KeyError) as error:
         words = " ".join(str(error).split())[:300]
         raise DataCorrupt(f"expected {LAYOUT}, but these files cannot be read: {words}. Check them.") from error
+
+
+def _are_tables(files: Mapping[str, Sequence[Path]]) -> bool:
+    return all(path.suffix == ".parquet" for found in files.values() for path in found)
 
 
 def _tables(files: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
@@ -124,7 +129,12 @@ def _tables(files: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
 
 def _table(path: Path) -> pa.Table:
     with path.open("rb") as file:
-        return pq.ParquetFile(file).read()
+        found = pq.ParquetFile(file)
+        groups = [found.metadata.row_group(number) for number in range(found.metadata.num_row_groups)]
+        claimed = sum(group.column(n).num_values for group in groups for n in range(group.num_columns))
+        if claimed > VALUES:  # of a few hundred bytes, where they are all alike
+            raise DataCorrupt(f"expected at most {VALUES:,} numbers in {_shown(path)}, and it claims {claimed:,}.")
+        return found.read()
 
 
 def _classes(files: Mapping[str, Sequence[Path]]) -> dict[str, Any]:

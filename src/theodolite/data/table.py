@@ -21,11 +21,12 @@ PIXELS = 50_000_000  # of one image; more is a mistake, or a small file that unf
 TEST = ("test", "testing", "validation", "valid", "val", "dev")
 
 
-def arrays(splits: Mapping[str, Any], where: str) -> Arrays:
+def arrays(splits: Mapping[str, Any], where: str, *, paths: bool = True) -> Arrays:
     """Training and test arrays of a table's splits.
 
     Images become uint8 ``(N, channels, height, width)``, grey or RGB; numbers float32 ``(N, features)``, lists of equal
     length flattened. Whole numbers and words become classes 0 … K-1 in ascending order, fractions float64 ``(N, 1)``.
+    Without ``paths`` a table that names files in place of images is refused.
 
     Raises:
         DataUnavailable: no training or test split, or no columns that fit.
@@ -37,19 +38,19 @@ def arrays(splits: Mapping[str, Any], where: str) -> Arrays:
     train_targets, test_targets, classes = _targets(train, test, target, where)
     image = len(inputs) == 1 and _kind(train, inputs[0]) == "Image"
     train_inputs, test_inputs = (
-        images(split, inputs[0]) if image else _numbers(split, inputs, where) for split in (train, test)
+        images(split, inputs[0], paths=paths) if image else _numbers(split, inputs, where) for split in (train, test)
     )
     return Arrays(train_inputs, train_targets, test_inputs, test_targets, classes, peak=255 if image else None)
 
 
-def images(split: Any, column: str) -> Array:
+def images(split: Any, column: str, *, paths: bool = True) -> Array:
     """Every image of a column, decoded: uint8 ``(N, channels, height, width)``.
 
     Raises:
         DataCorrupt: one cannot be read, or is of another size than the first.
     """
     result: Array | None = None
-    for row, pixels in enumerate(_decoded(split, column)):
+    for row, pixels in enumerate(_decoded(split, column, paths=paths)):
         if result is None:
             try:
                 result = np.empty((len(split), *pixels.shape), np.uint8)
@@ -71,11 +72,13 @@ def values(split: Any, column: str) -> Any:
     return split.select_columns([column]).with_format(None)[:][column]
 
 
-def _decoded(split: Any, column: str) -> Iterator[Array]:
+def _decoded(split: Any, column: str, *, paths: bool) -> Iterator[Array]:
     from datasets import Image
     from PIL import Image as Pictures
 
     for row, cell in enumerate(split.cast_column(column, Image(decode=False))[column]):
+        if cell is None or (cell["bytes"] is None and not (paths and cell["path"])):  # else it could name any file here
+            raise DataCorrupt(f"expected an image in row {row} of column '{column}', got none. Leave that row out.")
         try:
             source = BytesIO(cell["bytes"]) if cell["bytes"] is not None else cell["path"]
             with Pictures.open(source, formats=FORMATS) as picture:

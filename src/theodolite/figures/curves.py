@@ -75,7 +75,7 @@ def curves(
     with_points = set(drawn["series"])
     names = [name for name in map(str, order(table[series])) if name in with_points]
     ruled = [rule.value for rule in rules if rule.axis == "y"]
-    x_limits = x.domain or (float(drawn["x"].min()), float(drawn["x"].max()))
+    x_limits = x.span(drawn["x"])
     y_limits = y.limits([*drawn["low"], *drawn["high"], *ruled])
     plot = (width - MARGIN - (len(parts) - 1) * (GAP + MARGIN // 2)) // len(parts)
     ends = drawn.groupby("series", sort=False).last().reset_index()

@@ -57,7 +57,7 @@ def lines(
     names = order(points["series"])
     several = len(names) > 1
     ruled = [rule.value for rule in rules if rule.axis == "y"]
-    x_limits = x.domain or (float(points["x"].min()), float(points["x"].max()))
+    x_limits = x.span(points["x"])
     y_limits = y.limits([*points["low"], *points["high"], *ruled])
     at_x, at_y = x.encode(alt.X, "x:Q", x_limits), y.encode(alt.Y, "y:Q", y_limits, titled=titled)
     lower = at_y.copy()

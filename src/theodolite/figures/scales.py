@@ -62,6 +62,15 @@ class Axis:
             low = 0.0  # counts and losses do not go below zero
         return (float(10**low), float(10**high)) if self.log else (float(low), float(high))
 
+    def span(self, values: Any) -> tuple[float, float]:
+        """Limits with no room beside what is drawn, unless that is a single place.
+
+        >>> Axis("x", "x").span([1.0, 3.0]), Axis("x", "x", log=True).span([4.0])[0] < 4
+        ((1.0, 3.0), True)
+        """
+        low, high = float(np.min(values)), float(np.max(values))
+        return self.domain or ((low, high) if low < high else self.limits(values))
+
     def position(self, values: Any, limits: tuple[float, float]) -> Any:
         """Share of the axis, from 0 at its beginning to 1 at its end."""
         forward = np.log if self.log else self._symmetric if self.linear else np.asarray

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from theodolite.claims.claim import Claim, Side
 from theodolite.claims.evidence import Evidence
@@ -26,7 +26,7 @@ from theodolite.findings import Figure, Table
 from theodolite.own import picture
 from theodolite.store import files
 from theodolite.store.plan import DESCRIPTION, DRAWN, EVIDENCE
-from theodolite.store.schema import LARGEST, Sealed, first_line
+from theodolite.store.schema import LARGEST, Count, Sealed, first_line
 
 AGAIN = "Run the study's file again: finished runs are kept."
 
@@ -93,7 +93,7 @@ class Description(Sealed):
     kept: tuple[str, ...] = ()  # hashes of earlier code, whose runs the user has kept
 
 
-Row = tuple[int, str, str]  # a seed, and both bounds as Python writes floats: JSON has no infinity
+Row = tuple[Count, str, str]  # a seed, and both bounds as Python writes floats: JSON has no infinity
 
 
 class Found(_Frozen):
@@ -136,7 +136,7 @@ class Drawn(_Frozen):
     name: Name
     title: str
     caption: str
-    digits: int
+    digits: Annotated[int, Field(ge=0, le=17)]
     columns: tuple[tuple[str, tuple[Label | None, ...]], ...]  # no mapping: a sealed file has its keys in another order
 
     @classmethod

@@ -12,6 +12,7 @@ import pandas as pd
 
 from theodolite.claims import Evidence, interval, row
 from theodolite.claims.claim import by_task
+from theodolite.errors import RecordCorrupt
 from theodolite.figures.composed import above
 from theodolite.figures.curves import BAND, curves
 from theodolite.figures.points import MEDIAN, forest, over_factor
@@ -19,9 +20,10 @@ from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.own.claimed import by_level, done
 from theodolite.own.claimed import claim as claim_of
-from theodolite.own.described import Claimed, Description, read_tables
-from theodolite.own.factors import named
+from theodolite.own.described import AGAIN, Claimed, Description, read_tables
+from theodolite.own.factors import named, together
 from theodolite.own.values import METRICS, value, written
+from theodolite.store.plan import DESCRIPTION, PLAN
 from theodolite.store.records import Records
 from theodolite.wording import counted
 
@@ -90,7 +92,12 @@ def figures(study: Description, records: Records[Any]) -> list[Figure]:
 
 
 def numbers(study: Description, records: Records[Any]) -> pd.DataFrame:
-    """A row a run and quantity: its factors, seed and number."""
+    """A row a run and quantity: its factors, seed and number.
+
+    Raises:
+        RecordCorrupt: the study is described with other factors than its runs have.
+    """
+    _check_factors(study, records)
     parts = []
     metrics = records.table(METRICS)
     keys = ["seed", *study.factors]
@@ -114,6 +121,16 @@ def numbers(study: Description, records: Records[Any]) -> pd.DataFrame:
         return pd.DataFrame(columns=[*keys, "quantity", "number"])
     found = pd.concat(parts, ignore_index=True)
     return found.assign(**{name: found[name].astype(object) for name in study.factors})
+
+
+def _check_factors(study: Description, records: Records[Any]) -> None:
+    planned = together(item.labels for item in records.plan.runs)
+    if set(planned) != set(study.factors):
+        both = (", ".join(names) or "none" for names in (study.factors, planned))
+        raise RecordCorrupt(
+            f"{records.directory / study.name / DESCRIPTION} and {PLAN} beside it name other factors: "
+            f"{' there, '.join(both)} here. {AGAIN}"
+        )
 
 
 def same_for_all_seeds(study: Description, records: Records[Any]) -> list[str]:

@@ -1,5 +1,6 @@
 """A study of one's own as a reader knows it: made of its description alone, so that no file is needed and none runs."""
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,15 @@ from pydantic import ConfigDict, PositiveInt, SerializerFunctionWrapHandler, cre
 from theodolite.own import findings
 from theodolite.own.claimed import claim
 from theodolite.own.described import Description, names, read_description
+from theodolite.store.content import OWN, REST
 from theodolite.store.plan import counts_seeds
 from theodolite.store.records import Records
-from theodolite.study import Settings, Study
+from theodolite.study import Settings, Study, TableSchema, number, text, whole
 
+MEASURED = TableSchema(  # what was measured of a trained network: a row a number, with its place in its vector
+    {"quantity": text(), "entry": whole(), "number": number(-math.inf, math.inf, null=True)},
+    key=("quantity", "entry"),
+)
 FEW = 3  # seeds of the preset ``smoke``
 
 
@@ -61,6 +67,7 @@ def study_of(
         not_shown=description.not_shown,
         seconds={},
         texts=description.texts,
+        schemas={REST: OWN} | dict.fromkeys(description.measures, MEASURED),
     )
 
 

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from theodolite.errors import RecordCorrupt
 from theodolite.own.factors import together
+from theodolite.store.plan import PLAN
 from theodolite.store.record import read_status
 from theodolite.store.records import Records
 
@@ -41,6 +43,12 @@ def value(records: Records[Any], name: str, measures: Collection[str]) -> Value:
     factors = [column for column in levels if column in runs]
     rows = runs[["fingerprint", "seed", *factors]].reset_index(drop=True)
     table, _, field = name.partition(".")
+    if rows.duplicated(["seed", *factors]).any():
+        again = rows[rows.duplicated(["seed", *factors])].iloc[0]
+        raise RecordCorrupt(
+            f"{records.directory / records.plan.study / PLAN} holds two runs of seed {again['seed']} with the same "
+            "factors. Run the study's file again: finished runs are kept."
+        )
     numbers, problem = _numbers(records, table, field, measured=table in measures)
     known = numbers.replace([np.inf, -np.inf], np.nan)
     return Value(rows.assign(number=rows["fingerprint"].astype(str).map(known).astype("float64")), levels, problem)

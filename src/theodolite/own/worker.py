@@ -205,7 +205,7 @@ def _floats(table: pd.DataFrame, name: str, call: str) -> pd.DataFrame:
         values = table[column]
         if pd.api.types.is_numeric_dtype(values):  # bools too
             columns[column] = values.astype("float64")
-        elif values.map(lambda value: value is None or isinstance(value, str)).all():
+        elif values.dropna().map(lambda value: isinstance(value, str)).all():
             columns[column] = values.astype("string")
         else:
             raise CodeFailed(

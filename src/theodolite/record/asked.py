@@ -1,5 +1,6 @@
 """What a user asks of a recorder, checked and resolved: the same in every process, so that it can be compared."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,8 +56,11 @@ def check(
         raise SettingError(f"expected budget as a share of the training time, 0 < budget ≤ 1, got {budget}.")
     if flush < 0 or (first is not None and first < 1):
         raise SettingError(f"expected flush ≥ 0 and first ≥ 1, got flush={flush}, first={first}.")
-    if not is_instance(labels or {}, Mapping[str, str | int | float]):
-        raise SettingError(f"expected labels as {{name: text or number}}, got {labels!r:.80}. Leave out the others.")
+    finite = all(not isinstance(label, float) or math.isfinite(label) for label in (labels or {}).values())
+    if not (is_instance(labels or {}, Mapping[str, str | int | float]) and finite):
+        raise SettingError(
+            f"expected labels as {{name: text or finite number}}, got {labels!r:.80}. Leave out the others."
+        )
     if resume < 0 or (resume is not False and (replace or out is None)):
         raise SettingError(
             f"expected resume as True or the step of a checkpoint, with a folder and without replace, got "

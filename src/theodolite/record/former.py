@@ -9,9 +9,10 @@ import pandas as pd
 
 from theodolite.errors import StoreError
 from theodolite.specs import RecordingSpec
-from theodolite.store import files, lock, records
+from theodolite.store import content, files, lock, records
 from theodolite.store import tables as parquet
 from theodolite.store.record import read_metadata
+from theodolite.store.recorded import SCHEMAS, snapshots
 
 AGAIN = "Pass replace=True to record this training anew."
 RUNNING = "the end of the program"  # what ended a recording that nobody closed
@@ -102,11 +103,12 @@ def read(former: Former, names: Mapping[str, Any], step: int, epoch: int) -> Kep
         for name in names:
             path = former.folder / f"{name}.parquet"
             if path.exists():
-                table = parquet.from_bytes(records.read_file(path), path, AGAIN).to_pandas(ignore_metadata=True)
+                found = parquet.from_bytes(records.read_file(path), path, AGAIN)
+                table = content.checked(found, SCHEMAS[name], path, AGAIN).to_pandas(ignore_metadata=True)
                 kept = table[(table["step"] <= step) & (table["epoch"] <= epoch)] if "step" in table else table
                 tables[name] = kept.reset_index(drop=True)
-        for path in sorted(former.folder.glob("snapshot-*.safetensors")):
-            if int(path.stem.rpartition("-")[2]) <= step:
+        for taken, path in snapshots(former.folder).items():
+            if taken <= step:
                 sums[path.name] = files.checksum(records.read_file(path))
     except StoreError as error:
         raise StoreError(f"the recording of seed {former.seed} cannot go on: {error} {AGAIN}") from error

@@ -4,9 +4,8 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakValueDictionary
@@ -22,21 +21,15 @@ from theodolite.record.place import Asked, Place, choose
 from theodolite.record.schedule import Ledger
 from theodolite.specs import COLUMNS, RecordingSpec
 from theodolite.store import files, lock, records, weights
+from theodolite.store.recorded import SCHEMAS, SNAPSHOT, WHEN, snapshots
 from theodolite.store.tables import CELLS
 
 STUDY = "recorder"  # the folder, below the results folder, that all recordings lie in
-WHEN = ["step", "epoch", "instrument"]
-TABLES = {  # columns of each table of a recording
-    "numbers": [*WHEN, "quantity", "value"],
-    "vectors": [*WHEN, "quantity", "place", "value"],  # a row an entry
-    "costs": [*WHEN, "seconds", "training_seconds"],  # what it took; of training, without any measuring, until then
-    "failures": [*WHEN, "error", "message"],
-}
+LEDGER = "ledger"
+TABLES = {name: list(schema.columns) for name, schema in SCHEMAS.items() if name != LEDGER}  # columns of each table
 MAX_VECTOR_ENTRIES = CELLS // len(TABLES["vectors"])  # entries of all vectors of a recording
-LEDGER = "ledger"  # a row an instrument: how often it was asked, did and failed
 # Columns of a recording's tables and of its page, which no label may be called by.
-RESERVED = {*COLUMNS, *chain.from_iterable(TABLES.values()), *(field.name for field in fields(Ledger)), "training"}
-SNAPSHOT = "snapshot-{:010d}.safetensors"  # by step
+RESERVED = {*COLUMNS, *(name for schema in SCHEMAS.values() for name in schema.columns), "training"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +239,8 @@ class Log:
         """Write what there is so far."""
         if self.spec is not None and self.directory is not None:
             self._mend(self.directory, self.spec)
-            records.write_part(self.directory, self.spec, tables=self.tables(), environment=self._environment())
+            written = {"tables": self.tables(), "environment": self._environment(), "schemas": SCHEMAS}
+            records.write_part(self.directory, self.spec, **written)
 
     def finish(self) -> None:
         """Write all, as done, and let go of the folder; a second call does nothing, nor does one in a forked worker."""
@@ -263,6 +257,7 @@ class Log:
                 tables=self.tables(),
                 environment=self._environment(),
                 written=self._sums,
+                schemas=SCHEMAS,
             )
 
     def _mend(self, directory: Path, spec: RecordingSpec) -> None:
@@ -280,7 +275,4 @@ class Log:
 
 def read_snapshots(folder: Path) -> dict[int, dict[str, Tensor]]:
     """Parameters by step, from the folder of one recording (``DIR/recorder/runs/FINGERPRINT``)."""
-    return {
-        int(path.stem.rpartition("-")[2]): weights.from_bytes(records.read_file(path), path)
-        for path in sorted(folder.glob(SNAPSHOT.replace("{:010d}", "*")))
-    }
+    return {step: weights.from_bytes(records.read_file(path), path) for step, path in snapshots(folder).items()}

@@ -14,6 +14,7 @@ from theodolite.findings import Figure, Table
 from theodolite.recordings import paths as recorded_paths
 from theodolite.recordings.figures import path_figures
 from theodolite.recordings.trainings import NAME, TABLES, trainings
+from theodolite.store.recorded import SCHEMAS
 from theodolite.store.records import Records
 from theodolite.study import Settings, Study
 
@@ -160,6 +161,7 @@ STUDY = Study(
     tables=tables,
     figures=figures,
     claims=(),
+    schemas=SCHEMAS,
     not_shown=(
         "What was not measured: between two measurements anything may have happened. Bands show how the recorded seeds "
         "scatter, and nothing is claimed or tested here."

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from theodolite.errors import SettingError, StoreError, UnknownName
 from theodolite.recordings.trainings import NAME, TABLES, trainings
 from theodolite.store import records
+from theodolite.store.recorded import SCHEMAS
 from theodolite.store.records import Records
 
 
@@ -125,7 +126,7 @@ def recordings(directory: str | Path) -> Recordings:
     """
     if not isinstance(directory, (str, Path)):
         raise SettingError(f"expected a results folder as text or a path, got {type(directory).__name__}.")
-    found = records.read(Path(directory), NAME)
+    found = records.read(Path(directory), NAME, SCHEMAS)
     if found is None:
         raise StoreError(f"{directory} holds no recording. Record one: th.Recorder(…, out={str(directory)!r}).")
     return Recordings(Path(directory), found)

@@ -4,7 +4,8 @@ Beside :mod:`theodolite.recordings.findings`. All comes from the inner products 
 tensor by tensor, so that no more than one tensor of all snapshots is in memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from theodolite.errors import RecordCorrupt
 from theodolite.measure.linalg import principal
 from theodolite.store import records
+from theodolite.store.recorded import snapshots
 from theodolite.store.records import Records
 
 NUMBERS = 10**8  # of one tensor in all snapshots, at most: 400 MB in float32
@@ -43,7 +45,7 @@ def read(record: Records[Any]) -> list[Paths]:
     """
     groups: dict[str, list[tuple[str, Path]]] = {}
     for item, folder in record.readable():
-        found = sorted(folder.glob("snapshot-*.safetensors"))
+        found = list(snapshots(folder).values())
         for path in found:
             records.read_file(path)  # checks it
         if len(found) > 1:
@@ -74,8 +76,8 @@ def _inner_products(paths: Sequence[Path]) -> tuple[Array, int]:
     """Of all pairs of snapshots, each taken from the first one (which keeps digits); and their dimensions."""
     total = np.zeros((len(paths), len(paths)))
     size = 0
-    for name in _shapes(paths[0]):
-        rows = np.stack([_tensor(path, name) for path in paths]).astype(np.float64)
+    for name, shape in _shapes(paths[0]).items():
+        rows = np.stack([_tensor(path, name, shape) for path in paths]).astype(np.float64)
         rows -= rows[0].copy()
         total += rows @ rows.T
         size += rows.shape[1]
@@ -106,13 +108,22 @@ def _signature(path: Path) -> str:
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    with _opened(path) as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 — no mapping
+
+
+def _tensor(path: Path, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.floating]:
+    with _opened(path) as file:
+        found = np.asarray(file.get_tensor(name))
+        if found.shape != shape:
+            raise ValueError(f"expected '{name}' of shape {shape}, as in the first snapshot, got {found.shape}")
+        return found.ravel()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="np") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 — no mapping
-    except (SafetensorError, OSError) as error:
+            yield file
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
         raise RecordCorrupt(f"{path} cannot be read as weights ({error}). Remove it, or record again.") from None
-
-
-def _tensor(path: Path, name: str) -> npt.NDArray[np.floating]:
-    with safe_open(path, framework="np") as file:
-        return np.asarray(file.get_tensor(name)).ravel()

@@ -6,10 +6,11 @@ import pandas as pd
 
 from theodolite.store import lock
 from theodolite.store.record import read_metadata, read_status
+from theodolite.store.recorded import SCHEMAS
 from theodolite.store.records import Records
 
 NAME = "recorder"  # of the recordings in a results folder, where a study has its own
-TABLES = ("numbers", "vectors", "costs", "failures", "ledger")
+TABLES = tuple(SCHEMAS)
 FACTS = ("model", "parameters", "steps", "epochs", "training_seconds", "ended_by")
 
 

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from theodolite.errors import StoreError
 from theodolite.figures import render, theme
 from theodolite.report import markdown, page, picture, text
 from theodolite.report.findings import StudyFindings
@@ -27,6 +28,32 @@ def build(directory: Path, findings: Sequence[StudyFindings], *, figure_width: f
         The path of the page. The same findings give the same bytes in every file.
     """
     return finish(directory, [draw(directory, study, figure_width=figure_width) for study in findings])
+
+
+OURS = b"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'"""  # how every page of ours begins
+
+
+def check_free(out: Path, name: str) -> None:
+    """Refuse a folder in which a page of this name, or its Markdown twin, is somebody else's.
+
+    Raises:
+        StoreError: it is; the message names the file.
+    """
+    html, twin = out / f"{name}.html", out / f"{name}.md"
+    ours = False
+    if html.is_file():  # no pipe, which would keep us waiting
+        with html.open("rb") as file:
+            ours = file.read(len(OURS)) == OURS
+    there = [path for path in (html, twin) if path.exists() or path.is_symlink()]
+    if there and not ours:
+        raise StoreError(
+            f"expected --out as a folder without a {name} of another kind, but {there[0]} is there and is none of "
+            "ours. Choose another folder, or move it away."
+        )
 
 
 def draw(directory: Path, study: StudyFindings, *, figure_width: float | None = None) -> StudyFindings:

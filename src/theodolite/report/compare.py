@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from theodolite.claims import Change
 from theodolite.report import dumbbell, markdown, page, text
+from theodolite.report.build import check_free
 from theodolite.report.findings import Comparison
 from theodolite.store import files
 from theodolite.wording import counted
@@ -17,7 +18,12 @@ HEADER = ("Claim", "A", "B", "Estimate A", "Estimate B", "Change", "By more than
 
 
 def build(comparison: Comparison, directory: Path) -> Path:
-    """Write ``comparison.html``, ``comparison.md`` and ``comparison.json`` into a folder; gives the page's path."""
+    """Write ``comparison.html``, ``comparison.md`` and ``comparison.json`` into a folder; gives the page's path.
+
+    Raises:
+        StoreError: pages of these names are there, and are none of ours.
+    """
+    check_free(directory, "comparison")
     files.write(directory / "comparison.md", twin(comparison).encode())
     files.write(directory / "comparison.json", json.dumps(facts(comparison), indent=1, ensure_ascii=False).encode())
     path = directory / "comparison.html"

@@ -23,9 +23,9 @@ WHOLE = 10**15  # what a float holds exactly
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column. Made by :func:`number`, :func:`whole`, :func:`text` and :func:`truth`."""
+    """One column. Made by :func:`number`, :func:`whole`, :func:`text`, :func:`truth` and :func:`anything`."""
 
-    kind: Literal["number", "whole number", "text", "truth"]
+    kind: Literal["number", "whole number", "text", "truth", "anything"]
     low: float = -LARGEST
     high: float = LARGEST
     null: bool = False  # a cell may be empty, or NaN
@@ -35,13 +35,14 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class TableSchema:
-    """The columns of a table by name, and what its rows keep to; columns that it does not name are not read."""
+    """The columns of a table by name, and what its rows keep to."""
 
     columns: Mapping[str, Column]
     key: tuple[str, ...] = ()  # no two rows are alike in these columns
     ascending: bool = False  # its one key grows from row to row
     empty: bool = False  # it may have no row, and then no column
     always: bool = False  # every finished run has it
+    rest: Column | None = None  # what every column is that it does not name; None: such are not read
 
 
 def number(low: float = -LARGEST, high: float = LARGEST, *, null: bool = False, optional: bool = False) -> Column:
@@ -64,8 +65,26 @@ def truth(*, optional: bool = False) -> Column:
     return Column("truth", optional=optional)
 
 
+def anything() -> Column:
+    """Numbers, texts or truths, some missing: of a table that is the user's own, and stays of the types it has."""
+    return Column("anything", null=True)
+
+
+REST = "*"  # in place of a table's name: every table that has no schema of its own
+OWN = TableSchema({}, empty=True, rest=anything())  # of a user who declared none
+
+
+def schema_of(schemas: Mapping[str, TableSchema], name: str) -> TableSchema | None:
+    """What a table of this name is; None: nothing is known of it.
+
+    >>> schema_of({REST: OWN}, "curve") is OWN, schema_of({}, "curve") is None
+    (True, True)
+    """
+    return schemas.get(name, schemas.get(REST))
+
+
 def checked(table: pa.Table, schema: TableSchema, path: Path, advice: str) -> pa.Table:
-    """The columns that the schema names, each of its kind.
+    """The columns that the schema names, each of its kind, and those that it lets stand beside them.
 
     Args:
         table: as it was read, or is to be written.
@@ -83,21 +102,29 @@ def checked(table: pa.Table, schema: TableSchema, path: Path, advice: str) -> pa
         theodolite.errors.RecordCorrupt: a.parquet: column 'ratio', row 2: expected a number from 0 to 1, got -1.0. Redo
         it.
     """
-    fault = next(_faults(table, schema), None)
+    columns = _columns(table, schema)
+    fault = next(_faults(table, schema, columns), None)
     if fault is not None:
         raise RecordCorrupt(f"{path}: {shown(fault)}. {advice}")
-    names = [name for name in schema.columns if name in table.column_names]
+    names = [name for name in columns if name in table.column_names]
     try:
-        return pa.table({name: _cast(table.column(name), schema.columns[name]) for name in names})
+        return pa.table({name: _cast(table.column(name), columns[name]) for name in names})
     except pa.ArrowException as error:
         raise RecordCorrupt(f"{path}: {shown(str(error).splitlines()[0])}. {advice}") from None
 
 
-def _faults(table: pa.Table, schema: TableSchema) -> Iterator[str]:
+def _columns(table: pa.Table, schema: TableSchema) -> Mapping[str, Column]:
+    """What each column is to be, those of the table in their order where any may stand in it."""
+    if schema.rest is None:
+        return schema.columns
+    return {**{name: schema.columns.get(name, schema.rest) for name in table.column_names}, **schema.columns}
+
+
+def _faults(table: pa.Table, schema: TableSchema, columns: Mapping[str, Column]) -> Iterator[str]:
     """What is wrong with a table, the first first."""
     if not table.num_rows and not schema.empty:
         yield "expected rows, got none"
-    for name, column in schema.columns.items():
+    for name, column in columns.items():
         times = table.column_names.count(name)
         if times > 1:
             yield f"column '{name}' is there {times} times"
@@ -114,11 +141,13 @@ def _in_column(cells: pa.ChunkedArray, name: str, column: Column) -> Iterator[st
     if not _is_of(cells.type, column.kind):
         yield f"column '{name}': expected {_expected(column)}, got {cells.type}"
         return
+    if column.kind == "anything":
+        return
     if cells.null_count and not column.null:
         yield f"column '{name}', row {_first(cells.is_null().to_numpy())}: expected {_expected(column)}, got nothing"
     if column.kind == "text":
         if column.values:
-            known = pc.is_in(cells, pa.array(column.values, cells.type)).to_numpy()
+            known = pc.is_in(cells.cast(pa.large_string()), pa.array(column.values, pa.large_string())).to_numpy()
             if not known.all():
                 row = _first(~known)
                 yield f"column '{name}', row {row}: expected {_expected(column)}, got '{cells[row - 1].as_py()[:50]}'"
@@ -148,7 +177,10 @@ def _in_rows(table: pa.Table, schema: TableSchema) -> Iterator[str]:
 
 
 def _is_of(kind: pa.DataType, wanted: str) -> bool:
+    if wanted == "anything":
+        return pa.types.is_float16(kind) or any(_is_of(kind, one) for one in ("number", "text", "truth"))
     if wanted == "text":
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
         return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
     if wanted == "truth":
         return bool(pa.types.is_boolean(kind))
@@ -160,6 +192,8 @@ def _cast(cells: pa.ChunkedArray, column: Column) -> pa.ChunkedArray:
     """In the type that it has in every file, so that the rows of all fit together; single precision stays."""
     if column.kind == "number":
         return cells if pa.types.is_floating(cells.type) else cells.cast(pa.float64())
+    if column.kind == "anything":
+        return cells.cast(pa.large_string()) if _is_of(cells.type, "text") else cells
     types = {"whole number": pa.int64(), "text": pa.large_string(), "truth": pa.bool_()}
     return cells.cast(types[column.kind])
 
@@ -169,6 +203,8 @@ def _expected(column: Column) -> str:
         return f"one of {', '.join(column.values)}" if column.values else "text"
     if column.kind == "truth":
         return "true or false"
+    if column.kind == "anything":
+        return "numbers, texts or truths"
     low, high = (f"{bound:g}" if abs(bound) < LARGEST else "" for bound in (column.low, column.high))
     bounds = f" from {low} to {high}" if low and high else f" of at least {low}" if low else ""
     return f"a {column.kind}{bounds}"

@@ -40,7 +40,11 @@ def hold(directory: Path, *, patience: float = PATIENCE) -> Iterator[None]:
 
 
 def is_held(directory: Path) -> bool:
-    """Whether a survey holds the folder; on POSIX this writes nothing, and answers for a read-only folder too."""
+    """Whether a survey holds the folder; on POSIX this writes nothing, and answers for a read-only folder too.
+
+    A survey that is killed while it starts a program seems to hold it for some 0.1 s more: the new process has all that
+    its parent had open, until it becomes that program.
+    """
     try:
         import fcntl
     except ImportError:  # Windows

@@ -51,10 +51,7 @@ def write(
     Raises:
         RecordCorrupt: a table is not what its schema says; nothing is written.
     """
-    for name, table in tables.items():
-        if name in schemas:
-            path = folder_of(directory, spec) / f"{name}.parquet"
-            contents.checked(contents.of_frame(table), schemas[name], path, MADE)
+    _check(folder_of(directory, spec), tables, schemas)
     sums = {**(written or {}), **_write_content(directory, spec, tables, environment, blobs or {})}
     ordered = dict(sorted(sums.items()))
     _write_status(
@@ -62,14 +59,30 @@ def write(
     )
 
 
+def _check(folder: Path, tables: Mapping[str, pd.DataFrame], schemas: Schemas) -> None:
+    for name, table in tables.items():
+        schema = contents.schema_of(schemas, name)
+        if schema is not None and not name.endswith(".csv"):
+            contents.checked(contents.of_frame(table), schema, folder / f"{name}.parquet", MADE)
+
+
 def write_part(
-    directory: Path, spec: RecordingSpec, *, tables: Mapping[str, pd.DataFrame], environment: Mapping[str, Any]
+    directory: Path,
+    spec: RecordingSpec,
+    *,
+    tables: Mapping[str, pd.DataFrame],
+    environment: Mapping[str, Any],
+    schemas: Schemas = ANY,
 ) -> None:
     """Record what a recording has so far; each time in place of the last.
 
     Every file is whole whenever the writer is killed. Two of them may then be of different moments, which harms
     nobody: their rows say of which step they are. So there are no checksums, which would have to change with them.
+
+    Raises:
+        RecordCorrupt: as :func:`write` does.
     """
+    _check(folder_of(directory, spec), tables, schemas)
     _write_content(directory, spec, tables, environment, {})
     _write_status(directory, spec, state="running", partial=True)
 
@@ -154,14 +167,15 @@ def _whole(path: Path, total: str, schemas: Schemas) -> bool:
     content = files.read(path)
     if files.checksum(content) != total:
         return False
-    if path.suffix == ".parquet" and path.stem in schemas:
-        contents.checked(parquet.from_bytes(content, path, REDO), schemas[path.stem], path, REDO)
+    schema = contents.schema_of(schemas, path.stem) if path.suffix == ".parquet" else None
+    if schema is not None:
+        contents.checked(parquet.from_bytes(content, path, REDO), schema, path, REDO)
     return True
 
 
 def check_there(path: Path, status: Status, schemas: Schemas) -> None:
     """Raise RecordCorrupt where a finished run lacks a table that every one has."""
-    schema = schemas.get(path.stem)
+    schema = schemas.get(path.stem)  # that of all others never is
     if schema is not None and schema.always and status.state == "done" and path.name not in status.files:
         raise RecordCorrupt(f"{path.parent / STATUS} names no {path.name}, which every finished run has. {REDO}")
 

@@ -200,6 +200,7 @@ class Records(Generic[S]):
     def _read(self, kind: str, planned: Sequence[Planned], name: str) -> pd.DataFrame:
         parts: list[pa.Table] = []
         labels, like = [], list[int]()
+        schema = content.schema_of(self.schemas, name)
         for item in planned:
             folder = self._folder(kind, item.fingerprint)
             path = folder / f"{name}.parquet"
@@ -209,12 +210,16 @@ class Records(Generic[S]):
             if holds(path, status):
                 part = parquet.from_bytes(read_checked(path, status), path, REDO, text=like)
                 like = parquet.text_columns(part)
-                parts.append(content.checked(part, self.schemas[name], path, REDO) if name in self.schemas else part)
-                labels.append({"fingerprint": item.fingerprint, "seed": item.seed, **item.labels})
+                part = part if schema is None else content.checked(part, schema, path, REDO)
+                label = {"fingerprint": item.fingerprint, "seed": item.seed, **item.labels}
+                if taken := [column for column in part.column_names if column in label]:
+                    raise RecordCorrupt(f"{path}: column '{taken[0]}' is also a label of its run in {PLAN}. {REDO}")
+                parts.append(part)
+                labels.append(label)
         if not parts:
             return pd.DataFrame()
         try:
-            promote = "permissive" if name in self.schemas else "default"  # single precision beside double is double
+            promote = "default" if schema is None else "permissive"  # single precision beside double is double
             joined: pd.DataFrame = pa.concat_tables(parts, promote_options=promote).to_pandas(ignore_metadata=True)
         except pa.ArrowException as error:
             where = self._home / kind
@@ -270,8 +275,8 @@ def _repeated(labels: pd.DataFrame, rows: npt.NDArray[np.intp]) -> pd.DataFrame:
     return categories.take(rows).reset_index(drop=True)
 
 
-def read(directory: Path, study: str) -> Records[BaseModel] | None:
+def read(directory: Path, study: str, schemas: Schemas = ANY) -> Records[BaseModel] | None:
     """The records of a study by its name, as they were written; None where no survey in this folder planned it."""
     check_folder(directory)
     plan = read_plan(directory, study)
-    return Records(directory, plan, BaseModel) if plan else None
+    return Records(directory, plan, BaseModel, schemas=schemas) if plan else None

@@ -3,15 +3,17 @@
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, field_validator
 
-from theodolite.specs import AnalysisSpec, CodeSpec, RecordingSpec, RunSpec
+from theodolite.specs import COLUMNS, OWN_COLUMNS, AnalysisSpec, CodeSpec, RecordingSpec, RunSpec
 from theodolite.store import files
 
 LARGEST = 1 << 30  # bytes of a JSON file: the plan of a million runs has 200 MB
 
 Spec = RunSpec | AnalysisSpec | RecordingSpec | CodeSpec
 Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+Whole = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
+NO_LABEL = frozenset(COLUMNS) & frozenset(OWN_COLUMNS)  # of any kind of record
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]  # never a path
 
@@ -53,9 +55,13 @@ class RecordMetadata(BaseModel):
     device: str = ""
     processor: str = ""
     versions: dict[str, str] = {}
-    parameters: Count = 0  # of a recording, whose spec does not say
-    steps: Count | None = None  # likewise
+    parameters: Count = 0  # of a recording, whose spec does not say, as all that follows
+    model: str | None = None
+    steps: Count | None = None
     epochs: Count | None = None
+    training_seconds: float | None = Field(None, allow_inf_nan=False)  # without any measuring, by the clock of the user
+    epoch_ends: tuple[tuple[Count, Count], ...] | None = None  # steps at which an epoch ended, and its number
+    resumed_at: tuple[Count, ...] | None = None  # steps
     ended_by: str = ""  # the error that ended the training, by its name
 
 
@@ -81,7 +87,14 @@ class Planned(_Frozen):
 
     fingerprint: Fingerprint
     seed: Count
-    labels: dict[str, str | int | float]
+    labels: dict[str, str | Whole | FiniteFloat]
+
+    @field_validator("labels")
+    @classmethod
+    def _named(cls, labels: dict[str, Any]) -> dict[str, Any]:
+        if taken := [name for name in labels if name in NO_LABEL]:
+            raise ValueError(f"a label is called '{taken[0]}', as a column of every record is")
+        return labels
 
     @classmethod
     def of(cls, spec: Spec) -> "Planned":

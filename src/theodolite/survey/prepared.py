@@ -43,7 +43,7 @@ class Prepared:
                 _refuse_more(study.name, sum(1 for _ in itertools.islice(each, MOST + 1)) * settings.seeds)
         runs = tuple(itertools.islice(study.expand(settings), MOST + 1))
         _refuse_more(study.name, len(runs))
-        bounds.check(study.name, runs)
+        bounds.check(study.name, runs, settings.evaluations())
         analyses = tuple(itertools.islice(study.analyses(settings), MOST + 1))
         _refuse_more(study.name, len(analyses))
         return cls(study, preset, asked, settings, runs, analyses)

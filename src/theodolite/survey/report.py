@@ -28,7 +28,8 @@ def build(
         The path of the page, and what is on it: the same, byte for byte, however many processes made it.
 
     Raises:
-        StoreError: not a results folder, or one that holds no finished run; or ``out`` is another results folder.
+        StoreError: not a results folder, or one that holds no finished run; or ``out`` is another results folder,
+            or holds a page of that name that is not ours.
         RecordCorrupt: a file is not what was written; the message names it.
     """
     records.check_folder(directory)
@@ -71,12 +72,15 @@ def one(job: tuple[Path, Path, str, float | None], _: object = None) -> Found | 
 
 
 def _other(out: Path, directory: Path) -> Path:
-    """Refuse a folder that has results of its own: their report would be gone."""
-    if (out / records.MARK).exists() and out.resolve() != directory.resolve():
+    """Refuse a folder that has results of its own, or a stranger's report: it would be gone."""
+    if out.resolve() == directory.resolve():
+        return out
+    if (out / records.MARK).exists():
         raise StoreError(
             f"expected --out as a folder without results, but {out} holds some, whose report would be replaced. "
             "Choose another folder."
         )
+    report.check_free(out, "report")
     return out
 
 

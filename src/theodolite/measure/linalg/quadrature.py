@@ -14,6 +14,7 @@ from theodolite.measure.linalg.allocation import in_words
 from theodolite.measure.linalg.lanczos import INVARIANT, orthogonal_part, random_row, subtract
 from theodolite.measure.linalg.operator import Progress, Silent, SymmetricOperator
 
+NUMBERS = 10**8  # of all densities: 800 MB
 VECTORS_BESIDE = 6  # of a probe next to its basis
 
 
@@ -75,6 +76,11 @@ def density(
 
 def check_settings(probes: int, steps: int, points: int, width: float | None) -> None:
     """Raise SettingError where a number is out of its range."""
+    if probes * points > NUMBERS:
+        raise SettingError(
+            f"expected at most {NUMBERS:,} numbers, a density of each probe, got {probes} probes with {points} points. "
+            "Take fewer."
+        )
     if probes < 2 or steps < 2 or points < 2 or (width is not None and not width > 0):
         raise SettingError(
             "expected at least 2 probes, steps and points and a positive width, got "

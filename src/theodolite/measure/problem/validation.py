@@ -27,6 +27,11 @@ from theodolite.measure.problem.typed import in_words, is_instance, is_plain, pa
 P = ParamSpec("P")
 R = TypeVar("R")
 
+COUNTS = (
+    "components", "epochs", "iterations", "k", "max_products", "points", "probes", "products", "starts", "steps",
+    "symmetric",
+)  # fmt: skip
+MOST = 10**8  # of any of these: more would take years, or more memory than there is
 OLD_NAMES = {"renew": "update_bn"}  # of arguments, which are still taken
 
 
@@ -37,7 +42,8 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
         BadModel: a model is none, a class, or has parameters without numbers.
         BadLoss: a loss is no function.
         BadData: model or loss raise an error on some batch.
-        SettingError: anything else of the wrong kind, a number that is not finite, a seed below zero.
+        SettingError: anything else of the wrong kind, a number that is not finite, a seed below zero, a count beyond
+            all reason.
     """
     signature = inspect.signature(function)
     hints = cache(lambda: get_type_hints(function))
@@ -120,6 +126,11 @@ def _check_model(name: str, value: Any) -> None:
 def _checked(name: str, value: Any, hint: Any, default: Any) -> Any:
     """The argument, a number as Python's own."""
     parts = parts_of(hint)
+    if name in COUNTS and isinstance(value, int) and value > MOST:
+        got = f"{value:.3g}" if value < 1e300 else "far more"
+        raise SettingError(
+            f"expected {name} of at most {MOST:,}, got {got}: no machine ends or holds that. Take fewer."
+        )
     if hint == Loss:
         _check_loss(value)
     elif nn.Module in parts:

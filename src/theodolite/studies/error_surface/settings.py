@@ -27,6 +27,10 @@ class ErrorSurface(Settings):
     radii: Annotated[int, Field(ge=2)] = 20  # steps on the way
     curve_epochs: PositiveInt = 25  # passes over the images in which the curve is trained
 
+    def evaluations(self) -> float:
+        """Three planes, and directions walked both ways from three networks."""
+        return 3.0 * self.grid**2 + 6.0 * self.directions * self.radii
+
 
 PRESETS = {
     "smoke": ErrorSurface(

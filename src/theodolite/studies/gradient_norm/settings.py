@@ -26,6 +26,10 @@ class GradientNorm(Settings):
     batches: PositiveInt = 8  # mini-batches measured at each snapshot
     snapshots: PositiveInt = 30  # of each run, evenly spaced, beside that before training
 
+    def evaluations(self) -> float:
+        """The whole set and some mini-batches at each snapshot."""
+        return float(self.snapshots) * (self.batches + 1)
+
 
 PRESETS = {
     "smoke": GradientNorm(

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from theodolite.study import Settings
 
@@ -24,10 +24,14 @@ class Interpolation(Settings):
     learning_rate: PositiveFloat = 1e-3  # Adam's default, for both batch sizes: the report names one training
     alphas: Annotated[int, Field(ge=31)] = 31  # from -1 to 2, evenly spaced; 0 and 1 are among them
     shared_start: bool = False  # also pairs from the same initial weights: the report does not say which it took
-    cnn_seeds: NonNegativeInt = 0  # pairs of small convolutional networks with BatchNorm
+    cnn_seeds: Annotated[int, Field(ge=0, le=10_000)] = 0  # pairs of small convolutional networks with BatchNorm
     cnn_channels: tuple[PositiveInt, ...] = (16, 32)  # two pools, as many as the smallest images allow comfortably
     cnn_hidden: tuple[PositiveInt, ...] = (64,)
     cnn_images: PositiveInt | None = 16_384  # renewing statistics reads them once more for every alpha
+
+    def evaluations(self) -> float:
+        """Three matchings of each pair, on both sets."""
+        return 12.0 * self.alphas
 
     @model_validator(mode="after")
     def _check(self) -> "Interpolation":

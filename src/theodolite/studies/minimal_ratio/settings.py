@@ -24,8 +24,12 @@ class MinimalRatio(Settings):
     random: PositiveInt = 120  # starts at random weights with an index to reach
     symmetric: PositiveInt = 60  # starts with tied or dead units
     field: PositiveInt = 40  # starts at random on a random field with as many dimensions: the null
-    features: PositiveInt = 256  # cosines that a random field is the sum of: more of them change no correlation by 0.01
-    steps: PositiveInt | None = None  # the most of a walk; null: what the finder thinks right
+    features: Annotated[int, Field(ge=1, le=1_000_000)] = (
+        256  # cosines that a random field is the sum of: more of them change no correlation by 0.01
+    )
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] | None = (
+        None  # the most of a walk; null: what the finder thinks right
+    )
     trainings: PositiveInt = 8  # whose snapshots are starts
     snapshots: PositiveInt = 5  # of each training, evenly spaced
     epochs: PositiveInt = 200  # of each: full batches, Adam at the rate below, by then near a minimum
@@ -38,6 +42,11 @@ class MinimalRatio(Settings):
     after: PositiveInt = 40  # epochs of cross entropy after that: the report's
     batch_size: PositiveInt = 32  # of the protocol: the report's in Figure 11
     spectra: NonNegativeInt = 1  # seeds whose spectra are kept: they are to look at
+
+    def evaluations(self) -> float:
+        """Of each start a point at each weight decay; initial weights and phases of the protocol."""
+        starts = self.random + self.symmetric + self.field + float(self.trainings) * self.snapshots
+        return starts * (1 + len(self.decays)) + self.initial + self.first + self.norm + self.after
 
 
 PRESETS = {

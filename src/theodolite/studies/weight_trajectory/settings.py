@@ -11,8 +11,10 @@ class WeightTrajectory(Settings):
     """Dials of the study, at ``quick``."""
 
     seeds: PositiveInt = 8  # groups
-    trainings: Annotated[int, Field(ge=2)] = 8  # the report's, independent of each other
-    crossed: Annotated[int, Field(ge=2)] = 3  # initial weights and orders of the crossed design, its square trainings:
+    trainings: Annotated[int, Field(ge=2, le=1000)] = 8  # the report's, independent of each other
+    crossed: Annotated[int, Field(ge=2, le=100)] = (
+        3  # initial weights and orders of the crossed design, its square trainings:
+    )
     # few enough for minutes, and so too few to tell a share from 0.14 unless it lies far from it (docs/studies)
     source: str = "mnist"  # the data set of the report's other networks of this part
     train: PositiveInt | None = 2_000  # a subset, each group its own; its full size costs thirty times as much
