@@ -13,7 +13,7 @@ import pytest
 from theodolite import cli, execute
 from tiny import Here
 
-LONG = ["--preset", "smoke", "--set", "epochs=2000", "--set", "batch_size=null", "--seeds", "4"]
+LONG = ["--preset", "smoke", "--set", "epochs=800", "--set", "batch_size=null", "--seeds", "4"]
 
 
 def theodolite(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:

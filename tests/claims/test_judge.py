@@ -419,7 +419,7 @@ def made_verdict(name, decision):
     )
 
 
-SURVEYS = 1000
+SURVEYS = 600
 SIZES = (3, 8, 20)
 DRAWN = {  # what benchmarks/intervals.py draws at more sizes and more often
     "normal": lambda g, shape: g.normal(size=shape),
@@ -450,7 +450,7 @@ def test_intervals_cover_the_truth_in_93_per_cent_of_made_surveys(kind, name):
 
 
 def test_holm_lets_no_more_than_six_surveys_of_a_hundred_pass_a_false_claim():
-    surveys, claims, n = 100, 42, 8
+    surveys, claims, n = 50, 42, 8
     for kind, name, truth in (("mean", "exponential", 1.0), ("median", "exponential", math.log(2))):
         claim, false = made_claim(kind, "above", truth), 0
         for survey in DRAWN[name](np.random.default_rng(5), (surveys, claims, n)):

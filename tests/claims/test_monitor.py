@@ -72,7 +72,7 @@ def test_ends_lie_where_the_evidence_reaches_its_bound(kind):
             assert (found[-1] >= math.log(20)) == reached, (kind, end)
 
 
-SEQUENCES, SEEDS = 400, 200
+SEQUENCES, SEEDS = 250, 200
 MADE = {
     ("mean", "normal"): (lambda g, s: g.normal(size=s), 0.0, 0.055),
     ("mean", "exponential"): (lambda g, s: g.exponential(size=s), 1.0, 0.07),

@@ -49,6 +49,8 @@ def test_a_peers_case_is_right(row):
 
         H = afresh(measure.HessianOperator, *case, **options)
         assert float((H @ torch.eye(size, dtype=torch.float64) - dense).abs().max()) < bound
+        if operator != row.matrices[-1]:  # what instruments make of a right product is the same for each
+            continue
 
         ends = afresh(measure.hessian_eigenvalues, *case, k=1, which="both", tolerance=1e-9, **options)
         assert float((ends.eigenvalues - every[[0, -1]]).abs().max()) < bound

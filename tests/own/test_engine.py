@@ -95,7 +95,7 @@ def test_workers_train_them_and_a_reader_needs_no_file(tmp_path):
     for path, text in zip(paths, (STUDY, NET, DATA), strict=True):
         path.write_text(textwrap.dedent(text))
     out = tmp_path / "r"
-    done = called("run", str(paths[0]), "--preset", "smoke", "--jobs", "2", "--out", str(out))
+    done = called("run", str(paths[0]), "--preset", "smoke", "--jobs", "1", "--out", str(out))
     assert done.returncode == 0, done.stderr
     for path in paths:
         path.write_text("raise SystemExit('a reader ran it')")

@@ -109,11 +109,11 @@ def test_a_replica_is_the_same_bit_for_bit_in_every_stack(name, optimizer, dtype
     monkeypatch.setattr("theodolite.train.replicas.CACHE_BYTES", 1 << 40)  # one stack, however large
     architecture, batch = TASKS[name]
     training = Training(loss=loss_of(name), optimizer=optimizer, momentum=0.5 * (optimizer == "sgd"),
-                        batch_size=batch, epochs=4, **kind(dtype))  # fmt: skip
+                        batch_size=batch, epochs=2, **kind(dtype))  # fmt: skip
     data = made_data(architecture, training.loss)
     several = replicas(16)
     alone = [train_replicas(architecture, data, training, [replica])[0] for replica in several]
-    for size in (2, 3, 5, 8, 15, 16):
+    for size in (2, 5, 8, 15):
         members = [(7 * n + size) % 16 for n in range(size)]  # another order and other neighbours each time
         stacked = train_replicas(architecture, data, training, [several[member] for member in members])
         for member, outcome in zip(members, stacked, strict=True):

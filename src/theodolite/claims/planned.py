@@ -90,16 +90,12 @@ def _source(function: types.FunctionType) -> tuple[str, set[str]]:
 
     Text, because what Python makes of a syntax tree differs between its versions.
     """
-    lines = [*inspect.findsource(function)[0]]
-    for token in tokenize.generate_tokens(iter(lines[:]).__next__):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column] + "\n"
-    source, code = "".join(lines), function.__code__
+    source, functions = _parsed(tuple(inspect.findsource(function)[0]))
+    code = function.__code__
     wanted = ast.Lambda if function.__name__ == "<lambda>" else ast.FunctionDef
     found = [
         node
-        for node in ast.walk(ast.parse(source))
+        for node in functions
         if isinstance(node, wanted)
         and code.co_firstlineno in (node.lineno, *(one.lineno for one in getattr(node, "decorator_list", ())))
     ]
@@ -111,3 +107,15 @@ def _source(function: types.FunctionType) -> tuple[str, set[str]]:
         if isinstance(part, ast.FunctionDef) and ast.get_docstring(part) is not None:
             text = text.replace(ast.get_source_segment(source, part.body[0]) or "", "", 1)
     return re.sub(r"\s+", "", text), {part.id for part in inner if isinstance(part, ast.Name)}
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(lines: tuple[str, ...]) -> tuple[str, tuple[ast.FunctionDef | ast.Lambda, ...]]:
+    """The text of a file without its comments, and its functions: read once, for a study's claims ask for many."""
+    kept = [*lines]
+    for token in tokenize.generate_tokens(iter(lines).__next__):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            kept[row - 1] = kept[row - 1][:column] + "\n"
+    source = "".join(kept)
+    return source, tuple(node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.Lambda))

@@ -93,6 +93,7 @@ def embed(data: Any) -> Markup:
     return Markup(content)  # noqa: S704 — escaped in the lines above
 
 
+@cache
 def environment(template: str) -> jinja2.Environment:
     """Where templates are read; text is escaped in those of HTML."""
     found = jinja2.Environment(
