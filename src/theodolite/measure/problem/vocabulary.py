@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 from torch.overrides import TorchFunctionMode
 
+from theodolite.measure.problem.batches import Batch, tensors
 from theodolite.measure.problem.chunked import Target, cross_entropy_of_rows
 
 LARGE = 4096  # classes: below, logits are no larger than the layers before them
+LOGITS_SHARE = 1 / 64  # of the memory: logits over a large vocabulary that take more are not held
 
 KNOWN = {  # what is asked of a tensor without its numbers
     torch.Tensor.size, torch.Tensor.dim, torch.Tensor.numel, torch.Tensor.is_floating_point, torch.Tensor.__len__,
@@ -82,6 +84,13 @@ def largest_vocabulary(model: nn.Module) -> int:
     """The most rows that a matrix among the parameters has, if it is large; else 0."""
     rows = max((len(p) for p in model.parameters() if p.ndim == 2), default=0)
     return rows if rows >= LARGE else 0
+
+
+def logit_bytes(model: nn.Module, batch: Batch) -> float:
+    """The most that logits over a large vocabulary may take, were there a row for each number among the inputs."""
+    rows = largest_vocabulary(model)
+    size = next(model.parameters()).element_size() if rows else 0
+    return float(max((t.numel() for t in tensors(batch[0])), default=0) * rows * size)
 
 
 class _Unheld(TorchFunctionMode):
