@@ -154,14 +154,16 @@ class Search:
 
     def _grow(self) -> None:
         """Converge, then look from a fresh start for what was missed; again where the basis had to be restarted."""
-        first_test = self.low + self.high
-        while (converged := self._converge(first_test)) is not None:
+        first_test, again = self.low + self.high, 0
+        while (converged := self._converge(first_test, again)) is not None:
             if self._fresh_start_finds_nothing(*converged):
                 return
-            first_test = 0
+            first_test, again = 0, 0 if self._holds_probe() else PROBE_STEPS
 
-    def _converge(self, first_test: int) -> tuple[Tensor, float] | None:
+    def _converge(self, first_test: int, least: int) -> tuple[Tensor, float] | None:
         """Grow until residuals are estimated small: Ritz values and the bound; None where the search has to end.
+
+        Not before ``least`` steps, in which what another start has seen is found again.
 
         A test costs a fifth of a product of a small model, so the next one waits for as many steps as it may take:
         residuals rarely fall to less than half in one.
@@ -172,7 +174,8 @@ class Search:
                 self._thick_restart()
                 next_test = 0
             self._spend(basis.grow())
-            if basis.size < next_test:
+            least -= 1
+            if basis.size < next_test or least > 0:
                 continue
             values, residual, bound = self._estimate()
             if residual <= bound:
@@ -185,7 +188,7 @@ class Search:
         basis = self.basis
         if basis.size + PROBE_STEPS > len(basis.rows):
             self._thick_restart()
-        if len(basis.rows) < min(basis.size + PROBE_STEPS, basis.rows.shape[1]):
+        if not self._holds_probe():
             return self._passing_start_finds_nothing(values, bound)
         basis.restart()
         begin = basis.size
@@ -200,6 +203,12 @@ class Search:
             if self._nothing_further_out(basis.chain(begin), now, bound):
                 return True
         return False
+
+    def _holds_probe(self) -> bool:
+        """Whether the basis has a place for the steps of a fresh start, beside what a restart leaves."""
+        rows, size = self.basis.rows.shape
+        wanted = self.low + self.high
+        return rows == size or rows >= wanted + 2 * ((rows - wanted) // 3) + PROBE_STEPS
 
     def _passing_start_finds_nothing(self, values: Tensor, bound: float) -> bool:
         """The same where the basis has no place for the steps; what they find is found again, by going on from one."""

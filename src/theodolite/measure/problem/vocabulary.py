@@ -17,6 +17,7 @@ from theodolite.measure.problem.batches import Batch, tensors
 from theodolite.measure.problem.chunked import Target, cross_entropy_of_rows
 
 LARGE = 4096  # classes: below, logits are no larger than the layers before them
+PRECISE = (torch.float32, torch.float64)  # PyTorch's own of lower precision adds up in float32
 LOGITS_SHARE = 1 / 64  # of the memory: logits over a large vocabulary that take more are not held
 
 KNOWN = {  # what is asked of a tensor without its numbers
@@ -103,7 +104,7 @@ class _Unheld(TorchFunctionMode):
         if function is linear and len(args) >= 2 and not any(isinstance(each, Logits) for each in args):
             rows, weight, *bias = args
             row = len(weight) * weight.element_size()
-            wide = weight.ndim == 2 and len(weight) >= LARGE and rows.dtype == weight.dtype
+            wide = weight.ndim == 2 and len(weight) >= LARGE and rows.dtype == weight.dtype in PRECISE
             if wide and rows.numel() // rows.shape[-1] * row > self._most:
                 bias = bias[0] if bias else kwargs.get("bias")
                 return Logits.of(rows, weight, bias, max(1, int(self._most / row)))
