@@ -62,7 +62,7 @@ def main(rank, folder):
     for name, model in models.items():
         for operator, block in (("hessian", v), ("ggn", v[0])):
             H = HessianOperator(model, nn.CrossEntropyLoss(), (x[rank::2], y[rank::2]), operator=operator)
-            product = (H @ block.mT).contiguous()
+            product = (H @ (block.mT if block.ndim == 2 else block)).contiguous()
             dist.all_reduce(product)
             found[name, operator] = product / 2
     if rank == 0:

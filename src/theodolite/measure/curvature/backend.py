@@ -154,6 +154,8 @@ def _without_logits(objective: Objective, kind: Curvature, point: Tensor, first:
         if kind == "fisher" and not is_natural(objective.loss, few[1]):
             return None
     logits, row = logit_bytes(objective.model, few), largest_vocabulary(objective.model) * point.element_size()
+    if logits < 3 * row:  # a sample is one token
+        few, logits = first_samples(first, 3), logit_bytes(objective.model, first_samples(first, 3))
     try:
         small = replace(objective, logit_bytes=min(most, max(row, logits / 3)))
         product, whole = chunked(small, kind, point, few), recorded_product(objective, kind, point, few)

@@ -132,7 +132,7 @@ def inspected(whole: Objective, batch: Batch, room: float = math.inf) -> Objecti
         CheckFailed: the model called plainly, its own parameters moved, gives another loss or gradient.
     """
     each = logit_bytes(whole.model, batch) / max(1, count(batch))
-    part = first_samples(batch, max(1, min(LOOKED_AT, int(room * LOGITS_SHARE / each))) if each else LOOKED_AT)
+    part = first_samples(batch, max(1, int(min(LOOKED_AT, room * LOGITS_SHARE / each))) if each else LOOKED_AT)
     if part is not batch:
         try:
             return _inspected(whole, part)
