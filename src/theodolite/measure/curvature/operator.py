@@ -67,7 +67,7 @@ class HessianOperator(OldNames, SymmetricMatrix):
     Where not all fits ``memory``, nothing is kept and all is made again, part by part, for each product or block; the
     numbers are the same to rounding. Logits over a large vocabulary that would take more than a 64th of it go through
     cross entropy in chunks of tokens (:mod:`~theodolite.measure.problem.vocabulary`); the check still holds those of
-    one sample.
+    one sample. Squares of samples' gradients are then made of these gradients, one after the other.
 
     Weights in bfloat16 or float16 are taken as the exact numbers they are and everything is computed in float32: the
     curvature of the loss at the rounded weights, not of a loss that is itself rounded (whose second derivative is

@@ -224,7 +224,7 @@ def test_the_largest_eigenvalue_within_little_memory_is_that_with_much() -> None
 
 
 def test_the_largest_eigenvalue_with_few_vectors_is_that_of_power_iteration() -> None:
-    """25 vectors in all, where ten and the graphs are the check's: a shifted power iteration of PyTorch's own products."""
+    """25 in all, of which graphs have half: a shifted power iteration of PyTorch's own products."""
     model, loss, data = problem("tied")
     own = list(model.parameters())
     slopes = torch.autograd.grad(loss(model(data[0]), data[1]), own, create_graph=True)
