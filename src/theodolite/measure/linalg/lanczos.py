@@ -214,7 +214,7 @@ class KrylovBasis:
         while True:
             product = self.operator.rows(now[None])[0]
             diagonal.append(float(dots(product, now)))
-            product.sub_(now, alpha=diagonal[-1])
+            product = torch.sub(product, now, alpha=diagonal[-1])
             if couplings:
                 product.sub_(before, alpha=couplings[-1])
             product = orthogonal_part(product, known)
