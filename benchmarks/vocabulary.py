@@ -1,6 +1,6 @@
 """Peak memory over a vocabulary of 50,257, and time a product: `python benchmarks/vocabulary.py` (Linux).
 
-Each case is a process of its own. GPT-2 as in transformers, random weights, random tokens; the peak is the kernel's,
+Each case is a process of its own. GPT-2 with initial weights, random tokens; the peak is the kernel's,
 over what was resident once model and data were made and a smaller model had been measured.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, gelu, scaled_dot_product_attention
 
 from theodolite.errors import TooLarge
 from theodolite.measure.curvature.operator import HessianOperator
@@ -29,21 +29,45 @@ CASES = {  # name: width, layers, heads, sequences, tokens, memory, products
 }
 
 
-class Logits(nn.Module):
-    """GPT-2, of which only the logits are returned."""
+class Block(nn.Module):
+    """Attention to what came before, and a perceptron, each beside a shortcut (Radford et al. 2019)."""
 
-    def __init__(self, width: int, layers: int, heads: int) -> None:
-        from transformers import GPT2Config, GPT2LMHeadModel
-
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        none = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "use_cache": False}
-        config = GPT2Config(n_embd=width, n_layer=layers, n_head=heads, attn_implementation="eager", **none)
-        self.own = GPT2LMHeadModel(config)
+        self.heads = heads
+        self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
+        self.attend, self.gather = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, T, width)``."""
+        parts = self.attend(self.norms[0](x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        x = x + self.gather(scaled_dot_product_attention(*parts, is_causal=True).transpose(1, 2).flatten(2))
+        found: Tensor = x + self.narrow(gelu(self.wide(self.norms[1](x)), approximate="tanh"))
+        return found
+
+
+class Logits(nn.Module):
+    """GPT-2 with its initial weights, as a model from tokens to logits; 124 M parameters at 768, 12, 12."""
+
+    def __init__(self, width: int, layers: int, heads: int, vocabulary: int = 50257, length: int = 1024) -> None:
+        super().__init__()
+        self.tokens, self.places = nn.Embedding(vocabulary, width), nn.Embedding(length, width)
+        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(layers)))
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, vocabulary, bias=False)
+        self.head.weight = self.tokens.weight
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 2:
+                into_the_sum = name.endswith(("gather.weight", "narrow.weight"))
+                nn.init.normal_(parameter, std=0.02 / ((2 * layers) ** 0.5 if into_the_sum else 1))
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """``(B, T)`` to ``(B, T, V)``."""
-        found: Tensor = self.own(input_ids=tokens).logits
-        return found
+        x = self.tokens(tokens) + self.places.weight[: tokens.shape[1]]
+        logits: Tensor = self.head(self.norm(self.blocks(x)))
+        return logits
 
 
 def next_token(logits: Tensor, tokens: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Norm of the gradient of the whole-data loss."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Unpack
 
@@ -13,10 +13,12 @@ from theodolite.measure.problem.batches import Batch, Data
 from theodolite.measure.problem.distributed import Shards, is_sharded
 from theodolite.measure.problem.isolation import preserve_rng
 from theodolite.measure.problem.join import objective
+from theodolite.measure.problem.memory import room_beside
 from theodolite.measure.problem.not_finite import where
 from theodolite.measure.problem.objective import Loss, Objective, check_finite, check_reached
 from theodolite.measure.problem.options import PartOptions, ShardOptions, select_options, with_options
 from theodolite.measure.problem.validation import checked
+from theodolite.measure.problem.vocabulary import LOGITS_SHARE, largest_vocabulary
 from theodolite.measure.results.base import Result
 
 
@@ -78,8 +80,11 @@ def loss_and_gradient(whole: Objective, at: Mapping[str, Tensor] | None = None) 
     """The loss over all data, a float64 mean over samples, and its gradient by parameter name.
 
     ``at`` gives other values than the model's own to the parameters measured (and to buffers, if it names any).
-    Gradients are summed over batches in float32 at least.
+    Gradients are summed over batches in float32 at least. Logits over a large vocabulary go through cross entropy in
+    chunks where they would take more than a 64th of half of what is free.
     """
+    if whole.logit_bytes is None and largest_vocabulary(whole.model):
+        whole = replace(whole, logit_bytes=LOGITS_SHARE * room_beside(whole.model, None))
     own = dict(whole.model.named_parameters())
     fixed = dict(at) if at is not None else own
     point = {name: fixed[name].detach().requires_grad_() for name in whole.names}

@@ -29,6 +29,25 @@ def test_eigenvalues_of_an_operator_that_knows_no_model_are_found_with_their_cop
     assert torch.allclose(both.eigenvalues, torch.tensor([-7.0, 9.0]).double(), atol=1e-3)
 
 
+@pytest.mark.parametrize("which", ["largest", "both"])
+@pytest.mark.parametrize("k", [1, 2, 4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_fewest_vectors_that_are_taken_are_enough_also_for_copies(dtype, k, which):
+    """What a fresh start finds is not kept there; with a byte less it is refused."""
+    ends = torch.tensor([-9.0, -9.0, -8.0, -7.0, 6.0, 8.0, 9.0, 9.0])
+    values = torch.cat([ends, torch.linspace(-1, 1, 992)]).double()
+    wanted = 2 * k if which == "both" else k
+    memory = (4 * wanted + 3) * len(values) * dtype.itemsize
+    found = eigenvalues(Dense(values, dtype), k=k, which=which, tolerance=1e-3, memory=memory, random=generator())
+    order = values.sort().values
+    expected = order[-k:] if which == "largest" else torch.cat([order[:k], order[-k:]])
+    assert torch.allclose(found.eigenvalues, expected, atol=9e-3)
+    assert (found.residuals <= found.tolerance).all()
+    assert torch.allclose(found.eigenvectors.norm(dim=1), torch.ones(1, dtype=torch.float64), atol=1e-12)
+    with pytest.raises(TooLarge, match=f"{4 * wanted + 3} vectors of 1,000 numbers"):
+        eigenvalues(Dense(values, dtype), k=k, which=which, memory=memory - 1, random=generator())
+
+
 def test_a_direction_whose_product_is_known_is_not_multiplied_again():
     A = Dense(VALUES)
     taken = []

@@ -82,7 +82,7 @@ def early(outliers, floor, seed):
     basis, _, _ = diagonal(outliers, torch.linspace(-1, 1, 400), seed=seed, capacity=8)
     for step in range(1, 9):
         basis.grow()
-        if ruled_out(basis, 0, torch.tensor([-1.0, floor]).double(), 0, 1, 0.0):
+        if ruled_out(basis.chain(0), torch.tensor([-1.0, floor]).double(), 0, 1, 0.0):
             return step
     return None
 

@@ -7,20 +7,21 @@ import torch
 from torch import Tensor
 
 from theodolite.measure.curvature.autograd import Product, counted
-from theodolite.measure.curvature.kinds import PRODUCTS, Curvature
+from theodolite.measure.curvature.kinds import PER_SAMPLE, PRODUCTS, Curvature, squares_product
+from theodolite.measure.curvature.likelihood import is_natural
 from theodolite.measure.curvature.recorded.calls import NotRecordable
-from theodolite.measure.curvature.recorded.product import recorded_product
+from theodolite.measure.curvature.recorded.product import RecordedProduct, recorded_product
 from theodolite.measure.curvature.sequential.product import Chain, chain_product, chained
-from theodolite.measure.problem.batches import Batch, count, tensors
+from theodolite.measure.linalg.streamed import fill_normal
+from theodolite.measure.problem.batches import Batch, count
 from theodolite.measure.problem.microbatches import first_samples
 from theodolite.measure.problem.objective import Objective
-from theodolite.measure.problem.vocabulary import largest_vocabulary
+from theodolite.measure.problem.vocabulary import LOGITS_SHARE, largest_vocabulary, logit_bytes
 from theodolite.streams import named_seed
 
 TRIAL_SAMPLES = 8  # that a backend is tried on
 TRIAL_BLOCK = 3  # directions in a block it is tried with: one and two go ways of their own
 
-LOGITS_SHARE = 1 / 64  # of the memory: logits over a large vocabulary that take more are not held
 LOGITS_COPIES = 4  # of those held at once, while a chunk is multiplied
 WORKING_COPIES = 3  # of what is kept of one microbatch pass through memory while it is made or multiplied by
 
@@ -50,8 +51,8 @@ def choose_backend(objective: Objective, kind: Curvature, point: Tensor, first: 
     Layer by layer for plain chains; operation by operation for all others, with logits in chunks where they would take
     more than a small part of ``space``, the bytes that there are.
     """
-    if space * LOGITS_SHARE < _logit_bytes(objective, point, first):
-        found = _without_logits(objective, kind, point, first_samples(first, 1), space * LOGITS_SHARE)
+    if space * LOGITS_SHARE < logit_bytes(objective.model, first):
+        found = _without_logits(objective, kind, point, first, space * LOGITS_SHARE)
         if found is not None:
             return found
     graph, batch, product = _kept_graph(objective, kind, point, first)
@@ -141,21 +142,26 @@ def _by_operation(
     return Backend(graph.kind, name, f"{name}, anew", make, each, fixed, graph.graph_bytes, graph.microbatch, False)
 
 
-def _logit_bytes(objective: Objective, point: Tensor, batch: Batch) -> float:
-    """The most that logits over a large vocabulary may take, were there a row for each number among the inputs."""
-    numbers = max((t.numel() for t in tensors(batch[0])), default=0)
-    return float(numbers * largest_vocabulary(objective.model) * point.element_size())
+def _without_logits(objective: Objective, kind: Curvature, point: Tensor, first: Batch, most: float) -> Backend | None:
+    """With cross entropy in chunks: seen to agree with all logits held, on one sample, or two where each is squared.
 
-
-def _without_logits(objective: Objective, kind: Curvature, point: Tensor, one: Batch, most: float) -> Backend | None:
-    """Operation by operation, with cross entropy in chunks: seen to agree with all logits held, on one sample."""
-    if kind not in ("hessian", "ggn"):
-        return None
-    logits, row = _logit_bytes(objective, point, one), largest_vocabulary(objective.model) * point.element_size()
-    try:
-        product = recorded_product(replace(objective, logit_bytes=min(most, max(row, logits / 3))), kind, point, one)
-        if product.holds_logits or not _agree(product, recorded_product(objective, kind, point, one), point):
+    Operation by operation; squares of samples' gradients from these gradients, one after the other.
+    """
+    if kind in PER_SAMPLE:
+        few, name, chunked = first_samples(first, 2), "gradient by gradient, logits in chunks", squares_product
+    else:
+        few, name, chunked = first_samples(first, 1), "operation by operation, logits in chunks", recorded_product
+        if kind == "fisher" and not is_natural(objective.loss, few[1]):
             return None
+    logits, row = logit_bytes(objective.model, few), largest_vocabulary(objective.model) * point.element_size()
+    if logits < 3 * row:  # a sample is one token
+        few, logits = first_samples(first, 3), logit_bytes(objective.model, first_samples(first, 3))
+    try:
+        small = replace(objective, logit_bytes=min(most, max(row, logits / 3)))
+        product, whole = chunked(small, kind, point, few), recorded_product(objective, kind, point, few)
+        if getattr(product, "holds_logits", False) or not _agree(product, whole, point, alone=True):
+            return None
+        kept = product.bytes(point) if isinstance(product, RecordedProduct) else whole.bytes(point)
     except torch.OutOfMemoryError:
         raise
     except Exception:  # what is not followed
@@ -163,24 +169,34 @@ def _without_logits(objective: Objective, kind: Curvature, point: Tensor, one: B
 
     def make(objective: Objective, point: Tensor, batch: Batch) -> Product:
         try:
-            return recorded_product(replace(objective, logit_bytes=most), kind, point, batch)
+            return chunked(replace(objective, logit_bytes=most), kind, point, batch)
         except torch.OutOfMemoryError:
             raise
         except (NotRecordable, RuntimeError):  # a batch that goes another way through the model
             return PRODUCTS[kind](objective, point, batch)
 
-    each = max(1.0, product.bytes(point) / count(one))
-    checked = LOGITS_COPIES * logits / count(one) + each  # all logits of a sample, by first derivatives alone
-    microbatch = int(TENSOR_BYTES * count(one) / min(most, logits))
-    name, fixed = "operation by operation, logits in chunks", LOGITS_COPIES * most
+    each = max(1.0, kept / count(few))
+    checked = LOGITS_COPIES * logits / count(few) + each  # all logits of a sample, by first derivatives alone
+    microbatch = int(TENSOR_BYTES * count(few) / min(most, logits))
+    fixed = LOGITS_COPIES * most
     return Backend(kind, name, f"{name}, anew", make, each, fixed, checked / WORKING_COPIES, microbatch, False, most)
 
 
-def _agree(chain: Product, graph: Product, point: Tensor) -> bool:
-    """Whether a random product is the same, alone and in a block, to the rounding of sums over P weights."""
+def _agree(chain: Product, graph: Product, point: Tensor, *, alone: bool = False) -> bool:
+    """Whether a random product is the same, alone and in a block, to the rounding of sums over P weights.
+
+    Args:
+        chain: one way to the product.
+        graph: the other.
+        point: the parameters ``(P,)``.
+        alone: blocks go one by one, which says nothing more.
+    """
     draw = torch.Generator().manual_seed(named_seed(0, "agreement of chain and graph"))
-    v = torch.randn(len(point), generator=draw, dtype=torch.float64, device="cpu").to(point)
+    v = fill_normal(torch.empty_like(point, requires_grad=False), draw)
     expected = graph(v)
     rounding = 100 * torch.finfo(point.dtype).eps * len(point) ** 0.5
-    found = chain(v), chain(v.expand(TRIAL_BLOCK, -1))[-1]
-    return all(bool((each - expected).norm() <= rounding * expected.norm()) for each in found)
+
+    def same(found: Tensor) -> bool:
+        return bool((found - expected).norm() <= rounding * expected.norm())
+
+    return same(chain(v)) and (alone or same(chain(v.expand(TRIAL_BLOCK, -1))[-1]))

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map
 
 from theodolite.errors import NotDifferentiable
 from theodolite.measure.curvature.autograd import flat
-from theodolite.measure.curvature.finite_difference import Field, differs
+from theodolite.measure.curvature.finite_difference import Field, along, differs
 from theodolite.measure.problem.batches import Batch
 from theodolite.measure.problem.isolation import preserve_rng
 from theodolite.measure.problem.objective import Objective
@@ -77,7 +77,8 @@ def locate_wrong_layer(whole: Objective, batch: Batch) -> str:
 def _wrong(gradient: Field, point: Tensor, v: Tensor, w: Tensor) -> bool:
     product = partial(_twice, gradient, point)
     still = (product(v) == 0) & (product(w) == 0) & (gradient(point) == 0)  # constants to PyTorch: rows of padding
-    return differs(gradient, product, point, torch.where(still, 0, v), torch.where(still, 0, w))
+    v, w = (torch.where(still, 0, each) for each in (v, w))
+    return differs(along(gradient, point, v), product, v, w, float(point.norm()))
 
 
 def _twice(gradient: Field, point: Tensor, v: Tensor | None = None) -> Tensor:

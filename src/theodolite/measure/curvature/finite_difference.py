@@ -9,41 +9,74 @@ error then stand out by four orders of magnitude. Larger steps follow only if th
 gradient is all rounding), and two steps that disagree with each other by as much as with the product decide nothing.
 """
 
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
+from theodolite.measure.linalg.streamed import dots, lengths
+
 STEPS = {torch.float64: (1e-8, 1e-6, 1e-4), torch.float32: (1e-3, 1e-2, 1e-4)}  # relative to the point's own length
 AGREE = {torch.float64: 1e-3, torch.float32: 2e-2}  # far above the errors of these steps, far below a wrong layer's
 Field = Callable[[Tensor], Tensor]
+Line = Callable[[float], list[Tensor]]  # t to a field at θ + t v, in parts: as one vector it would be held twice
 
 
-def differs(slope: Field, product: Field, point: Tensor, v: Tensor, w: Tensor) -> bool:
+def along(field: Field, point: Tensor, v: Tensor) -> Line:
+    """A field on the line through a point in a direction."""
+    return lambda t: [field(point + t * v).detach().flatten()]
+
+
+def differs(line: Line, product: Field, v: Tensor, w: Tensor, length: float) -> bool:
     """Whether product and finite difference are apart by more than kinks and rounding explain.
 
     A product is linear, so that what P(v + w) and P(v) + P(w) differ by is its own rounding: near zero loss, where
     probabilities cancel to nothing, that is all there is.
     """
     exact = product(v)
-    error, spread, scale = compare(slope, point, v, exact)
-    if error <= max(AGREE[point.dtype] * scale, 3 * spread):
+    error, spread, scale = compare(line, exact, length, exact.dtype)
+    if error <= max(AGREE[exact.dtype] * scale, 3 * spread):
         return False
     return error > 10 * float((product(v + w) - exact - product(w)).norm())
 
 
-def compare(slope: Field, point: Tensor, v: Tensor, exact: Tensor) -> tuple[float, float, float]:
-    """How far a product is from the closest central difference, how far two of those are apart, and their length."""
-    length = float(point.norm()) or 1.0
-    found: list[Tensor] = []
-    best, scale = torch.inf, 0.0
-    for relative in STEPS[point.dtype]:
-        h = relative * length
-        found.append((slope(point + h * v) - slope(point - h * v)).detach() / (2 * h))
-        error = float((exact - found[-1]).norm())
+def compare(line: Line, exact: Tensor, length: float, precision: torch.dtype) -> tuple[float, float, float]:
+    """How far a product is from the closest central difference, how far two of those are apart, and their length.
+
+    Args:
+        line: the field that the product is the derivative of, along its direction.
+        exact: the product ``(P,)``, in any precision.
+        length: of the point.
+        precision: of the field.
+    """
+    best, scale, spread = torch.inf, 0.0, torch.inf
+    before: list[Tensor] = []
+    for relative in STEPS[precision]:
+        found = _central(line, relative * (length or 1.0))
+        error = _apart(_like(exact, found), found)
         if error < best:
-            best, scale = error, float(found[-1].norm())
-        if best <= 0.01 * AGREE[point.dtype] * scale:
+            best, scale = error, _apart(found)
+        if best <= 0.01 * AGREE[precision] * scale:
             return best, 0.0, scale
-    return best, min(float((a - b).norm()) for a, b in pairwise(found)), scale
+        if before:
+            spread = min(spread, _apart(before, found))
+        before = found
+    return best, spread, scale
+
+
+def _central(line: Line, h: float) -> list[Tensor]:
+    """The difference in parts, each freed when it has been taken."""
+    ahead, behind = line(h), line(-h)
+    return [(ahead.pop(0) - behind.pop(0)).div_(2 * h) for _ in range(len(ahead))]
+
+
+def _like(vector: Tensor, parts: list[Tensor]) -> Iterator[Tensor]:
+    return iter(vector.split([part.numel() for part in parts]))
+
+
+def _apart(parts: Iterator[Tensor] | list[Tensor], others: list[Tensor] | None = None) -> float:
+    """The length of a vector in parts, or of the difference of two."""
+    if others is None:
+        return float(sum(dots(each.flatten(), each.flatten()) for each in parts)) ** 0.5
+    squares = (float(lengths(a.flatten() - b.flatten())) ** 2 for a, b in zip(parts, others, strict=True))
+    return sum(squares) ** 0.5

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from theodolite.errors import BadData, CheckFailed, NotDifferentiable
 from theodolite.measure.curvature.autograd import LinearOutputs, counted, flat, linear_outputs
-from theodolite.measure.curvature.finite_difference import AGREE, compare
+from theodolite.measure.curvature.finite_difference import AGREE, along, compare
 from theodolite.measure.curvature.matrix import columns_by_rows
 from theodolite.measure.curvature.operator import in_working_precision
 from theodolite.measure.problem.batches import Batch, Data
@@ -233,7 +233,8 @@ def _differences(own: Objective, work: Objective, batch: Batch, seed: int) -> fl
                     return flat(work.call(wide[0]))[0].detach()
 
             centre = work.vector
-            error, spread, scale = compare(outputs, centre, v.to(centre), forward.to(centre))
+            line = along(outputs, centre, v.to(centre))
+            error, spread, scale = compare(line, forward, float(centre.norm()), centre.dtype)
             move(centre)
             z, _ = flat(work.call(wide[0]))
             plain = torch.autograd.grad(z, list(work.own.values()), w.to(z), allow_unused=True, materialize_grads=True)

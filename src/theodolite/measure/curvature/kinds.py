@@ -29,7 +29,10 @@ from theodolite.measure.curvature.autograd import (
 )
 from theodolite.measure.curvature.likelihood import fisher_of_outputs, is_natural
 from theodolite.measure.problem.batches import Batch, count
+from theodolite.measure.problem.microbatches import microbatches
 from theodolite.measure.problem.objective import Objective
+from theodolite.measure.problem.own_gradients import mixed
+from theodolite.measure.problem.plain import bound_gradient
 
 Curvature = Literal["hessian", "ggn", "fisher", "empirical_fisher", "gradient_covariance"]
 Around = Callable[[Objective, Tensor, Batch, Linearise], Product]
@@ -74,6 +77,30 @@ def scores(objective: Objective, linear: Linearised, batch: Batch) -> tuple[Tens
             "covariance."
         )
     return delta, owners(linear, count(batch))
+
+
+def squares_product(objective: Objective, kind: Curvature, point: Tensor, batch: Batch) -> Product:
+    """The same from each sample's own gradient, one after the other, made again for each product or block."""
+    alone = microbatches(batch, 1)
+    if len(alone) < count(batch):
+        raise mixed()
+    scale = per_sample_scale(objective, batch)
+
+    def product(vectors: Tensor) -> Tensor:
+        rows = vectors.reshape(-1, vectors.shape[-1])
+        total = torch.zeros_like(rows)
+        with objective.twice_differentiable():
+            for sample in alone:
+                gradient = bound_gradient(objective, point, sample)[1]
+                total.addr_(rows @ gradient, gradient, alpha=scale * part_of(objective, sample, batch) ** 2)
+        return total.view(vectors.shape)
+
+    return product
+
+
+def part_of(objective: Objective, sample: Batch, batch: Batch) -> float:
+    """By what a sample's own loss is multiplied in its batch's."""
+    return 1.0 if objective.reduction == "sum" else objective.weight(sample) / objective.weight(batch)
 
 
 def owners(linear: Linearised, samples: int) -> Tensor:

@@ -20,13 +20,13 @@ from theodolite.measure.curvature.kinds import PER_SAMPLE, Curvature
 from theodolite.measure.curvature.matrix import SymmetricMatrix
 from theodolite.measure.curvature.old_names import OldNames
 from theodolite.measure.curvature.options import CurvatureOptions, ProductOptions
-from theodolite.measure.curvature.verification import verify
+from theodolite.measure.curvature.verification import CHECK_VECTORS, check_bytes, checked_samples, verify
 from theodolite.measure.problem import validation as arguments
 from theodolite.measure.problem.batches import Batch, Data, count
 from theodolite.measure.problem.distributed import Shards, is_sharded
 from theodolite.measure.problem.isolation import autocast_off, plain_torch, preserve_rng
 from theodolite.measure.problem.join import objective
-from theodolite.measure.problem.memory import Memory, halves, in_words, room
+from theodolite.measure.problem.memory import in_words, room_beside
 from theodolite.measure.problem.microbatches import adds_up_in_microbatches, cut_into
 from theodolite.measure.problem.objective import Loss, Objective
 from theodolite.measure.problem.options import PartOptions, describe_options, select_options, with_options
@@ -34,6 +34,9 @@ from theodolite.measure.problem.plain import bound_gradient
 
 BLOCK_BYTES = 2**25  # that one block may touch: small graphs gain 10-30 % by going together, large ones lose as much
 LARGEST_BLOCK = 64  # vectors
+OPERATOR_VECTORS = 4  # of P numbers beside graphs: the point, the sum over batches, and one product in parts and whole
+TRIED_SHARE = 1 / 16  # of the memory, for what the check has multiplied
+VECTORS_SHARE = 0.5  # of an instrument's memory
 
 Kept = list[tuple[Product, float]]  # the product of each batch, and its share
 
@@ -64,7 +67,7 @@ class HessianOperator(OldNames, SymmetricMatrix):
     Where not all fits ``memory``, nothing is kept and all is made again, part by part, for each product or block; the
     numbers are the same to rounding. Logits over a large vocabulary that would take more than a 64th of it go through
     cross entropy in chunks of tokens (:mod:`~theodolite.measure.problem.vocabulary`); the check still holds those of
-    one sample.
+    one sample. Squares of samples' gradients are then made of these gradients, one after the other.
 
     Weights in bfloat16 or float16 are taken as the exact numbers they are and everything is computed in float32: the
     curvature of the loss at the rounded weights, not of a loss that is itself rounded (whose second derivative is
@@ -115,6 +118,12 @@ class HessianOperator(OldNames, SymmetricMatrix):
     def __init__(
         self, model: nn.Module, loss: Loss, data: Data, *, seed: int = 0, **options: Unpack[CurvatureOptions]
     ) -> None:
+        self._build(model, loss, data, options, seed=seed, share=1.0)
+
+    def _build(
+        self, model: nn.Module, loss: Loss, data: Data, options: CurvatureOptions, *, seed: int, share: float
+    ) -> None:
+        """Make and check it; graphs may take a share of the memory, the check all of it."""
         self.kind: Curvature = options.get("operator", "hessian")
         memory, sharded = options.get("memory"), is_sharded(options.get("engine", "local"))
         self.products = 0  # with vectors, so far; a block of k counts k
@@ -130,9 +139,10 @@ class HessianOperator(OldNames, SymmetricMatrix):
                 f"expected samples= to be left out for operator='{self.kind}', whose samples are the rows of a batch, "
                 "each with a gradient of its own."
             )
-        cutter = _Cutter(self.kind, memory, wanted=not sharded)
+        space = room_beside(model, memory)
+        cutter = _Cutter(self.kind, space, share, wanted=not sharded)
         own = select_options(options, PartOptions)
-        whole = objective(model, loss, data, look=cutter.look, **own)
+        whole = objective(model, loss, data, look=cutter.look, room=space, **own)
         self.objective: Objective = in_working_precision(whole)
         self._point = self.objective.vector.requires_grad_()
         seen_in = frame(whole, options.get("preconditioner"), options.get("basis"), self._point.detach())
@@ -140,17 +150,20 @@ class HessianOperator(OldNames, SymmetricMatrix):
             each = "empirical_fisher" if self.kind in PER_SAMPLE else self.kind  # the mean is that of all shards
             make = partial(_of_shard, select_options({**own, "operator": each}, CurvatureOptions))
             workers, address = options.get("workers"), options.get("address")
-            self.shards = Shards(whole, make, memory=memory, workers=workers, address=address)
+            self.shards = Shards(whole, make, memory=int(space * share), workers=workers, address=address)
             self._ask_shards(self.shards)
             self._see_in(seen_in)
             return
         self._backend = cutter.backend
         if cutter.cuts:
             self.objective = cut_into(self.objective, cutter.size)
+        keep = 4 * _vector_bytes(whole) <= TRIED_SHARE * space
         try:
             with preserve_rng(), torch.enable_grad(), self.objective.twice_differentiable():
-                self._keep(cutter.space)
-            self.check_error, self.tried = verify(self.objective, self._backend, self.rows, cutter.first, seed)
+                self._keep(cutter.space, cutter.beside_check)
+            self.check_error, self.tried = verify(
+                self.objective, self._backend, self.rows, cutter.first, seed, keep=keep
+            )
         except RuntimeError as error:
             raise_not_differentiable(self.objective, cutter.first, error)
             raise
@@ -226,12 +239,11 @@ class HessianOperator(OldNames, SymmetricMatrix):
         if self.shards is not None:
             (summed,) = self.shards.sum(_rows, vectors.detach().cpu().numpy())
             return self._without_mean(vectors, torch.from_numpy(summed).to(vectors))
-        total = None
+        total: Tensor | None = None
         with plain_torch():
             for product, share in self.of_batches():
-                part = self._apply(product, vectors)
-                part = part if share == 1 else part.mul_(share)
-                total = part if total is None else total.add_(part)
+                total = self._add(total, product, vectors, share)
+                del product  # what it keeps goes before the next one is made
         return torch.zeros_like(vectors) if total is None else self._without_mean(vectors, total)
 
     def of_batches(self) -> Iterator[tuple[Product, float]]:
@@ -268,7 +280,7 @@ class HessianOperator(OldNames, SymmetricMatrix):
     def __repr__(self) -> str:
         return f"HessianOperator({self.kind}, {self.shape[0]} parameters, {self.backend}, check {self.check_error:.1e})"
 
-    def _keep(self, space: float) -> None:
+    def _keep(self, space: float, beside_check: float) -> None:
         """Make every batch's product, or none if they do not fit together: a shuffled loader can't be kept in part."""
         backend = self._backend
         kept: Kept | None = []
@@ -278,7 +290,7 @@ class HessianOperator(OldNames, SymmetricMatrix):
             largest = max(largest, taken)
             _check_fits(taken if used else check_bytes(self.objective, backend) * count(batch), space)
             used += taken
-            if used + WORKING_COPIES * largest > space:
+            if used + WORKING_COPIES * largest > space or used > beside_check:
                 kept = None
             if kept is not None:
                 kept.append((backend.make(self.objective, self._point, batch), share))
@@ -286,15 +298,22 @@ class HessianOperator(OldNames, SymmetricMatrix):
         self._block = max(1, min(LARGEST_BLOCK, int(BLOCK_BYTES / largest), int(spare / (WORKING_COPIES * largest))))
         self._kept = kept
 
-    def _apply(self, product: Product, vectors: Tensor) -> Tensor:
+    def _add(self, total: Tensor | None, product: Product, vectors: Tensor, share: float) -> Tensor:
+        """Products of one batch times its share, added to those of others."""
         if self._block > 1 and len(vectors) > 1:
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("error")  # PyTorch warns where it has no batched form and loops, slowly
-                    return torch.cat([product(part) for part in vectors.split(self._block)])
+                    part = torch.cat([product(some) for some in vectors.split(self._block)])
+                return part.mul_(share) if total is None else total.add_(part, alpha=share)
             except (RuntimeError, UserWarning):
                 self._block = 1  # one by one works for all that can be differentiated twice at all
-        return product(vectors[0])[None] if len(vectors) == 1 else torch.stack([product(v) for v in vectors])
+        if total is None and len(vectors) == 1:
+            return product(vectors[0])[None].mul_(share)
+        total = torch.zeros_like(vectors) if total is None else total
+        for row, vector in zip(total, vectors, strict=True):
+            row.add_(product(vector), alpha=share)
+        return total
 
 
 class _Cutter:
@@ -303,11 +322,12 @@ class _Cutter:
     first: Batch
     backend: Backend
     size: int  # of a microbatch
-    space: float  # bytes that may be taken
+    space: float  # bytes for graphs
+    beside_check: float  # bytes that the check leaves
 
-    def __init__(self, kind: Curvature, memory: Memory, *, wanted: bool) -> None:
+    def __init__(self, kind: Curvature, room: float, share: float, *, wanted: bool) -> None:
         self.cuts = False  # whether some batch is larger, and all add up
-        self._kind, self._memory, self._wanted = kind, memory, wanted
+        self._kind, self._room, self._share, self._wanted = kind, room, share, wanted
         self._started, self._adds_up = False, True
 
     def look(self, whole: Objective, batch: Batch) -> None:
@@ -331,24 +351,45 @@ class _Cutter:
 
     def _start(self, own: Objective, point: Tensor, batch: Batch) -> None:
         self.first = batch
+        vectors = OPERATOR_VECTORS * _vector_bytes(own)
+        self.space = self._share * self._room - vectors
+        if self.space <= 0:
+            raise TooLarge(
+                f"expected memory for the {OPERATOR_VECTORS} vectors of {own.size:,} numbers that a product takes, "
+                f"{in_words(vectors)}, and its graphs, got {in_words(self._share * self._room)} (an instrument keeps "
+                "half of its own for others). Pass more, or parameters='NAME.*' for a part of the model."
+            )
         try:
-            self.backend = choose_backend(own, self._kind, point, batch, room(self._memory, own.device))
+            self.backend = choose_backend(own, self._kind, point, batch, self.space)
         except RuntimeError as error:
             raise_not_differentiable(own, batch, error)
             raise
-        self.space = room(self._memory, own.device)
         self.size = _microbatch(own, self.backend, self.space)
+        self.beside_check = self._room - _check_needs(own, self.backend, batch)
+        if self.beside_check < 0:
+            raise TooLarge(
+                f"expected memory for the check of a product, {in_words(self._room - self.beside_check)} for vectors "
+                f"of {own.size:,} numbers, some of them in double precision, and the graph of a few samples, got "
+                f"{in_words(self._room)}. Pass more, or parameters='NAME.*' for a part of the model."
+            )
+
+
+def _vector_bytes(own: Objective) -> float:
+    """Of one number for each parameter, in the precision that curvature is computed in."""
+    return own.size * max(4, own.vector.element_size())
+
+
+def _check_needs(own: Objective, backend: Backend, first: Batch) -> float:
+    """Bytes that the check of a product takes at most, beside graphs that are kept."""
+    samples = min(count(first), checked_samples(backend))
+    graph = samples * check_bytes(own, backend) * (1 if backend.logit_bytes is None else WORKING_COPIES)
+    return CHECK_VECTORS[own.vector.dtype] * _vector_bytes(own) + graph
 
 
 def _microbatch(own: Objective, backend: Backend, space: float) -> int:
     """Samples that fit the memory, and on a CPU a core's cache."""
     largest = (space / WORKING_COPIES - backend.batch_bytes) / max(check_bytes(own, backend), backend.sample_bytes)
     return max(1, int(min(largest, backend.microbatch) if own.device.type == "cpu" else largest))
-
-
-def check_bytes(own: Objective, backend: Backend) -> float:
-    """Bytes a sample takes in the check, which goes in float64."""
-    return backend.graph_bytes * (2 if own.vector.dtype == torch.float32 else 1)
 
 
 def _check_fits(taken: float, space: float) -> None:
@@ -364,11 +405,13 @@ def operator_and_room(
     model: nn.Module, loss: Loss, data: Data, options: ProductOptions, *, seed: int
 ) -> Iterator[tuple[HessianOperator, float]]:
     """The operator, with half of the memory for its graphs, and the other half, in bytes, for vectors."""
-    half = halves(options.get("memory"), model)
+    space = room_beside(model, options.get("memory"))
     own = select_options(options, CurvatureOptions)
-    own["memory"] = int(half)
-    with HessianOperator(model, loss, data, **own, seed=seed) as operator:
-        yield operator, half
+    own["memory"] = int(space)
+    operator = HessianOperator.__new__(HessianOperator)
+    operator._build(model, loss, data, own, seed=seed, share=VECTORS_SHARE)
+    with operator:
+        yield operator, (1 - VECTORS_SHARE) * space
 
 
 def _of_shard(
@@ -389,7 +432,7 @@ def _rows(own: HessianOperator, vectors: np.ndarray) -> tuple[np.ndarray]:
 
 def _loss_and_gradient(own: HessianOperator) -> tuple[np.ndarray, np.ndarray]:
     """Over all data that this process has, float64."""
-    whole, loss = own.objective, 0.0
+    whole, loss = replace(own.objective, logit_bytes=own._backend.logit_bytes), 0.0
     total = torch.zeros(whole.size, dtype=torch.float64, device=whole.device)
     with preserve_rng(), whole.twice_differentiable():
         for batch, share in whole.batches():

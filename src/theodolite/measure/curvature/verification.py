@@ -27,16 +27,17 @@ from theodolite.errors import BadLoss, CheckFailed
 from theodolite.measure.curvature.autograd import Product, flat
 from theodolite.measure.curvature.backend import Backend
 from theodolite.measure.curvature.diagnosis import locate_wrong_layer
-from theodolite.measure.curvature.finite_difference import AGREE, STEPS, Field, compare, differs
-from theodolite.measure.curvature.kinds import PER_SAMPLE, PRODUCTS, Curvature, per_sample_scale
+from theodolite.measure.curvature.finite_difference import AGREE, STEPS, Field, Line, compare, differs
+from theodolite.measure.curvature.kinds import PER_SAMPLE, PRODUCTS, Curvature, part_of, per_sample_scale
 from theodolite.measure.curvature.likelihood import fisher_of_outputs, is_natural
+from theodolite.measure.linalg.streamed import dots, fill_normal, lengths
 from theodolite.measure.problem.batches import Batch, count
 from theodolite.measure.problem.isolation import autocast_off, preserve_rng
 from theodolite.measure.problem.microbatches import first_samples, microbatches
 from theodolite.measure.problem.not_finite import where
 from theodolite.measure.problem.objective import Objective, check_finite
 from theodolite.measure.problem.own_gradients import MIXED, mixed
-from theodolite.measure.problem.plain import in_place, plain_gradient
+from theodolite.measure.problem.plain import in_place, plain_gradient, plain_gradients
 from theodolite.streams import named_seed
 
 UNSURE = 0.1  # of a product: a number with fewer digits than one is none
@@ -53,9 +54,17 @@ UNDECIDED = (
 
 Tried = list[tuple[Tensor, Tensor]]
 
+CHECK_VECTORS = {torch.float32: 11, torch.float64: 7}  # of P numbers that the check holds at most, the point among them
+
 
 def verify(
-    whole: Objective, backend: Backend, rows: Callable[[Tensor], Tensor], first: Batch, seed: int = 0
+    whole: Objective,
+    backend: Backend,
+    rows: Callable[[Tensor], Tensor],
+    first: Batch,
+    seed: int = 0,
+    *,
+    keep: bool = True,
 ) -> tuple[float, Tried]:
     """Check one product and symmetry.
 
@@ -65,23 +74,30 @@ def verify(
         first: the first batch.
         rows: multiplies it by each row of ``(k, P)``.
         seed: of the two directions.
+        keep: there is memory for all of the directions and products.
 
     Returns:
         The relative difference of product and finite difference; and the directions, each with its product over all
-        data.
+        data, if they are kept.
 
     Raises:
         CheckFailed: they disagree by more than rounding and kinks explain.
     """
-    u, v = _directions(whole, seed)
-    products = rows(torch.stack([u, v]))
+    pair = _directions(whole, seed)
+    products = rows(pair)
     check_finite("a product of the matrix", products, whole, partial(where, whole, 2))
-    Hu, Hv = products
-    gap = float((u.double() @ Hv.double() - v.double() @ Hu.double()).abs())
+    scale = float(lengths(products).sum())
+    gap = abs(float(dots(pair[0], products[1]) - dots(pair[1], products[0])))
+    unsure = gap > 10 * torch.finfo(pair.dtype).eps ** 0.5 * scale
+    still = (products == 0).all(0)  # for linear layers no curvature, for others constants
+    v = pair[1] if keep else pair[1].clone()
+    if not keep:
+        del pair, products
     with preserve_rng(), torch.enable_grad():
-        error = _first_batch(whole, backend, first, u, v, Hu, Hv)
-    scale = float(Hu.norm() + Hv.norm())
-    if gap > 10 * torch.finfo(u.dtype).eps ** 0.5 * scale:
+        error = _first_batch(whole, backend, first, v, still)
+    if unsure:
+        u, v = pair = _directions(whole, seed)
+        Hu, Hv = rows(pair)
         noise = float((rows((u + v)[None])[0] - Hu - Hv).norm())
         if gap > 10 * noise:
             _check_not_cancelled(whole.vector.dtype, gap, _rounding(whole, first, u + v))
@@ -89,16 +105,28 @@ def verify(
                 f"expected a symmetric matrix, but u·(Hv) and v·(Hu) differ by {gap:.1e}, where |Hu| + |Hv| is "
                 f"{scale:.1e}: {locate_wrong_layer(whole, first)} Correct its backward pass."
             )
-    return error, [(u, Hu), (v, Hv)]
+    return error, list(zip(pair, products, strict=True)) if keep else []
+
+
+def check_bytes(whole: Objective, backend: Backend) -> float:
+    """Bytes a sample takes in the check, which goes in float64."""
+    return backend.graph_bytes * (2 if whole.vector.dtype == torch.float32 else 1)
+
+
+def checked_samples(backend: Backend) -> int:
+    """How many samples of the first batch the finite difference takes, at most."""
+    most = OWN_GRADIENTS if backend.kind in PER_SAMPLE else 64
+    fewest = 4 if backend.logit_bytes is None else 1  # logits over a large vocabulary are held here
+    return int(max(fewest, min(most, CHECK_BYTES / backend.graph_bytes)))
 
 
 def _directions(whole: Objective, seed: int) -> Tensor:
     """Two of length one ``(2, P)``, drawn in double precision, of which nothing stays: it may be gigabytes."""
     random = torch.Generator().manual_seed(named_seed(seed, "check"))
-    pair = torch.randn(2, whole.size, generator=random, dtype=torch.float64, device="cpu").to(whole.device)
-    pair *= ~_padding(whole)
-    pair /= pair.norm(dim=1, keepdim=True)
-    return pair.to(whole.vector.dtype)
+    own = whole.vector
+    pair = fill_normal(own.new_empty(2, len(own)), random)
+    pair.masked_fill_(_padding(whole), 0)
+    return pair.div_(lengths(pair)[:, None].to(pair))
 
 
 def _padding(whole: Objective) -> Tensor:
@@ -113,65 +141,69 @@ def _padding(whole: Objective) -> Tensor:
     return torch.cat([part.flatten() for part in held.values()]).to(whole.vector.device)
 
 
-def _first_batch(
-    whole: Objective, backend: Backend, batch: Batch, u: Tensor, v: Tensor, Hu: Tensor, Hv: Tensor
-) -> float:
+def _first_batch(whole: Objective, backend: Backend, batch: Batch, v: Tensor, still: Tensor) -> float:
     """Relative difference of a product and finite differences, on a few samples of the first batch if these can say."""
-    most = OWN_GRADIENTS if backend.kind in PER_SAMPLE else 64
-    fewest = 4 if backend.logit_bytes is None else 1  # logits over a large vocabulary are held here
-    part = first_samples(batch, int(max(fewest, min(most, CHECK_BYTES / backend.graph_bytes))))
+    part = first_samples(batch, checked_samples(backend))
     if count(part) < count(batch):
         try:
-            error = _difference(whole, backend, part, u, v, Hu, Hv)
+            error = _difference(whole, backend, part, v, still)
             if 0 < error < torch.inf:
                 return error
         except (torch.OutOfMemoryError, BadLoss):
             raise
         except Exception:  # noqa: S110 - whatever a part of a batch raises: the whole one decides
             pass
-    return _difference(whole, backend, batch, u, v, Hu, Hv)
+    return _difference(whole, backend, batch, v, still)
 
 
-def _difference(own: Objective, backend: Backend, batch: Batch, u: Tensor, v: Tensor, Hu: Tensor, Hv: Tensor) -> float:
-    product = _product(backend.make, own, batch)
-    still = (Hu == 0) & (Hv == 0)  # for linear layers no curvature, for others constants
+def _difference(own: Objective, backend: Backend, batch: Batch, v: Tensor, still: Tensor) -> float:
     if still.any():
         with in_place(own):
-            gradient = plain_gradient(own, batch)[1]
-        u, v = (torch.where(still & (gradient == 0), 0, x) for x in (u, v))
+            parts = plain_gradients(own, batch)[1]
+        v = v.masked_fill(still & torch.cat([(part == 0).flatten() for part in parts]), 0)
+        del parts
     work = own if own.vector.dtype == torch.float64 or own.vector.device.type == "mps" else own.to(torch.float64)
+    product = _product(backend.make, own, batch)
     exact = product(v)  # of entries held it knows nothing
+    if work is not own:
+        product = partial(_anew, backend, own, batch)  # what it keeps and doubles would lie side by side
     try:
-        return _compared(own, work, backend, product, batch, u, v, exact)
+        return _compared(own, work, backend, product, batch, v, exact)
     except (CheckFailed, BadLoss, torch.OutOfMemoryError):
         raise
     except Exception:  # a model or loss that holds float32 constants, or casts
         if work is own:
             raise
-        return _compared(own, own, backend, product, batch, u, v, exact)
+        return _compared(own, own, backend, product, batch, v, exact)
+
+
+def _anew(backend: Backend, own: Objective, batch: Batch, v: Tensor) -> Tensor:
+    return _product(backend.make, own, batch)(v)
 
 
 def _compared(
-    own: Objective, work: Objective, backend: Backend, product: Field, batch: Batch, u: Tensor, v: Tensor, exact: Tensor
+    own: Objective, work: Objective, backend: Backend, product: Field, batch: Batch, v: Tensor, exact: Tensor
 ) -> float:
     """The relative difference, where the gradients are taken in the precision of ``work``."""
-    wide, point = work.cast(batch), work.vector
-    with _slope(backend.kind, work, wide) as slope:
-        error, _, scale = compare(slope, point, v.to(point), exact.to(point))
-    if error > AGREE[point.dtype] * scale:  # a wrong layer, or the rounding of float32?
+    wide, precision, length = work.cast(batch), work.dtype or v.dtype, float(lengths(own.vector))
+    with _slope(backend.kind, work, wide, v) as line:
+        error, _, scale = compare(line, exact, length, precision)
+    if error > AGREE[precision] * scale:  # a wrong layer, or the rounding of float32?
         again = product if work is own else _product(PRODUCTS[backend.kind], work, wide)
-        with _slope(backend.kind, work, wide) as slope:
-            wrong = differs(slope, again, point, v.to(point), u.to(point))
+        fine = v.to(precision)
+        other = fine.flip(0).masked_fill(v == 0, 0)  # as random as v, zero where it is
+        with _slope(backend.kind, work, wide, v) as line:
+            wrong = differs(line, again, fine, other, length)
         if wrong:
-            size, rounding = float(again(v.to(point)).norm()), _rounding(work, wide, v.to(point))
+            size, rounding = float(again(fine).norm()), _rounding(work, wide, fine)
             _check_not_cancelled(own.vector.dtype, size, rounding)
-            wrong = size > rounding / max(STEPS[point.dtype])  # below, gradients differ by rounding at any step
+            wrong = size > rounding / max(STEPS[precision])  # below, gradients differ by rounding at any step
         if wrong:
             raise CheckFailed(
                 f"expected a product to agree with finite differences, got a difference of {error / scale:.1e} of its "
                 f"length: {_culprit(own, batch)}"
             )
-        _check_precision(own, work, exact, again(v.to(point)))
+        _check_precision(own, work, exact, again(fine))
         if error > UNSURE * scale:
             warnings.warn(UNDECIDED.format(error / scale), stacklevel=2)
     return error / scale if scale else 0.0
@@ -236,7 +268,7 @@ def _product(make: Callable[[Objective, Tensor, Batch], Product], whole: Objecti
 
 
 @contextmanager
-def _slope(kind: Curvature, whole: Objective, batch: Batch) -> Iterator[Field]:
+def _slope(kind: Curvature, whole: Objective, batch: Batch, v: Tensor) -> Iterator[Line]:
     """What the finite difference is taken of: the gradient, or for GGN the same with the outputs made linear.
 
     The model's own parameters are moved in place, and model and loss called as a script calls them: what a product
@@ -244,31 +276,34 @@ def _slope(kind: Curvature, whole: Objective, batch: Batch) -> Iterator[Field]:
     """
     with in_place(whole) as move, whole.twice_differentiable():
 
-        def gradient(point: Tensor) -> Tensor:
-            move(point)
-            return plain_gradient(whole, batch)[1]
+        def gradient(t: float) -> list[Tensor]:
+            move.along(v, t)
+            return plain_gradients(whole, batch)[1]
 
         if kind == "hessian":
             yield gradient
         elif kind in PER_SAMPLE:
-            yield _squared(whole, batch)
+            yield _squared(whole, batch, v)
         else:
-            yield _linearised(whole, batch, move, kind)
+            yield _linearised(whole, batch, partial(move.along, v), kind)
 
 
-def _squared(whole: Objective, batch: Batch) -> Field:
-    """The field p ↦ Σ_n g_n g_nᵀ (p - θ) of the gradients of samples that are taken alone, one after the other."""
-    centre, total = whole.vector, plain_gradient(whole, batch)[1]
+def _squared(whole: Objective, batch: Batch, v: Tensor) -> Line:
+    """The field t ↦ t Σ_n g_n g_nᵀ v of the gradients of samples that are taken alone, one after the other."""
+    total, square, summed, product = plain_gradient(whole, batch)[1], 0.0, 0.0, 0.0
     try:
-        own = torch.stack([_share(whole, alone, batch) * plain_gradient(whole, alone)[1] for alone in _alone(batch)])
+        for alone in _alone(batch):
+            own = part_of(whole, alone, batch) * plain_gradient(whole, alone)[1]
+            square += float(dots(own, own))
+            summed, product = summed + own, product + dots(own, v) * own
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a sample alone raises, as BatchNorm does
         raise mixed() from error
-    if float((own.sum(0) - total).norm()) > MIXED * float(own.norm()):
+    if float((summed - total).norm()) > MIXED * square**0.5:
         raise mixed()
     scale = per_sample_scale(whole, batch)
-    return lambda point: scale * ((own @ (point - centre)) @ own)
+    return lambda t: [t * scale * product]
 
 
 def _alone(batch: Batch) -> list[Batch]:
@@ -278,33 +313,27 @@ def _alone(batch: Batch) -> list[Batch]:
     return parts
 
 
-def _share(whole: Objective, alone: Batch, batch: Batch) -> float:
-    return 1.0 if whole.reduction == "sum" else whole.weight(alone) / whole.weight(batch)
+def _linearised(whole: Objective, batch: Batch, move: Callable[[float], None], kind: Curvature) -> Line:
+    """The field t ↦ Jᵀ ∇loss(z + t J v), with t J v the odd part of the outputs: no second derivatives.
 
-
-def _linearised(whole: Objective, batch: Batch, move: Callable[[Tensor], None], kind: Curvature) -> Field:
-    """The field p ↦ Jᵀ ∇loss(z + J (p - θ)), with J (p - θ) the odd part of the outputs: no second derivatives.
-
-    Where a Fisher matrix is not the loss's Hessian, p ↦ Jᵀ F J (p - θ).
+    Where a Fisher matrix is not the loss's Hessian, t ↦ Jᵀ F J t v.
     """
     inputs, targets = batch
-    centre = whole.vector
 
-    def outputs(point: Tensor) -> tuple[Tensor, Callable[[Tensor], Any]]:
-        move(point)
+    def outputs(t: float) -> tuple[Tensor, Callable[[Tensor], Any]]:
+        move(t)
         return flat(whole.call(inputs))
 
-    def slope(point: Tensor) -> Tensor:
+    def slope(t: float) -> list[Tensor]:
         with torch.no_grad():
-            ahead, behind = (outputs(centre + sign * (point - centre))[0] for sign in (1, -1))
-        z, rebuild = outputs(centre)
+            ahead, behind = (outputs(sign * t)[0] for sign in (1, -1))
+        z, rebuild = outputs(0.0)
         if kind == "fisher" and not is_natural(whole.loss, targets):
             pull = fisher_of_outputs(whole, rebuild(z.detach()), targets)((ahead - behind) / 2)
         else:
             moved = (z.detach() + (ahead - behind) / 2).requires_grad_()
             (pull,) = torch.autograd.grad(whole.loss(rebuild(moved), targets), moved, materialize_grads=True)
         own = list(whole.own.values())
-        parts = torch.autograd.grad(z, own, pull, allow_unused=True, materialize_grads=True)
-        return torch.cat([part.flatten() for part in parts])
+        return list(torch.autograd.grad(z, own, pull, allow_unused=True, materialize_grads=True))
 
     return slope

@@ -6,7 +6,7 @@ Source: Lanczos 1950; Simon 1984, "The Lanczos algorithm with partial reorthogon
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -14,8 +14,9 @@ from torch import Tensor
 
 from theodolite.errors import SettingError, TooLarge
 from theodolite.measure.linalg.allocation import in_words
-from theodolite.measure.linalg.lanczos import KrylovBasis, Start, krylov_basis
+from theodolite.measure.linalg.lanczos import Chain, KrylovBasis, Start, krylov_basis
 from theodolite.measure.linalg.operator import Progress, Silent, SymmetricOperator
+from theodolite.measure.linalg.streamed import dots, lengths
 
 Which = Literal["largest", "smallest", "both"]
 PROBE_STEPS = 8  # from a fresh start, at most, that look for what the first start missed
@@ -23,6 +24,7 @@ MISS_CHANCE = 0.005  # that fewer steps miss it
 ESTIMATE_MARGIN = 0.9  # of the bound, for estimates of residuals: what is measured in the end differs by rounding
 OVERLAP_SHARE = 0.1  # of the tolerance, for inner products of the basis: as much do they add to residuals
 BASIS_BYTES = 2**29  # the basis restarts beyond this
+LEAST_ROWS = 3  # of the basis beside twice the pairs wanted: with fewer a restart keeps all
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ def eigenvalues(
     One start cannot see the copies of a multiple eigenvalue, so after convergence the search goes on from a fresh
     random direction until what it finds is no further out than the tolerance.
 
+    Where memory is short the basis has five rows for one pair, and what a fresh start finds is not kept.
+
     Args:
         A: the matrix.
         k: how many at each end; all if the matrix has fewer.
@@ -73,10 +77,15 @@ def eigenvalues(
     limit = max_products if max_products is not None else 20 * k + 300
     capacity, keep_products = _capacity(A, low + high, limit, memory)
     relative = max(tolerance, 10 * torch.finfo(A.dtype).eps)
-    basis = krylov_basis(
-        A, capacity, random, keep_products=keep_products, starts=starts, max_overlap=OVERLAP_SHARE * relative
-    )
-    return Search(basis, low, high, relative, limit, progress or Silent()).run()
+    found = Search(
+        krylov_basis(
+            A, capacity, random, keep_products=keep_products, starts=starts, max_overlap=OVERLAP_SHARE * relative
+        ),
+        low, high, relative, limit, progress or Silent(),
+    ).run()  # fmt: skip
+    vectors = found.eigenvectors.double()  # the basis is gone by now
+    vectors /= lengths(vectors)[:, None]
+    return replace(found, eigenvectors=vectors)
 
 
 def check_settings(k: int, tolerance: float, max_products: int | None) -> None:
@@ -89,18 +98,23 @@ def check_settings(k: int, tolerance: float, max_products: int | None) -> None:
 
 
 def _capacity(A: SymmetricOperator, wanted: int, limit: int, memory: float) -> tuple[int, bool]:
-    """Rows of the basis, and whether there is memory for their products as well."""
-    least, beside = 3 * wanted + PROBE_STEPS, 4 * wanted  # beside the basis: float64 vectors of the pairs
-    bytes_each = A.dtype.itemsize
-    capacity = max(int((min(BASIS_BYTES, memory) / A.size - 8 * beside) / bytes_each), min(least, A.size))
-    capacity = min(capacity, max(limit, least))
-    need = A.size * (bytes_each * capacity + 8 * beside)
-    if need > memory:
+    """Rows of the basis, and whether there is memory for their products as well.
+
+    Beside the basis lie the pairs and their products in the end, and before that no more than as much: the direction
+    that comes next, or the start of another search.
+    """
+    beside = 2 * wanted
+    least, easy = min(2 * wanted + LEAST_ROWS, A.size), min(3 * wanted + PROBE_STEPS, A.size)
+    vector = A.dtype.itemsize * A.size
+    if vector * (least + beside) > memory:
         raise TooLarge(
-            f"expected memory for {capacity + beside} vectors of {A.size:,} numbers, {in_words(need)}, got "
-            f"{in_words(memory)}, the other half being for graphs. Pass more memory, or a smaller k."
+            f"expected memory for {least + beside} vectors of {A.size:,} numbers, {in_words(vector * (least + beside))}"
+            f", got {in_words(memory)}, the other half being for graphs. Pass more memory, or a smaller k."
         )
-    return capacity, A.size * (2 * bytes_each * capacity + 8 * beside) <= memory
+    capacity = min(max(int(BASIS_BYTES / vector) - beside, easy), max(limit, easy))
+    if memory < math.inf:
+        capacity = min(capacity, int(memory / vector) - beside)
+    return capacity, vector * (2 * capacity + beside) <= min(memory, 2 * BASIS_BYTES)
 
 
 @dataclass(slots=True)
@@ -126,25 +140,30 @@ class Search:
             bound = self.relative * float(values.abs().max())
             vectors, products, taken = basis.pairs(inner[:, self._ends()])
             self._spend(taken)
-            values = torch.linalg.vecdot(vectors, products)
-            misses = products.addcmul_(values[:, None], vectors, value=-1)  # in place: fresh memory costs a fifth more
-            residuals = misses.norm(dim=1)
+            values = dots(vectors, products)
+            # In place: fresh memory costs a fifth more.
+            misses = products.addcmul_(values[:, None].to(products), vectors, value=-1)
+            residuals = lengths(misses)
             spent = self.left <= for_residuals or basis.size == basis.rows.shape[1]
             # Estimates do not see what a fresh start cut off: one more round, in the direction of the worst miss.
             if self.progress.interrupted or (residuals <= bound).all() or spent:
                 return Eigensolution(values, vectors, residuals, bound)
-            basis.restart(misses[residuals.argmax()].to(basis.rows))
+            worst = misses[residuals.argmax()].clone()
+            del vectors, products, misses
+            basis.restart(worst)
 
     def _grow(self) -> None:
         """Converge, then look from a fresh start for what was missed; again where the basis had to be restarted."""
-        first_test = self.low + self.high
-        while (converged := self._converge(first_test)) is not None:
+        first_test, again = self.low + self.high, 0
+        while (converged := self._converge(first_test, again)) is not None:
             if self._fresh_start_finds_nothing(*converged):
                 return
-            first_test = 0
+            first_test, again = 0, 0 if self._holds_probe() else PROBE_STEPS
 
-    def _converge(self, first_test: int) -> tuple[Tensor, float] | None:
+    def _converge(self, first_test: int, least: int) -> tuple[Tensor, float] | None:
         """Grow until residuals are estimated small: Ritz values and the bound; None where the search has to end.
+
+        Not before ``least`` steps, in which what another start has seen is found again.
 
         A test costs a fifth of a product of a small model, so the next one waits for as many steps as it may take:
         residuals rarely fall to less than half in one.
@@ -155,7 +174,8 @@ class Search:
                 self._thick_restart()
                 next_test = 0
             self._spend(basis.grow())
-            if basis.size < next_test:
+            least -= 1
+            if basis.size < next_test or least > 0:
                 continue
             values, residual, bound = self._estimate()
             if residual <= bound:
@@ -168,21 +188,45 @@ class Search:
         basis = self.basis
         if basis.size + PROBE_STEPS > len(basis.rows):
             self._thick_restart()
+        if not self._holds_probe():
+            return self._passing_start_finds_nothing(values, bound)
         basis.restart()
         begin = basis.size
         while self._may_go_on() and basis.size < len(basis.rows):
             self._spend(basis.grow())
             probed = basis.size - begin >= PROBE_STEPS
-            if not probed and not ruled_out(basis, begin, values, self.low, self.high, bound):
+            if not probed and not self._ruled_out(basis.chain(begin), values, bound):
                 continue
             now, residual, bound = self._estimate()
             if residual > bound:
                 continue
-            if ruled_out(basis, begin, now, self.low, self.high, bound) or (
-                probed and _nothing_new(basis, begin, now, self.low, self.high, bound)
-            ):
+            if self._nothing_further_out(basis.chain(begin), now, bound):
                 return True
         return False
+
+    def _holds_probe(self) -> bool:
+        """Whether the basis has a place for the steps of a fresh start, beside what a restart leaves."""
+        rows, size = self.basis.rows.shape
+        wanted = self.low + self.high
+        return rows == size or rows >= wanted + 2 * ((rows - wanted) // 3) + PROBE_STEPS
+
+    def _passing_start_finds_nothing(self, values: Tensor, bound: float) -> bool:
+        """The same where the basis has no place for the steps; what they find is found again, by going on from one."""
+        for chain in self.basis.passing_chain():
+            self._spend(1)
+            if self._nothing_further_out(chain, values, bound):
+                return True
+            if not self._may_go_on() or len(chain.projection) == PROBE_STEPS:
+                break
+        self.basis.restart()
+        return False
+
+    def _ruled_out(self, chain: Chain, values: Tensor, bound: float) -> bool:
+        return ruled_out(chain, values, self.low, self.high, bound)
+
+    def _nothing_further_out(self, chain: Chain, values: Tensor, bound: float) -> bool:
+        seen = len(chain.projection) >= PROBE_STEPS and _nothing_new(chain, values, self.low, self.high, bound)
+        return seen or self._ruled_out(chain, values, bound)
 
     def _may_go_on(self) -> bool:
         return self.left > 0 and not self.progress.interrupted and self.basis.size < self.basis.rows.shape[1]
@@ -210,7 +254,7 @@ class Search:
         return _ends(self.basis.size, self.low, self.high)
 
 
-def ruled_out(basis: KrylovBasis, begin: int, values: Tensor, low: int, high: int, bound: float) -> bool:
+def ruled_out(chain: Chain, values: Tensor, low: int, high: int, bound: float) -> bool:
     """Whether a fresh start rules out eigenvalues beyond the ends by more than the bound, but for one chance in 200.
 
     Of Lanczos' steps from a random direction, the polynomial p(x) = ∏ (x - θ_i) / ∏ β_i, with θ the Ritz values and β
@@ -218,15 +262,14 @@ def ruled_out(basis: KrylovBasis, begin: int, values: Tensor, low: int, high: in
     eigenvalue at x or further has a weight of at most p(x)⁻². The weight of one vector in a random direction is
     under πδ² / 2P with probability below δ: its density at zero is at most √(P / 2π) for a component.
     """
-    own = basis.projection[begin : basis.size, begin : basis.size]
-    inner, couplings = torch.linalg.eigvalsh(own), own.diagonal(1).abs()
-    least = float(couplings.log().sum()) + (math.log(basis.coupling) if basis.coupling else -math.inf)
-    needed = 0.5 * math.log(2 * basis.rows.shape[1] / (math.pi * MISS_CHANCE**2))
+    inner, couplings = torch.linalg.eigvalsh(chain.projection), chain.projection.diagonal(1).abs()
+    least = float(couplings.log().sum()) + (math.log(chain.coupling) if chain.coupling else -math.inf)
+    needed = 0.5 * math.log(2 * chain.size / (math.pi * MISS_CHANCE**2))
     ends = ([values[-high] + bound - inner] if high else []) + ([inner - values[low - 1] + bound] if low else [])
     return all(bool((away > 0).all()) and float(away.log().sum()) - least >= needed for away in ends)
 
 
-def _nothing_new(basis: KrylovBasis, begin: int, values: Tensor, low: int, high: int, bound: float) -> bool:
+def _nothing_new(chain: Chain, values: Tensor, low: int, high: int, bound: float) -> bool:
     """Whether what a fresh start found lies inside the ends, or beyond them by the bound at most.
 
     An eigenvalue that close may take the place of the last one within the precision that was asked for. In the bulk of
@@ -236,8 +279,8 @@ def _nothing_new(basis: KrylovBasis, begin: int, values: Tensor, low: int, high:
     width of the spectrum with probability under 1.648 √P exp(-√ε (2 m - 1)) (Kuczyński and Woźniakowski 1992): 0.7 %
     for half the width, m = 8 and P = 26,000. So a copy that was missed shows in the upper half, and the search goes on.
     """
-    inner, turned = torch.linalg.eigh(basis.projection[begin : basis.size, begin : basis.size])
-    rest = basis.coupling * turned[-1].abs()
+    inner, turned = torch.linalg.eigh(chain.projection)
+    rest = chain.coupling * turned[-1].abs()
     fine = True
     if high:
         floor = float(values[-high]) + bound

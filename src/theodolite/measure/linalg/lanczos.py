@@ -5,7 +5,7 @@ Source: Simon 1984, "The Lanczos algorithm with partial reorthogonalization".
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from theodolite.measure.linalg.allocation import empty_rows
 from theodolite.measure.linalg.operator import SymmetricOperator
+from theodolite.measure.linalg.streamed import dots, fill_normal, lengths
 
 INVARIANT = {torch.float64: 1e-11, torch.float32: 1e-6}  # share of a product outside the basis that is rounding only
 COMBINED_COLUMNS = 2**16  # of rows that are combined at once
@@ -22,6 +23,15 @@ LEAST_REMAINDER = 0.1  # of a start whose product is known, outside the basis: b
 
 Numbers = npt.NDArray[np.float64]
 Start = tuple[Tensor, Tensor]  # a random direction (P,), and the product with it, which is known already
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What Lanczos' steps from one direction say of a matrix ``(size, size)``."""
+
+    projection: Tensor  # (m, m) float64 on the CPU, the matrix on the m rows of the chain
+    coupling: float  # with the row to come
+    size: int
 
 
 @dataclass(slots=True)
@@ -87,6 +97,7 @@ class KrylovBasis:
         """The product with the row that was added, and how many products it took."""
         j = self.size
         self.rows[j] = self.next_row
+        self.next_row = self.rows[j]  # one vector less while a product is made
         self.size = j + 1
         taken = int(self.next_product is None)
         product = self.operator.rows(self.next_row[None])[0] if self.next_product is None else self.next_product
@@ -178,12 +189,41 @@ class KrylovBasis:
         None where the products with the basis are kept: those of combinations are combinations of them, exactly.
         """
         inner = inner.mT.to(self.rows)
-        vectors = (inner @ self.rows[: self.size]).double()
-        length = vectors.norm(dim=1, keepdim=True)
+        vectors = inner @ self.rows[: self.size]
+        length = lengths(vectors).to(vectors)[:, None]
         vectors /= length
         if self.products is None:
-            return vectors, self.operator.rows(vectors.to(self.rows)).double(), len(vectors)
-        return vectors, (inner @ self.products[: self.size]).double() / length, 0
+            products = torch.empty_like(vectors)
+            for vector, product in zip(vectors, products, strict=True):  # no block of them beside the basis
+                product.copy_(self.operator.rows(vector[None])[0])
+            return vectors, products, len(vectors)
+        return vectors, (inner @ self.products[: self.size]).div_(length), 0
+
+    def chain(self, begin: int) -> Chain:
+        """What the rows from one on say, which go on from each other."""
+        here = slice(begin, self.size)
+        return Chain(self.projection[here, here], self.coupling, self.rows.shape[1])
+
+    def passing_chain(self) -> Iterator[Chain]:
+        """Steps from a random direction beside the rows, a product each, of which two rows are kept, in free places."""
+        known, size = self.rows[: self.size], self.rows.shape[1]
+        before, now = self.rows[self.size : self.size + 2]
+        now.copy_(orthogonal_part(fill_normal(now, self.random), known))
+        now /= lengths(now).to(now)
+        diagonal, couplings = list[float](), list[float]()
+        while True:
+            product = self.operator.rows(now[None])[0]
+            diagonal.append(float(dots(product, now)))
+            product = torch.sub(product, now, alpha=diagonal[-1])
+            if couplings:
+                product.sub_(before, alpha=couplings[-1])
+            product = orthogonal_part(product, known)
+            couplings.append(float(lengths(product)))
+            beside = torch.tensor(couplings[:-1], dtype=torch.float64)
+            own = torch.tensor(diagonal, dtype=torch.float64).diag() + beside.diag(1) + beside.diag(-1)
+            yield Chain(own, couplings[-1], size)
+            before, now = now, before
+            torch.div(product, couplings[-1] or 1.0, out=now)
 
     def thick_restart(self, keep: Tensor) -> None:
         """Restart from Ritz vectors, columns of ``keep`` ``(m, r)``: the thick restart of Wu and Simon (2000)."""
@@ -285,4 +325,4 @@ def krylov_basis(
 
 def random_row(size: int, random: torch.Generator, like: Tensor) -> Tensor:
     """A normal direction ``(size,)``, drawn in float64 on the CPU, of the type and on the device of a tensor."""
-    return torch.randn(size, generator=random, dtype=torch.float64).to(like)
+    return fill_normal(like.new_empty(size), random)

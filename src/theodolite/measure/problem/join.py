@@ -1,6 +1,7 @@
 """Model, loss and data joined to what instruments measure: checked in one pass over the data."""
 
 import fnmatch
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -37,6 +38,7 @@ def objective(
     samples: Samples | None = None,
     reduction: Reduction | None = None,
     look: Callable[[Objective, Batch], None] | None = None,
+    room: float = math.inf,
 ) -> Objective:
     """Check model, loss and data in one pass over the data, and join them.
 
@@ -49,6 +51,7 @@ def objective(
         samples: for how many samples a batch counts; None: the first dimension of its first input tensor.
         reduction: what the loss is over a batch; None: what a loss of PyTorch says of itself, else a mean.
         look: is shown each batch on this one pass, with the loss as far as it is known (not the number of samples).
+        room: bytes there are for a look at the first samples.
 
     Raises:
         BadModel: no parameter is left, or one holds NaN.
@@ -82,7 +85,7 @@ def objective(
             if samples is None and (pair := lengths(given)) is not None:
                 sizes.append(pair)
             if seen == 1:
-                whole, first = inspected(whole, batch), batch
+                whole, first = inspected(whole, batch, room), batch
             if not _finite(given):
                 bad.append(number)
                 _check_leaves_out(whole, batch, number)

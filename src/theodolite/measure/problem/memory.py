@@ -42,10 +42,9 @@ def room(memory: Memory, device: torch.device) -> float:
     )
 
 
-def halves(memory: Memory, model: nn.Module) -> float:
-    """Half of what may be taken: for graphs, and as much for vectors."""
-    parameter = next(model.parameters(), None)
-    return room(memory, parameter.device if parameter is not None else torch.device("cpu")) / 2
+def room_beside(model: nn.Module, memory: Memory) -> float:
+    """The same where a model is."""
+    return room(memory, next((parameter.device for parameter in model.parameters()), torch.device("cpu")))
 
 
 def free(device: torch.device) -> float:

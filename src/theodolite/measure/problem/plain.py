@@ -5,6 +5,7 @@ that a function caught, a forward pass that was patched, recomputation, hooks) m
 not there. So the two are compared at a point moved from where the model is, on some samples of the first batch.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -14,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import BadData, BadLoss, BadModel, CheckFailed, NotDeterministic, TheodoliteError
-from theodolite.measure.problem.batches import Batch, copied, tensors
+from theodolite.measure.problem.batches import Batch, copied, count, tensors
 from theodolite.measure.problem.isolation import preserve_modules, preserve_rng
 from theodolite.measure.problem.microbatches import first_samples
 from theodolite.measure.problem.objective import Objective, unfit
 from theodolite.measure.problem.reduction import lengths
+from theodolite.measure.problem.vocabulary import LOGITS_SHARE, logit_bytes
 from theodolite.streams import named_seed
 
 LOOKED_AT = 16  # samples
@@ -46,6 +48,14 @@ class Moves:
         for name, part in self.whole.unflatten(vector.detach()).items():
             own[name].data.copy_(part)  # not seen by autograd, so that graphs of the user's stay good
 
+    def along(self, direction: Tensor, step: float) -> None:
+        """Move from where they were by a step in a direction ``(P,)``, a tensor at a time."""
+        own, before = self.whole.own, {id(parameter): values for parameter, values in self.before}
+        for name, part in self.whole.unflatten(direction.detach()).items():
+            data = own[name].data
+            data.copy_(before[id(own[name])])
+            data.add_(part.to(data), alpha=step)
+
 
 @contextmanager
 def in_place(whole: Objective) -> Iterator[Moves]:
@@ -60,10 +70,11 @@ def in_place(whole: Objective) -> Iterator[Moves]:
         stack.enter_context(preserve_modules(*roots))
         for root in roots:
             for parameter in root.parameters():
-                moves.before.append((parameter, parameter.data.clone()))
-                stack.callback(_put_back, parameter, parameter.data, moves.before[-1][1])
-                if whole.dtype is not None and parameter.is_floating_point():
-                    parameter.data = parameter.data.to(whole.dtype)
+                own = parameter.data
+                cast = own.to(whole.dtype) if whole.dtype is not None and own.is_floating_point() else own
+                moves.before.append((parameter, own.clone() if cast is own else own))  # what was cast is not written to
+                stack.callback(_put_back, parameter, own, moves.before[-1][1])
+                parameter.data = cast
             for module in root.modules():
                 for name, buffer in module._buffers.items():
                     if buffer is not None:
@@ -80,13 +91,18 @@ def _put_back(parameter: nn.Parameter, data: Tensor, values: Tensor) -> None:
 
 def plain_gradient(whole: Objective, batch: Batch) -> tuple[Tensor, Tensor]:
     """Loss and its gradient ``(P,)`` by the model's own parameters, where they are."""
+    loss, parts = plain_gradients(whole, batch)
+    return loss, torch.cat([part.flatten() for part in parts])
+
+
+def plain_gradients(whole: Objective, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+    """The same, a tensor for each parameter."""
     own = list(whole.own.values())
     with torch.enable_grad():
         loss = whole.loss_of(batch)
         if not loss.requires_grad:
-            return loss.detach(), torch.cat([torch.zeros_like(p).flatten() for p in own])
-        parts = torch.autograd.grad(loss, own, allow_unused=True, materialize_grads=True)
-    return loss.detach(), torch.cat([part.flatten() for part in parts])
+            return loss.detach(), [torch.zeros_like(p) for p in own]
+        return loss.detach(), list(torch.autograd.grad(loss, own, allow_unused=True, materialize_grads=True))
 
 
 def bound_gradient(whole: Objective, vector: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -100,8 +116,13 @@ def bound_gradient(whole: Objective, vector: Tensor, batch: Batch) -> tuple[Tens
         return loss.detach(), torch.autograd.grad(loss, point, materialize_grads=True)[0].detach()
 
 
-def inspected(whole: Objective, batch: Batch) -> Objective:
+def inspected(whole: Objective, batch: Batch, room: float = math.inf) -> Objective:
     """The same loss with what some samples of the first batch show of it.
+
+    Args:
+        whole: the loss.
+        batch: the first one.
+        room: bytes; fewer samples are taken where their logits over a large vocabulary have a 64th of it.
 
     Raises:
         BadData: model or loss raise an error.
@@ -110,7 +131,8 @@ def inspected(whole: Objective, batch: Batch) -> Objective:
         NotDeterministic: two passes differ, or one uses what another has kept.
         CheckFailed: the model called plainly, its own parameters moved, gives another loss or gradient.
     """
-    part = first_samples(batch, LOOKED_AT)
+    each = logit_bytes(whole.model, batch) / max(1, count(batch))
+    part = first_samples(batch, max(1, int(min(LOOKED_AT, room * LOGITS_SHARE / each))) if each else LOOKED_AT)
     if part is not batch:
         try:
             return _inspected(whole, part)

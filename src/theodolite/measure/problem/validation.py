@@ -7,6 +7,7 @@ one at fault is named.
 
 import inspect
 import math
+import sys
 from collections.abc import Callable, Mapping
 from functools import cache, wraps
 from types import NoneType
@@ -109,8 +110,27 @@ def check_module(name: str, value: Any) -> None:
         raise BadModel(f"expected {name} as a torch.nn.Module, got {got}. {hint}")
 
 
+def _check_not_spread(model: nn.Module) -> None:
+    """Raise BadModel where FSDP has spread the parameters over processes.
+
+    What it gives has no second derivative: "FSDP does not support gradients of gradients", and with ``fully_shard`` no
+    gradient by a tensor reaches the shards.
+    """
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    kinds = [getattr(fsdp, name, None) for name in ("FullyShardedDataParallel", "FSDPModule")]
+    if any(isinstance(module, tuple(filter(None, kinds))) for module in model.modules()):
+        raise BadModel(
+            "expected a model with all its parameters in each process, got one that FSDP has spread over processes, "
+            "which PyTorch cannot differentiate twice. Measure a plain model in each process, with state = "
+            "get_model_state_dict(model, options=StateDictOptions(full_state_dict=True)) of "
+            "torch.distributed.checkpoint.state_dict and plain.load_state_dict(state): the mean of their products, "
+            "dist.all_reduce, is that of all samples."
+        )
+
+
 def _check_model(name: str, value: Any) -> None:
     check_module(name, value)
+    _check_not_spread(value)
     for own, tensor in (*value.named_parameters(), *value.named_buffers()):
         if is_lazy(tensor):
             raise BadModel(f"expected parameters with a shape, but '{own}' has none yet. Pass a batch through {name}.")

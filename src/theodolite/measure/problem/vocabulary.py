@@ -13,9 +13,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 from torch.overrides import TorchFunctionMode
 
+from theodolite.measure.problem.batches import Batch, tensors
 from theodolite.measure.problem.chunked import Target, cross_entropy_of_rows
 
 LARGE = 4096  # classes: below, logits are no larger than the layers before them
+PRECISE = (torch.float32, torch.float64)  # PyTorch's own of lower precision adds up in float32
+LOGITS_SHARE = 1 / 64  # of the memory: logits over a large vocabulary that take more are not held
 
 KNOWN = {  # what is asked of a tensor without its numbers
     torch.Tensor.size, torch.Tensor.dim, torch.Tensor.numel, torch.Tensor.is_floating_point, torch.Tensor.__len__,
@@ -84,6 +87,13 @@ def largest_vocabulary(model: nn.Module) -> int:
     return rows if rows >= LARGE else 0
 
 
+def logit_bytes(model: nn.Module, batch: Batch) -> float:
+    """The most that logits over a large vocabulary may take, were there a row for each number among the inputs."""
+    rows = largest_vocabulary(model)
+    size = next(model.parameters()).element_size() if rows else 0
+    return float(max((t.numel() for t in tensors(batch[0])), default=0) * rows * size)
+
+
 class _Unheld(TorchFunctionMode):
     def __init__(self, most: float) -> None:
         super().__init__()
@@ -94,7 +104,7 @@ class _Unheld(TorchFunctionMode):
         if function is linear and len(args) >= 2 and not any(isinstance(each, Logits) for each in args):
             rows, weight, *bias = args
             row = len(weight) * weight.element_size()
-            wide = weight.ndim == 2 and len(weight) >= LARGE and rows.dtype == weight.dtype
+            wide = weight.ndim == 2 and len(weight) >= LARGE and rows.dtype == weight.dtype in PRECISE
             if wide and rows.numel() // rows.shape[-1] * row > self._most:
                 bias = bias[0] if bias else kwargs.get("bias")
                 return Logits.of(rows, weight, bias, max(1, int(self._most / row)))

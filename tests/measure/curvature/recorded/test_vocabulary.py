@@ -1,5 +1,6 @@
 """Cross entropy over a large vocabulary in chunks: the numbers of PyTorch's own, with all logits held."""
 
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from theodolite.measure import hessian_eigenvalues
 from theodolite.measure.curvature.operator import HessianOperator
+from theodolite.measure.problem.join import objective
 from theodolite.measure.problem.vocabulary import Logits, unheld_logits
 
 VOCABULARY, WIDTH, LENGTH = 4099, 3, 5
@@ -70,7 +72,7 @@ class Largest(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = function(*args, **(kwargs or {}))
         for each in tree_leaves(found):
-            if isinstance(each, Tensor) and each.ndim == 2 and VOCABULARY in each.shape:
+            if isinstance(each, Tensor) and not each.is_meta and each.ndim == 2 and VOCABULARY in each.shape:
                 self.rows = max(self.rows, each.numel() // VOCABULARY)
         return found
 
@@ -102,6 +104,63 @@ def expected(model: nn.Module, loss: nn.Module, data: tuple[Tensor, Tensor], v: 
     else:
         found = torch.autograd.functional.vhp(lambda *p: loss(outputs(*p), data[1]), own, parts)[1]
     return torch.cat([part.flatten() for part in found])
+
+
+def squares(model: nn.Module, loss: nn.Module, data: tuple[Tensor, Tensor]) -> Tensor:
+    """The gradients of samples' own losses, taken one by one ``(N, P)``, so that E = GᵀG / N."""
+    rows = []
+    for x, y in zip(*data, strict=True):
+        parts = torch.autograd.grad(loss(model(x[None]), y[None]), list(model.parameters()))
+        rows.append(torch.cat([part.flatten() for part in parts]))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("operator", ["empirical_fisher", "gradient_covariance"])
+@pytest.mark.parametrize("case", ["plain", "tied", "smoothed", "sum"])
+def test_squares_of_gradients_in_chunks_are_those_of_samples_taken_alone(case: str, operator: Any) -> None:
+    model, loss, data = problem(case)
+    reduction = "sum" if case == "sum" else "mean"
+    H = HessianOperator(model, loss, data, operator=operator, memory=SMALL, reduction=reduction)
+    assert H.backend.startswith("gradient by gradient, logits in chunks")
+    v = torch.randn(2, H.size, dtype=torch.float64)
+    G = squares(model, loss, data)
+    with Largest() as seen:
+        found = (H @ v.mT).mT
+    assert seen.rows <= max(ROWS, WIDTH)
+    if operator == "gradient_covariance":
+        G = G - G.mean(0)
+    right = (v @ G.mT) @ G / (1 if reduction == "sum" else len(G))
+    assert float((found - right).norm()) <= 1e-11 * float(right.norm())
+
+
+def test_the_fisher_matrix_of_classes_in_chunks_is_the_gauss_newton_matrix() -> None:
+    model, _, (tokens, targets) = problem("tied")
+    flat = nn.Sequential(model, nn.Flatten(0, 1))
+    data = tokens[:, :1], targets[:, 0]
+    H = HessianOperator(flat, nn.CrossEntropyLoss(), data, operator="fisher", memory=SMALL)
+    assert H.backend.startswith("operation by operation, logits in chunks")
+    v = torch.randn(H.size, dtype=torch.float64)
+    with Largest() as seen:
+        found = H @ v
+    assert seen.rows <= max(ROWS, WIDTH)
+    right = expected(flat, nn.CrossEntropyLoss(), data, v, ggn=True)
+    assert float((found - right).norm()) <= 1e-12 * float(right.norm())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_gradient_in_chunks_is_that_of_all_logits(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, loss, data = problem(case)
+    parts = torch.autograd.grad(loss(model(data[0]), data[1]), list(model.parameters()))
+    value, names = loss(model(data[0]), data[1]), [name for name, _ in model.named_parameters()]
+    gradient_norm = import_module("theodolite.measure.gradient_norm")  # the name in the package is the function's
+    monkeypatch.setattr(gradient_norm, "room_beside", lambda model, memory: SMALL)
+    whole = objective(model, loss, data)
+    with Largest() as seen:
+        found, gradient = gradient_norm.loss_and_gradient(whole)
+    assert seen.rows <= max(ROWS, WIDTH)
+    assert found == pytest.approx(float(value.detach()), rel=1e-13)
+    for name, part in zip(names, parts, strict=True):
+        torch.testing.assert_close(gradient[name], part, rtol=1e-11, atol=1e-16)
 
 
 @pytest.mark.parametrize("operator", ["hessian", "ggn"])
@@ -162,3 +221,27 @@ def test_the_largest_eigenvalue_within_little_memory_is_that_with_much() -> None
     assert "logits in chunks" in little.backend
     assert "logits in chunks" not in much.backend
     assert float(little.eigenvalues[0]) == pytest.approx(float(much.eigenvalues[0]), rel=1e-10)
+
+
+def test_the_largest_eigenvalue_with_few_vectors_is_that_of_power_iteration() -> None:
+    """25 in all, of which graphs have half: a shifted power iteration of PyTorch's own products."""
+    model, loss, data = problem("tied")
+    own = list(model.parameters())
+    slopes = torch.autograd.grad(loss(model(data[0]), data[1]), own, create_graph=True)
+    slope = torch.cat([part.flatten() for part in slopes])
+
+    def product(v: Tensor) -> Tensor:
+        parts = torch.autograd.grad(slope, own, v, retain_graph=True, materialize_grads=True)
+        return torch.cat([part.flatten() for part in parts])
+
+    v, shift = torch.randn(len(slope), dtype=torch.float64), 0.0
+    for step in range(400):
+        v = product(v) + shift * v
+        length = v.norm()
+        v = v / length
+        shift = float(length) if step == 40 else shift  # beyond the largest absolute eigenvalue, or nearly
+    right = float(v @ product(v))
+    found = hessian_eigenvalues(model, loss, data, k=1, tolerance=1e-5, memory=25 * 8 * len(slope))
+    assert "logits in chunks" in found.backend
+    assert bool(found.converged.all())
+    assert float(found.eigenvalues[0]) == pytest.approx(right, rel=1e-5)
