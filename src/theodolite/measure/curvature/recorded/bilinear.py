@@ -20,6 +20,7 @@ class Bilinear(Operation):
         self.inputs = tuple(slot for slot in (a[0], b[0], c) if slot is not None)
         self.a, self.b = a[1], b[1]
         self.curved = all(self.reached[:2])
+        self.settles = self.curved and self.b.numel() < self.a.numel()
 
     def times(self, a: Tensor, b: Tensor, into: Tensor | None = None) -> Tensor:
         """f(a, b), added to ``into`` if that is given, which may be written to."""
@@ -73,8 +74,14 @@ class Bilinear(Operation):
         a, b, *_ = tangents
         if b is not None:
             below[0] = self.back_to_a(self.delta, b, below[0])
-        if a is not None:
+        if a is not None and not self.settles:
             below[1] = self.back_to_b(self.delta, a, below[1])
+
+    def settle(self, tangents: Tangents) -> Tensor | None:
+        return self.back_to_b(self.delta, tangents[0]) if self.settles and tangents[0] is not None else None
+
+    def waits_for(self) -> tuple[int, ...]:
+        return self.inputs[1:2] if self.settles else super().waits_for()
 
     def keep(self, delta: Tensor) -> None:
         if self.curved:

@@ -24,6 +24,7 @@ class Affine(Operation):
         self.gamma, self.scaled, self.r, self.size = gamma[1], scaled, r, size
         self.gain = gamma[1] * r
         self.curved = self.reached[0] and self.reached[1]
+        self.by_channel = gamma[1].ndim == scaled.ndim - 1 and gamma[1].shape[1:].numel() == 1
 
     def _each(self, given: Sequence[Any]) -> list[Any]:
         left = iter(given)
@@ -46,6 +47,8 @@ class Affine(Operation):
         return total
 
     def vjp(self, delta: Tensor) -> list[Tensor | None]:
+        if self.by_channel:
+            return [part for part in self._by_channel(delta, self.scaled, self.reached) if part is not None]
         found: list[Tensor | None] = []
         if self.reached[0]:
             found.append(delta * self.gain)
@@ -58,17 +61,33 @@ class Affine(Operation):
     def bend(self, tangents: Tangents, own: Tensor | None, below: list[Tensor | None]) -> None:
         if not self.curved:
             return
-        a, gamma, *_ = tangents
+        gamma = tangents[1]
         if gamma is not None:
             rate = gamma.view(self.gamma.shape) * self.r
             below[0] = self.delta * rate if below[0] is None else below[0].addcmul_(self.delta, rate)
-        if a is not None:
-            below[1] = added(below[1], self._summed(a * self.delta_r))
+
+    def settle(self, tangents: Tangents) -> Tensor | None:
+        a = tangents[0]
+        if not self.curved or a is None:
+            return None
+        if self.by_channel:
+            return self._by_channel(a, self.delta_r, (False, True, False))[1]
+        return self._summed(a * self.delta_r)
+
+    def waits_for(self) -> tuple[int, ...]:
+        return self.inputs[1:2] if self.curved else ()
 
     def keep(self, delta: Tensor) -> None:
         if self.curved:
             self.delta = delta
             self.delta_r = delta * self.r if isinstance(self.r, Tensor) else delta
+
+    def _by_channel(self, delta: Tensor, factor: Tensor, wanted: tuple[bool, ...]) -> list[Tensor | None]:
+        """δ times the gain, and the sums of δ times a factor and of δ: one step for what takes five."""
+        mean, gain = delta.new_zeros(len(self.gamma)), self.gain.reshape(-1)
+        given = (delta, factor, gain, mean, torch.ones_like(mean), None, None, False, 0.0, list(wanted))
+        passed, *sums = aten.native_batch_norm_backward(*given)
+        return [passed, *(None if each is None else each.reshape(self.size) for each in sums)]
 
     def _summed(self, values: Tensor) -> Tensor:
         """Over all but the channels or features, of which γ and β have one number each."""
@@ -154,6 +173,9 @@ class Softmax(Operation):
         bent = own * self.centred
         bent.addcmul_(self.z, bent.sum(self.dim, keepdim=True), value=-1)
         below[0] = added(below[0], bent)
+
+    def waits_for(self) -> tuple[int, ...]:
+        return (self.output,)
 
     def keep(self, delta: Tensor) -> None:
         self.centred = delta - (self.z * delta).sum(self.dim, keepdim=True)

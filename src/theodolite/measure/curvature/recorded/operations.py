@@ -34,8 +34,19 @@ class Operation:
         """For each input the part of ∂L/∂a, or of its tangent, that comes with the one of z."""
         raise NotImplementedError
 
+    def settle(self, tangents: Tangents) -> Tensor | None:
+        """What comes with the change of J and is smaller than the tangent it comes with: for the second input.
+
+        It is there on the way forwards, so that the tangent need not wait for the way back.
+        """
+        return None
+
     def bend(self, tangents: Tangents, own: Tensor | None, below: list[Tensor | None]) -> None:
-        """Add to the tangents of ∂L/∂a what comes with the change of J; ``own`` is the tangent of z."""
+        """Add to the tangents of ∂L/∂a what else comes with the change of J; ``own`` is the tangent of z."""
+
+    def waits_for(self) -> tuple[int, ...]:
+        """Numbers of the tangents that ``bend`` asks for."""
+        return () if not self.curved else (*self.inputs, self.output) if self.uses_own else self.inputs
 
     def keep(self, delta: Tensor) -> None:
         """Keep what of δ the second derivative asks for."""

@@ -59,43 +59,65 @@ class Passes:
                 self.operations.append(each)
         self.operations.reverse()
         self._needed = set() if exact else set(ends)  # of which a tangent is asked for
+        self._spent: list[list[int]] = []  # by operation, the numbers whose tangents nothing asks for after it
 
     def keep(self, delta: Tensor, end: int) -> None:
         """Go back once from the loss, and have each operation keep its δ."""
-        self._backwards({end: delta}, None, lambda each, known: each.keep(known))
+        self._backwards({end: delta}, set(), None, lambda each, known: each.keep(known))
         for each in reversed(self.operations):
             if each.curved or each.output in self._needed:
                 self._needed.update(each.inputs)
             if each.curved and each.uses_own:
                 self._needed.add(each.output)
+        self._plan({slot for each in self.operations for slot in each.waits_for()})
 
     def need_all(self) -> None:
         """Ask for the tangents of the ends."""
+        ends = set(self._needed)
         for each in reversed(self.operations):
             if each.output in self._needed:
                 self._needed.update(each.inputs)
+        self._plan(ends)
+
+    def _plan(self, asked: set[int]) -> None:
+        """When each tangent is let go: those that are not asked for later, as soon as all was computed from them."""
+        seen = asked | set(range(len(self._shapes)))  # the direction is there anyway
+        self._spent = []
+        for each in reversed(self.operations):
+            self._spent.append([slot for slot in {*each.inputs, each.output} if slot not in seen])
+            seen.update(each.inputs)
+        self._spent.reverse()
 
     def tensors(self) -> list[Tensor]:
         """All that is kept."""
         return [tensor for each in self.operations for tensor in each.tensors()]
 
-    def forwards(self, v: Tensor) -> Known:
-        """The tangents along v ``(P,)``."""
+    def forwards(self, v: Tensor) -> tuple[Known, Known]:
+        """Along v ``(P,)``: the tangents that are asked for later, and what of the way back is there already."""
         parts = v.split([shape.numel() for shape in self._shapes])
         tangents = {at: part.view(shape) for at, (part, shape) in enumerate(zip(parts, self._shapes, strict=True))}
-        for each in self.operations:
-            if each.output in self._needed:
-                own = [tangents.get(slot) for slot in each.inputs]
-                if any(tangent is not None for tangent in own):
+        settled, ours = Known(), set[int]()
+        for each, spent in zip(self.operations, self._spent, strict=True):
+            own = [tangents.get(slot) for slot in each.inputs]
+            if any(tangent is not None for tangent in own):
+                if each.output in self._needed:
                     tangents[each.output] = each.jvp(own)
-        return tangents
+                if self._exact and (term := each.settle(own)) is not None:
+                    _add(settled, ours, each.inputs[1], term, fresh=True)
+            for slot in spent:
+                tangents.pop(slot, None)
+        return tangents, settled
 
-    def backwards(self, ends: Known, tangents: Known | None = None) -> Tensor:
-        """What parameters get ``(P,)``, with the terms in δ where there are tangents."""
-        found = self._backwards(ends, tangents, None)
-        like = next(iter(found.values()), None)
-        if like is None:
-            like = next(iter((tangents or ends).values()))
+    def product(self, v: Tensor) -> Tensor:
+        """The Hessian of the one end times v ``(P,)``."""
+        tangents, settled = self.forwards(v)
+        return self._flat(self._backwards(settled, set(settled), tangents, None), v)
+
+    def backwards(self, ends: Known) -> Tensor:
+        """What parameters get ``(P,)`` of the ends."""
+        return self._flat(self._backwards(ends, set(), None, None), next(iter(ends.values())))
+
+    def _flat(self, found: Known, like: Tensor) -> Tensor:
         return torch.cat(
             [
                 found[at].reshape(-1) if at in found else like.new_zeros(shape.numel())
@@ -104,9 +126,10 @@ class Passes:
         )
 
     def _backwards(
-        self, ends: Known, tangents: Known | None, visit: Callable[[Operation, Tensor], None] | None
+        self, ends: Known, ours: set[int], tangents: Known | None, visit: Callable[[Operation, Tensor], None] | None
     ) -> Known:
-        sums, ours = dict(ends), set[int]()  # numbers whose sum may be written to
+        """From the ends down; ``ours`` are the numbers whose sum may be written to."""
+        sums = dict(ends)
         for each in reversed(self.operations):
             delta = sums.pop(each.output, None)
             if delta is not None and visit is not None:
@@ -116,9 +139,10 @@ class Passes:
                     _gather(each, delta, sums, ours)
                 continue
             below: list[Tensor | None] = [None] * len(each.inputs) if delta is None else each.vjp(delta)
-            if tangents is not None and each.curved:
-                own = [tangents.get(slot) for slot in each.inputs]
-                each.bend(own, tangents.get(each.output), below)
+            if tangents is not None:
+                own = tangents.pop(each.output, None)  # what is computed from it was passed already
+                if each.curved:
+                    each.bend([tangents.get(slot) for slot in each.inputs], own, below)
             for slot, term in zip(each.inputs, below, strict=True):
                 if term is not None:
                     _add(sums, ours, slot, term, fresh=each.fresh)
@@ -218,10 +242,7 @@ def _hessian_product(objective: Objective, point: Tensor, batch: Batch) -> tuple
         passes = Passes(recording, objective.shapes, [end], exact=True)
         passes.keep(torch.ones_like(loss), end)
 
-    def product(v: Tensor) -> Tensor:
-        return passes.backwards({}, passes.forwards(v))
-
-    return product, passes, any(isinstance(each, CrossEntropyOfRows) for each in passes.operations)
+    return passes.product, passes, any(isinstance(each, CrossEntropyOfRows) for each in passes.operations)
 
 
 def _product_by_logits(objective: Objective, point: Tensor, batch: Batch) -> tuple[Product, Passes, bool]:
@@ -235,7 +256,7 @@ def _product_by_logits(objective: Objective, point: Tensor, batch: Batch) -> tup
     passes.need_all()
 
     def product(v: Tensor) -> Tensor:
-        tangents = passes.forwards(v)
+        tangents, _ = passes.forwards(v)
         parts = last.curvature([tangents.get(slot) for slot in last.inputs], gauss_newton=True)
         return passes.backwards(dict(zip(last.inputs, parts, strict=True)))
 
@@ -267,7 +288,7 @@ class RecordedOutputs:
 
     def times(self, v: Tensor) -> Tensor:
         """J v for one v ``(P,)``."""
-        tangents = self.passes.forwards(v)
+        tangents, _ = self.passes.forwards(v)
         return torch.cat(
             [
                 tangents[slot].reshape(-1) if slot in tangents else v.new_zeros(shape.numel())
