@@ -12,8 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from theodolite.errors import SettingError, TooLarge
-from theodolite.measure.linalg.allocation import in_words
+from theodolite.errors import SettingError
+from theodolite.measure.linalg.allocation import check_fits
 from theodolite.measure.linalg.lanczos import KrylovBasis, Start, krylov_basis
 from theodolite.measure.linalg.operator import Progress, Silent, SymmetricOperator
 
@@ -95,11 +95,7 @@ def _capacity(A: SymmetricOperator, wanted: int, limit: int, memory: float) -> t
     capacity = max(int((min(BASIS_BYTES, memory) / A.size - 8 * beside) / bytes_each), min(least, A.size))
     capacity = min(capacity, max(limit, least))
     need = A.size * (bytes_each * capacity + 8 * beside)
-    if need > memory:
-        raise TooLarge(
-            f"expected memory for {capacity + beside} vectors of {A.size:,} numbers, {in_words(need)}, got "
-            f"{in_words(memory)}, the other half being for graphs. Pass more memory, or a smaller k."
-        )
+    check_fits(need, memory, f"{capacity + beside} vectors of {A.size:,} numbers", "a smaller k")
     return capacity, A.size * (2 * bytes_each * capacity + 8 * beside) <= memory
 
 
