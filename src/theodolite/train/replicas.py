@@ -32,7 +32,7 @@ from theodolite.train.stack import Stack
 from theodolite.train.stacked import StackedSplit
 
 OnEpoch = Callable[[int, int], None]
-CACHE_BYTES = 16 << 20  # a stack may touch in a step: beyond it a CPU waits for memory (benchmarks/replicas.py)
+CACHE_BYTES = 4 << 20  # a stack may touch in a step: beyond it a CPU waits for memory (benchmarks/replicas.py)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
