@@ -90,7 +90,8 @@ def inverse_factor(R: Tensor, rounding: float) -> Tensor | None:
     """The inverse of a sketch's triangular factor; None where one of its rows lies in the span of others."""
     if not bool((R.diagonal().abs() > rounding * R.abs().max()).all()):
         return None
-    return torch.linalg.solve_triangular(R, torch.eye(len(R)).to(R), upper=True)
+    inverse: Tensor = torch.linalg.solve_triangular(R, torch.eye(len(R)).to(R), upper=True)
+    return inverse
 
 
 def diagonal(
