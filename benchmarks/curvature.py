@@ -2,7 +2,7 @@
 
 Sides alternate within each repeat, times are processor time, and ratios are medians over repeats, so that what else
 the machine does falls on all alike. Every product is checked to be the same vector, and eigenvalues are computed to
-the same residual.
+the same residual. Transformers, for which peers need attention in an elementary form, are in `peers.py`.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from itertools import pairwise
 from math import inf
 from statistics import median
@@ -23,6 +24,7 @@ from scipy.sparse.linalg import eigsh
 from torch import nn
 from torch.func import functional_call, hessian
 
+from networks import resnet20
 from theodolite.measure import HessianOperator, hessian_density, hessian_eigenvalues, hessian_spectrum
 from theodolite.measure.critical.mlp_hessian import derivatives, perceptron
 from theodolite.measure.curvature.dense import dense_hessians
@@ -241,6 +243,7 @@ def main() -> None:
     extremes("MLP", mlp, few)
     densities("MLP", mlp, few)
     products("CNN, 500 images", cnn, few, 2)
+    products("ResNet-20, 50 images", partial(resnet20, 50), few, 2)
     if chosen.cnn:
         extremes("CNN", cnn, 1)
         densities("CNN", cnn, 1)

@@ -22,8 +22,11 @@ from torch.utils.checkpoint import checkpoint
 
 import oracles
 import uses
+from operators import Dense
 from theodolite import measure
 from theodolite.errors import CheckFailed, TheodoliteError
+from theodolite.measure.linalg.eigensolver import eigenvalues
+from theodolite.measure.linalg.trace import trace
 
 CROSS_ENTROPY = nn.CrossEntropyLoss()
 DRAW = torch.Generator().manual_seed(0)
@@ -295,6 +298,9 @@ class Tied(nn.Module):
 TIED = seeded(Tied)
 BATCH_NORM, DROPOUT, PENALISED = chain(nn.BatchNorm1d(6)), chain(nn.Dropout(0.5)), chain(nn.Tanh())
 WIDE = chain(nn.Tanh())
+DENSE = Dense(torch.cat([torch.linspace(-1, 1, 199), torch.tensor([9.0])]).double())
+DIAGONAL = Dense(torch.ones(200).double())
+DIAGONAL.matrix = torch.diag(torch.linspace(-1, 3, 200, dtype=torch.float64))
 SINGLE = seeded(nn.Linear, 6, 3, dtype=torch.float32)
 SINGLE_DATA = (X.float(), Y)
 SINGLE_EXACT = deepcopy(SINGLE).double(), sure, (X.float().double(), Y)
@@ -627,6 +633,18 @@ CASES = {
         lambda: product(WIDE, memory=1000),
         lambda: product(WIDE, memory="1 MiB"),
         lambda: multiplied(WIDE),
+    ),
+    "memory for a basis": Case(
+        "Pass more memory, or a smaller k",
+        lambda: eigenvalues(DENSE, k=20, random=torch.Generator(), memory=60_000),
+        lambda: eigenvalues(DENSE, k=1, tolerance=1e-10, random=torch.Generator(), memory=60_000).eigenvalues[0],
+        lambda: 9.0,
+    ),
+    "memory for a sketch": Case(
+        "Pass more memory, or method='hutchinson'",
+        lambda: trace(DIAGONAL, products=120, random=torch.Generator(), memory=300_000),
+        lambda: trace(DIAGONAL, method="hutchinson", random=torch.Generator(), memory=300_000).value,
+        lambda: DIAGONAL.matrix.trace(),  # of a diagonal matrix each sample is exact
     ),
     "two precisions": Case(
         r"Call model.to\(…\) first",
@@ -1018,9 +1036,6 @@ NOT_HERE = {  # where other messages are raised -> the tests that print them, an
     ),
     r"validation.py:_check_not_spread": (
         "measure/problem/test_data_parallel.py:test_two_processes_have_the_mean_of_their_products_and_one_process_the_same",
-    ),
-    r"_capacity|quadrature.py:density|trace.py:trace": (
-        "measure/linalg/test_any_operator.py:test_what_does_not_fit_the_memory_or_the_range_is_refused",
     ),
     r"curvature/recorded/product.py:__call__": (
         "measure/curvature/recorded/test_product.py:test_data_that_were_written_to_are_noticed",

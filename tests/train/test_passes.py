@@ -25,7 +25,7 @@ def by_hand(architecture: MLP, loss: str):
     models = [build(architecture, seed=seed, dtype=dtype) for seed in range(REPLICAS)]
     for replica, model in enumerate(models):
         weights.write(replica, model.state_dict())
-    passes = Passes(weights.layers, architecture.activation, REPLICAS, SAMPLES, weights.buffer)
+    passes = Passes(weights, architecture.activation, SAMPLES)
     x = torch.randn(REPLICAS, SAMPLES, architecture.inputs, generator=draw, dtype=dtype)
     if loss == "mse":
         y = torch.randn(REPLICAS, SAMPLES, architecture.outputs, generator=draw, dtype=dtype)
@@ -37,13 +37,13 @@ def by_hand(architecture: MLP, loss: str):
         inputs[..., architecture.inputs] = 1
     targets = torch.zeros(REPLICAS, *((architecture.outputs,) if loss == "mse" else (1,)), passes.batch, dtype=y.dtype)
     targets[..., :SAMPLES] = y.transpose(1, 2) if loss == "mse" else y[:, None]
-    outputs = passes.forward(weights.matrices, inputs)
+    outputs = passes.forward(inputs)
     losses = values(loss, outputs, targets)[:, :SAMPLES].mean(1)
     counts = gradient_weights(loss, architecture.outputs, SAMPLES, inputs.new_zeros(passes.batch))
     gradient(loss, outputs, targets, counts, passes.output_gradient)
     gradients = weights.zeros_like()
     gradients.buffer.fill_(torch.nan)  # every number must be written
-    passes.backward(weights.matrices, inputs, gradients.matrices)
+    passes.backward(inputs, gradients.matrices)
     return models, x, y, losses, gradients
 
 

@@ -5,33 +5,50 @@ widths are; a row of ones under each layer's activations makes its bias one more
 three batched products: Z = W A, dW = dZ Aᵀ (bias included) and dA = Wᵀ dZ.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from theodolite.models.description import Activation
 from theodolite.train.activations import KERNELS
-from theodolite.train.aligned import Layer, padded
+from theodolite.train.aligned import AlignedStack, Layer, padded
+
+
+class _Forwards(NamedTuple):
+    """A layer's weights, where Z goes, and the true rows of Z and of what the next layer takes, with all its rows."""
+
+    weights: Tensor
+    z: Tensor
+    true_z: Tensor
+    true_following: Tensor
+    following: Tensor
+
+
+class _Backwards(NamedTuple):
+    """Of a layer but the first: its number, dZ, Aᵀ, true Wᵀ and dZ, where dA goes; what f' is taken from, dZ below."""
+
+    number: int
+    dz: Tensor
+    a: Tensor
+    weights: Tensor
+    true_dz: Tensor
+    da: Tensor
+    saved: Tensor
+    dz_below: Tensor
 
 
 class Passes:
     """Memory for the passes of R replicas over batches of up to ``batch`` samples, and the passes.
 
     All matrices hold ``batch`` rounded up to whole alignment units; what the padding holds is finite, and its gradient
-    is zero because the loss gives it weight zero.
+    is zero because the loss gives it weight zero. Views are made once: with small batches a step is as long as its
+    calls.
     """
 
-    def __init__(
-        self,
-        shape: tuple[Layer, ...],
-        activation: Activation,
-        replicas: int,
-        batch: int,
-        like: Tensor,
-        *,
-        backward: bool = True,
-    ) -> None:
-        self.layers, self.kernel = shape, KERNELS[activation]
-        self.batch = padded(batch, like.dtype)
+    def __init__(self, weights: AlignedStack, activation: Activation, batch: int, *, backward: bool = True) -> None:
+        shape, replicas, like = weights.layers, weights.replicas, weights.buffer
+        self.kernel, self.replicas, self.batch = KERNELS[activation], replicas, padded(batch, like.dtype)
 
         def matrix(rows: int) -> Tensor:
             return like.new_zeros(replicas, rows, self.batch)
@@ -43,45 +60,56 @@ class Passes:
             return scratch[: replicas * rows * self.batch].view(replicas, rows, self.batch)
 
         keep = backward and not self.kernel.saves_output
-        self.z = [matrix(layer.rows) if keep else borrowed(layer.rows) for layer in shape[:-1]]
-        self.outputs = matrix(shape[-1].rows)
-        self.a = [matrix(layer.columns) for layer in shape[1:]]  # what each layer but the first takes
-        for a, layer in zip(self.a, shape[1:], strict=True):
+        z = [matrix(layer.rows) if keep else borrowed(layer.rows) for layer in shape[:-1]]
+        a = [matrix(layer.columns) for layer in shape[1:]]  # what each layer but the first takes
+        for taken, layer in zip(a, shape[1:], strict=True):
             if layer.bias:
-                a[:, layer.inputs] = 1
-        if backward:
-            self.dz = [matrix(layer.rows) for layer in shape]
-            self.da = [borrowed(layer.inputs) for layer in shape[1:]]
+                taken[:, layer.inputs] = 1
+        *hidden, self._last = weights.matrices
+        self._forwards = [
+            _Forwards(w, into, into[:, : layer.outputs], following[:, : layer.outputs], following)
+            for w, into, following, layer in zip(hidden, z, a, shape, strict=False)
+        ]
+        self._outputs = matrix(shape[-1].rows)
+        self._true_outputs = self._outputs[:, : shape[-1].outputs]
+        if not backward:
+            return
+        dz = [matrix(layer.rows) for layer in shape]
+        da = [borrowed(layer.inputs) for layer in shape[1:]]
+        saved = a if self.kernel.saves_output else z
+        self._first_dz = dz[0]
+        self.output_gradient = dz[-1][:, : shape[-1].outputs]  # (R, outputs, batch), where the loss writes its gradient
+        self._backwards = [
+            _Backwards(
+                number,
+                dz[number],
+                a[number - 1].transpose(1, 2),
+                weights.matrices[number][:, : layer.outputs, : layer.inputs].transpose(1, 2),
+                dz[number][:, : layer.outputs],
+                da[number - 1],
+                saved[number - 1][:, : layer.inputs],
+                dz[number - 1][:, : layer.inputs],
+            )
+            for number, layer in reversed([*enumerate(shape)][1:])
+        ]
 
-    @property
-    def true_outputs(self) -> Tensor:
-        """The outputs without padded rows, ``(R, outputs, batch)``."""
-        return self.outputs[:, : self.layers[-1].outputs]
-
-    @property
-    def output_gradient(self) -> Tensor:
-        """Where the loss writes its gradient, ``(R, outputs, batch)``."""
-        return self.dz[-1][:, : self.layers[-1].outputs]
-
-    def forward(self, weights: list[Tensor], inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """Outputs ``(R, outputs, batch)`` for inputs ``(R, batch, columns of the first layer)``; its own memory."""
         a = inputs.transpose(1, 2)
-        for w, z, following, layer in zip(weights, self.z, self.a, self.layers, strict=False):
-            torch.bmm(w, a, out=z)
-            self.kernel.forward(z[:, : layer.outputs], following[:, : layer.outputs])
-            a = following
-        torch.bmm(weights[-1], a, out=self.outputs)
-        return self.true_outputs
+        for each in self._forwards:
+            torch.bmm(each.weights, a, out=each.z)
+            self.kernel.forward(each.true_z, each.true_following)
+            a = each.following
+        torch.bmm(self._last, a, out=self._outputs)
+        return self._true_outputs
 
-    def backward(self, weights: list[Tensor], inputs: Tensor, gradients: list[Tensor]) -> None:
+    def backward(self, inputs: Tensor, gradients: list[Tensor]) -> None:
         """Write the gradient of every weight, given ``output_gradient`` and the last forward pass."""
-        for number in range(len(self.layers) - 1, 0, -1):
-            layer, dz, da, width = self.layers[number], self.dz[number], self.da[number - 1], self.layers[number].inputs
-            torch.bmm(dz, self.a[number - 1].transpose(1, 2), out=gradients[number])
-            torch.bmm(weights[number][:, : layer.outputs, :width].transpose(1, 2), dz[:, : layer.outputs], out=da)
-            saved = self.a[number - 1] if self.kernel.saves_output else self.z[number - 1]
-            self.kernel.backward(da, saved[:, :width], self.dz[number - 1][:, :width])
-        torch.bmm(self.dz[0], inputs, out=gradients[0])
+        for each in self._backwards:
+            torch.bmm(each.dz, each.a, out=gradients[each.number])
+            torch.bmm(each.weights, each.true_dz, out=each.da)
+            self.kernel.backward(each.da, each.saved, each.dz_below)
+        torch.bmm(self._first_dz, inputs, out=gradients[0])
 
 
 def working_set(shape: tuple[Layer, ...], batch: int, dtype: torch.dtype, computed: torch.dtype) -> int:

@@ -34,7 +34,7 @@ class Stack:
         # What passes read and write: the optimizer's own memory, or rounded copies of it.
         dtype = computed_in(training)
         self.rounded, self.gradient = optimizer.weights.to(dtype), optimizer.gradient.to(dtype)
-        self.weights, self.gradients = self.rounded.matrices, self.gradient.matrices
+        self.gradients = self.gradient.matrices
         self.passes = self._passes(self.batches.padded, backward=True)
         self.judges = [self._passes(split.chunk, backward=False) for split in (train, test)]
 
@@ -45,9 +45,9 @@ class Stack:
 
     def step(self, inputs: Tensor, targets: Tensor, counts: Tensor, share: float) -> None:
         """Train on one batch of :class:`~theodolite.train.stacked.Batches`, with this share of every learning rate."""
-        outputs = self.passes.forward(self.weights, inputs)
+        outputs = self.passes.forward(inputs)
         gradient(self.training.loss, outputs, targets, counts, self.passes.output_gradient)
-        self.passes.backward(self.weights, inputs, self.gradients)
+        self.passes.backward(inputs, self.gradients)
         self.optimizer.gradient.take(self.gradient)
         self.optimizer.step(share)
         self.rounded.take(self.optimizer.weights)
@@ -55,10 +55,7 @@ class Stack:
     def evaluate(self) -> list[tuple[Score, Score]]:
         """Each replica's scores on the whole training and test set."""
         splits = (self.train, self.test)
-        scores = [
-            evaluate(split, self.weights, judge, self.training.loss)
-            for split, judge in zip(splits, self.judges, strict=True)
-        ]
+        scores = [evaluate(split, judge, self.training.loss) for split, judge in zip(splits, self.judges, strict=True)]
         return list(zip(*scores, strict=True))
 
     def read(self, replica: int) -> Weights:
@@ -80,7 +77,4 @@ class Stack:
         return Stack(self.architecture, self.training, self.optimizer.select(keep), orders, train, test)
 
     def _passes(self, batch: int, *, backward: bool) -> Passes:
-        weights = self.rounded
-        return Passes(
-            weights.layers, self.architecture.activation, weights.replicas, batch, weights.buffer, backward=backward
-        )
+        return Passes(self.rounded, self.architecture.activation, batch, backward=backward)

@@ -100,10 +100,12 @@ class Batches:
         order = self._order()
         sets, rows, _ = self.split.inputs.shape
         places = order if sets == 1 else order + rows * torch.arange(sets, device=order.device)[:, None]
-        for step, (index, place) in enumerate(zip(order, places, strict=True)):
-            torch.index_select(self.split.inputs.flatten(0, 1), 0, place.view(-1), out=self.inputs)
-            torch.gather(self.all_targets, 2, index[:, None].expand(self.targets.shape), out=self.targets)
-            yield self.inputs.view(replicas, self.padded, -1), self.targets, self.weights[step == self.steps - 1]
+        wanted = order[:, :, None].expand(-1, -1, self.targets.shape[1], -1)
+        all_inputs, inputs = self.split.inputs.flatten(0, 1), self.inputs.view(replicas, self.padded, -1)
+        for step, (index, place) in enumerate(zip(wanted, places.flatten(1), strict=True)):
+            torch.index_select(all_inputs, 0, place, out=self.inputs)
+            torch.gather(self.all_targets, 2, index, out=self.targets)
+            yield inputs, self.targets, self.weights[step == self.steps - 1]
 
     def _order(self) -> Tensor:
         """Indices ``(steps, R, batch)`` of an epoch: what ``randperm`` and ``split`` give, sample 0 as padding."""
@@ -115,16 +117,16 @@ class Batches:
         return index.to(self.split.inputs.device)
 
 
-def evaluate(split: StackedSplit, weights: list[Tensor], passes: Passes, loss: str | Loss) -> list[Score]:
+def evaluate(split: StackedSplit, passes: Passes, loss: str | Loss) -> list[Score]:
     """Mean loss and accuracy of each replica over a whole set; losses are added up in float64."""
-    replicas, classes = len(weights[0]), takes_classes(loss)
+    replicas, classes = passes.replicas, takes_classes(loss)
     total = torch.zeros(replicas, dtype=torch.float64, device=split.inputs.device)
     right = torch.zeros_like(total)
     for start in range(0, split.samples, split.chunk):
         count = min(split.chunk, split.samples - start)
         inputs = split.inputs[:, start : start + split.chunk].expand(replicas, -1, -1)
         targets = split.targets[:, :, start : start + split.chunk].expand(replicas, -1, -1)
-        outputs = at_least_float32(passes.forward(weights, inputs))
+        outputs = at_least_float32(passes.forward(inputs))
         total += values(loss, outputs, targets).to(torch.float64)[:, :count].sum(1)
         if classes:
             right += (outputs.argmax(1) == targets[:, 0])[:, :count].sum(1)

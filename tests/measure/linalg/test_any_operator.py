@@ -10,6 +10,7 @@ from operators import Dense, Stopped
 from theodolite.errors import SettingError, TooLarge
 from theodolite.measure.linalg.eigensolver import eigenvalues
 from theodolite.measure.linalg.quadrature import density
+from theodolite.measure.linalg.sketch import diagonal
 from theodolite.measure.linalg.trace import trace
 
 VALUES = torch.cat([torch.tensor([-7.0, 5.0, 8.0, 9.0, 9.0]), torch.linspace(-1, 1, 195)]).double()
@@ -89,8 +90,8 @@ def test_who_wants_what_there_is_gets_it():
 
 def test_what_does_not_fit_the_memory_or_the_range_is_refused():
     A = Dense(VALUES)
-    for instrument in (eigenvalues, trace, density):
-        with pytest.raises(TooLarge, match="expected memory"):
+    for instrument in (eigenvalues, trace, density, diagonal):
+        with pytest.raises(TooLarge, match=r"expected memory for .*, got 1kB, .* Pass more memory, or "):
             instrument(A, random=generator(), memory=1000.0)
     for call in (lambda: eigenvalues(A, k=0, random=generator()), lambda: trace(A, products=5, random=generator())):
         with pytest.raises(SettingError, match="expected"):

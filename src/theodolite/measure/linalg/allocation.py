@@ -1,10 +1,12 @@
-"""Memory for bases: taken as it is written to, and said in words."""
+"""Memory for bases: taken as it is written to, refused where there is too little, and said in words."""
 
 import mmap
 from contextlib import suppress
 
 import torch
 from torch import Tensor
+
+from theodolite.errors import TooLarge
 
 HUGE_PAGE_BYTES = 2**21
 UNITS: dict[str, int] = {"": 1, "B": 1} | {
@@ -25,6 +27,23 @@ def empty_rows(count: int, size: int, dtype: torch.dtype, device: torch.device) 
             space.madvise(mmap.MADV_HUGEPAGE)
         return torch.frombuffer(space, dtype=dtype).view(count, size)
     return torch.empty(count, size, dtype=dtype, device=device)
+
+
+def check_fits(need: float, memory: float, what: str, instead: str) -> None:
+    """Raise TooLarge where so many bytes are more than there are; ``instead`` is what takes fewer.
+
+    Example:
+        >>> check_fits(2e9, 1e9, "the vectors", "fewer products")
+        Traceback (most recent call last):
+        ...
+        theodolite.errors.TooLarge: expected memory for the vectors, 2GB, got 1GB, the other half being for graphs. Pass
+        more memory, or fewer products.
+    """
+    if need > memory:
+        raise TooLarge(
+            f"expected memory for {what}, {in_words(need)}, got {in_words(memory)}, the other half being for graphs. "
+            f"Pass more memory, or {instead}."
+        )
 
 
 def in_words(count: float) -> str:

@@ -12,8 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from theodolite.errors import SettingError, TooLarge
-from theodolite.measure.linalg.allocation import in_words
+from theodolite.errors import SettingError
+from theodolite.measure.linalg.allocation import check_fits
 from theodolite.measure.linalg.lanczos import Chain, KrylovBasis, Start, krylov_basis
 from theodolite.measure.linalg.operator import Progress, Silent, SymmetricOperator
 from theodolite.measure.linalg.streamed import dots, lengths
@@ -106,11 +106,7 @@ def _capacity(A: SymmetricOperator, wanted: int, limit: int, memory: float) -> t
     beside = 2 * wanted
     least, easy = min(2 * wanted + LEAST_ROWS, A.size), min(3 * wanted + PROBE_STEPS, A.size)
     vector = A.dtype.itemsize * A.size
-    if vector * (least + beside) > memory:
-        raise TooLarge(
-            f"expected memory for {least + beside} vectors of {A.size:,} numbers, {in_words(vector * (least + beside))}"
-            f", got {in_words(memory)}, the other half being for graphs. Pass more memory, or a smaller k."
-        )
+    check_fits(vector * (least + beside), memory, f"{least + beside} vectors of {A.size:,} numbers", "a smaller k")
     capacity = min(max(int(BASIS_BYTES / vector) - beside, easy), max(limit, easy))
     if memory < math.inf:
         capacity = min(capacity, int(memory / vector) - beside)

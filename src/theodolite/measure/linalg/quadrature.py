@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from theodolite.errors import SettingError, TooLarge
-from theodolite.measure.linalg.allocation import in_words
+from theodolite.errors import SettingError
+from theodolite.measure.linalg.allocation import check_fits
 from theodolite.measure.linalg.lanczos import INVARIANT, orthogonal_part, random_row, subtract
 from theodolite.measure.linalg.operator import Progress, Silent, SymmetricOperator
 
@@ -62,11 +62,7 @@ def density(
     check_settings(probes, steps, points, width)
     steps = min(steps, A.size)
     probe_bytes = A.dtype.itemsize * A.size * (steps + VECTORS_BESIDE)
-    if probe_bytes > memory:
-        raise TooLarge(
-            f"expected memory for the vectors of one probe, {in_words(probe_bytes)}, got {in_words(memory)}, the "
-            "other half being for graphs. Pass more memory, or fewer steps."
-        )
+    check_fits(probe_bytes, memory, "the vectors of one probe", "fewer steps")
     together = max(1, int(min(memory / probe_bytes, probes)))
     nodes, weights = gauss_quadratures(
         A, probes=probes, steps=steps, together=together, random=random, progress=progress or Silent()

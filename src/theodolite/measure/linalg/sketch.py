@@ -25,8 +25,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from theodolite.errors import SettingError, TooLarge
-from theodolite.measure.linalg.allocation import in_words
+from theodolite.errors import SettingError
+from theodolite.measure.linalg.allocation import check_fits
 from theodolite.measure.linalg.operator import Progress, Silent, SymmetricOperator
 from theodolite.measure.linalg.products import multiply, signs
 
@@ -80,11 +80,18 @@ def sketch(A: SymmetricOperator, omega: Tensor, Y: Tensor, progress: Progress) -
     Z = multiply(A, Q, progress)
     if len(Z) < len(Q):
         return None
-    spanned = not bool((R.diagonal().abs() > torch.finfo(A.dtype).eps ** 0.5 * R.abs().max()).all())
-    if spanned or len(R) == 1:
+    inverse = inverse_factor(R, torch.finfo(A.dtype).eps ** 0.5)  # whose rows are R^-T's columns
+    if inverse is None or len(R) == 1:
         return Sketch(omega, Q, R, Z, None)
-    inverse = torch.linalg.solve_triangular(R, torch.eye(len(R)).to(R), upper=True)  # whose rows are R^-T's columns
     return Sketch(omega, Q, R, Z, inverse / inverse.norm(dim=1, keepdim=True))
+
+
+def inverse_factor(R: Tensor, rounding: float) -> Tensor | None:
+    """The inverse of a sketch's triangular factor; None where one of its rows lies in the span of others."""
+    if not bool((R.diagonal().abs() > rounding * R.abs().max()).all()):
+        return None
+    inverse: Tensor = torch.linalg.solve_triangular(R, torch.eye(len(R)).to(R), upper=True)
+    return inverse
 
 
 def diagonal(
@@ -112,11 +119,7 @@ def diagonal(
     check_products(products)
     count = min(products // 2, A.size)
     numbers = A.size * (A.size if products >= A.size else count * COPIES)
-    if 8 * numbers > memory:
-        raise TooLarge(
-            f"expected memory for the vectors, {in_words(8 * numbers)}, got {in_words(memory)}, the other half being "
-            "for graphs. Pass more memory, or fewer products."
-        )
+    check_fits(8 * numbers, memory, "the vectors", "fewer products")
     progress = progress or Silent()
     if products >= A.size:
         rows = multiply(A, torch.eye(A.size).to(A.device, torch.float64), progress)

@@ -11,11 +11,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from theodolite.errors import TooLarge
-from theodolite.measure.linalg.allocation import in_words
+from theodolite.measure.linalg.allocation import check_fits
 from theodolite.measure.linalg.operator import Progress, Silent, SymmetricOperator
 from theodolite.measure.linalg.products import LOOK_PRODUCTS, multiply, signs
-from theodolite.measure.linalg.sketch import check_products, sketch
+from theodolite.measure.linalg.sketch import check_products, inverse_factor, sketch
 
 Method = Literal["xtrace", "hutch++", "hutchinson"]
 FLAT_SHARE = 0.5  # of a row of A times signs, outside all others: beyond, Hutchinson is as sure with as many products
@@ -68,11 +67,7 @@ def trace(
     """
     check_products(products)
     numbers = A.size * (products // 3 if method != "hutchinson" else LOOK_PRODUCTS)
-    if 8 * COPIES * numbers > memory:
-        raise TooLarge(
-            f"expected memory for the vectors, {in_words(8 * COPIES * numbers)}, got {in_words(memory)}, the other "
-            "half being for graphs. Pass more memory, or method='hutchinson', which keeps none."
-        )
+    check_fits(8 * COPIES * numbers, memory, "the vectors", "method='hutchinson', which keeps none")
     return TraceEstimate(*_estimate(A, method, products, random, progress or Silent()))
 
 
@@ -126,10 +121,9 @@ def _share_outside_others(sketch: Tensor) -> float:
 
     The square of that part is one over the row's entry on the diagonal of the inverse of their Gram matrix.
     """
-    R = torch.linalg.qr(sketch.mT, mode="r").R
-    if not bool((R.diagonal().abs() > torch.finfo(torch.float32).eps * R.abs().max()).all()):
+    inverse = inverse_factor(torch.linalg.qr(sketch.mT, mode="r").R, torch.finfo(torch.float32).eps)
+    if inverse is None:
         return 0.0  # they span everything there is
-    inverse = torch.linalg.solve_triangular(R, torch.eye(len(R)).to(R), upper=True)
     return float((1 / inverse.square().sum(1)).sum() / sketch.square().sum())
 
 
