@@ -25,7 +25,7 @@ from theodolite.measure.problem.memory import in_words
 CASES = {  # name: width, layers, heads, sequences, tokens, memory, products
     "small, all logits": (64, 2, 2, 4, 256, "16GB", 3),
     "small, in chunks": (64, 2, 2, 4, 256, "1GB", 3),
-    "GPT-2, eigenvalue": (768, 12, 12, 4, 128, "8GB", 0),
+    "GPT-2, eigenvalue": (768, 12, 12, 2, 128, "8GB", 0),
 }
 
 
@@ -103,7 +103,7 @@ def child(name: str) -> None:
             found["a product"] = (time.process_time() - start) / products
             found["norm"] = float(product.norm())
         else:
-            result = hessian_eigenvalues(model, next_token, (tokens, tokens), k=1, memory=memory, max_products=4)
+            result = hessian_eigenvalues(model, next_token, (tokens, tokens), k=1, memory=memory, max_products=7)
             found["eigenvalue"], found["residual"] = float(result.eigenvalues[0]), float(result.residuals[0])
             found["products"], found["backend"] = result.products, result.backend
             found["all"] = time.process_time() - start

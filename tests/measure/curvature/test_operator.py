@@ -16,7 +16,7 @@ from theodolite.errors import BadLoss, BadModel, MeasurementError, NotDeterminis
 from theodolite.measure import HessianOperator
 from theodolite.measure.curvature.dense import dense_hessians
 
-TIGHT = "5kB"  # less than the graphs of a case take together
+TIGHT = "8.7kB"  # enough for the check, less than four vectors and the graphs of a case take together
 
 
 @cache
@@ -125,7 +125,7 @@ def test_the_matrix_stays_that_of_the_weights_it_was_made_with():
         assert torch.equal(H @ v, before)
 
 
-@pytest.mark.parametrize("memory", [None, "13kB"])  # a batch that cannot be cut takes 12.6
+@pytest.mark.parametrize("memory", [None, "17kB"])  # a batch that cannot be cut takes 12.6, four vectors 3.7
 def test_nothing_of_the_users_is_changed(memory):
     case = cases.make("batch_norm_train", "cross_entropy")
     attention = cases.make("attention", "cross_entropy")

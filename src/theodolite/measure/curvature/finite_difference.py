@@ -9,12 +9,13 @@ error then stand out by four orders of magnitude. Larger steps follow only if th
 gradient is all rounding), and two steps that disagree with each other by as much as with the product decide nothing.
 """
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from theodolite.measure.linalg.streamed import dots, lengths
+from theodolite.measure.linalg.streamed import lengths
 
 STEPS = {torch.float64: (1e-8, 1e-6, 1e-4), torch.float32: (1e-3, 1e-2, 1e-4)}  # relative to the point's own length
 AGREE = {torch.float64: 1e-3, torch.float32: 2e-2}  # far above the errors of these steps, far below a wrong layer's
@@ -77,6 +78,5 @@ def _like(vector: Tensor, parts: list[Tensor]) -> Iterator[Tensor]:
 def _apart(parts: Iterator[Tensor] | list[Tensor], others: list[Tensor] | None = None) -> float:
     """The length of a vector in parts, or of the difference of two."""
     if others is None:
-        return float(sum(dots(each.flatten(), each.flatten()) for each in parts)) ** 0.5
-    squares = (float(lengths(a.flatten() - b.flatten())) ** 2 for a, b in zip(parts, others, strict=True))
-    return sum(squares) ** 0.5
+        return math.hypot(*(float(lengths(each.flatten())) for each in parts))
+    return math.hypot(*(float(lengths(a.flatten() - b.flatten())) for a, b in zip(parts, others, strict=True)))

@@ -290,12 +290,14 @@ def _slope(kind: Curvature, whole: Objective, batch: Batch, v: Tensor) -> Iterat
 
 def _squared(whole: Objective, batch: Batch, v: Tensor) -> Line:
     """The field t ↦ t Σ_n g_n g_nᵀ v of the gradients of samples that are taken alone, one after the other."""
-    total, square, summed, product = plain_gradient(whole, batch)[1], 0.0, 0.0, 0.0
+    total = plain_gradient(whole, batch)[1]
+    square, summed, product = 0.0, torch.zeros_like(total), torch.zeros_like(total)
     try:
         for alone in _alone(batch):
             own = part_of(whole, alone, batch) * plain_gradient(whole, alone)[1]
             square += float(dots(own, own))
-            summed, product = summed + own, product + dots(own, v) * own
+            summed += own
+            product += dots(own, v) * own
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a sample alone raises, as BatchNorm does

@@ -193,10 +193,7 @@ class KrylovBasis:
         length = lengths(vectors).to(vectors)[:, None]
         vectors /= length
         if self.products is None:
-            products = torch.empty_like(vectors)
-            for vector, product in zip(vectors, products, strict=True):  # no block of them beside the basis
-                product.copy_(self.operator.rows(vector[None])[0])
-            return vectors, products, len(vectors)
+            return vectors, self.operator.rows(vectors), len(vectors)
         return vectors, (inner @ self.products[: self.size]).div_(length), 0
 
     def chain(self, begin: int) -> Chain:

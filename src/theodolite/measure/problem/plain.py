@@ -78,9 +78,9 @@ def in_place(whole: Objective) -> Iterator[Moves]:
             for module in root.modules():
                 for name, buffer in module._buffers.items():
                     if buffer is not None:
-                        cast = whole.dtype if whole.dtype is not None and buffer.is_floating_point() else buffer.dtype
+                        kind = whole.dtype if whole.dtype is not None and buffer.is_floating_point() else buffer.dtype
                         stack.callback(module._buffers.__setitem__, name, buffer)
-                        module._buffers[name] = buffer.to(cast, copy=True)
+                        module._buffers[name] = buffer.to(kind, copy=True)
         yield moves
 
 
