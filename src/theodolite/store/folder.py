@@ -45,7 +45,7 @@ def check_folder(directory: Path) -> None:
         ) from None
     if found != FORMAT:
         raise VersionMismatch(
-            f"expected a results folder of format {FORMAT}, but {directory} has format {found} by its {MARK}. "
+            f"expected a results folder of format {FORMAT}, but {directory} has format {found!r:.50} by its {MARK}. "
             "Use the Theodolite that wrote it, or another folder with --out."
         )
 
