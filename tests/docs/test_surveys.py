@@ -96,3 +96,12 @@ def test_every_claim_of_a_stored_survey_is_one_that_its_study_still_makes():
     for path in surveys.KEPT.glob("*/*/claims.json"):
         ids = {claim["claim"] for claim in studies.details(studies.get(path.parent.name))["claims"]}
         assert {claim["id"] for claim in json.loads(path.read_text())} <= ids, path
+
+
+@pytest.mark.parametrize("study", studies.INDEX)
+def test_the_page_of_every_study_shows_one_of_its_figures(study):
+    asked = re.findall(r"^\{\{ picture (\S+) \}\}$", (ROOT / f"docs/studies/{study}.md").read_text(), re.MULTILINE)
+    assert asked == [study]
+    ((said, file),) = re.findall(r"!\[(.+?)\]\((.+?)\)", surveys.picture(study))
+    assert len(said) > 20  # for whoever does not see it
+    assert (ROOT / "docs/studies" / file).read_bytes().startswith(b"<svg")
