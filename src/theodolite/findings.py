@@ -47,7 +47,7 @@ class Verdict(BaseModel):
     preset: str
     note: str = ""
     title: str = ""  # in a few words, as if it held
-    finding: str = ""  # what was found, in a sentence for a reader, by ``verdict_holm``
+    finding: str = ""  # what was found, for a reader: by ``verdict``, and what Holm's correction makes of it
     caveat: str = ""  # of the note, what the study itself says: a second look that may turn the finding round
     figures: tuple[str, ...] = ()  # of its study that show it, by name; a * stands for anything
     kind: str = ""  # of the statistic over seeds: mean, ratio, correlation, share, median, median_ratio

@@ -419,7 +419,7 @@ def made_verdict(name, decision):
     )
 
 
-SURVEYS = 600
+SURVEYS = 1000
 SIZES = (3, 8, 20)
 DRAWN = {  # what benchmarks/intervals.py draws at more sizes and more often
     "normal": lambda g, shape: g.normal(size=shape),

@@ -37,13 +37,13 @@ def test_a_verdict_says_the_sentence_of_its_decision(values, decision, sentence)
     assert bool(found.finding) == bool(sentence)
 
 
-def test_what_the_correction_leaves_undecided_is_said_as_undecided():
+def test_what_the_correction_leaves_undecided_is_said_as_found_and_as_undecided():
     sure, close = made([2.0, 2.01, 1.99, 2.0]), made([1.3, 1.9, 1.4, 1.8, 1.6, 1.7])
     assert close.verdict.verdict == "holds"
     assert 0.025 < close.p_value * 2 < 1
     verdicts = holm([close] * 40 + [sure])
     assert (verdicts[0].verdict, verdicts[0].verdict_holm) == ("holds", "undecided")
-    assert verdicts[0].finding.endswith("not 1.00.")
+    assert verdicts[0].finding == "It is 1.62 of 6. Alone that would decide it; among 41 claims it does not."
     assert verdicts[-1].finding.startswith("It is 2.00")
 
 

@@ -188,12 +188,15 @@ def holm(judged: Sequence[Judged]) -> list[Verdict]:
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
     """
     kept = survivors([entry.p_value for entry in judged])
-    return [_corrected(entry, entry.verdict.verdict if i in kept else "undecided") for i, entry in enumerate(judged)]
+    return [_corrected(entry, i in kept, len(judged)) for i, entry in enumerate(judged)]
 
 
-def _corrected(entry: Judged, decision: Decision) -> Verdict:
-    update = {"verdict_holm": decision, "finding": entry.says.get(decision, "")}
-    return entry.verdict.model_copy(update=update)
+def _corrected(entry: Judged, kept: bool, claims: int) -> Verdict:
+    alone = entry.verdict.verdict
+    finding = entry.says.get(alone, "")
+    if finding and not kept and alone != "undecided":
+        finding = f"{finding} Alone that would decide it; among {claims} claims it does not."
+    return entry.verdict.model_copy(update={"verdict_holm": alone if kept else "undecided", "finding": finding})
 
 
 def survivors(p_values: Sequence[float]) -> set[int]:
