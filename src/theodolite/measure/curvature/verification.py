@@ -8,15 +8,16 @@ To PyTorch some entries are constants, though the loss depends on them: the rows
 whatever is detached. Gradient and product are zero there, the matrix is that of the loss with them held, and so the
 difference holds them.
 
-The price is two products over all data, for symmetry; a third and the two gradients of the difference on some
-samples of the first batch. Every layer and parameter takes part in those as in all. Where a batch can't be cut, or
-what is left of it shows no curvature or a difference, the whole first batch decides.
+The price is a product over all data; another and the two gradients of the difference on some samples of the first
+batch. Every layer and parameter takes part in those as in all. Where a batch can't be cut, or what is left of it shows
+no curvature or a difference, the whole first batch decides. Symmetry is seen on the products that are asked for later,
+which are held against the one over all data.
 """
 
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -51,54 +52,83 @@ UNDECIDED = (
     "rounding: measure an earlier checkpoint. The number is that of PyTorch's own second derivative."
 )
 
-Tried = list[tuple[Tensor, Tensor]]
+HELD = 8  # calls whose products are held against the check's own: each costs two dot products a vector
+
+Rows = Callable[[Tensor], Tensor]
 
 
-def verify(
-    whole: Objective, backend: Backend, rows: Callable[[Tensor], Tensor], first: Batch, seed: int = 0
-) -> tuple[float, Tried]:
-    """Check one product and symmetry.
+@dataclass(slots=True)
+class Symmetry:
+    """xᵀ(Hv) = vᵀ(Hx) over all data, with the check's own direction v and the first products that are asked for."""
+
+    whole: Objective
+    first: Batch
+    v: Tensor  # (P,) of length one
+    product: Tensor  # (P,)
+    left: int = HELD
+
+    def check(self, rows: Rows, x: Tensor, products: Tensor) -> None:
+        """Compare products with vectors ``(k, P)``.
+
+        Raises:
+            CheckFailed: they show that the matrix is not symmetric.
+        """
+        if not self.left:
+            return
+        self.left -= 1
+        gaps = (products @ self.v - x @ self.product).abs()
+        lengths, size = x.norm(dim=1), self.product.norm()
+        scales = products.norm(dim=1) + lengths * size
+        apart = gaps > 10 * torch.finfo(x.dtype).eps ** 0.5 * scales
+        if bool(apart.any()):
+            at = int(apart.nonzero()[0])
+            self._explain(rows, x[at] / lengths[at], products[at] / lengths[at], float(gaps[at] / lengths[at]))
+
+    def _explain(self, rows: Rows, x: Tensor, product: Tensor, gap: float) -> None:
+        """Raise CheckFailed where a gap is more than rounding, by which a product of a sum is not the sum."""
+        self.left = 0
+        if gap <= 10 * float((rows((x + self.v)[None])[0] - product - self.product).norm()):
+            return
+        _check_not_cancelled(self.whole.vector.dtype, gap, _rounding(self.whole, self.first, x + self.v))
+        raise CheckFailed(
+            f"expected a symmetric matrix, but u·(Hv) and v·(Hu) differ by {gap:.1e}, where |Hu| + |Hv| is "
+            f"{float(product.norm() + self.product.norm()):.1e}: {locate_wrong_layer(self.whole, self.first)} Correct "
+            "its backward pass."
+        )
+
+
+def verify(whole: Objective, backend: Backend, rows: Rows, first: Batch, seed: int = 0) -> tuple[float, Symmetry]:
+    """Check one product.
 
     Args:
         whole: the loss.
         backend: that computes products with the matrix.
         first: the first batch.
         rows: multiplies it by each row of ``(k, P)``.
-        seed: of the two directions.
+        seed: of the direction.
 
     Returns:
-        The relative difference of product and finite difference; and the directions, each with its product over all
-        data.
+        The relative difference of product and finite difference; and what other products are held against.
 
     Raises:
         CheckFailed: they disagree by more than rounding and kinks explain.
     """
-    u, v = _directions(whole, seed)
-    products = rows(torch.stack([u, v]))
-    check_finite("a product of the matrix", products, whole, partial(where, whole, 2))
-    Hu, Hv = products
-    gap = float((u.double() @ Hv.double() - v.double() @ Hu.double()).abs())
+    v = _direction(whole, seed)
+    product = rows(v[None])[0]
+    check_finite("a product of the matrix", product, whole, partial(where, whole, 2))
     with preserve_rng(), torch.enable_grad():
-        error = _first_batch(whole, backend, first, u, v, Hu, Hv)
-    scale = float(Hu.norm() + Hv.norm())
-    if gap > 10 * torch.finfo(u.dtype).eps ** 0.5 * scale:
-        noise = float((rows((u + v)[None])[0] - Hu - Hv).norm())
-        if gap > 10 * noise:
-            _check_not_cancelled(whole.vector.dtype, gap, _rounding(whole, first, u + v))
-            raise CheckFailed(
-                f"expected a symmetric matrix, but u·(Hv) and v·(Hu) differ by {gap:.1e}, where |Hu| + |Hv| is "
-                f"{scale:.1e}: {locate_wrong_layer(whole, first)} Correct its backward pass."
-            )
-    return error, [(u, Hu), (v, Hv)]
+        error = _first_batch(whole, backend, first, v, product)
+    return error, Symmetry(whole, first, v, product)
 
 
-def _directions(whole: Objective, seed: int) -> Tensor:
-    """Two of length one ``(2, P)``, drawn in double precision, of which nothing stays: it may be gigabytes."""
+def _direction(whole: Objective, seed: int) -> Tensor:
+    """One of length one ``(P,)``, drawn in double precision, of which nothing stays: it may be gigabytes."""
     random = torch.Generator().manual_seed(named_seed(seed, "check"))
-    pair = torch.randn(2, whole.size, generator=random, dtype=torch.float64, device="cpu").to(whole.device)
-    pair *= ~_padding(whole)
-    pair /= pair.norm(dim=1, keepdim=True)
-    return pair.to(whole.vector.dtype)
+    v = torch.randn(whole.size, generator=random, dtype=torch.float64, device="cpu").to(whole.device)
+    if any(getattr(module, "padding_idx", None) is not None for module in whole.model.modules()):
+        v *= ~_padding(whole)
+    length: Tensor = v.norm()
+    return v.div_(length).to(whole.vector.dtype)
 
 
 def _padding(whole: Objective) -> Tensor:
@@ -113,55 +143,54 @@ def _padding(whole: Objective) -> Tensor:
     return torch.cat([part.flatten() for part in held.values()]).to(whole.vector.device)
 
 
-def _first_batch(
-    whole: Objective, backend: Backend, batch: Batch, u: Tensor, v: Tensor, Hu: Tensor, Hv: Tensor
-) -> float:
+def _first_batch(whole: Objective, backend: Backend, batch: Batch, v: Tensor, Hv: Tensor) -> float:
     """Relative difference of a product and finite differences, on a few samples of the first batch if these can say."""
     most = OWN_GRADIENTS if backend.kind in PER_SAMPLE else 64
     fewest = 4 if backend.logit_bytes is None else 1  # logits over a large vocabulary are held here
     part = first_samples(batch, int(max(fewest, min(most, CHECK_BYTES / backend.graph_bytes))))
     if count(part) < count(batch):
         try:
-            error = _difference(whole, backend, part, u, v, Hu, Hv)
+            error = _difference(whole, backend, part, v, Hv)
             if 0 < error < torch.inf:
                 return error
         except (torch.OutOfMemoryError, BadLoss):
             raise
         except Exception:  # noqa: S110 - whatever a part of a batch raises: the whole one decides
             pass
-    return _difference(whole, backend, batch, u, v, Hu, Hv)
+    return _difference(whole, backend, batch, v, Hv)
 
 
-def _difference(own: Objective, backend: Backend, batch: Batch, u: Tensor, v: Tensor, Hu: Tensor, Hv: Tensor) -> float:
+def _difference(own: Objective, backend: Backend, batch: Batch, v: Tensor, Hv: Tensor) -> float:
     product = _product(backend.make, own, batch)
-    still = (Hu == 0) & (Hv == 0)  # for linear layers no curvature, for others constants
+    still = Hv == 0  # for linear layers no curvature, for others constants
     if still.any():
         with in_place(own):
             gradient = plain_gradient(own, batch)[1]
-        u, v = (torch.where(still & (gradient == 0), 0, x) for x in (u, v))
+        v = torch.where(still & (gradient == 0), 0, v)
     work = own if own.vector.dtype == torch.float64 or own.vector.device.type == "mps" else own.to(torch.float64)
     exact = product(v)  # of entries held it knows nothing
     try:
-        return _compared(own, work, backend, product, batch, u, v, exact)
+        return _compared(own, work, backend, product, batch, v, exact)
     except (CheckFailed, BadLoss, torch.OutOfMemoryError):
         raise
     except Exception:  # a model or loss that holds float32 constants, or casts
         if work is own:
             raise
-        return _compared(own, own, backend, product, batch, u, v, exact)
+        return _compared(own, own, backend, product, batch, v, exact)
 
 
 def _compared(
-    own: Objective, work: Objective, backend: Backend, product: Field, batch: Batch, u: Tensor, v: Tensor, exact: Tensor
+    own: Objective, work: Objective, backend: Backend, product: Field, batch: Batch, v: Tensor, exact: Tensor
 ) -> float:
     """The relative difference, where the gradients are taken in the precision of ``work``."""
     wide, point = work.cast(batch), work.vector
     with _slope(backend.kind, work, wide) as slope:
         error, _, scale = compare(slope, point, v.to(point), exact.to(point))
     if error > AGREE[point.dtype] * scale:  # a wrong layer, or the rounding of float32?
+        _check_linear(product, v, exact)
         again = product if work is own else _product(PRODUCTS[backend.kind], work, wide)
         with _slope(backend.kind, work, wide) as slope:
-            wrong = differs(slope, again, point, v.to(point), u.to(point))
+            wrong = differs(slope, again, point, v.to(point), _other(v).to(point))
         if wrong:
             size, rounding = float(again(v.to(point)).norm()), _rounding(work, wide, v.to(point))
             _check_not_cancelled(own.vector.dtype, size, rounding)
@@ -175,6 +204,25 @@ def _compared(
         if error > UNSURE * scale:
             warnings.warn(UNDECIDED.format(error / scale), stacklevel=2)
     return error / scale if scale else 0.0
+
+
+def _check_linear(product: Field, v: Tensor, exact: Tensor) -> None:
+    """Raise CheckFailed where twice a direction is not twice the product: a power of two changes no rounding."""
+    off, scale = float((product(2 * v) - 2 * exact).norm()), 2 * float(exact.norm())
+    if off > AGREE[v.dtype] * scale:
+        raise CheckFailed(
+            "expected products that are linear, but twice a vector gives one that is "
+            f"{off / max(scale, 1e-300):.1e} of its length off twice the product: something changes gradients on their "
+            "way by how large they are, as a hook that clips them, or a backward pass of its own. Remove the hook "
+            "(handle.remove()), or clip the gradient after it is computed."
+        )
+
+
+def _other(v: Tensor) -> Tensor:
+    """Another direction that holds what this one holds."""
+    random = torch.Generator().manual_seed(named_seed(0, "other direction"))
+    w = torch.randn(len(v), generator=random, dtype=torch.float64, device="cpu").to(v)
+    return torch.where(v == 0, 0, w / w.norm())
 
 
 def _check_precision(own: Objective, work: Objective, product: Tensor, wide: Tensor) -> None:
