@@ -2,8 +2,8 @@
 
 The model called plainly beside its bound tensors, on some samples, is what every instrument pays. An operator pays
 finite differences of such gradients besides, and one product over all data, against which later ones are held, and
-which an eigensolver uses again. Each is timed where an operator is made; a gradient is that of a script, over all data. Processor time, the least
-of several calls, in turns.
+which an eigensolver uses again. Each is timed where an operator is made; a gradient is that of a script, over all data.
+Processor time, the least of several calls, in turns.
 """
 
 import os
