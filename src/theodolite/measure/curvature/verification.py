@@ -79,7 +79,8 @@ class Symmetry:
         gaps = (products @ self.v - x @ self.product).abs()
         lengths, size = x.norm(dim=1), self.product.norm()
         scales = products.norm(dim=1) + lengths * size
-        apart = gaps > 10 * torch.finfo(x.dtype).eps ** 0.5 * scales
+        limits = torch.finfo(x.dtype)
+        apart = (gaps > 10 * limits.eps**0.5 * scales) & (lengths > limits.tiny**0.5)  # below, squares are zero
         if bool(apart.any()):
             at = int(apart.nonzero()[0])
             self._explain(rows, x[at] / lengths[at], products[at] / lengths[at], float(gaps[at] / lengths[at]))
