@@ -4,12 +4,14 @@
 """
 
 import functools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy, linear, mse_loss, normalize, softplus
 from torch.nn.utils import prune
 from torch.nn.utils.parametrizations import spectral_norm
@@ -258,10 +260,85 @@ def without_targets() -> Use:
     return Use(m, loss, (x, None), lambda: loss(m(x), None))
 
 
+class InputSlopes(nn.Module):
+    """The derivative of a scalar network by its inputs, sample by sample, as torch.func has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1))
+
+    def forward(self, x):
+        return torch.vmap(torch.func.grad(lambda one: self.inner(one).sum()))(x)
+
+
+def transformed_within() -> Use:
+    m, (x, _) = InputSlopes().double(), problem()
+    y = torch.randn_like(x)
+    return Use(m, mse_loss, (x, y), lambda: mse_loss(m(x), y))
+
+
+class AsksItsWeight(nn.Module):
+    """What it gives depends on whether its weight is trained, as adapters that are merged into frozen layers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = perceptron()
+
+    def forward(self, x):
+        return self.inner(x) * (1.0 if self.inner[0].weight.requires_grad else 2.0)
+
+
+def asks_its_weight() -> Use:
+    m, (x, y) = AsksItsWeight(), problem()
+    return Use(m, cross_entropy, (x, y), lambda: cross_entropy(m(x), y))
+
+
+class Encoder(nn.Module):
+    """Has a fused form where nothing asks for a gradient, with zeros at masked positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(4, 2, 5, 0.0, batch_first=True)
+        self.blocks = nn.TransformerEncoder(layer, 1)
+        self.out = nn.Linear(4, 3)
+
+    def forward(self, x, masked):
+        return self.out(self.blocks(x, src_key_padding_mask=masked)).mean(1)
+
+
+def fused_and_masked() -> Use:
+    m, x = Encoder().double().eval(), torch.randn(20, 3, 4).double()
+    masked, y = torch.arange(3) >= torch.randint(1, 4, (20, 1)), torch.randint(0, 3, (20,))
+
+    def script() -> Tensor:
+        with sdpa_kernel(SDPBackend.MATH):  # of attention that can be differentiated twice
+            return cross_entropy(m(x, masked), y)
+
+    return Use(m, cross_entropy, ((x, masked), y), script)
+
+
+def compiled_loss() -> Use:
+    m, (x, y) = perceptron(), problem()
+
+    def loss(o, t):
+        return cross_entropy(o, t) + o.pow(4).mean()
+
+    return Use(m, torch.compile(loss, backend="aot_eager"), (x, y), lambda: loss(m(x), y))
+
+
+def scripted() -> Use:
+    (x, y) = problem()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        m = torch.jit.script(perceptron())
+    return Use(m, cross_entropy, (x, y), lambda: cross_entropy(m(x), y))
+
+
 USES = (
     contrastive, contrastive_in_batches, gradient_penalty, averaged_teacher, several_heads, learned_temperature,
     tied_both_ways, packed_within, weighted_samples, low_rank, accumulated, hooked, own_function, pruned,
-    spectrally_normed, inner_step, without_targets,
+    spectrally_normed, inner_step, without_targets, transformed_within, asks_its_weight, fused_and_masked,
+    compiled_loss, scripted,
 )  # fmt: skip
 
 
@@ -317,6 +394,39 @@ class Masked(nn.Module):
         if not self.hook:
             weight = weight * self.mask + (weight * (1 - self.mask)).detach()
         return self.b(torch.tanh(linear(x, weight, self.a.bias)))
+
+
+class OneMemory(nn.Module):
+    """Two parameters over the same numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        numbers = torch.randn(4, 3).double()
+        self.a, self.b = nn.Parameter(numbers), nn.Parameter(numbers[:])
+
+    def forward(self, x):
+        return torch.tanh(x @ self.a) + (x @ self.b) ** 2
+
+
+class Clipping(nn.Module):
+    """Clips the gradient on its way, which makes a product with the second derivative no linear one."""
+
+    def forward(self, x):
+        if x.requires_grad:
+            x.register_hook(lambda slope: slope.clamp(-0.003, 0.003))
+        return x
+
+
+class Counting(nn.Module):
+    """Gives more from its seventh call on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.calls = perceptron(), 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.inner(x) * (1.5 if self.calls > 6 else 1.0)
 
 
 class RunningScale(nn.Module):

@@ -172,7 +172,7 @@ def _once(inspected: Callable[[Objective, Any], Objective]) -> Callable[[Objecti
         if key not in known:
             known[key] = whole, inspected(whole, batch)
         found = known[key][1]
-        flags = {name: getattr(found, name) for name in ("grad_in_loss", "writes_inputs", "caught")}
+        flags = {name: getattr(found, name) for name in ("grad_in_loss", "fused", "writes_inputs", "caught")}
         return dataclasses.replace(whole, **flags)
 
     return seen

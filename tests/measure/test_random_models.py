@@ -43,6 +43,14 @@ FOUND = (  # in benchmarks/random_models.py
     ),
     random_models.Recipe("features", ("batch_norm",), "physics", training=True),  # the loss moves running statistics
     random_models.Recipe("features", ("batch_norm",), "calls_the_model_again", operator="ggn", training=True),
+    random_models.Recipe(  # PyTorch's third derivative of batch norm is wrong, by less than float32 was checked to
+        "features",
+        (("residual", ("batch_norm", "batch_norm")), "batch_norm"),
+        "physics",
+        training=True,
+        single=True,
+        seed=1,
+    ),
 )
 
 

@@ -567,6 +567,8 @@ REFUSED = {
     "a hook on a gradient": lambda: (
         uses.Masked(hook=True).double(), cross_entropy, problem(), "'a.weight' has a hook"
     ),
+    "two parameters in one memory": lambda: (uses.OneMemory(), cross_entropy, problem(), "'a' shares that of 'b'"),
+    "data without numbers": lambda: (perceptron(), cross_entropy, [t.to("meta") for t in problem()], "batch 0 is on"),
     "triples": lambda: (perceptron(), cross_entropy, [(*problem(8), torch.ones(8))], r"\(y, w\)"),
 }  # fmt: skip
 
@@ -596,6 +598,29 @@ def test_a_reentrant_checkpoint_is_refused_and_its_advice_helps():
         measure.hessian_eigenvalues(m, cross_entropy, data, k=1)
     m.reentrant = False
     measure.hessian_eigenvalues(m, cross_entropy, data, k=1)
+
+
+def test_a_hook_that_clips_is_seen_by_a_product_that_is_not_linear():
+    from theodolite.errors import CheckFailed
+
+    torch.manual_seed(0)
+    m = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), uses.Clipping(), nn.Linear(5, 3)).double()
+    with pytest.raises(CheckFailed, match="linear"):
+        measure.HessianOperator(m, cross_entropy, problem())
+    m[2] = nn.Identity()
+    measure.HessianOperator(m, cross_entropy, problem())
+
+
+def test_a_model_that_counts_its_calls_is_refused_by_what_calls_it_often():
+    from theodolite.errors import NotDeterministic
+
+    torch.manual_seed(0)
+    m, data = uses.Counting(), problem()
+    with pytest.raises(NotDeterministic, match="call to call"):
+        measure.surface(m, cross_entropy, data, x=[0.0, 0.1], y=[0.0, 0.1])
+    m.calls = 7
+    found = measure.surface(m, cross_entropy, data, x=[0.0, 0.1], y=[0.0, 0.1])
+    assert float(found.loss[0, 0]) == pytest.approx(float(cross_entropy(m(data[0]), data[1]).detach()))
 
 
 def test_gauss_newton_of_a_loss_with_a_penalty_is_refused():

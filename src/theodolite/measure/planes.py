@@ -169,7 +169,7 @@ def _filter_normalised(model: nn.Module, name: str, parameter: Tensor, generator
     drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
     if parameter.ndim < 2:
         return torch.zeros_like(parameter)
-    owner = model.get_submodule(name.rpartition(".")[0])
+    owner = dict(model.named_modules())[name.rpartition(".")[0]]  # scripted ones have no get_submodule
     weight = parameter.double().cpu()
     if isinstance(owner, _ConvTransposeNd):  # stored (in, out / groups, ...): a filter is one column of one group
         shape, across = (owner.groups, -1, *parameter.shape[1:]), (1, *range(3, parameter.ndim + 1))

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from theodolite.errors import BadLoss
 from theodolite.measure.problem.batches import Batch
@@ -167,6 +168,27 @@ def _grad(outputs: Tensor, inputs: Tensor, v: Tensor, **options: Any) -> Tensor:
 def pull_back(outputs: Tensor, inputs: Tensor, v: Tensor) -> Tensor:
     """Jᵀ v of kept outputs, for one v ``(m,)`` or each row of ``(k, m)``."""
     return _grad(outputs, inputs, v, retain_graph=True, is_grads_batched=v.ndim == 2)
+
+
+@contextmanager
+def made(ours: Tensor) -> Iterator[Callable[[], list[int]]]:
+    """The same where those cannot be listed, of all that operations inside give: no less than what is kept."""
+    listed = _Made()
+    with listed:
+        yield lambda: [size for place, size in listed.storages.items() if place != ours.untyped_storage().data_ptr()]
+
+
+class _Made(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.storages: dict[int, int] = {}
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = function(*args, **(kwargs or {}))
+        for leaf in tree_leaves(found):
+            if isinstance(leaf, Tensor) and leaf.layout == torch.strided:
+                self.storages[leaf.untyped_storage().data_ptr()] = leaf.untyped_storage().nbytes()
+        return found
 
 
 @contextmanager

@@ -1,12 +1,13 @@
 """Which backend computes the products for one model, and what it takes."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from theodolite.measure.curvature.autograd import Product, counted
+from theodolite.measure.curvature.autograd import Product, counted, made
 from theodolite.measure.curvature.kinds import PER_SAMPLE, PRODUCTS, Curvature, squares_product
 from theodolite.measure.curvature.likelihood import is_natural
 from theodolite.measure.curvature.recorded.calls import NotRecordable
@@ -27,6 +28,9 @@ WORKING_COPIES = 3  # of what is kept of one microbatch pass through memory whil
 
 CACHE_BYTES = 2**24  # that a chain keeps of one microbatch: beyond a core's cache products take up to twice as long
 TENSOR_BYTES = 2**22  # of the largest tensor in a graph: many small ones gain nothing, each microbatch costs anew
+
+
+Count = Callable[[Tensor], AbstractContextManager[Callable[[], list[int]]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,17 @@ def choose_backend(objective: Objective, kind: Curvature, point: Tensor, first: 
 
 def _kept_graph(objective: Objective, kind: Curvature, point: Tensor, first: Batch) -> tuple[Backend, Batch, Product]:
     """The backend that takes every model; the samples it was tried on, and its product with them."""
+    try:
+        return _kept_graph_counted(objective, kind, point, first, counted)
+    except RuntimeError as error:
+        if "saved tensor hooks" not in str(error):
+            raise
+    return _kept_graph_counted(objective, kind, point, first, made)  # a model with torch.func within
+
+
+def _kept_graph_counted(
+    objective: Objective, kind: Curvature, point: Tensor, first: Batch, counted: Count
+) -> tuple[Backend, Batch, Product]:
     make = PRODUCTS[kind]
     batch = first_samples(first, TRIAL_SAMPLES)
     half = first_samples(batch, -(-count(batch) // 2))

@@ -64,7 +64,7 @@ def dense_hessians(objective: Objective, vectors: Tensor, *, chunk: int | None =
         try:
             found = layers(objective)
             result = _layerwise(objective, found, vectors, chunk)
-            if _agrees(objective, vectors[0], result):
+            if _agrees(objective, vectors[0], result, _transformed_product):
                 return result
         except (NotLayered, RuntimeError):  # vmap refuses what is not a plain function: the kept graph does not
             pass
@@ -92,13 +92,18 @@ def _layerwise(objective: Objective, found: list[Layer], vectors: Tensor, chunk:
     return _sum(objective, lambda part, batch: layerwise(objective, found, part, batch), vectors, chunk, "layerwise")
 
 
-def _agrees(objective: Objective, vector: Tensor, result: DenseHessians) -> bool:
-    """Whether a random product is the kept graph's, to the rounding of sums over P weights and N samples."""
+def _agrees(
+    objective: Objective,
+    vector: Tensor,
+    result: DenseHessians,
+    by: Callable[[Objective, Tensor, Batch, Tensor], Tensor],
+) -> bool:
+    """Whether a random product is that of another way, to the rounding of sums over P weights and N samples."""
     random = torch.Generator().manual_seed(named_seed(0, "agreement of dense and graph"))
     direction = torch.randn(len(vector), generator=random, dtype=torch.float64).to(vector)
     product = torch.zeros_like(vector)
     for batch, share in objective.batches():
-        product += share * _differentiate(objective, vector, batch)[1](direction)
+        product += share * by(objective, vector, batch, direction)
     error = (result.hessian[0] @ direction - product).norm()
     scale = result.hessian[0].norm() * direction.norm()
     rounding = torch.finfo(vector.dtype).eps * (objective.size * objective.samples) ** 0.5
@@ -119,9 +124,12 @@ def _kept_graph(objective: Objective, vectors: Tensor, chunk: int | None) -> Den
         return vmap(lambda vector: one(vector, batch))(part)
 
     try:
-        return _sum(objective, together, vectors, chunk, "kept graph")
+        result = _sum(objective, together, vectors, chunk, "kept graph")
+        if _agrees(objective, vectors[0], result, _product):
+            return result
     except RuntimeError:
-        return _sum(objective, lambda part, batch: _by_rows(objective, part[0], batch), vectors, 1, "kept graph")
+        pass
+    return _sum(objective, lambda part, batch: _by_rows(objective, part[0], batch), vectors, 1, "kept graph")
 
 
 def _differentiate(
@@ -134,6 +142,20 @@ def _differentiate(
 
     (gradient, loss), pull = vjp(first, vector)  # type: ignore[misc]
     return (gradient, loss), lambda direction: pull((direction, torch.zeros_like(loss)))[0]
+
+
+def _transformed_product(objective: Objective, vector: Tensor, batch: Batch, direction: Tensor) -> Tensor:
+    return _differentiate(objective, vector, batch)[1](direction)
+
+
+def _product(objective: Objective, vector: Tensor, batch: Batch, direction: Tensor) -> Tensor:
+    """By autograd alone: transformations of functions see no parameters in TorchScript, and give zeros."""
+    point = vector.clone().requires_grad_()
+    with objective.at(objective.unflatten(point)):
+        (gradient,) = torch.autograd.grad(objective.loss_of(batch), point, create_graph=True, materialize_grads=True)
+        if not gradient.requires_grad:
+            return torch.zeros_like(vector)
+        return torch.autograd.grad(gradient, point, direction, materialize_grads=True)[0]
 
 
 def _by_rows(objective: Objective, vector: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

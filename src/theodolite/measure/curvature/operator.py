@@ -20,7 +20,7 @@ from theodolite.measure.curvature.kinds import PER_SAMPLE, Curvature
 from theodolite.measure.curvature.matrix import SymmetricMatrix
 from theodolite.measure.curvature.old_names import OldNames
 from theodolite.measure.curvature.options import CurvatureOptions, ProductOptions
-from theodolite.measure.curvature.verification import CHECK_VECTORS, check_bytes, checked_samples, verify
+from theodolite.measure.curvature.verification import CHECK_VECTORS, Symmetry, check_bytes, checked_samples, verify
 from theodolite.measure.problem import validation as arguments
 from theodolite.measure.problem.batches import Batch, Data, count
 from theodolite.measure.problem.distributed import Shards, is_sharded
@@ -82,18 +82,18 @@ class HessianOperator(OldNames, SymmetricMatrix):
     them. Close the operator, or use it in a ``with``, to end the actors.
 
     The matrix stays that of the weights it was made with. When made it checks itself: a product against central
-    finite differences of the gradient on some samples of the first batch, in float64 where the model can, and
-    symmetry, uᵀHv = vᵀHu, over all data.
+    finite differences of the gradient on some samples of the first batch, in float64 where the model can. The first
+    products that are asked for are held against the check's own over all data: symmetry, uᵀHv = vᵀHu.
 
     Args:
         model: any module, measured in the mode it is in; frozen parameters are left out.
         loss: maps (outputs, targets) to a scalar mean over samples.
         data: one ``(inputs, targets)`` pair or a re-iterable of such batches; inputs a tensor, tuple or dict.
-        seed: of the two random directions that the check multiplies.
+        seed: of the random direction that the check multiplies.
 
     Raises:
         NotDifferentiable: PyTorch cannot differentiate a layer twice; the message names it.
-        CheckFailed: a layer's second derivative is wrong; the message names it.
+        CheckFailed: a layer's second derivative is wrong; the message names it. Products may raise it too.
         TooLarge: not even one microbatch fits the memory.
         MeasurementError: model, loss or data cannot be measured; see
         :func:`~theodolite.measure.problem.join.objective`.
@@ -128,7 +128,8 @@ class HessianOperator(OldNames, SymmetricMatrix):
         memory, sharded = options.get("memory"), is_sharded(options.get("engine", "local"))
         self.products = 0  # with vectors, so far; a block of k counts k
         self.check_error: float  # relative difference of the two ways
-        self.tried: list[tuple[Tensor, Tensor]] = []  # the check's directions, and the products with them
+        self.tried: list[tuple[Tensor, Tensor]] = []  # the check's direction, and the product with it
+        self._symmetry: Symmetry | None = None  # over all data that this process holds
         self.shards: Shards | None = None  # that hold the data, in place of this process
         self._kept: Kept | None = None
         self._block = 1
@@ -161,12 +162,14 @@ class HessianOperator(OldNames, SymmetricMatrix):
         try:
             with preserve_rng(), torch.enable_grad(), self.objective.twice_differentiable():
                 self._keep(cutter.space, cutter.beside_check)
-            self.check_error, self.tried = verify(
+            self.check_error, self._symmetry = verify(
                 self.objective, self._backend, self.rows, cutter.first, seed, keep=keep
             )
         except RuntimeError as error:
             raise_not_differentiable(self.objective, cutter.first, error)
             raise
+        if self._symmetry is not None:
+            self.tried = [(self._symmetry.v, self._symmetry.product)]
         self._subtract_mean()
         self._see_in(seen_in)
         self.products = 0
@@ -239,12 +242,18 @@ class HessianOperator(OldNames, SymmetricMatrix):
         if self.shards is not None:
             (summed,) = self.shards.sum(_rows, vectors.detach().cpu().numpy())
             return self._without_mean(vectors, torch.from_numpy(summed).to(vectors))
-        total: Tensor | None = None
         with plain_torch():
-            for product, share in self.of_batches():
-                total = self._add(total, product, vectors, share)
-                del product  # what it keeps goes before the next one is made
-        return torch.zeros_like(vectors) if total is None else self._without_mean(vectors, total)
+            total = self._sum(vectors)
+            if self._symmetry is not None:
+                self._symmetry.check(self._sum, vectors, total)
+        return self._without_mean(vectors, total)
+
+    def _sum(self, vectors: Tensor) -> Tensor:
+        total: Tensor | None = None
+        for product, share in self.of_batches():
+            total = self._add(total, product, vectors, share)
+            del product  # what it keeps goes before the next one is made
+        return torch.zeros_like(vectors) if total is None else total
 
     def of_batches(self) -> Iterator[tuple[Product, float]]:
         """Each batch's product, kept or made anew, and its share n_b / N of the matrix."""

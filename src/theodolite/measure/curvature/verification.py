@@ -8,15 +8,16 @@ To PyTorch some entries are constants, though the loss depends on them: the rows
 whatever is detached. Gradient and product are zero there, the matrix is that of the loss with them held, and so the
 difference holds them.
 
-The price is two products over all data, for symmetry; a third and the two gradients of the difference on some
-samples of the first batch. Every layer and parameter takes part in those as in all. Where a batch can't be cut, or
-what is left of it shows no curvature or a difference, the whole first batch decides.
+The price is a product over all data; another and the two gradients of the difference on some samples of the first
+batch. Every layer and parameter takes part in those as in all. Where a batch can't be cut, or what is left of it shows
+no curvature or a difference, the whole first batch decides. Symmetry is seen on the products that are asked for later,
+which are held against the one over all data; where there is no memory to keep that, on one more product at once.
 """
 
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -52,60 +53,88 @@ UNDECIDED = (
     "rounding: measure an earlier checkpoint. The number is that of PyTorch's own second derivative."
 )
 
-Tried = list[tuple[Tensor, Tensor]]
-
+HELD = 8  # calls whose products are held against the check's own: each costs two dot products a vector
 CHECK_VECTORS = {torch.float32: 11, torch.float64: 7}  # of P numbers that the check holds at most, the point among them
+
+Rows = Callable[[Tensor], Tensor]
+
+
+@dataclass(slots=True)
+class Symmetry:
+    """xᵀ(Hv) = vᵀ(Hx) over all data, with the check's own direction v and the first products that are asked for."""
+
+    whole: Objective
+    first: Batch
+    v: Tensor  # (P,) of length one
+    product: Tensor  # (P,)
+    left: int = HELD
+
+    def check(self, rows: Rows, x: Tensor, products: Tensor) -> None:
+        """Compare products with vectors ``(k, P)``.
+
+        Raises:
+            CheckFailed: they show that the matrix is not symmetric.
+        """
+        if not self.left:
+            return
+        self.left -= 1
+        limits, own = torch.finfo(x.dtype), lengths(self.product)
+        long = lengths(x)
+        gaps = torch.stack([(dots(a, self.v) - dots(b, self.product)).abs() for a, b in zip(products, x, strict=True)])
+        scales = lengths(products) + long * own
+        apart = (gaps > 10 * limits.eps**0.5 * scales) & (long > limits.tiny**0.5)  # below, squares are zero
+        if bool(apart.any()):
+            at = int(apart.nonzero()[0])
+            length = float(long[at])
+            self._explain(rows, x[at] / length, products[at] / length, float(gaps[at]) / length)
+
+    def _explain(self, rows: Rows, x: Tensor, product: Tensor, gap: float) -> None:
+        """Raise CheckFailed where a gap is more than rounding, by which a product of a sum is not the sum."""
+        self.left = 0
+        if gap <= 10 * float((rows((x + self.v)[None])[0] - product - self.product).norm()):
+            return
+        _check_not_cancelled(self.whole.vector.dtype, gap, _rounding(self.whole, self.first, x + self.v))
+        raise CheckFailed(
+            f"expected a symmetric matrix, but u·(Hv) and v·(Hu) differ by {gap:.1e}, where |Hu| + |Hv| is "
+            f"{float(product.norm() + self.product.norm()):.1e}: {locate_wrong_layer(self.whole, self.first)} Correct "
+            "its backward pass."
+        )
 
 
 def verify(
-    whole: Objective,
-    backend: Backend,
-    rows: Callable[[Tensor], Tensor],
-    first: Batch,
-    seed: int = 0,
-    *,
-    keep: bool = True,
-) -> tuple[float, Tried]:
-    """Check one product and symmetry.
+    whole: Objective, backend: Backend, rows: Rows, first: Batch, seed: int = 0, *, keep: bool = True
+) -> tuple[float, Symmetry | None]:
+    """Check one product.
 
     Args:
         whole: the loss.
         backend: that computes products with the matrix.
         first: the first batch.
         rows: multiplies it by each row of ``(k, P)``.
-        seed: of the two directions.
-        keep: there is memory for all of the directions and products.
+        seed: of the direction.
+        keep: there is memory for the direction and its product as long as the operator lives.
 
     Returns:
-        The relative difference of product and finite difference; and the directions, each with its product over all
-        data, if they are kept.
+        The relative difference of product and finite difference; and what other products are held against. None: a
+        second product over all data was, since there is no memory to keep them.
 
     Raises:
         CheckFailed: they disagree by more than rounding and kinks explain.
     """
-    pair = _directions(whole, seed)
-    products = rows(pair)
-    check_finite("a product of the matrix", products, whole, partial(where, whole, 2))
-    scale = float(lengths(products).sum())
-    gap = abs(float(dots(pair[0], products[1]) - dots(pair[1], products[0])))
-    unsure = gap > 10 * torch.finfo(pair.dtype).eps ** 0.5 * scale
-    still = (products == 0).all(0)  # for linear layers no curvature, for others constants
-    v = pair[1] if keep else pair[1].clone()
-    if not keep:
-        del pair, products
+    v = _direction(whole, seed)
+    product = rows(v[None])[0]
+    check_finite("a product of the matrix", product, whole, partial(where, whole, 2))
+    symmetry: Symmetry | None = Symmetry(whole, first, v, product)
+    if not keep and symmetry is not None:
+        x = _other(v)[None]
+        symmetry.check(rows, x, rows(x))
+        del x
+        symmetry = None
+    still = product == 0  # for linear layers no curvature, for others constants
+    del product
     with preserve_rng(), torch.enable_grad():
         error = _first_batch(whole, backend, first, v, still)
-    if unsure:
-        u, v = pair = _directions(whole, seed)
-        Hu, Hv = rows(pair)
-        noise = float((rows((u + v)[None])[0] - Hu - Hv).norm())
-        if gap > 10 * noise:
-            _check_not_cancelled(whole.vector.dtype, gap, _rounding(whole, first, u + v))
-            raise CheckFailed(
-                f"expected a symmetric matrix, but u·(Hv) and v·(Hu) differ by {gap:.1e}, where |Hu| + |Hv| is "
-                f"{scale:.1e}: {locate_wrong_layer(whole, first)} Correct its backward pass."
-            )
-    return error, list(zip(pair, products, strict=True)) if keep else []
+    return error, symmetry
 
 
 def check_bytes(whole: Objective, backend: Backend) -> float:
@@ -120,13 +149,18 @@ def checked_samples(backend: Backend) -> int:
     return int(max(fewest, min(most, CHECK_BYTES / backend.graph_bytes)))
 
 
-def _directions(whole: Objective, seed: int) -> Tensor:
-    """Two of length one ``(2, P)``, drawn in double precision, of which nothing stays: it may be gigabytes."""
+def _direction(whole: Objective, seed: int) -> Tensor:
+    """One of length one ``(P,)``, drawn in double precision, of which nothing stays: it may be gigabytes."""
     random = torch.Generator().manual_seed(named_seed(seed, "check"))
-    own = whole.vector
-    pair = fill_normal(own.new_empty(2, len(own)), random)
-    pair.masked_fill_(_padding(whole), 0)
-    return pair.div_(lengths(pair)[:, None].to(pair))
+    v = fill_normal(torch.empty_like(whole.vector), random)
+    if any(getattr(module, "padding_idx", None) is not None for module in whole.model.modules()):
+        v.masked_fill_(_padding(whole), 0)
+    return v.div_(lengths(v).to(v))
+
+
+def _other(v: Tensor) -> Tensor:
+    """Another direction, as random, that holds what this one holds."""
+    return v.flip(0).masked_fill_(v == 0, 0)
 
 
 def _padding(whole: Objective) -> Tensor:
@@ -189,11 +223,11 @@ def _compared(
     with _slope(backend.kind, work, wide, v) as line:
         error, _, scale = compare(line, exact, length, precision)
     if error > AGREE[precision] * scale:  # a wrong layer, or the rounding of float32?
+        _check_linear(product, v, exact)
         again = product if work is own else _product(PRODUCTS[backend.kind], work, wide)
         fine = v.to(precision)
-        other = fine.flip(0).masked_fill(v == 0, 0)  # as random as v, zero where it is
         with _slope(backend.kind, work, wide, v) as line:
-            wrong = differs(line, again, fine, other, length)
+            wrong = differs(line, again, fine, _other(fine), length)
         if wrong:
             size, rounding = float(again(fine).norm()), _rounding(work, wide, fine)
             _check_not_cancelled(own.vector.dtype, size, rounding)
@@ -207,6 +241,18 @@ def _compared(
         if error > UNSURE * scale:
             warnings.warn(UNDECIDED.format(error / scale), stacklevel=2)
     return error / scale if scale else 0.0
+
+
+def _check_linear(product: Field, v: Tensor, exact: Tensor) -> None:
+    """Raise CheckFailed where twice a direction is not twice the product: a power of two changes no rounding."""
+    off, scale = float((product(2 * v) - 2 * exact).norm()), 2 * float(exact.norm())
+    if off > AGREE[v.dtype] * scale:
+        raise CheckFailed(
+            "expected products that are linear, but twice a vector gives one that is "
+            f"{off / max(scale, 1e-300):.1e} of its length off twice the product: something changes gradients on their "
+            "way by how large they are, as a hook that clips them, or a backward pass of its own. Remove the hook "
+            "(handle.remove()), or clip the gradient after it is computed."
+        )
 
 
 def _check_precision(own: Objective, work: Objective, product: Tensor, wide: Tensor) -> None:

@@ -11,6 +11,7 @@ from torch.func import functional_call, vmap
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.conv import _ConvNd
 
+from theodolite.errors import NotDeterministic
 from theodolite.measure.problem.batches import Batch, count
 from theodolite.measure.problem.isolation import of_torch, preserve_rng
 from theodolite.measure.problem.microbatches import first_samples
@@ -65,6 +66,8 @@ def evaluate(objective: Objective, basis: StackedStates, weights: Tensor) -> Val
     with preserve_rng(), torch.set_grad_enabled(objective.grad_in_loss):
         for batch, share in objective.batches():
             if chunk is None:
+                look = _at_one_point(objective, basis, first_samples(batch, TRIED), split_first=False)
+                begun, _ = look(rows[0])
                 split_first = _may_split_first_layer(objective, basis, rows, batch)
                 one = _at_one_point(objective, basis, batch, split_first=split_first)
                 room = (CPU if device.type == "cpu" else ACCELERATOR) // max(1, count(batch))
@@ -77,7 +80,18 @@ def evaluate(objective: Objective, basis: StackedStates, weights: Tensor) -> Val
                 loss[at : at + len(part)] += share * values[0].detach().double()
                 hits[at : at + len(part)] += values[1].double()
                 at += len(part)
+        _check_same(begun, look(rows[0])[0])
     return Values(loss.cpu(), hits.cpu() / samples)
+
+
+def _check_same(before: Tensor, after: Tensor) -> None:
+    """Raise NotDeterministic where the first point's loss is another one once all points were looked at."""
+    if bool(torch.isfinite(before)) and not _same(before.reshape(1), after.reshape(1)):
+        raise NotDeterministic(
+            f"expected the same loss whenever a point is looked at, got {float(before)} and, after others, "
+            f"{float(after)}: model or loss change from call to call, as those that count their calls do. Take the "
+            "count as a setting that a training moves on."
+        )
 
 
 OnePoint = Callable[[Tensor], tuple[Tensor, Tensor]]  # weights (B,) -> the loss there, and samples that are right
@@ -135,7 +149,7 @@ def _loss(objective: Objective, outputs: Any, targets: Any) -> Tensor:
     )
     if plain and isinstance(outputs, Tensor) and outputs.ndim == 2 and targets.ndim == 1:
         return objective.loss(outputs.T[None], targets[None])  # as of one picture, N pixels wide: the same mean
-    with objective.caller.defaults():
+    with objective.surroundings():
         return objective.loss(outputs, targets)
 
 

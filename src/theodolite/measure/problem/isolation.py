@@ -51,6 +51,21 @@ def without_subnormals() -> Iterator[None]:
 
 
 @contextmanager
+def without_fused_transformer() -> Iterator[None]:
+    """``nn.TransformerEncoder`` and ``nn.MultiheadAttention`` as they train: their fused form has no derivative.
+
+    PyTorch takes that in evaluation mode wherever nothing asks for a gradient. It rounds in another way, and gives
+    zeros at positions that are masked.
+    """
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
 def loops_allowed() -> Iterator[None]:
     """Where PyTorch has no batched form of an operation it loops, and warns: not here, where the loop is short."""
     with warnings.catch_warnings():
@@ -222,7 +237,10 @@ def unwrapped(model: Any) -> Any:
     """The module whose parameters are trained, without what compiles it or spreads it over processes.
 
     Compiled code cannot be differentiated twice, and a wrapper's hooks would wait for processes that do not measure.
+    A function, as a loss, without what compiles it.
     """
+    while not isinstance(model, (nn.Module, type)) and callable(getattr(model, "_torchdynamo_orig_callable", None)):
+        model = model._torchdynamo_orig_callable
     while isinstance(model, nn.Module):
         inner = getattr(model, "_orig_mod", None)
         if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):

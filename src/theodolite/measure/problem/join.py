@@ -79,6 +79,7 @@ def objective(
             only_ignored |= ignored
             if ignored or not size:  # a mean over nothing is none
                 continue
+            _check_numbers(given, number)
             batch, seen = whole.cast(given), seen + 1
             total += share
             counted += size if samples is None else share
@@ -127,6 +128,12 @@ def measured_parameters(model: nn.Module, parameters: str | None) -> dict[str, n
                 f"expected finite parameters, but '{name}' holds NaN or infinity. Measure an earlier checkpoint."
             )
     return chosen
+
+
+def _check_numbers(batch: Batch, number: int) -> None:
+    """Raise BadData where tensors are descriptions alone."""
+    if any(t.is_meta for t in (*tensors(batch[0]), *tensors(batch[1]))):
+        raise BadData(f"expected data with numbers, but batch {number} is on the device 'meta'. Load them.")
 
 
 def _finite(batch: Batch) -> bool:

@@ -10,7 +10,7 @@ What data and a batch may be: :mod:`~theodolite.measure.problem.batches`; what s
 
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +23,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from theodolite.errors import BadData, BadLoss, TheodoliteError
 from theodolite.measure.problem.batches import Batch, arguments_of, copied, count, moved
 from theodolite.measure.problem.binding import Binding
-from theodolite.measure.problem.isolation import Caller, ElementaryWeightNorm, autocast_off, of_torch, preserve_rng
+from theodolite.measure.problem.isolation import (
+    Caller,
+    ElementaryWeightNorm,
+    autocast_off,
+    of_torch,
+    preserve_rng,
+    without_fused_transformer,
+)
 from theodolite.measure.problem.reduction import Reduction
 from theodolite.measure.problem.vocabulary import unheld_logits
 
@@ -45,6 +52,7 @@ class Objective:
     reduction: Reduction = "mean"
     dtype: torch.dtype | None = None  # what is computed in; None: as model and data are
     grad_in_loss: bool = False  # model or loss take gradients themselves, also where ours are not asked for
+    fused: bool = True  # False: the model has fused layers that give other numbers where nothing asks for a gradient
     writes_inputs: bool = False  # the model alters what it gets
     caught: bool = False  # a function holds parameters by themselves
     bad_batches: tuple[int, ...] = ()  # that hold NaN or infinity, which the loss may know how to leave out
@@ -68,8 +76,7 @@ class Objective:
     @property
     def own(self) -> dict[str, nn.Parameter]:
         """The model's own parameters that are measured, by name."""
-        found = dict(self.model.named_parameters())
-        return {name: found[name] for name in self.names}
+        return {name: _at(self.model, name) for name in self.names}
 
     @property
     def loss_alone(self) -> Loss:
@@ -140,14 +147,23 @@ class Objective:
     def call(self, inputs: Any) -> Any:
         """The model's outputs, with the tensors it has: see :meth:`at`."""
         args, keywords = arguments_of(self.model, copied(inputs) if self.writes_inputs else inputs)
-        with self.caller.defaults(), unheld_logits(self.logit_bytes):
+        with self.surroundings(), unheld_logits(self.logit_bytes):
             return self.model(*args, **keywords)
 
     def loss_of(self, batch: Batch) -> Tensor:
         """The loss of one batch, a scalar, with the tensors that model and loss have: see :meth:`at`."""
         outputs = self.call(batch[0])
-        with self.caller.defaults():
+        with self.surroundings():  # a loss may call the model again
             return self.loss(outputs, batch[1])
+
+    def surroundings(self) -> AbstractContextManager[object]:
+        """What is set while the model or the loss runs."""
+        if self.fused:
+            return self.caller.defaults()
+        with ExitStack() as stack:
+            stack.enter_context(self.caller.defaults())
+            stack.enter_context(without_fused_transformer())
+            return stack.pop_all()
 
     def outputs(self, parameters: Mapping[str, Tensor], inputs: Any) -> Any:
         """The model's outputs with these tensors in place of its own."""
@@ -179,6 +195,14 @@ class Objective:
     def _cast(self, tensor: Tensor) -> Tensor:
         tensor = tensor.clone() if tensor.is_inference() else tensor  # autograd does not take those
         return tensor.to(self.dtype) if self.dtype is not None and tensor.is_floating_point() else tensor
+
+
+def _at(module: nn.Module, name: str) -> nn.Parameter:
+    """A parameter by its name, without a walk over all."""
+    *path, last = name.split(".")
+    for part in path:
+        module = module._modules[part]  # type: ignore[assignment]
+    return module._parameters[last]  # type: ignore[return-value]
 
 
 def _differentiable(tensor: Tensor, place: Tensor) -> Tensor:

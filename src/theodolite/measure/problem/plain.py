@@ -108,12 +108,16 @@ def plain_gradients(whole: Objective, batch: Batch) -> tuple[Tensor, list[Tensor
 def bound_gradient(whole: Objective, vector: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """The same with tensors in place of the model's own."""
     point = vector.detach().requires_grad_()
-    parts = {name: part.to(whole.dtype or whole.own[name].dtype) for name, part in whole.unflatten(point).items()}
+    parts = _in_own_types(whole, point)
     with torch.enable_grad(), whole.at(parts):
         loss = whole.loss_of(batch)
         if not loss.requires_grad:
             return loss.detach(), torch.zeros_like(point)
         return loss.detach(), torch.autograd.grad(loss, point, materialize_grads=True)[0].detach()
+
+
+def _in_own_types(whole: Objective, vector: Tensor) -> dict[str, Tensor]:
+    return {name: part.to(whole.dtype or whole.own[name].dtype) for name, part in whole.unflatten(vector).items()}
 
 
 def inspected(whole: Objective, batch: Batch, room: float = math.inf) -> Objective:
@@ -205,13 +209,14 @@ def _value(whole: Objective, batch: Batch) -> Tensor:
 
 def _without_gradients(whole: Objective, batch: Batch, first: Tensor) -> Objective:
     """The loss once more, no gradients recorded: the same, unless it is random, or takes gradients itself."""
-    try:
-        with torch.no_grad():
-            second = whole.batch_loss({}, batch)
-        if torch.equal(first, second):
-            return whole
-    except Exception:  # noqa: S110 - a loss that takes gradients by the inputs
-        pass
+    for form in (whole, replace(whole, fused=False)):
+        try:
+            with torch.no_grad():  # and of tensors that no gradient reaches, as evaluations have them
+                second = form.batch_loss(_in_own_types(form, form.vector), batch)
+            if torch.equal(first, second):
+                return form
+        except Exception:  # noqa: S110 - a loss that takes gradients by the inputs
+            pass
     if not torch.equal(first, whole.batch_loss({}, batch).detach()):
         raise NotDeterministic(
             "expected one loss from two passes over the same batch, got two. Call model.eval() (Dropout is off then), "
@@ -286,11 +291,33 @@ def _check_not_written(move: Moves, vector: Tensor) -> None:
         part = put.get(name, before).to(own.dtype)  # of several types, a vector has the widest
         same = torch.equal(own.detach(), part) or not bool(torch.isfinite(part).all())
         if not same and id(own) not in renormed:
+            _check_apart(move, own)
             raise BadModel(
                 f"expected a model that leaves its parameters as they are, but a call writes into '{name}'. Compute "
                 "what it needs from the parameter instead, as self.weight.clamp(-c, c) or self.weight / "
                 "self.weight.norm(), or write it once, before the measurement."
             )
+
+
+def _check_apart(move: Moves, own: nn.Parameter) -> None:
+    """Raise BadModel where a parameter has its numbers in the memory of another one."""
+    names = {id(p): name for name, p in move.whole.model.named_parameters()}
+    for other, _ in move.before:
+        if other is not own and _span(other)[0] == _span(own)[0]:
+            (_, begin, end), (_, start, stop) = _span(other), _span(own)
+            if begin < stop and start < end:
+                one, two = (names.get(id(p), "one of the loss") for p in (own, other))
+                raise BadModel(
+                    f"expected parameters with memory of their own, but '{one}' shares that of '{two}'. Give each a "
+                    "clone() of its numbers, or make both one nn.Parameter if they are tied."
+                )
+
+
+def _span(p: Tensor) -> tuple[int, int, int]:
+    """Its storage, and the first place there and the one behind its last."""
+    last = sum((int(size) - 1) * int(stride) for size, stride in zip(p.shape, p.stride(), strict=True))
+    begin = int(p.storage_offset())
+    return p.untyped_storage().data_ptr(), begin, begin + last + 1 if p.numel() else begin
 
 
 def _disagreement(whole: Objective, here: _Found, there: _Found, bound: _Found, first: Tensor) -> str:
