@@ -58,10 +58,11 @@ def rounding(matrix: Tensor, samples: int) -> float:
 @pytest.mark.parametrize(
     ("make", "loss", "operator"),
     [
-        (mlp, nn.CrossEntropyLoss(weight=torch.tensor([1.0, 5.0, 0.2]).double(), ignore_index=1), "ggn"),
+        (mlp, nn.CrossEntropyLoss(), "ggn"),
+        (mlp, nn.CrossEntropyLoss(weight=torch.tensor([1.0, 5.0, 0.2]).double(), ignore_index=1), "hessian"),
         (picture_network, nn.CrossEntropyLoss(), "hessian"),
     ],
-    ids=["class weights and ignore_index", "BatchNorm and convolution"],
+    ids=["ggn", "class weights and ignore_index", "BatchNorm and convolution"],
 )
 def test_products_over_shards_are_those_of_the_whole_data(make, loss, operator):
     torch.manual_seed(0)
@@ -99,6 +100,16 @@ def test_eigenvalues_over_shards_are_those_of_the_dense_matrix(problem):
     assert found.converged.all()
     bound = found.residuals + rounding(matrix, 41)
     assert ((found.eigenvalues - torch.cat([values[:3], values[-3:]])).abs() <= bound).all()
+
+
+def test_a_density_over_shards_is_that_of_one_process(problem):
+    model, loss, data, matrix = problem
+    here, there = (
+        measure.hessian_density(model, loss, data, probes=3, steps=8, width=0.02, progress=False, **engine)
+        for engine in ({}, {"engine": "ray"})
+    )
+    assert abs(here.mean - there.mean) <= 10 * rounding(matrix, 41)
+    assert torch.allclose(here.density, there.density, rtol=1e-8, atol=1e-8)  # eight steps magnify rounding
 
 
 def test_an_exact_spectrum_over_shards_is_that_of_the_dense_matrix(problem):

@@ -144,13 +144,12 @@ def _recipes() -> Iterator[random_models.Recipe]:
         yield drawn[-1]
 
 
-PEERS = {(row.suite, row.case, row.refused): row for row in ROWS}  # of the variants of a case, one
 TABLES: dict[str, Row] = {
     **{f"layer {layer}, {loss}": partial(_case, layer, loss) for layer, loss in cases.EACH},
     **{f"use {name}": partial(_use, name) for name in ways.USES},
     **{f"refused {name}": lambda make=make: (*make()[:3], {}) for name, make in ways.REFUSED.items()},
     **{f"bad {name}": partial(_bad, name) for name in bad.BAD},
-    **{row.name: lambda row=row: (*row.made(), {}) for row in PEERS.values()},
+    **{row.name: lambda row=row: (*row.made(), {}) for row in ROWS},
     **{f"random {recipe.trunk}, {recipe.loss}": partial(_random, recipe) for recipe in _recipes()},
 }
 STATES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
