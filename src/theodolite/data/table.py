@@ -48,7 +48,10 @@ def images(split: Any, column: str, *, paths: bool = True) -> Array:
 
     Raises:
         DataCorrupt: one cannot be read, or is of another size than the first.
+        KeyError: there is no such column, which the library would take for one without images.
     """
+    if column not in split.column_names:
+        raise KeyError(column)
     result: Array | None = None
     for row, pixels in enumerate(_decoded(split, column, paths=paths)):
         if result is None:
