@@ -628,8 +628,8 @@ CASES = {
         lambda: measure.hessian_trace(TIED, CROSS_ENTROPY, DATA, method="hutch++", products=3 * 42).value,
         lambda: oracles.hessian(TIED, CROSS_ENTROPY, [DATA]).trace(),
     ),
-    "memory for a graph": Case(
-        "Pass more, or smaller batches",
+    "memory for a product": Case(
+        r"Pass more, or parameters='NAME\.\*'",
         lambda: product(WIDE, memory=1000),
         lambda: product(WIDE, memory="1 MiB"),
         lambda: multiplied(WIDE),

@@ -5,6 +5,7 @@ Whether numbers are right is asked elsewhere, of some instruments; here each mee
 
 import copy
 import dataclasses
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -162,14 +163,14 @@ WRAPPED = {f"as {name}": wrap for name, wrap in states.WRAPPED.items()}
 SLOW = {name: ("find_critical_points",) for name in TABLES if "GPT-2" in name}
 
 
-def _once(inspected: Callable[[Objective, Any], Objective]) -> Callable[[Objective, Any], Objective]:
+def _once(inspected: Callable[..., Objective]) -> Callable[..., Objective]:
     """What is seen of a row's first batch, which is the same for all instruments and takes much of their time."""
     known: dict[Any, tuple[Objective, Objective]] = {}
 
-    def seen(whole: Objective, batch: Any) -> Objective:
+    def seen(whole: Objective, batch: Any, room: float = math.inf) -> Objective:
         key = id(whole.model), id(whole.loss), whole.names, whole.reduction
         if key not in known:
-            known[key] = whole, inspected(whole, batch)
+            known[key] = whole, inspected(whole, batch, room)
         found = known[key][1]
         flags = {name: getattr(found, name) for name in ("grad_in_loss", "fused", "writes_inputs", "caught")}
         return dataclasses.replace(whole, **flags)

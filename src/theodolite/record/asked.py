@@ -56,8 +56,8 @@ def check(
         raise SettingError(f"expected budget as a share of the training time, 0 < budget ≤ 1, got {budget}.")
     if flush < 0 or (first is not None and first < 1):
         raise SettingError(f"expected flush ≥ 0 and first ≥ 1, got flush={flush}, first={first}.")
-    finite = all(not isinstance(label, float) or math.isfinite(label) for label in (labels or {}).values())
-    if not (is_instance(labels or {}, Mapping[str, str | int | float]) and finite):
+    known = is_instance(labels or {}, Mapping[str, str | int | float])
+    if not known or not all(not isinstance(label, float) or math.isfinite(label) for label in (labels or {}).values()):
         raise SettingError(
             f"expected labels as {{name: text or finite number}}, got {labels!r:.80}. Leave out the others."
         )

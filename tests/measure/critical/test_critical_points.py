@@ -91,6 +91,7 @@ def test_linear_autoencoder_has_only_the_losses_of_variances_left_out():
 
 def random_targets(seed=0, hidden=4):
     generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
     X = torch.randn(20, 2, generator=generator, dtype=torch.float64)
     Y = torch.randn(20, 1, generator=generator, dtype=torch.float64)
     return nn.Sequential(nn.Linear(2, hidden), nn.Tanh(), nn.Linear(hidden, 1)).double(), nn.MSELoss(), (X, Y)

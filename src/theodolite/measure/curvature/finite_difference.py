@@ -62,7 +62,8 @@ def compare(line: Line, exact: Tensor, length: float, precision: torch.dtype) ->
         if before:
             spread = min(spread, _apart(before, found))
         before = found
-    return best, spread, scale
+    again = _central(line, STEPS[precision][0] * (length or 1.0))  # anew: to keep it would take a vector more
+    return best, min(spread, _apart(before, again)), scale
 
 
 def _central(line: Line, h: float) -> list[Tensor]:

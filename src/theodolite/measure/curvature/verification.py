@@ -159,8 +159,10 @@ def _direction(whole: Objective, seed: int) -> Tensor:
 
 
 def _other(v: Tensor) -> Tensor:
-    """Another direction, as random, that holds what this one holds."""
-    return v.flip(0).masked_fill_(v == 0, 0)
+    """Another direction, of length one, that holds what this one holds."""
+    w = fill_normal(torch.empty_like(v), torch.Generator().manual_seed(named_seed(0, "other direction")))
+    w.masked_fill_(v == 0, 0)
+    return w.div_(lengths(w).to(w))
 
 
 def _padding(whole: Objective) -> Tensor:
@@ -208,6 +210,7 @@ def _difference(own: Objective, backend: Backend, batch: Batch, v: Tensor, still
     except Exception:  # a model or loss that holds float32 constants, or casts
         if work is own:
             raise
+        product = _product(backend.make, own, batch)  # before the parameters are moved
         return _compared(own, own, backend, product, batch, v, exact)
 
 

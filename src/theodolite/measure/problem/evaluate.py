@@ -66,7 +66,7 @@ def evaluate(objective: Objective, basis: StackedStates, weights: Tensor) -> Val
     with preserve_rng(), torch.set_grad_enabled(objective.grad_in_loss):
         for batch, share in objective.batches():
             if chunk is None:
-                look = _at_one_point(objective, basis, first_samples(batch, TRIED), split_first=False)
+                look = _at_one_point(objective, basis, batch, split_first=False)  # whole: not all can be cut
                 begun, _ = look(rows[0])
                 split_first = _may_split_first_layer(objective, basis, rows, batch)
                 one = _at_one_point(objective, basis, batch, split_first=split_first)

@@ -73,13 +73,13 @@ def objective(
     bad: list[int] = []
     with preserve_rng(), torch.enable_grad():  # a DataLoader draws from the random state whenever it is read
         for number, given in enumerate(readings):
+            _check_numbers(given, number)
             size = count(given)
             share = weight(given) if size else 0.0
             ignored = bool(size) and whole.reduction == "mean" and not share
             only_ignored |= ignored
             if ignored or not size:  # a mean over nothing is none
                 continue
-            _check_numbers(given, number)
             batch, seen = whole.cast(given), seen + 1
             total += share
             counted += size if samples is None else share

@@ -212,7 +212,7 @@ def _without_gradients(whole: Objective, batch: Batch, first: Tensor) -> Objecti
     for form in (whole, replace(whole, fused=False)):
         try:
             with torch.no_grad():  # and of tensors that no gradient reaches, as evaluations have them
-                second = form.batch_loss(_in_own_types(form, form.vector), batch)
+                second = form.batch_loss(_in_own_types(form, form.vector.clone()), batch)  # a call may write into them
             if torch.equal(first, second):
                 return form
         except Exception:  # noqa: S110 - a loss that takes gradients by the inputs
