@@ -254,7 +254,7 @@ def test_tables_and_figures_say_what_the_records_hold(tmp_path):
     found = made_records(tmp_path, 3, jitter=0.0)
     tables = {table.name: table.frame for table in study.tables(found)}
     assert tables["figure-5-numbers"]["layer"].tolist() == ["first layer", "whole model"]
-    assert tables["figure-5-numbers"]["start over end, full space"].tolist() == pytest.approx([0.01, 0.01])
+    assert tables["figure-5-numbers"]["ratio of start to end, full space"].tolist() == pytest.approx([0.01, 0.01])
     assert len(tables["figure-5-trainings"]) == TRAININGS
     names = [figure.name for figure in study.figures(found)]
     assert {"ends", "convergence", "variance"} <= set(tables)

@@ -140,7 +140,7 @@ def _row(task: str, norms: pd.DataFrame) -> dict[str, object]:
         "power of the loss": (power_of_loss(norms), "mean"),
         "norm before": (start, "ratio"),
         "norm at the end": (end, "ratio"),
-        "end over before": (end / start, "ratio"),
+        "ratio of end to before": (end / start, "ratio"),
         "noise in a mini-batch": (_noise(norms), "mean"),
     }
     return {"task": task} | row(norms, numbers)

@@ -56,7 +56,7 @@ def _verdicts(records: Records[MinimalRatio], table: pd.DataFrame) -> Table:
     )  # fmt: skip
     add(
         "optimiser: the gradient norm as loss brings it to zero",
-        "gradient norm after this phase over before",
+        "ratio of the gradient norm after this phase to before",
         norms[NORM] / norms[FIRST], "ratio", "smaller", "larger", 1.0,
     )  # fmt: skip
     rows[-1]["verdict"] += (
@@ -64,7 +64,7 @@ def _verdicts(records: Records[MinimalRatio], table: pd.DataFrame) -> Table:
     )
     add(
         f"the {records.settings.after} epochs of cross entropy after it stay there",
-        "gradient norm after them over before",
+        "ratio of the gradient norm after them to before",
         norms[AGAIN] / norms[NORM], "ratio", "it falls further: they move on", "it rises: they lead away", 1.0,
     )  # fmt: skip
     add(
@@ -102,8 +102,8 @@ def _steps(records: Records[MinimalRatio], table: pd.DataFrame, found: pd.DataFr
         "On three digits. Gradient norm and its ratio to the largest curvature: geometric means over seeds of each "
         "seed's median, with 95 % intervals; a critical point must stay below 1e−9 and 1e−8. Certified: share of the "
         "weights looked at that pass the test. Zero: mean share of eigenvalues within rounding of zero, whose signs "
-        "decide nothing; the report counts those above 0. ‖Hg‖ over ‖g‖: the first is what a script reads that looks "
-        "at the gradient after the backward pass of half the squared norm. Correlation of minimal ratio and loss "
+        "decide nothing; the report counts those above 0. Ratio of ‖Hg‖ to ‖g‖: the first is what a script reads that "
+        "looks at the gradient after the backward pass of half the squared norm. Correlation of minimal ratio and loss "
         "within a seed, 0 where the ratio never changes.",
     )
 
@@ -112,9 +112,11 @@ def _step(name: str, rows: pd.DataFrame, *, correlate: bool = False) -> dict[str
     norms = rows.groupby("seed")["gradient_norm"].median()
     relative = (rows["gradient_norm"] / rows["largest"]).groupby(rows["seed"]).median()
     row: dict[str, Any] = {"weights": name, **columns(norms, "ratio", "gradient norm")}
-    row |= {**columns(relative, "ratio", "over largest curvature"), "certified": rows["certified"].mean()}
+    row |= {**columns(relative, "ratio", "ratio to largest curvature"), "certified": rows["certified"].mean()}
     row["zero"] = rows["zero"].mean()
-    row["‖Hg‖ over ‖g‖"] = (rows["product_norm"] / rows["gradient_norm"]).median() if "product_norm" in rows else np.nan
+    row["ratio of ‖Hg‖ to ‖g‖"] = (
+        (rows["product_norm"] / rows["gradient_norm"]).median() if "product_norm" in rows else np.nan
+    )
     name = "minimal ratio and loss"
     if not correlate:  # a weight a seed: nothing to correlate
         return row | dict.fromkeys((name, f"{name} low", f"{name} high"), np.nan)

@@ -41,8 +41,8 @@ def convergence_table(records: Records[WeightTrajectory]) -> pd.DataFrame:
     numbers: dict[str, Number] = {
         "gradient norm": (geometric(ends, ends["gradient_norm"]), "ratio"),
         "largest curvature": (geometric(ends, ends["curvature"]), "ratio"),
-        "gradient over curvature": (geometric(ends, ends["gradient_norm"] / ends["curvature"]), "ratio"),
-        "the same over the norm of the weights": (stillness(records), "ratio"),
+        "ratio of gradient to curvature": (geometric(ends, ends["gradient_norm"] / ends["curvature"]), "ratio"),
+        "ratio of that to the norm of the weights": (stillness(records), "ratio"),
         "who is right": (disagreement(records), "mean"),
     }
     return pd.DataFrame([row(ends, numbers)])

@@ -48,10 +48,10 @@ def tables(records: Records[WeightTrajectory]) -> list[Table]:
             f"Means over {counted(groups, 'group')} of trainings, with 95 % intervals. PCA of all trainings of a group "
             "together, and of each alone, with a null for both: a random walk alone has 6/π² = 0.608 of its "
             "variance on the first component (Antognini and Sohl-Dickstein 2018), and n equally long straight paths "
-            "from one point at right angles to each other have 1/(n − 1) on each of n − 1 components. Start over end: "
+            "from one point at right angles to each other have 1/(n − 1) on each of n − 1 components. Start to end: "
             "ratio of the variance between trainings at the start to that at the end, along the first component and in "
             "full space. Nulls: the same ratio for paths from the same starts, as long, in random directions (along "
-            "PCA 1) or at right angles to each other (in full space). Last step over first: ratio of their lengths. "
+            "PCA 1) or at right angles to each other (in full space). Last step to first: ratio of their lengths. "
             f"{chance}",
         ),
         Table(
@@ -77,7 +77,7 @@ def tables(records: Records[WeightTrajectory]) -> list[Table]:
             "convergence",
             "How far the ends are from a minimum, and how differently they answer",
             convergence_table(records),
-            "Geometric means over groups with 95 % intervals. Gradient over curvature: ratio of the norm of the "
+            "Geometric means over groups with 95 % intervals. Ratio of gradient to curvature: that of the norm of the "
             "training loss's gradient to its largest curvature; where the curvature stays below that, no point of zero "
             "gradient is nearer. Who is right: "
             "McNemar's statistic of two trainings on the same test images, mean over a group's pairs; 1 is what "
@@ -210,9 +210,9 @@ def _path_table(records: Records[WeightTrajectory]) -> pd.DataFrame:
             "PCA 1": (first["together"], "mean"),
             "PCA 2": (second["together"], "mean"),
             "PCA 1, each alone": (first["alone"], "mean"),
-            "start over end, PCA 1": ("plane", "ratio"),
-            "start over end, full space": ("full_space", "ratio"),
-            "last step over first": ("last_step", "ratio"),
+            "ratio of start to end, PCA 1": ("plane", "ratio"),
+            "ratio of start to end, full space": ("full_space", "ratio"),
+            "ratio of last step to first": ("last_step", "ratio"),
             "null of full space": ("right_angles", "ratio"),
         }
         if "undirected" in first:
