@@ -5,10 +5,11 @@ import pytest
 from theodolite import data, runs
 from theodolite.data import DataSpec
 from theodolite.errors import UnknownName
+from theodolite.models import MLP
 from theodolite.store import records
 from theodolite.store.records import Plan, Planned, Records
 from theodolite.studies.classifiers import classifier, covered, images, training_of
-from theodolite.study import Settings
+from theodolite.study import Settings, Training
 
 
 def trained(directory, specs, size=None):
@@ -69,3 +70,14 @@ def test_a_folder_of_an_earlier_version_says_that_its_seeds_share_a_subset(tmp_p
         spec.model_copy(update={"data": images("digits", 0, train=64, test=30)}) for spec in specs(2, train=64, test=30)
     ]
     assert "share one subset" in covered(trained(tmp_path, shared))
+
+
+def test_the_points_of_a_function_are_no_subset_that_seeds_share(tmp_path):
+    function = DataSpec(source="function:cos", train=20, test=20)
+    fits = [
+        training_of(
+            "made", {"task": "cos"}, seed, function, MLP(inputs=1, hidden=(3,), outputs=1), epochs=1
+        ).model_copy(update={"training": Training(loss="mse", epochs=1)})
+        for seed in range(2)
+    ]
+    assert "Each seed draws its own images" in covered(trained(tmp_path, [*fits, *specs(2, train=64, test=None)]))
