@@ -6,7 +6,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --no-compile
 READY := $(VENV)/.ready
-WORKERS = $(shell $(BIN)/python -c "import os; print(1 + (os.cpu_count() or 1))")
 COMPILED := $(VENV)/.compiled
 # What no test imports: two fifths of all that is installed.
 UNUSED := /tests/|/transformers/models/|/torch/(_inductor|testing)/|/ray/(data|llm|rllib|serve|train|tune)/|/sympy/physics/|/(databricks|debugpy|mypy|mypyc)/
@@ -37,10 +36,9 @@ survey: $(READY)
 
 # The checks take one processor, most of the time for types; compiling takes the others meanwhile. Files of tests are
 # taken as they come, with the short doctests last: by their count of tests, long ones of few tests would be the last.
-# A quarter of their time tests wait, for browsers, servers and clusters: one worker more than there are processors.
 test: $(READY)
 	$(MAKE) --no-print-directory --jobs 2 check $(COMPILED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 	$(MAKE) --no-print-directory smoke
 
 quick: $(READY)
