@@ -3,9 +3,9 @@
 Curves of whatever has epochs or steps, a figure a claim with its arms, and a table of all numbers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from theodolite.figures.scales import Axis, Rule
 from theodolite.findings import Figure, Table
 from theodolite.own.claimed import by_level, done
 from theodolite.own.claimed import claim as claim_of
-from theodolite.own.described import AGAIN, Claimed, Description, read_tables
+from theodolite.own.described import AGAIN, Claimed, Description, StoredTables, read_tables
 from theodolite.own.factors import named, together
 from theodolite.own.values import METRICS, value, written
 from theodolite.store.plan import DESCRIPTION, PLAN
@@ -32,26 +32,27 @@ CURVES = 8  # figures of curves, at most: a table may have a hundred columns
 SERIES = 8  # in one of them: no more colours can be told apart
 ENTRIES = 5  # of a vector, in the table of all numbers
 
-
+Captioned = TypeVar("Captioned", Table, Figure)
 OLD = "Made of other runs than there are now: run the study's file again."
 
 
 def tables(study: Description, records: Records[Any]) -> list[Table]:
     """What a whole study drew itself; and all numbers, each quantity over seeds, and each of a single run."""
-    drawn, _ = _drawn(study, records)
+    drawn = _drawn(study, records, lambda kept: [one.table() for one in kept.tables])
     taken = {table.name for table in drawn}
     return [*drawn, *(table for table in _all_numbers(study, records) if table.name not in taken)]
 
 
-def _drawn(study: Description, records: Records[Any]) -> tuple[list[Table], list[Figure]]:
+def _drawn(
+    study: Description, records: Records[Any], made: Callable[[StoredTables], list[Captioned]]
+) -> list[Captioned]:
     kept = read_tables(records.directory, study.name)
     if kept is None:
-        return [], []
-    tables, figures = [one.table() for one in kept.tables], [one.figure() for one in kept.figures]
+        return []
+    found = made(kept)
     if set(kept.made_of) != set(done(records)):
-        tables = [replace(table, caption=f"{table.caption} {OLD}".strip()) for table in tables]
-        figures = [replace(figure, caption=f"{figure.caption} {OLD}".strip()) for figure in figures]
-    return tables, figures
+        found = [replace(one, caption=f"{one.caption} {OLD}".strip()) for one in found]
+    return found
 
 
 def _all_numbers(study: Description, records: Records[Any]) -> list[Table]:
@@ -85,7 +86,7 @@ def _all_numbers(study: Description, records: Records[Any]) -> list[Table]:
 
 def figures(study: Description, records: Records[Any]) -> list[Figure]:
     """What a whole study drew itself; curves, and a figure a claim."""
-    _, drawn = _drawn(study, records)
+    drawn = _drawn(study, records, lambda kept: [one.figure() for one in kept.figures])
     general = [*_curves(study, records), *(_claimed(study, claim, records) for claim in study.claims)]
     taken = {figure.name for figure in drawn}
     return [*drawn, *(figure for figure in general if figure.name not in taken)]
