@@ -274,13 +274,7 @@ class Crooked(torch.autograd.Function):
         return ctx.factor * grad * torch.cos(x), -grad * g * torch.sin(x), None
 
 
-class CrookedSine(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, factor):
-        ctx.save_for_backward(x)
-        ctx.factor = factor
-        return torch.sin(x)
-
+class CrookedSine(Sine):
     @staticmethod
     def backward(ctx, g):
         return Crooked.apply(g, ctx.saved_tensors[0], ctx.factor), None

@@ -80,7 +80,7 @@ class Symmetry:
         self.left -= 1
         limits, own = torch.finfo(x.dtype), lengths(self.product)
         long = lengths(x)
-        gaps = torch.stack([(dots(a, self.v) - dots(b, self.product)).abs() for a, b in zip(products, x, strict=True)])
+        gaps = (dots(products, self.v) - dots(x, self.product)).abs()
         scales = lengths(products) + long * own
         apart = (gaps > 10 * limits.eps**0.5 * scales) & (long > limits.tiny**0.5)  # below, squares are zero
         if bool(apart.any()):
@@ -124,12 +124,11 @@ def verify(
     v = _direction(whole, seed)
     product = rows(v[None])[0]
     check_finite("a product of the matrix", product, whole, partial(where, whole, 2))
-    symmetry: Symmetry | None = Symmetry(whole, first, v, product)
-    if not keep and symmetry is not None:
+    symmetry = Symmetry(whole, first, v, product) if keep else None
+    if symmetry is None:
         x = _other(v)[None]
-        symmetry.check(rows, x, rows(x))
+        Symmetry(whole, first, v, product).check(rows, x, rows(x))
         del x
-        symmetry = None
     still = product == 0  # for linear layers no curvature, for others constants
     del product
     with preserve_rng(), torch.enable_grad():
