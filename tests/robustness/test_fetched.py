@@ -6,6 +6,7 @@ import struct
 import tarfile
 import zlib
 
+import datasets
 import numpy as np
 import pytest
 from PIL import Image
@@ -86,11 +87,9 @@ def encoded(image: Image.Image, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-class Split(list):
-    """As the datasets library gives a column of undecoded images."""
-
-    def cast_column(self, *_: object) -> dict[str, list[dict[str, object]]]:
-        return {"image": [{"bytes": content, "path": None} for content in self]}
+def split(content: bytes) -> datasets.Dataset:
+    """A data set of one undecoded image."""
+    return datasets.Dataset.from_dict({"image": [content]}).cast_column("image", datasets.Image(decode=False))
 
 
 SMALL = Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4))
@@ -110,23 +109,24 @@ def test_a_picture_that_is_a_bomb_or_a_program_is_refused(content, words):
     machine.forget_peak_memory()
     before = machine.peak_memory()
     with pytest.raises(DataCorrupt, match=words):
-        table.images(Split([content]), "image")
+        table.images(split(content), "image")
     assert machine.peak_memory() - before < 50e6
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF"])
 def test_pictures_of_lossless_kinds_are_read_as_they_are(kind):
-    found = table.images(Split([encoded(SMALL, kind)]), "image")
+    found = table.images(split(encoded(SMALL, kind)), "image")
     assert np.array_equal(found[0, 0], np.asarray(SMALL))
 
 
 def test_pictures_that_do_not_fit_into_memory_together_are_refused():
-    class Endless(Split):
+    class Endless(datasets.Dataset):
         def __len__(self) -> int:
             return 1 << 44
 
+    one = split(encoded(SMALL, "PNG"))
     with pytest.raises(DataCorrupt, match="fit into memory"):
-        table.images(Endless([encoded(SMALL, "PNG")]), "image")
+        table.images(Endless(one.data), "image")
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b"[256]", b"[-1]", b'{"a": 1}', b"[1e400]", b"\xff"])
