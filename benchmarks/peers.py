@@ -45,7 +45,7 @@ class Case:
     model: nn.Module
     data: tuple[Tensor, Tensor]
     loss: Callable[[Tensor, Tensor], Tensor]
-    large: bool = False  # with --quick only its products are timed
+    large: bool = False  # with --quick and no task named, only its products are timed
 
     def curvlinops(self) -> curvlinops.HessianLinearOperator:
         """Its operator."""
@@ -276,8 +276,8 @@ def main() -> None:
             elementary = sdpa_kernel(SDPBackend.MATH) if "GPT" in case.name or "ViT" in case.name else nullcontext()
             with elementary:
                 for measure in (products, eigenvalues, densities, traces):
-                    left_out = chosen.quick and case.large and measure is not products
-                    if chosen.task in (None, measure.__name__) and not left_out:
+                    wanted = chosen.task or (products.__name__ if chosen.quick and case.large else measure.__name__)
+                    if measure.__name__ == wanted:
                         measure(case, often if "MLP" in case.name else run)
     print("\nTimes faster than the best peer:")
     for title, (ratio, more) in ratios.items():

@@ -103,7 +103,7 @@ def child(name: str) -> None:
             found["a product"] = (time.process_time() - start) / products
             found["norm"] = float(product.norm())
         else:
-            result = hessian_eigenvalues(model, next_token, (tokens, tokens), k=1, memory=memory, max_products=7)
+            result = hessian_eigenvalues(model, next_token, (tokens, tokens), k=1, memory=memory)
             found["eigenvalue"], found["residual"] = float(result.eigenvalues[0]), float(result.residuals[0])
             found["products"], found["backend"] = result.products, result.backend
             found["all"] = time.process_time() - start

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Protocol
 
 import torch
@@ -191,16 +192,31 @@ class _Made(TorchDispatchMode):
         return found
 
 
+class GraphTooLarge(Exception):
+    """A graph keeps more than it may."""
+
+
 @contextmanager
-def counted(ours: Tensor) -> Iterator[Callable[[], list[int]]]:
-    """Bytes of the storages that graphs made inside keep alive, each once, ``ours`` zero."""
+def counted(ours: Tensor, most: float = inf) -> Iterator[Callable[[], list[int]]]:
+    """Bytes of the storages that graphs made inside keep alive, each once, ``ours`` zero.
+
+    Raises:
+        GraphTooLarge: as soon as they are more than ``most``.
+    """
     storages = {ours.untyped_storage().data_ptr(): 0}
+    total = 0
 
     def pack(tensor: Tensor) -> Tensor:
+        nonlocal total
         if tensor.layout != torch.strided:
             return tensor
         storage = tensor.untyped_storage()
-        storages.setdefault(storage.data_ptr(), storage.nbytes())
+        place = storage.data_ptr()
+        if place not in storages:
+            storages[place] = storage.nbytes()
+            total += storages[place]
+            if total > most:
+                raise GraphTooLarge
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):

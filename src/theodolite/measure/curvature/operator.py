@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial, reduce
+from math import inf
 from typing import Self, Unpack
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from theodolite.errors import BadModel, SettingError, TooLarge
 from theodolite.measure.curvature.autograd import Product
-from theodolite.measure.curvature.backend import WORKING_COPIES, Backend, choose_backend
+from theodolite.measure.curvature.backend import WORKING_COPIES, Backend, choose_backend, graph_bytes_once
 from theodolite.measure.curvature.diagnosis import raise_not_differentiable
 from theodolite.measure.curvature.frame import Frame, frame
 from theodolite.measure.curvature.kinds import PER_SAMPLE, Curvature
@@ -27,7 +28,7 @@ from theodolite.measure.problem.distributed import Shards, is_sharded
 from theodolite.measure.problem.isolation import autocast_off, plain_torch, preserve_rng
 from theodolite.measure.problem.join import objective
 from theodolite.measure.problem.memory import in_words, room_beside
-from theodolite.measure.problem.microbatches import adds_up_in_microbatches, cut_into
+from theodolite.measure.problem.microbatches import adds_up_in_microbatches, cut_into, first_samples
 from theodolite.measure.problem.objective import Loss, Objective
 from theodolite.measure.problem.options import PartOptions, describe_options, select_options, with_options
 from theodolite.measure.problem.plain import bound_gradient
@@ -373,6 +374,10 @@ class _Cutter:
         except RuntimeError as error:
             raise_not_differentiable(own, batch, error)
             raise
+        if _check_needs(own, self.backend, batch) > self._room:
+            few = first_samples(batch, 1)
+            least = graph_bytes_once(own, point, few, inf) / count(few)
+            self.backend = replace(self.backend, one_by_one=True, graph_bytes=least)
         self.size = _microbatch(own, self.backend, self.space)
         self.beside_check = self._room - _check_needs(own, self.backend, batch)
         if self.beside_check < 0:
@@ -391,7 +396,7 @@ def _vector_bytes(own: Objective) -> float:
 def _check_needs(own: Objective, backend: Backend, first: Batch) -> float:
     """Bytes that the check of a product takes at most, beside graphs that are kept."""
     samples = min(count(first), checked_samples(backend))
-    graph = samples * check_bytes(own, backend) * (1 if backend.logit_bytes is None else WORKING_COPIES)
+    graph = samples * check_bytes(own, backend) * (WORKING_COPIES if backend.one_by_one else 1)
     return CHECK_VECTORS[own.vector.dtype] * _vector_bytes(own) + graph
 
 

@@ -144,8 +144,7 @@ def check_bytes(whole: Objective, backend: Backend) -> float:
 def checked_samples(backend: Backend) -> int:
     """How many samples of the first batch the finite difference takes, at most."""
     most = OWN_GRADIENTS if backend.kind in PER_SAMPLE else 64
-    fewest = 4 if backend.logit_bytes is None else 1  # logits over a large vocabulary are held here
-    return int(max(fewest, min(most, CHECK_BYTES / backend.graph_bytes)))
+    return 1 if backend.one_by_one else int(max(4, min(most, CHECK_BYTES / backend.graph_bytes)))
 
 
 def _direction(whole: Objective, seed: int) -> Tensor:
