@@ -1037,6 +1037,9 @@ NOT_HERE = {  # where other messages are raised -> the tests that print them, an
     r"validation.py:_check_not_spread": (
         "measure/problem/test_data_parallel.py:test_two_processes_have_the_mean_of_their_products_and_one_process_the_same",
     ),
+    r"curvature/backend.py:_blocks": (
+        "measure/curvature/test_recomputed.py:test_a_model_without_blocks_is_refused_and_taken_once_it_has_some",
+    ),
     r"curvature/recorded/product.py:__call__": (
         "measure/curvature/recorded/test_product.py:test_data_that_were_written_to_are_noticed",
     ),

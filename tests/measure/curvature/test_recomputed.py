@@ -132,7 +132,8 @@ def test_it_is_taken_where_not_even_one_samples_graph_fits(kind, tokens):
     model = Tokens()
     rich = HessianOperator(model, next_token, tokens, operator=kind)
     poor = HessianOperator(model, next_token, tokens, operator=kind, memory="8MB")
-    assert poor.backend.startswith("block by block") and not rich.backend.startswith("block by block")
+    assert poor.backend.startswith("block by block")
+    assert not rich.backend.startswith("block by block")
     assert poor.check_error < 1e-4
     vectors = torch.randn(rich.size, 2)
     assert torch.allclose(poor @ vectors, rich @ vectors, rtol=1e-4, atol=1e-6)
@@ -143,9 +144,22 @@ def test_it_is_taken_where_not_even_one_samples_graph_fits(kind, tokens):
     assert torch.allclose(*values, rtol=1e-3)
 
 
-def test_a_model_without_blocks_is_refused_with_what_they_are(tokens):
+def test_a_model_without_blocks_is_refused_and_taken_once_it_has_some(tokens):
     with pytest.raises(TooLarge, match=r"a block being a module in nn\.Sequential or nn\.ModuleList"):
         HessianOperator(Tokens(blocks=False), next_token, tokens, memory="8MB")
+    assert HessianOperator(Tokens(), next_token, tokens, memory="8MB").backend.startswith("block by block")
+
+
+def test_more_memory_never_refuses_what_less_takes(tokens):
+    torch.manual_seed(0)
+    model, taken = Tokens(), []
+    for memory in (2, 4, 6, 9, 12, 15, 18, 24, 60):
+        try:
+            HessianOperator(model, next_token, tokens, memory=f"{memory}MB")
+            taken.append(memory)
+        except TooLarge:
+            assert not taken
+    assert taken[0] == 4
 
 
 def test_blocks_are_the_innermost_modules_that_hold_others():

@@ -66,9 +66,11 @@ class HessianOperator(OldNames, SymmetricMatrix):
     (:mod:`~theodolite.measure.curvature.recorded.product`). On a CPU large batches go in
     microbatches that fit its cache, if the loss is seen to add up over them.
     Where not all fits ``memory``, nothing is kept and all is made again, part by part, for each product or block; the
-    numbers are the same to rounding. Logits over a large vocabulary that would take more than a 64th of it go through
-    cross entropy in chunks of tokens (:mod:`~theodolite.measure.problem.vocabulary`); the check still holds those of
-    one sample. Squares of samples' gradients are then made of these gradients, one after the other.
+    numbers are the same to rounding. Where one sample is too much, blocks of the network are computed again on the way
+    back (:mod:`~theodolite.measure.curvature.recomputed`). Logits over a large vocabulary that would take more than a
+    64th of it go through cross entropy in chunks of tokens (:mod:`~theodolite.measure.problem.vocabulary`); the check
+    still holds those of one sample. Squares of samples' gradients are then made of these gradients, one after the
+    other.
 
     Weights in bfloat16 or float16 are taken as the exact numbers they are and everything is computed in float32: the
     curvature of the loss at the rounded weights, not of a loss that is itself rounded (whose second derivative is
@@ -95,7 +97,7 @@ class HessianOperator(OldNames, SymmetricMatrix):
     Raises:
         NotDifferentiable: PyTorch cannot differentiate a layer twice; the message names it.
         CheckFailed: a layer's second derivative is wrong; the message names it. Products may raise it too.
-        TooLarge: not even one microbatch fits the memory.
+        TooLarge: not even one sample fits the memory, block by block.
         MeasurementError: model, loss or data cannot be measured; see
         :func:`~theodolite.measure.problem.join.objective`.
         MissingExtra, UsageError: Ray is not installed, or cannot be reached, or cannot send this model or loss.
