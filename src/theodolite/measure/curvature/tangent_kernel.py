@@ -23,7 +23,8 @@ class TangentKernel(SymmetricMatrix):
         model: any module, measured in the mode it is in; frozen parameters are left out.
         data: one ``(inputs, targets)`` pair or a re-iterable of such batches; targets are not looked at.
         parameters: a pattern such as ``"0.*"``: the kernel of a part of the model.
-        memory: what graphs may take; None: half of what is free.
+        memory: what kept graphs may take; None: half of what is free. Where they take more, one batch's is held at a
+            time.
         seed: of the check's directions.
 
     Raises:
