@@ -224,7 +224,7 @@ STUDY = Study(
     figures=figures,
     claims=worded(CLAIMS, WORDS),
     schemas=SCHEMAS,
-    seconds={"smoke": 7, "quick": 29, "full": 26000},
+    seconds={"smoke": 7, "quick": 29, "full": 3000},
     not_shown=(
         "One network, one optimizer and no regularisation: how fast labels are memorised depends on all three. That a "
         "network can memorise does not say that it does so where the labels are true. Below the full preset a subset "
