@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from theodolite import cli, execute
+from theodolite.figures import render
 from tiny import Here
 
 LONG = ["--preset", "smoke", "--set", "epochs=800", "--set", "batch_size=null", "--seeds", "4"]
@@ -21,13 +22,18 @@ def theodolite(*arguments: str, **options: object) -> subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, timeout=240, **options)
 
 
-def called(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """The same in this process, which saves three seconds of imports: for what says or shows something, and ends."""
+def called(*arguments: str, cwd: Path | None = None, pictures: bool = True) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which saves three seconds of imports: for what says or shows something, and ends.
+
+    Without pictures where nobody looks at them: they take longer than the trainings.
+    """
     out, err = io.StringIO(), io.StringIO()
     status = 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "argv", ["theodolite", *arguments])
         patch.delenv("THEODOLITE_DEBUG", raising=False)
+        if not pictures:
+            patch.setattr(render, "save", lambda *_, **__: None)
         if cwd is not None:
             patch.chdir(cwd)
         try:
@@ -37,11 +43,11 @@ def called(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProc
     return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 
-def alone(*arguments: str) -> subprocess.CompletedProcess[str]:
+def alone(*arguments: str, pictures: bool = True) -> subprocess.CompletedProcess[str]:
     """The same with its jobs in this process as well, which saves each worker's imports."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execute, "engine", lambda *_, **__: nullcontext(Here()))
-        return called(*arguments)
+        return called(*arguments, pictures=pictures)
 
 
 def start(*arguments: str, **options: object) -> subprocess.Popen[str]:

@@ -26,7 +26,7 @@ def test_a_survey_whose_driver_and_then_a_node_are_killed_ends_byte_for_byte_lik
     cluster: Cluster, tmp_path: Path
 ):
     undisturbed, directory = tmp_path / "undisturbed", tmp_path / "disturbed"
-    local = alone("run", "simulate-function", *LONG, "--out", str(undisturbed))
+    local = alone("run", "simulate-function", *LONG, "--out", str(undisturbed), pictures=False)
     assert local.returncode == 0, local.stderr
     on_cluster = [
         "run", "simulate-function", *LONG, "--engine", "ray", "--address", cluster.address, "--out", str(directory),

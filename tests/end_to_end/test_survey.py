@@ -41,7 +41,7 @@ def small(first: tuple[Path, str]) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("undisturbed") / "results"
-    done = alone("run", "simulate-function", *LONG, "--out", str(directory))
+    done = alone("run", "simulate-function", *LONG, "--out", str(directory), pictures=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return directory
 
@@ -72,7 +72,7 @@ def test_the_same_command_again_trains_nothing_anew(small):
 
 
 def test_the_number_of_workers_and_the_grouping_change_no_number(small, tmp_path):
-    one = called("run", "simulate-function", *SMALL, "--jobs", "1", "--out", str(tmp_path / "one"))
+    one = called("run", "simulate-function", *SMALL, "--jobs", "1", "--out", str(tmp_path / "one"), pictures=False)
     assert one.returncode == 0, one.stderr
     assert tables(tmp_path / "one") == tables(small)
 
@@ -97,7 +97,7 @@ def test_the_whole_program_killed_midway_loses_no_finished_run_and_ends_byte_for
     status = json.loads(called("status", str(directory), "--json").stdout)
     assert status[0]["done"] == len(kept)
     assert status[0]["running"] == 0
-    again = called("run", "simulate-function", *LONG, "--jobs", "1", "--out", str(directory))
+    again = called("run", "simulate-function", *LONG, "--jobs", "1", "--out", str(directory), pictures=False)
     assert again.returncode == 0, again.stderr
     assert {name: finished(directory)[name] for name in kept} == kept
     assert tables(directory) == tables(undisturbed)
@@ -123,7 +123,7 @@ def test_a_damaged_record_is_named_by_the_report_and_redone_by_the_next_run(smal
     report = called("report", str(directory))
     assert report.returncode == 2
     assert str(victim) in report.stderr.replace("\n", "")
-    assert alone("run", "simulate-function", *SMALL, "--out", str(directory)).returncode == 0
+    assert alone("run", "simulate-function", *SMALL, "--out", str(directory), pictures=False).returncode == 0
     assert tables(directory) == tables(small)
 
 
@@ -256,12 +256,12 @@ def test_runs_that_fail_are_listed_with_the_reason_and_the_rest_is_finished(tmp_
     directory = str(tmp_path / "r")
     with monkeypatch.context() as patch:
         patch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-        done = called("run", "simulate-function", *SMALL, "--jobs", "1", "--out", directory)
+        done = called("run", "simulate-function", *SMALL, "--jobs", "1", "--out", directory, pictures=False)
     assert done.returncode == 1
     assert "15 failed" in done.stderr
     assert "ValueError: the barometer fell" in done.stderr
     status = json.loads(called("status", directory, "--json").stdout)[0]
     assert (status["done"], status["failed"], status["left"]) == (30, 15, 0)
-    again = alone("run", "simulate-function", *SMALL, "--out", directory)
+    again = alone("run", "simulate-function", *SMALL, "--out", directory, pictures=False)
     assert again.returncode == 0, again.stderr
     assert json.loads(called("status", directory, "--json").stdout)[0]["done"] == 45

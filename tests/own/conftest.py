@@ -12,7 +12,6 @@ from commands import called
 from theodolite import execute
 from theodolite.execute.local import explain
 from theodolite.execute.schedule import Event, Work
-from theodolite.figures import render
 from tiny import Here
 
 HEAD = "import theodolite as th\nstudy = th.study('own', question='Is it so?', seeds=4)\n"
@@ -48,13 +47,10 @@ def write(tmp_path: Path) -> Write:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs ``theodolite run`` of a file into the folder ``r``; pictures of figures take longest, and few look at "
-    "them."""
+    """Runs ``theodolite run`` of a file into the folder ``r``."""
     monkeypatch.setattr(execute, "engine", lambda *_, **__: nullcontext(Forgiving()))
 
     def ran(path: object, *arguments: str, pictures: bool = False) -> CompletedProcess[str]:
-        if not pictures:
-            monkeypatch.setattr(render, "save", lambda *_, **__: None)
-        return called("run", str(path), "--out", str(tmp_path / "r"), *arguments)
+        return called("run", str(path), "--out", str(tmp_path / "r"), *arguments, pictures=pictures)
 
     return ran

@@ -1,5 +1,6 @@
 """The line between two networks: what is trained, what is measured on it, and when each claim holds."""
 
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -248,6 +249,13 @@ def small(**changes):
     return [(a, [trained(specs[name]) for name in a.inputs]) for a in STUDY.analyses(settings)]
 
 
+@cache
+def of_first_pair(model: str):
+    """The analysis of the first pair with this model, its networks, and what it finds: once for all that look."""
+    spec, pair = next((a, pair) for a, pair in small() if a.labels["model"] == model)
+    return pair, STUDY.analyse(spec, pair)
+
+
 def plain(network: torch.nn.Module, images: data.Dataset, flat: bool) -> tuple[float, float]:
     inputs = torch.from_numpy(images.inputs_as(np.float32, "test"))
     targets = torch.tensor(images.test_targets)
@@ -280,8 +288,7 @@ def test_the_line_is_that_of_mixed_weights_and_its_barrier_is_frankle_s():
 
 @pytest.mark.parametrize("model", ["DNN", "CNN"])
 def test_matching_moves_the_line_but_neither_network_at_its_ends(model, words_in):
-    spec, pair = next((a, pair) for a, pair in small() if a.labels["model"] == model)
-    found = STUDY.analyse(spec, pair)
+    _, found = of_first_pair(model)
     line = found["line"]
     assert words_in(found) == set()
     assert set(line["matching"]) == {AS_TRAINED, BY_WEIGHTS, BY_ACTIVATIONS, ITSELF, ITSELF_MATCHED}
@@ -294,8 +301,7 @@ def test_matching_moves_the_line_but_neither_network_at_its_ends(model, words_in
 
 @pytest.mark.parametrize("model", ["DNN", "CNN"])
 def test_matching_a_network_with_itself_in_another_order_leaves_no_barrier(model):
-    spec, pair = next((a, pair) for a, pair in small() if a.labels["model"] == model)
-    line = STUDY.analyse(spec, pair)["line"]
+    line = of_first_pair(model)[1]["line"]
     at = line[line["set"] == TRAIN].pivot_table(index="alpha", columns="matching", values="loss")
     np.testing.assert_allclose(at.loc[1.0, [ITSELF, ITSELF_MATCHED]], at.loc[0.0, AS_TRAINED], rtol=1e-5)
     np.testing.assert_allclose(at[ITSELF_MATCHED], at.loc[0.0, AS_TRAINED], rtol=1e-4)  # the same network all along
@@ -303,10 +309,10 @@ def test_matching_a_network_with_itself_in_another_order_leaves_no_barrier(model
 
 
 def test_a_convolutional_network_is_measured_with_the_statistics_of_the_training_set():
-    spec, pair = next((a, pair) for a, pair in small() if a.labels["model"] == "CNN")
+    pair, found = of_first_pair("CNN")
     assert isinstance(pair[0].spec.model, CNN)
     assert pair[0].spec.model.batch_norm
-    line = STUDY.analyse(spec, pair)["line"]
+    line = found["line"]
     at_start = line[(line["matching"] == AS_TRAINED) & (line["set"] == TEST) & (line["alpha"] == 0.0)]
     network = pair[0].module()
     images = data.load(pair[0].spec.data)

@@ -66,7 +66,8 @@ def same(a: Outcome, b: Outcome) -> bool:
     """Bit for bit."""
     return (
         all(torch.equal(a.weights[name], b.weights[name]) for name in b.weights)
-        and a.metrics.to_csv() == b.metrics.to_csv()
+        and list(a.metrics) == list(b.metrics)
+        and a.metrics.to_numpy("float64").tobytes() == b.metrics.to_numpy("float64").tobytes()
         and (a.converged_epoch, a.diverged_epoch, a.samples) == (b.converged_epoch, b.diverged_epoch, b.samples)
     )
 
@@ -109,7 +110,7 @@ def test_a_replica_is_the_same_bit_for_bit_in_every_stack(name, optimizer, dtype
     monkeypatch.setattr("theodolite.train.replicas.CACHE_BYTES", 1 << 40)  # one stack, however large
     architecture, batch = TASKS[name]
     training = Training(loss=loss_of(name), optimizer=optimizer, momentum=0.5 * (optimizer == "sgd"),
-                        batch_size=batch, epochs=2, **kind(dtype))  # fmt: skip
+                        batch_size=batch, epochs=1 if batch == 1 else 2, **kind(dtype))  # fmt: skip
     data = made_data(architecture, training.loss)
     several = replicas(16)
     alone = [train_replicas(architecture, data, training, [replica])[0] for replica in several]

@@ -23,7 +23,7 @@ class Evidence:
     def __post_init__(self) -> None:
         if not self.low.index.equals(self.high.index) or self.low.index.has_duplicates:
             raise ValueError("expected one lower and one upper bound for each seed, got other or repeated seeds.")
-        if (self.low > self.high).any():
+        if (self.low.to_numpy() > self.high.to_numpy()).any():  # by pandas, a third of what an interval takes
             raise ValueError("expected low <= high for every seed. Give the bounds the other way round.")
 
     @classmethod

@@ -111,8 +111,8 @@ def interval(evidence: Evidence, kind: Statistic, level: float = 0.95, tails: Ta
         '1.00 [0.04, 24.85]'
     """
     least, most = SCALES[kind].range
-    low = evidence.low.fillna(least).to_numpy(dtype=np.float64)
-    high = evidence.high.fillna(most).to_numpy(dtype=np.float64)
+    low = np.nan_to_num(evidence.low.to_numpy(dtype=np.float64), nan=least, posinf=math.inf, neginf=-math.inf)
+    high = np.nan_to_num(evidence.high.to_numpy(dtype=np.float64), nan=most, posinf=math.inf, neginf=-math.inf)
     _check(low, high, kind)
     if not len(low):
         return Interval(math.nan, least, most)

@@ -108,19 +108,35 @@ def ranged(values: Array, threshold: float, *, above: bool) -> Array:
         return ranged(1 - values, 1 - threshold, above=True)
     if threshold >= 1:
         return np.full(len(values), -np.inf)
-    stakes = 1 - BETS[:, None] + BETS[:, None] * values / max(threshold, 1e-12)
-    found: Array = logsumexp(np.log(stakes).cumsum(1), axis=0) - np.log(len(BETS))
+    return _together(_gambled(values, threshold))
+
+
+def _gambled(values: Array, threshold: float) -> Array:
+    """Logarithm of what each stake has become after each number (stakes, n)."""
+    factors = 1 - BETS[:, None] + BETS[:, None] * values / max(threshold, 1e-12)
+    found: Array = np.log(factors).cumsum(1)
+    return found
+
+
+def _together(gambled: Array) -> Array:
+    found: Array = logsumexp(gambled, axis=0) - np.log(len(BETS))
     return found
 
 
 def ranged_ends(values: Array, alpha: float) -> tuple[float, float]:
     """The thresholds at which :func:`ranged` has not reached 2 / alpha after all numbers, by bisection."""
-    ends = []
-    for above in (True, False):
-        outer, inner = (0.0, 1.0) if above else (1.0, 0.0)
-        for _ in range(40):
-            middle = (outer + inner) / 2
-            against = ranged(values, middle, above=above)[-1] >= np.log(2 / alpha)
-            outer, inner = (middle, inner) if against else (outer, middle)
-        ends.append(outer if ranged(values, outer, above=above)[-1] >= np.log(2 / alpha) else float(not above))
-    return ends[0], ends[1]
+    low, high = (_lowest(numbers, np.log(2 / alpha)) for numbers in (values, 1 - values))
+    return low, 1 - high
+
+
+def _lowest(values: Array, bound: float) -> float:
+    """The highest threshold that the numbers speak against, as lying below their mean; 0 where there is none."""
+
+    def against(threshold: float) -> bool:
+        return threshold < 1 and bool(_together(_gambled(values, threshold)[:, -1:])[0] >= bound)
+
+    outer, inner = 0.0, 1.0
+    for _ in range(40):
+        middle = (outer + inner) / 2
+        outer, inner = (middle, inner) if against(middle) else (outer, middle)
+    return outer

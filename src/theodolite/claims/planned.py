@@ -13,6 +13,8 @@ from typing import Any
 from theodolite.claims.claim import Claim
 from theodolite.store.schema import PlannedClaim
 
+Function = ast.FunctionDef | ast.Lambda
+
 
 def planned(claim: Claim) -> PlannedClaim:
     """All that decides the verdict of a claim."""
@@ -90,32 +92,46 @@ def _source(function: types.FunctionType) -> tuple[str, set[str]]:
 
     Text, because what Python makes of a syntax tree differs between its versions.
     """
-    source, functions = _parsed(tuple(inspect.findsource(function)[0]))
-    code = function.__code__
     wanted = ast.Lambda if function.__name__ == "<lambda>" else ast.FunctionDef
+    return _defined(tuple(inspect.findsource(function)[0]), function.__code__.co_firstlineno, wanted)
+
+
+@functools.lru_cache(maxsize=512)  # a study's claims go through the same functions
+def _defined(lines: tuple[str, ...], line: int, wanted: type[Function]) -> tuple[str, set[str]]:
+    text_of, functions = _parsed(lines)
     found = [
         node
         for node in functions
         if isinstance(node, wanted)
-        and code.co_firstlineno in (node.lineno, *(one.lineno for one in getattr(node, "decorator_list", ())))
+        and line in (node.lineno, *(one.lineno for one in getattr(node, "decorator_list", ())))
     ]
     if not found:
         raise OSError("no source at its line")
-    text = "".join(ast.get_source_segment(source, node) or "" for node in found)
+    text = "".join(_segment(text_of, node) for node in found)
     inner = [part for node in found for part in ast.walk(node)]
     for part in inner:
         if isinstance(part, ast.FunctionDef) and ast.get_docstring(part) is not None:
-            text = text.replace(ast.get_source_segment(source, part.body[0]) or "", "", 1)
+            text = text.replace(_segment(text_of, part.body[0]), "", 1)
     return re.sub(r"\s+", "", text), {part.id for part in inner if isinstance(part, ast.Name)}
 
 
 @functools.lru_cache(maxsize=64)
-def _parsed(lines: tuple[str, ...]) -> tuple[str, tuple[ast.FunctionDef | ast.Lambda, ...]]:
-    """The text of a file without its comments, and its functions: read once, for a study's claims ask for many."""
+def _parsed(lines: tuple[str, ...]) -> tuple[list[bytes], tuple[Function, ...]]:
+    """The lines of a file without its comments, and its functions: read once, for a study's claims ask for many."""
     kept = [*lines]
     for token in tokenize.generate_tokens(iter(lines).__next__):
         if token.type == tokenize.COMMENT:
             row, column = token.start
             kept[row - 1] = kept[row - 1][:column] + "\n"
-    source = "".join(kept)
-    return source, tuple(node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.Lambda))
+    tree = ast.parse("".join(kept))
+    functions = tuple(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.Lambda))
+    return [line.encode() for line in kept], functions
+
+
+def _segment(lines: Sequence[bytes], node: ast.stmt | ast.expr) -> str:
+    """As :func:`ast.get_source_segment`, which goes through the whole file for each, letter by letter."""
+    first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
+    cut = [*lines[first : last + 1]]
+    cut[-1] = cut[-1][: node.end_col_offset]  # in bytes
+    cut[0] = cut[0][node.col_offset :]
+    return b"".join(cut).decode()
