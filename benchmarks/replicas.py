@@ -114,10 +114,7 @@ def mnist() -> tuple[Tensor, Tensor, str]:
 
 
 def ours(side: str, architecture: Architecture, data: TrainingData, batch: int | None, seconds: float, seed: int):
-    if batch is None:
-        epochs = max(2, round(seconds * 400))
-    else:
-        epochs = 5 if isinstance(architecture, CNN) else 2  # of 60,000 images, the second counts
+    epochs = max(2, round(seconds * 400)) if batch is None else 5 if isinstance(architecture, CNN) else 2
     loss = "mse" if batch is None else "cross_entropy"
     training = Training(loss=loss, batch_size=batch, epochs=epochs, evaluate_every=epochs)
     if side == "loop":
