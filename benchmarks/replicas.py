@@ -1,4 +1,6 @@
-"""Samples trained per second by the script people write, our loop and 16 replicas: benchmarks/replicas.py [--quick].
+"""Samples trained per second by the script people write, our loop and 16 replicas.
+
+benchmarks/replicas.py [--quick] [PART OF A CASE'S NAME]
 
 One process a side, one thread each, sides alternating within each repeat. Rates count processor time, so that what else
 the machine does at the moment matters less; on an idle machine that is the clock's time.
@@ -18,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 from statistics import median
 
@@ -27,20 +30,29 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from theodolite.data import DataSpec, load
 from theodolite.errors import DataUnavailable
-from theodolite.models import MLP, build
+from theodolite.models import CNN, MLP, Architecture, build
 from theodolite.study import Training
 from theodolite.train import Replica, Split, TrainingData, train, train_replicas
 
 REPLICAS = 16
+SIDES = ("script", "transform", "tensor", "loop", "replicas")
 FIT = MLP(inputs=1, hidden=(15, 19, 16), outputs=1)  # 671 parameters
 DIGITS = MLP(inputs=784, hidden=(32, 32), outputs=10)
 TARGETS = {"function fit, full batch": 4, "MNIST, batch 32": 20, "MNIST, batch 1024": 3}
-CASES: dict[str, int | None] = {  # name -> batch size
-    "function fit, full batch": None,
-    "MNIST, batch 32": 32,
-    "MNIST, batch 128": 128,
-    "MNIST, batch 1024": 1024,
-}
+CASES: dict[str, tuple[Architecture, int | None]] = {  # name -> network, batch size
+    "function fit, full batch": (FIT, None),
+    "MNIST, batch 32": (DIGITS, 32),
+    "MNIST, batch 128": (DIGITS, 128),
+    "MNIST, batch 1024": (DIGITS, 1024),
+} | {  # two convolutions with a pool after each, and a linear layer
+    f"CNN {colours}x{side}x{side}, {c}-{2 * c}, batch {batch}": (
+        CNN(image=(colours, side, side), channels=(c, 2 * c), outputs=10),
+        batch,
+    )
+    for c, colours, side, batch in (
+        (2, 1, 8, 32), (4, 1, 8, 32), (8, 1, 8, 32), (4, 1, 8, 128), (4, 1, 28, 32), (8, 1, 28, 32), (8, 3, 32, 32),
+    )
+}  # fmt: skip
 
 
 class Scaled(Dataset[tuple[Tensor, Tensor]]):
@@ -89,6 +101,7 @@ def epochs_only(run: Callable[[Callable[[int, int], None]], object], epochs: int
     return sum(b[0] - a[0] for a, b in spans), sum(b[1] - a[1] for a, b in spans)
 
 
+@cache
 def mnist() -> tuple[Tensor, Tensor, str]:
     """Pixels ``(N, 784)`` as bytes, labels, and what they are."""
     try:
@@ -100,8 +113,8 @@ def mnist() -> tuple[Tensor, Tensor, str]:
     return torch.tensor(data.train_inputs).view(-1, 784), torch.tensor(data.train_targets), "MNIST"
 
 
-def ours(side: str, architecture: MLP, data: TrainingData, batch: int | None, seconds: float, seed: int):
-    epochs = max(2, round(seconds * 400)) if batch is None else 2  # of 60,000 images, the second counts
+def ours(side: str, architecture: Architecture, data: TrainingData, batch: int | None, seconds: float, seed: int):
+    epochs = max(2, round(seconds * 400)) if batch is None else 5 if isinstance(architecture, CNN) else 2
     loss = "mse" if batch is None else "cross_entropy"
     training = Training(loss=loss, batch_size=batch, epochs=epochs, evaluate_every=epochs)
     if side == "loop":
@@ -116,24 +129,29 @@ def serve(side: str) -> None:
     torch.set_num_threads(1)
     x = torch.linspace(-1, 1, 1000)[:, None]
     y = torch.cos(5 * x)
-    pixels, labels, name = mnist()
-    images = (pixels.float() / 255 - 0.1307) / 0.3081
     fit = TrainingData(Split(x, y), Split(x[:1], y[:1]))
-    digits = TrainingData(Split(images, labels), Split(images[:1], labels[:1]))
     for line in sys.stdin:
         case, seconds, seed = json.loads(line)
-        batch = CASES[case]
+        network, batch = CASES[case]
+        data, name = fit, "a cosine"
+        if isinstance(network, CNN):
+            images, labels, name = torch.randn(512, *network.image), torch.randint(10, (512,)), "random images"
+        elif batch is not None:
+            pixels, labels, name = mnist()
+            images = (pixels.float() / 255 - 0.1307) / 0.3081
+        if batch is not None:
+            data = TrainingData(Split(images, labels), Split(images[:1], labels[:1]))
         if side in {"loop", "replicas"}:
-            result = ours(
-                side, FIT if batch is None else DIGITS, fit if batch is None else digits, batch, seconds, seed
-            )
+            result = ours(side, network, data, batch, seconds, seed)
         elif batch is None:
-            model = build(FIT, seed=seed)
+            model = build(network, seed=seed)
             whole = (script, model, TensorDataset(x, y), nn.MSELoss(), len(x), seconds)
             result = tensor(model, x, y, seconds) if side == "tensor" else whole[0](*whole[1:])
         else:
-            shown = Scaled(pixels, labels) if side == "transform" else TensorDataset(images, labels)
-            result = script(build(DIGITS, seed=seed), shown, nn.CrossEntropyLoss(), batch, seconds)
+            shown = (
+                Scaled(pixels, labels) if side == "transform" else TensorDataset(data.train.inputs, data.train.targets)
+            )
+            result = script(build(network, seed=seed), shown, nn.CrossEntropyLoss(), batch, seconds)
         print(json.dumps([*result, name]), flush=True)
 
 
@@ -160,8 +178,9 @@ def matrix_limit() -> float:
 
 def compare(case: str, processes: dict[str, subprocess.Popen[str]], repeats: int, seconds: float) -> str:
     """Print one case's rows; return the name of its data."""
-    left_out = "transform" if CASES[case] is None else "tensor"
-    rates: dict[str, list[float]] = {side: [] for side in processes if side != left_out}
+    network, batch = CASES[case]
+    left_out = {"transform"} if batch is None else {"tensor", "transform"} if isinstance(network, CNN) else {"tensor"}
+    rates: dict[str, list[float]] = {side: [] for side in processes if side not in left_out}
     for repeat in range(-1, repeats):  # the first warms up
         for side, own in rates.items():
             rate, name = ask(processes[side], case, seconds if repeat >= 0 else 0.1, 100 + repeat)
@@ -171,7 +190,7 @@ def compare(case: str, processes: dict[str, subprocess.Popen[str]], repeats: int
         speed = f"{min(own):12,.0f}{median(own):12,.0f}{max(own):12,.0f}"
         ratio = f"{ratios[0]:12.1f}{median(ratios):12.1f}{ratios[-1]:12.1f}" if side != "replicas" else " " * 36
         target = f"{TARGETS[case]:>10}" if side == "script" and case in TARGETS else ""
-        print(f"{case if side == 'script' else '':25}{side:11}{speed}{ratio}{target}", flush=True)
+        print(f"{case if side == 'script' else '':33}{side:11}{speed}{ratio}{target}", flush=True)
     return name
 
 
@@ -182,7 +201,7 @@ def main() -> None:
         side: subprocess.Popen(
             [sys.executable, __file__, side], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
-        for side in ("script", "transform", "tensor", "loop", "replicas")
+        for side in SIDES
     }
     limit = matrix_limit()
     print(
@@ -190,17 +209,20 @@ def main() -> None:
         f"one large matrix product: {limit / 1e9:.0f} GFLOP/s"
     )
     print(
-        f"{'case':25}{'side':11}{'samples/s: min, median, max':>36}{'replicas are so much faster':>36}{'to reach':>10}"
+        f"{'case':33}{'side':11}{'samples/s: min, median, max':>36}{'replicas are so much faster':>36}{'to reach':>10}"
     )
-    for case, batch in CASES.items():
+    wanted = next((word for word in sys.argv[1:] if word != "--quick"), "")
+    for case, (network, batch) in CASES.items():
+        if wanted not in case:
+            continue
         name = compare(case, processes, repeats, seconds)
-        if batch:
+        if network is DIGITS and batch:
             # Two operations a weight forth, two for its gradient, two for its inputs' (not the pixels').
             work = 6 * DIGITS.parameters - 2 * 784 * 32
-            print(f"{'':25}{'(limit)':11}{'':12}{limit / work:12,.0f}{'':12}  the matrix products alone; data: {name}")
+            print(f"{'':33}{'(limit)':11}{'':12}{limit / work:12,.0f}{'':12}  the matrix products alone; data: {name}")
     for process in processes.values():
         process.communicate()
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1]) if sys.argv[1:] and sys.argv[1] != "--quick" else main()
+    serve(sys.argv[1]) if sys.argv[1:] and sys.argv[1] in SIDES else main()

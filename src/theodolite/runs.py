@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,15 @@ import pandas as pd
 import torch
 
 from theodolite import data, machine, models, train
-from theodolite.data import Dataset
-from theodolite.errors import SettingError
-from theodolite.models import MLP
-from theodolite.specs import AnalysisSpec, RunSpec
+from theodolite.data import Dataset, DataSpec
+from theodolite.errors import SettingError, TheodoliteError
+from theodolite.models import MLP, Architecture
+from theodolite.specs import AnalysisSpec, RunSpec, Training
 from theodolite.store import records, weights
 from theodolite.store.live import Live
 from theodolite.store.record import ANY, Schemas
 from theodolite.store.remote import workspace as remote
-from theodolite.train import Outcome, Replica, TrainingData
+from theodolite.train import Outcome, Replica, TrainingData, stackable
 from theodolite.train.optimizers import is_elementwise
 from theodolite.train.resume import Every, Keeper
 
@@ -257,7 +258,7 @@ def _environment(job: TrainingJob | AnalysisJob, seconds: float) -> dict[str, An
 
 def _size(stack: Sequence[RunSpec], stacks: int, workers: int, device: str) -> int:
     """Replicas a job: as many as pay, but fewer where there would be too few jobs to keep all workers busy."""
-    if not _stacks(stack[0]):
+    if not _stacks(stack[0], device):
         return 1
     if device.startswith("cuda"):  # alone, such networks leave a GPU idle, so each gets all it can
         return min(GPU_STACK, -(-len(stack) * stacks // workers))
@@ -266,9 +267,31 @@ def _size(stack: Sequence[RunSpec], stacks: int, workers: int, device: str) -> i
     return min(STACK, -(-len(stack) * stacks // (2 * workers)))
 
 
-def _stacks(spec: RunSpec) -> bool:
-    """Whether replicas can train it: perceptrons, on the data as they are, each number of the weights updated alone."""
-    return isinstance(spec.model, MLP) and not spec.training.augment and is_elementwise(spec.training.optimizer)
+def _stacks(spec: RunSpec, device: str) -> bool:
+    """Whether replicas train it, decided by what is described alone: a spec has one way to its numbers.
+
+    Perceptrons do on the data as they are; other networks on a CPU, where they can, and are so small that it pays.
+    Whichever it is, the optimizer updates each number of the weights alone.
+    """
+    training = spec.training
+    if not is_elementwise(training.optimizer):
+        return False
+    if isinstance(spec.model, MLP):
+        return not training.augment
+    batch = training.batch_size or spec.data.train or 1  # what is known without the data
+    if device != "cpu" or not stackable.pays(spec.model.multiplications, batch):
+        return False
+    drawn = {name: DataSpec.model_fields[name].default for name in ("seed", "label_seed", "random_labels")}
+    return _tried(spec.model, training.model_copy(update={"learning_rate": 1.0}), spec.data.model_copy(update=drawn))
+
+
+@lru_cache
+def _tried(model: Architecture, training: Training, given: DataSpec) -> bool:
+    try:
+        sets = train.tensors(data.load(given), dtype=getattr(torch, training.dtype))
+        return not stackable.reason(model, sets, training, paying=True)
+    except TheodoliteError:  # no data, or no module: who trains it says so
+        return False
 
 
 def _cut(stack: Sequence[RunSpec], size: int) -> Iterator[tuple[RunSpec, ...]]:
@@ -277,11 +300,11 @@ def _cut(stack: Sequence[RunSpec], size: int) -> Iterator[tuple[RunSpec, ...]]:
 
 
 def _train(job: TrainingJob, emit: Emit, shown: Live, keepers: Sequence[Keeper]) -> list[Outcome]:
-    """As replicas what they can train, always, and all else in the loop: a spec has one way to its numbers."""
+    """As replicas what they train, always, and all else in the loop."""
     model, training = job.specs[0].model, job.specs[0].training
     loaded = {given: data.load(given) for given in {spec.data for spec in job.specs}}
     sets = [loaded[spec.data] for spec in job.specs]
-    if not isinstance(model, MLP) or not _stacks(job.specs[0]):
+    if not _stacks(job.specs[0], job.device):
         return [_train_one(job, number, dataset, emit, shown, keepers[number]) for number, dataset in enumerate(sets)]
     own = len({spec.data.seed for spec in job.specs}) > 1  # each seed has drawn its own subset
     replicas = [_replica(job, spec, dataset, own=own) for spec, dataset in zip(job.specs, sets, strict=True)]

@@ -14,7 +14,7 @@ from theodolite.errors import SettingError
 from theodolite.execute import local
 from theodolite.models import MLP
 from theodolite.study import RunSpec, Seeds, Training
-from theodolite.train import Split, replicas
+from theodolite.train import Replica, Split, TrainingData, perceptrons, replicas
 from theodolite.train.aligned import layers
 from theodolite.train.memory import replicas_that_fit, stack_bytes
 from theodolite.train.stacked import StackedSplit
@@ -57,12 +57,12 @@ import json, sys, torch
 from theodolite.machine import peak_memory
 from theodolite.models import MLP
 from theodolite.study import Training
-from theodolite.train import Replica, Split, TrainingData, replicas
-replicas.CACHE_BYTES = 2**40  # one stack
+from theodolite.train import Replica, Split, TrainingData, perceptrons, train_replicas
+perceptrons.CACHE_BYTES = 2**40  # one stack
 model, count = MLP(inputs=100, hidden=(300, 200), outputs=10), int(sys.argv[1])
 data = TrainingData(*(Split(torch.randn(n, 100), torch.arange(n) % 10) for n in (1000, 500)))
 training = Training(loss="cross_entropy", epochs=2, batch_size=32)
-outcomes = replicas.train_replicas(model, data, training, [Replica(n, n, 1e-3 if n else 1e30) for n in range(count)])
+outcomes = train_replicas(model, data, training, [Replica(n, n, 1e-3 if n else 1e30) for n in range(count)])
 assert [outcome.diverged_epoch for outcome in outcomes] == [1] + [None] * (count - 1)  # one leaves: the stack is copied
 print(json.dumps(peak_memory()))
 """
@@ -79,10 +79,12 @@ def test_what_a_stack_is_said_to_take_is_what_a_training_takes_in_which_a_replic
 
 def test_a_stack_on_a_gpu_is_cut_by_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch):
     one, two = taken(1), taken(2)
-    free = (one + 6 * (two - one)) / replicas.SHARE  # room for seven
-    monkeypatch.setattr(replicas, "free", lambda device: free)
-    several = [replicas.Replica(n, n, 1e-3) for n in range(20)]
-    most = replicas._most(WIDE, Training(**FIELDS), several, split(1000), split(500))
+    free = (one + 6 * (two - one)) / perceptrons.SHARE  # room for seven
+    monkeypatch.setattr(perceptrons, "free", lambda device: free)
+    several = [Replica(n, n, 1e-3) for n in range(20)]
+    data = TrainingData(*(Split(torch.zeros(n, 100), torch.zeros(n, dtype=torch.int64)) for n in (1000, 500)))
+    monkeypatch.setattr(torch.Tensor, "is_cpu", False)
+    most = perceptrons.Perceptrons(WIDE, data, Training(**FIELDS), several).most
     assert most == 7
     assert replicas._width(20, most) == 7
     assert replicas._width(20, 19) == 10  # two stacks of about equal size

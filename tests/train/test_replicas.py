@@ -107,7 +107,7 @@ def test_a_replica_ends_where_the_loop_ends_after_200_steps(name, optimizer, dty
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
 def test_a_replica_is_the_same_bit_for_bit_in_every_stack(name, optimizer, dtype, monkeypatch):
-    monkeypatch.setattr("theodolite.train.replicas.CACHE_BYTES", 1 << 40)  # one stack, however large
+    monkeypatch.setattr("theodolite.train.perceptrons.CACHE_BYTES", 1 << 40)  # one stack, however large
     architecture, batch = TASKS[name]
     training = Training(loss=loss_of(name), optimizer=optimizer, momentum=0.5 * (optimizer == "sgd"),
                         batch_size=batch, epochs=1 if batch == 1 else 2, **kind(dtype))  # fmt: skip
@@ -124,7 +124,7 @@ def test_a_replica_is_the_same_bit_for_bit_in_every_stack(name, optimizer, dtype
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_every_activation_is_the_same_bit_for_bit_in_a_stack(activation, dtype, monkeypatch):
-    monkeypatch.setattr("theodolite.train.replicas.CACHE_BYTES", 1 << 40)
+    monkeypatch.setattr("theodolite.train.perceptrons.CACHE_BYTES", 1 << 40)
     architecture = MLP(inputs=5, hidden=(11, 9), outputs=3, activation=activation)
     training = Training(loss="cross_entropy", batch_size=30, epochs=5, **kind(dtype))
     data, several = made_data(architecture, "cross_entropy"), replicas(5)
@@ -138,7 +138,7 @@ def test_cutting_a_stack_to_the_cache_changes_no_bit(monkeypatch):
     training = Training(loss="mse", batch_size=batch, epochs=5)
     data, several = made_data(architecture, "mse"), replicas(7)
     whole = train_replicas(architecture, data, training, several)
-    monkeypatch.setattr("theodolite.train.replicas.CACHE_BYTES", 1)
+    monkeypatch.setattr("theodolite.train.perceptrons.CACHE_BYTES", 1)
     assert all(map(same, train_replicas(architecture, data, training, several), whole))
 
 
@@ -328,7 +328,7 @@ def test_snapshots_are_the_weights_of_their_epoch():
 
 
 def test_progress_counts_every_sample_once_and_never_falls(monkeypatch):
-    monkeypatch.setattr("theodolite.train.replicas.CACHE_BYTES", 1)  # a stack each
+    monkeypatch.setattr("theodolite.train.perceptrons.CACHE_BYTES", 1)  # a stack each
     architecture = MLP(inputs=1, hidden=(3,), outputs=1)
     told: list[tuple[int, int]] = []
     training = Training(loss="mse", epochs=6)

@@ -5,7 +5,8 @@ from theodolite.train.data import Split, TrainingData, tensors
 from theodolite.train.evaluation import LOSSES, mean_of
 from theodolite.train.loop import train
 from theodolite.train.outcome import Outcome, Weights
-from theodolite.train.replicas import Replica, train_replicas
+from theodolite.train.replica import Replica
+from theodolite.train.replicas import train_replicas
 
 __all__ = [
     "LOSSES", "Outcome", "Replica", "Split", "TrainingData", "Weights", "mean_of", "measured_batches", "tensors",

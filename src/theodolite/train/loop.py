@@ -17,7 +17,7 @@ from theodolite.train.chance import seeded
 from theodolite.train.data import Split, TrainingData
 from theodolite.train.evaluation import evaluate, mean_of, outputs_of
 from theodolite.train.fit import check
-from theodolite.train.outcome import DTYPES, OnRows, Outcome, Record, Weights, computed_in, evaluates, snaps
+from theodolite.train.outcome import DTYPES, OnRows, Outcome, Record, computed_in, evaluates, snaps, weights_of
 from theodolite.train.resume import Keeper, Network
 from theodolite.train.schedule import factor
 
@@ -67,7 +67,7 @@ def train(
         >>> train(mlp(inputs=1, outputs=1, seed=0), data, line, order_seed=0).converged_epoch < 60
         True
     """
-    _check(data, training)
+    check_augment(data, training)
     dtype = DTYPES[training.dtype]
     model.to(device, dtype)
     data = data.to(device, dtype)
@@ -76,7 +76,7 @@ def train(
     # Autocast would round the same inputs to the same numbers, batch by batch.
     if data.train.inputs.is_floating_point():
         data = _each(data, lambda inputs: inputs.to(computed_in(training), memory_format=layout))
-    _check_fit(model, data, training, flatten)
+    check_fit(model, data, training, flatten)
     loss = mean_of(training.loss)
     optimizer = _optimizer(list(model.parameters()), training)
     rates = [group["lr"] for group in optimizer.param_groups]  # an optimizer may have several
@@ -126,7 +126,7 @@ def train(
             if on_rows:
                 on_rows({0: record.rows})
         if snaps(training, epoch):
-            record.snapshots[epoch] = _weights(model)
+            record.snapshots[epoch] = weights_of(model)
         if record.ended:
             break
         if keeper and keeper.every and epoch == 1:
@@ -134,7 +134,7 @@ def train(
         if keeper and keeper.due(epoch) and epoch < training.epochs:
             keeper.write({"epoch": epoch, "step": step, "record": record.state(), "network": network.state()})
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return record.outcome(_weights(model), epoch * len(data.train), model)
+    return record.outcome(weights_of(model), epoch * len(data.train), model)
 
 
 def batches(samples: int, size: int | None, order: torch.Generator) -> Iterator[slice | Tensor]:
@@ -150,7 +150,8 @@ def _each(data: TrainingData, change: Callable[[Tensor], Tensor]) -> TrainingDat
     return TrainingData(*(Split(change(split.inputs), split.targets) for split in (data.train, data.test)))
 
 
-def _check(data: TrainingData, training: Training) -> None:
+def check_augment(data: TrainingData, training: Training) -> None:
+    """Raise where there is nothing to crop."""
     if training.augment and data.train.inputs.ndim != 4:
         raise SettingError(
             "expected images (N, channels, height, width) to crop and mirror, got inputs of shape "
@@ -159,7 +160,7 @@ def _check(data: TrainingData, training: Training) -> None:
 
 
 @torch.inference_mode()
-def _check_fit(model: nn.Module, data: TrainingData, training: Training, flatten: bool) -> None:
+def check_fit(model: nn.Module, data: TrainingData, training: Training, flatten: bool) -> None:
     """Any module may come here: how many outputs it has, its answer to the first sample tells."""
     given = data.train.inputs[:1]
     positions, outputs = [], 0
@@ -184,7 +185,3 @@ def _optimizer(parameters: list[nn.Parameter], training: Training) -> torch.opti
         weight_decay=training.weight_decay,
         fused=True,
     )
-
-
-def _weights(model: nn.Module) -> Weights:
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}

@@ -102,6 +102,11 @@ class Record:
         return Outcome(metrics, self.converged_epoch, self.diverged_epoch, weights, self.snapshots, samples, template)
 
 
+def weights_of(model: nn.Module) -> Weights:
+    """A copy of what a network has learned, on the CPU."""
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+
+
 def evaluates(training: Training, epoch: int) -> bool:
     """The whole sets are evaluated after this epoch: 0, every so many, and the last."""
     return epoch % training.evaluate_every == 0 or epoch == training.epochs

@@ -1,53 +1,36 @@
-"""Many networks of one architecture, trained together as one stack of batched matrix products.
+"""Many networks of one architecture, trained together as one stack.
 
 Replicas differ in initial weights, data order, learning rate and, if wanted, training targets or data. Each ends as it
 would alone: bit for bit whatever the stack, and as :func:`theodolite.train.train` says up to rounding.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import groupby
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from theodolite.errors import SettingError
 from theodolite.measure.problem.isolation import without_subnormals
-from theodolite.measure.problem.memory import free
 from theodolite.models import build
-from theodolite.models.description import MLP
+from theodolite.models.description import MLP, Architecture
 from theodolite.specs import Training
 from theodolite.store.states import State
-from theodolite.streams import named_seed
-from theodolite.train.aligned import AlignedStack, layers
+from theodolite.train.arithmetic import one_arithmetic
 from theodolite.train.data import TrainingData
-from theodolite.train.fit import check
-from theodolite.train.memory import SHARE, replicas_that_fit, stack_bytes
-from theodolite.train.optimizers import is_elementwise, stack_optimizer
-from theodolite.train.outcome import DTYPES, OnRows, Outcome, Record, Row, computed_in, evaluates, snaps
-from theodolite.train.passes import working_set
+from theodolite.train.networks import Networks, NetworkStack
+from theodolite.train.optimizers import is_elementwise
+from theodolite.train.outcome import DTYPES, OnRows, Outcome, Record, Row, evaluates, snaps
+from theodolite.train.perceptrons import Perceptrons
+from theodolite.train.replica import Replica
 from theodolite.train.resume import Keeper
 from theodolite.train.stack import Stack
-from theodolite.train.stacked import StackedSplit
 
 OnEpoch = Callable[[int, int], None]
-CACHE_BYTES = 4 << 20  # a stack may touch in a step: beyond it a CPU waits for memory (benchmarks/replicas.py)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Replica:
-    """What one network of a stack has for itself."""
-
-    weights_seed: int  # of its initial weights
-    order_seed: int  # of the order of its samples
-    learning_rate: float
-    train_targets: Tensor | None = None  # (N,) or (N, outputs), like the data's own; None: the data's own
-    data: TrainingData | None = None  # of its own, as many samples as the stack's; None: the stack's
 
 
 def train_replicas(
-    architecture: MLP,
+    architecture: Architecture,
     data: TrainingData,
     training: Training,
     replicas: Sequence[Replica],
@@ -61,11 +44,16 @@ def train_replicas(
 
     A replica that has converged (if the training stops there) or diverged leaves its stack; the others do not notice.
     On a CPU one thread works: the fastest way to use a core for small networks, and it keeps every sum in one order.
-    On a GPU as many go together as its free memory holds.
+    Of perceptrons as many go together as the cache, or a GPU's free memory, holds.
+
+    Perceptrons are trained by batched matrix products (:mod:`theodolite.train.passes`), and other networks by one call
+    for all of them (:mod:`theodolite.train.networks`), where
+    :func:`theodolite.train.stackable.reason` has none against it.
 
     Args:
         architecture: of all of them.
-        data: what those are trained on and judged by that have no data of their own; inputs ``(N, ...)`` are flattened.
+        data: what those are trained on and judged by that have no data of their own; a perceptron takes inputs
+            ``(N, ...)`` flat.
         training: how; its learning rate gives way to each replica's own.
         replicas: what each has for itself.
         device: where to train.
@@ -78,8 +66,8 @@ def train_replicas(
         An outcome each, in the order of ``replicas``.
 
     Raises:
-        SettingError: data, loss and architecture do not fit together; or states are to be kept, and the optimizer has
-            a part that cannot be.
+        SettingError: data, loss and architecture do not fit together, or the networks can be no stack; or states are
+            to be kept, and the optimizer has a part that cannot be.
 
     Example:
         >>> from theodolite.train import Split
@@ -91,26 +79,26 @@ def train_replicas(
         >>> all(outcome.metrics.train_loss.iloc[-1] < 0.01 for outcome in outcomes)
         True
     """
-    dtype, computed = DTYPES[training.dtype], computed_in(training)
-    data = data.to(device, dtype)
-    _check(architecture, data, training, replicas)
-    first, *_ = shape = layers(architecture, computed)
-    train, test = (StackedSplit.of(split, first, computed) for split in (data.train, data.test))
-    if train.inputs.is_cpu:
-        batch = min(training.batch_size or train.samples, train.samples)
-        most = CACHE_BYTES // working_set(shape, batch, dtype, computed)
-    else:
-        most = _most(architecture, training, replicas, train, test)
+    if not is_elementwise(training.optimizer):
+        raise SettingError(
+            "expected an optimizer that updates each number alone, since it sees the replicas of a stack as one; got "
+            f"{training.optimizer}. Train such networks one by one with `train`."
+        )
+    data = data.to(device, DTYPES[training.dtype])
+    samples = len(data.train)
+    kind = (
+        Perceptrons(architecture, data, training, replicas)
+        if isinstance(architecture, MLP)
+        else Networks(architecture, data, training, replicas)
+    )
     states = {n: state for n, keeper in enumerate(keepers) if (state := keeper.read())}
-    outcomes = {
-        n: _ended(architecture, training, state, train.samples) for n, state in states.items() if "ended" in state
-    }
-    with _one_arithmetic(computed), without_subnormals():
-        for members in _stacks(replicas, states, outcomes.keys(), most):
+    outcomes = {n: _ended(architecture, training, state, samples) for n, state in states.items() if "ended" in state}
+    with one_arithmetic(onednn=kind.onednn), without_subnormals():
+        for members in _stacks(replicas, states, outcomes.keys(), kind.most):
 
             def told(epochs: int, before: int = len(outcomes) * training.epochs) -> None:
                 if on_epoch:
-                    on_epoch((before + epochs) // len(replicas), (before + epochs) * train.samples)
+                    on_epoch((before + epochs) // len(replicas), (before + epochs) * samples)
 
             def seen(rows: Mapping[int, Sequence[Row]], members: Sequence[int] = members) -> None:
                 if on_rows:
@@ -119,33 +107,33 @@ def train_replicas(
             own = [replicas[number] for number in members]
             going = [states[number] for number in members if number in states]
             keep = [keepers[number] for number in members] if keepers else []
-            done = _train_stack(architecture, training, own, train, test, told, seen, going, keep)
+            stack, template = kind.stack(own, going), _template(architecture, training)
+            done = _train_stack(stack, training, template, len(own), samples, told, seen, going, keep)
             outcomes |= zip(members, done, strict=True)
     return [outcomes[number] for number in range(len(replicas))]
 
 
 def _train_stack(
-    architecture: MLP,
+    stack: Stack | NetworkStack,
     training: Training,
-    replicas: Sequence[Replica],
-    train: StackedSplit,
-    test: StackedSplit,
+    template: nn.Module,
+    replicas: int,
+    samples: int,
     told: Callable[[int], None],
     seen: OnRows,
     states: Sequence[State],
     keepers: Sequence[Keeper],
 ) -> list[Outcome]:
-    """Train replicas whose working set fits the cache: the loop's steps, for all that are still here."""
-    stack = _new_stack(architecture, training, replicas, train, test, states)
-    template = _template(architecture, training)
-    records = [Record.going_on(training, state["record"]) for state in states] or [Record(training) for _ in replicas]
+    """Train one stack: the loop's steps, for all that are still here."""
+    records = [Record.going_on(training, state["record"]) for state in states]
+    records = records or [Record(training) for _ in range(replicas)]
     outcomes: dict[int, Outcome] = {}
-    here = list(range(len(replicas)))  # in the order of the stack
+    here = list(range(replicas))  # in the order of the stack
 
     for epoch in range(states[0]["epoch"] + 1 if states else 0, training.epochs + 1):
         if epoch > 0:
             stack.epoch(epoch)
-            told(epoch * len(here) + training.epochs * (len(replicas) - len(here)))
+            told(epoch * len(here) + training.epochs * (replicas - len(here)))
         if evaluates(training, epoch):
             for replica, (on_train, on_test) in zip(here, stack.evaluate(), strict=True):
                 records[replica].add(epoch, stack.optimizer.steps, on_train, on_test)
@@ -155,7 +143,7 @@ def _train_stack(
                 records[replica].snapshots[epoch] = stack.read(row)
         leaving = [row for row, replica in enumerate(here) if records[replica].ended or epoch == training.epochs]
         for row in leaving:
-            outcomes[here[row]] = records[here[row]].outcome(stack.read(row), epoch * train.samples, template)
+            outcomes[here[row]] = records[here[row]].outcome(stack.read(row), epoch * samples, template)
             if keepers and keepers[here[row]].every and epoch < training.epochs:
                 record = records[here[row]].state()
                 keepers[here[row]].write({"epoch": epoch, "record": record, "ended": stack.read(row)})
@@ -165,10 +153,10 @@ def _train_stack(
         if leaving:
             stack, here = stack.select(staying), [here[row] for row in staying]
         _keep(epoch, stack, [records[replica] for replica in here], [keepers[replica] for replica in here if keepers])
-    return [outcomes[number] for number in range(len(replicas))]
+    return [outcomes[number] for number in range(replicas)]
 
 
-def _keep(epoch: int, stack: Stack, records: Sequence[Record], keepers: Sequence[Keeper]) -> None:
+def _keep(epoch: int, stack: Stack | NetworkStack, records: Sequence[Record], keepers: Sequence[Keeper]) -> None:
     """The state of each replica that is still here, after those epochs after which it is asked for."""
     due = [keeper.due(epoch) for keeper in keepers]
     if any(due) or (epoch == 1 and any(keeper.every for keeper in keepers)):
@@ -177,13 +165,13 @@ def _keep(epoch: int, stack: Stack, records: Sequence[Record], keepers: Sequence
         keeper.write({"epoch": epoch, "record": record.state(), "stack": stack.state(row)})
 
 
-def _ended(architecture: MLP, training: Training, state: State, samples: int) -> Outcome:
+def _ended(architecture: Architecture, training: Training, state: State, samples: int) -> Outcome:
     """Of a replica that had left its stack before the training was interrupted."""
     record = Record.going_on(training, state["record"])
     return record.outcome(state["ended"], state["epoch"] * samples, _template(architecture, training))
 
 
-def _template(architecture: MLP, training: Training) -> nn.Module:
+def _template(architecture: Architecture, training: Training) -> nn.Module:
     return build(architecture, seed=0, dtype=DTYPES[training.dtype])
 
 
@@ -208,98 +196,3 @@ def _width(replicas: int, most: int) -> int:
     """Replicas a stack: at most so many, in stacks of about equal size."""
     stacks = -(-replicas // max(1, most))
     return -(-replicas // max(1, stacks))
-
-
-def _most(
-    architecture: MLP, training: Training, replicas: Sequence[Replica], train: StackedSplit, test: StackedSplit
-) -> int:
-    """Replicas that the device's memory holds, now that the data are there."""
-    labels, sets = (any(getattr(replica, own) is not None for replica in replicas) for own in ("train_targets", "data"))
-    one, two = (
-        stack_bytes(architecture, training, train, test, count, own_targets=labels, own_data=sets) for count in (1, 2)
-    )
-    return replicas_that_fit(one, two, SHARE * free(train.inputs.device))
-
-
-def _new_stack(
-    architecture: MLP,
-    training: Training,
-    replicas: Sequence[Replica],
-    train: StackedSplit,
-    test: StackedSplit,
-    states: Sequence[State],
-) -> Stack:
-    """Before the first step, or going on from the state of each replica."""
-    dtype, device = DTYPES[training.dtype], train.inputs.device
-    shape, own = layers(architecture, train.inputs.dtype), [state["stack"] for state in states]
-    if own:
-        weights = AlignedStack.of_rows(shape, [state["weights"] for state in own], device)
-    else:
-        weights = AlignedStack.zeros(shape, len(replicas), dtype, device)
-        for number, replica in enumerate(replicas):
-            weights.write(number, build(architecture, seed=replica.weights_seed, dtype=dtype).state_dict())
-    rates = [replica.learning_rate for replica in replicas]
-    optimizer = stack_optimizer(training, weights, rates, [state["optimizer"] for state in own])
-    orders = [torch.Generator().manual_seed(named_seed(replica.order_seed, "order")) for replica in replicas]
-    for order, state in zip(orders, own, strict=False):
-        order.set_state(state["order"])
-    if any(replica.data is not None for replica in replicas):
-        shared, first = (train, test), weights.layers[0]
-        sets = [
-            shared
-            if given is None
-            else [StackedSplit.of(split, first, train.inputs.dtype) for split in (given.train, given.test)]
-            for given in (replica.data and replica.data.to(device, dtype) for replica in replicas)
-        ]
-        train, test = (StackedSplit.stacked(splits) for splits in zip(*sets, strict=True))
-    targeted = train.with_targets([replica.train_targets for replica in replicas])
-    return Stack(architecture, training, optimizer, orders, targeted, test)
-
-
-@contextmanager
-def _one_arithmetic(computed: torch.dtype) -> Iterator[None]:
-    """Keep PyTorch on one way to each number; the caller's settings come back.
-
-    More threads would cut elementwise loops where no replica ends. oneDNN would take over some kernels (GELU) only
-    where memory is contiguous, which it is for a single replica and not for several; but it alone multiplies in
-    bfloat16.
-    """
-    threads, onednn = torch.get_num_threads(), torch.backends.mkldnn.enabled
-    torch.set_num_threads(1)
-    torch.backends.mkldnn.enabled = computed == torch.bfloat16  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.backends.mkldnn.enabled = onednn
-
-
-def _check(architecture: MLP, data: TrainingData, training: Training, replicas: Sequence[Replica]) -> None:
-    """Whether data, loss and architecture fit together."""
-    if training.augment:
-        raise SettingError(
-            "expected a training on the data as they are, got augment. Train such networks one by one with `train`."
-        )
-    if not is_elementwise(training.optimizer):
-        raise SettingError(
-            "expected an optimizer that updates each number alone, since it sees the replicas of a stack as one; got "
-            f"{training.optimizer}. Train such networks one by one with `train`."
-        )
-    own = [replica.train_targets for replica in replicas if replica.train_targets is not None]
-    for given in (data, *(replica.data for replica in replicas if replica.data is not None)):
-        for name, split, like, several in (
-            ("training", given.train, data.train, own),
-            ("test", given.test, data.test, []),
-        ):
-            check(name, split, training.loss, architecture.outputs, several)
-            width = split.inputs[0].numel()
-            if width != architecture.inputs:
-                raise SettingError(
-                    f"expected {name} inputs of {architecture.inputs} numbers, as the network takes, got {width}. "
-                    f"Pass an MLP with inputs={width}."
-                )
-            if len(split) != len(like):
-                raise SettingError(
-                    f"expected as many {name} samples for all replicas of a stack, got {len(like)} and {len(split)}. "
-                    "Train them as two stacks."
-                )
