@@ -31,7 +31,7 @@ def main() -> int:
             sources = [source for source in sources if source.name in options.only.split(",")]
         (root / "work").mkdir()
         seen = fuzzed.run(sources, root / "work", options.seed, options.count)
-    print(", ".join(f"{name} {count}" for name, count in sorted(seen.ends.items())), f"slowest {seen.slowest:.1f} s")
+    print(seen.words())
     return 1 if seen.faults else 0
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import faults
 
 GROWTH = 1.25  # of the highest memory of the last rounds over that of the first: more is a leak
-MOST = 90  # seconds of one round during which it is disturbed: then it may end
+PATIENCE = 60  # seconds that the last processes have to end, on a machine that others use too
 ENDS = (1, 2, 120, 129, 130, 143)  # 1: a run failed, its worker died three times; 2: the machine refused something
 SIGNALS = {signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGSEGV, signal.SIGPIPE}
 OF_WORKERS = ("files", "processes")  # refused to a worker while it begins, of which Python itself tells
@@ -82,6 +82,7 @@ class Soak:
         self.words = ["run", *studies] if studies else ["survey"]
         self.befell: Counter[str] = Counter()
         self.highest = 0
+        self.most = 0.0  # seconds of one round during which it is disturbed: then it may end
 
     def start(self, folder: Path, refused: str = "") -> faults.Running:
         """The survey, from the start or going on."""
@@ -92,7 +93,7 @@ class Soak:
     def round(self, folder: Path, every: float, until: float) -> list[str]:
         """One survey under fire; what is wrong with it."""
         running, wrong = self.start(folder), []
-        until = min(until, time.monotonic() + MOST)
+        until = min(until, time.monotonic() + self.most)
         while True:
             fire = every and time.monotonic() < until
             due = time.monotonic() + (self.draw.uniform(0.2, 1.8) * every if fire else 0.2)
@@ -125,11 +126,13 @@ def main() -> int:
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="soak-"))
     soak = Soak(options.studies, root, options.seed, everything=options.faults == "all")
-    before = left_over(soak.scratch)
+    before, began = left_over(soak.scratch), time.monotonic()
     wrong = soak.round(root / "undisturbed", 0.0, 0.0)
+    soak.most = time.monotonic() - began  # as long as it takes by itself
     expected = tables(root / "undisturbed")
     print(
-        f"undisturbed: {len(expected)} tables and verdicts, {soak.highest / 1e6:.0f} MB at most in a process",
+        f"undisturbed: {len(expected)} tables and verdicts in {soak.most:.0f} s, "
+        f"{soak.highest / 1e6:.0f} MB at most in a process",
         flush=True,
     )
     until, peaks = time.monotonic() + 60 * options.minutes, []
@@ -148,7 +151,7 @@ def main() -> int:
             flush=True,
         )
         shutil.rmtree(folder)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while ours(soak.mark) and time.monotonic() < deadline:
         time.sleep(0.2)
     left = [path for path in left_over(soak.scratch) - before if not path.endswith(".lock")]

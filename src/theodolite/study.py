@@ -101,6 +101,10 @@ class Code(Protocol):
         """Does one run, in a worker; can be sent there."""
         ...
 
+    def keeps(self, directory: Path) -> bool:
+        """Whether runs of the folder stay that other code has finished."""
+        ...
+
     def settle(
         self, directory: Path, runs: Sequence[RunSpec | CodeSpec], analyses: Sequence[AnalysisSpec], say: Say
     ) -> tuple[Sequence[RunSpec | CodeSpec], Sequence[AnalysisSpec]]:

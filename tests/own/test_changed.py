@@ -51,6 +51,32 @@ def test_kept_runs_stay_and_the_rest_is_done_by_the_code_of_now_also_when_it_goe
     assert len(read_description(tmp_path / "r", "own").kept) == 1
 
 
+def test_kept_seeds_are_planned_again_though_the_file_asks_for_fewer_until_the_user_says_so(write, run, tmp_path):
+    path = write(BODY % "10")  # four seeds
+    assert run(path, "--seeds", "6").returncode == 0
+    assert run(path, "--seeds", "8", "--set", "a=[2, 3]").returncode == 2  # the claim needs a 1: nothing is planned
+    before = finished(tmp_path / "r")
+    assert len(before) == 12
+    write(BODY % "20")
+    for arguments in (["--keep"], []):  # and when it goes on
+        done = run(path, *arguments)
+        assert done.returncode == 0, done.stderr
+        assert "goes on with 6 seeds" in " ".join((done.stdout + done.stderr).split())
+        plan = records.read_plan(tmp_path / "r", "own")
+        assert plan.settings["seeds"] == 6
+        assert numbers(tmp_path / "r") == sorted(seed + 10 * a for seed in range(6) for a in (1, 2))
+    assert finished(tmp_path / "r") == before
+    assert run(path, "--seeds", "2").returncode == 0
+    assert records.read_plan(tmp_path / "r", "own").settings["seeds"] == 2
+
+
+def test_a_seed_of_which_a_run_failed_is_no_finished_one(write, run, tmp_path):
+    stumbling = BODY.replace("return", "assert (seed, a) != (5, 2); return")
+    assert run(write(stumbling % "10"), "--seeds", "6").returncode == 1
+    assert run(write(stumbling % "20"), "--keep").returncode == 0
+    assert records.read_plan(tmp_path / "r", "own").settings["seeds"] == 5
+
+
 def test_done_anew_none_of_the_earlier_is_read_also_when_it_goes_on(changed, run, tmp_path):
     assert run(changed, "--seeds", "2", "--redo").returncode == 0
     assert numbers(tmp_path / "r") == [20, 21, 40, 41]

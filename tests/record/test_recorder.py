@@ -228,6 +228,7 @@ def halves(model, loss, data, scale=1.0):
         (partial(halves, scale=1.0), "halves"),
         ({"own": halves}, "own"),
         ({"own": (halves, {"scale": 1.0})}, "own"),
+        ([(halves, {"scale": 1.0})], "halves"),
     ],
 )
 def test_instruments_are_given_in_any_of_these_forms(given, name):

@@ -1,8 +1,13 @@
 """Bad luck with a results folder: any file of it cut, altered, emptied, removed or replaced."""
 
+import contextlib
 import os
 import random
+import re
 import shutil
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -130,6 +135,69 @@ def test_whole_folders_that_changed_places_are_redone(whole, tiny, tmp_path):
     (tmp_path / "between").rename(second)
     assert survey.status(directory)[0]["left"] == 2
     survey_of.run(directory)
+    assert survey_of.seen(directory) == right
+
+
+def socket_at(path):
+    with socket.socket(socket.AF_UNIX) as made, contextlib.chdir(path.parent):  # whose path may be a hundred bytes long
+        made.bind(path.name)
+
+
+ODD_FILES = {
+    "pipe": os.mkfifo,
+    "socket": socket_at,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "link to itself": lambda path: path.symlink_to(path.name),
+    "link to nothing": lambda path: path.symlink_to("/nowhere/at/all"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_FILES)
+def test_what_is_no_file_in_place_of_one_is_said_and_a_survey_mends_it(kind, whole, tiny, tmp_path):
+    source, right = whole
+    for name in ("plan.json", "runs/0/metrics.parquet", "runs/0/status.json"):
+        directory = tmp_path / name.replace("/", "_")
+        shutil.copytree(source, directory)
+        first = min((directory / "tiny" / "runs").iterdir()).name
+        path = directory / "tiny" / name.replace("/0/", f"/{first}/")
+        path.unlink()
+        ODD_FILES[kind](path)
+        if name.endswith("status.json"):
+            assert survey.status(directory)[0]["left"] == 1
+        else:
+            with pytest.raises(StoreError, match=re.escape(str(path))):
+                survey.findings(directory)
+        survey_of.run(directory)
+        assert survey_of.seen(directory) == right
+
+
+def test_files_that_change_while_they_are_read_give_right_tables_or_an_error_that_names_one(whole, tiny, tmp_path):
+    source, right = whole
+    directory = tmp_path / "results"
+    shutil.copytree(source, directory)
+    first = min((directory / "tiny" / "runs").iterdir())
+    (first / "status.json").rename(tmp_path / "status")
+    without = survey_of.seen(directory)
+    (tmp_path / "status").rename(first / "status.json")
+    kept = {path: path.read_bytes() for path in (directory / "tiny/plan.json", *first.iterdir())}
+    ended, draw, seen = threading.Event(), random.Random(3), []
+
+    def change():
+        while not ended.is_set():
+            for path, content in kept.items():
+                path.write_bytes(content[: draw.randrange(len(content))])
+                path.write_bytes(content)
+
+    with ThreadPoolExecutor(1) as pool:
+        changes = pool.submit(change)
+        while len(seen) < 60:
+            try:
+                seen.append(survey_of.seen(directory) in (right, without))
+            except StoreError as error:
+                seen.append(str(directory) in str(error))
+        ended.set()
+        changes.result()
+    assert all(seen)
     assert survey_of.seen(directory) == right
 
 

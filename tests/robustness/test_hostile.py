@@ -134,6 +134,27 @@ def test_a_plan_may_name_no_folder_outside_its_study(directory, fingerprint):
         records.read_plan(directory, "tiny")
 
 
+def test_a_failure_told_in_a_hundred_megabytes_is_none_and_one_of_ours_is_cut(directory):
+    folder = run_folder(directory)
+    spec = records.read_spec(folder)
+    status = records.read_status(folder).model_copy(update={"state": "failed", "error": "x" * 10**8})
+    (folder / "status.json").write_bytes(hostile.sealed(status))
+    assert survey.status(directory)[0]["left"] == 1
+    records.write_failure(directory, spec, "y" * 10**6)
+    assert survey.status(directory)[0]["errors"] == {folder.name: "y" * 10**5}
+
+
+def test_a_plan_with_a_wrong_value_is_named_with_the_place_of_the_value(directory):
+    path = directory / "tiny/plan.json"
+    plan = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**plan, "runs": [{**plan["runs"][0], "seed": -1}]}))
+    with pytest.raises(RecordCorrupt, match=r"plan\.json cannot be read \(runs\.0\.seed: Input should be greater than"):
+        records.read_plan(directory, "tiny")
+    path.write_text(json.dumps({**plan, "\x1b[2J": 1}))
+    with pytest.raises(RecordCorrupt, match=r"\(.x1b\[2J: Extra inputs"):
+        records.read_plan(directory, "tiny")
+
+
 def test_a_file_of_a_terabyte_is_refused_and_not_read(directory):
     folder = run_folder(directory)
     os.truncate(folder / "metrics.parquet", 10**12)  # a hole, which takes no disk

@@ -173,6 +173,8 @@ def test_report_draws_its_files_at_the_width_that_is_asked_for(surveys):
     [
         (["results", "--figure-width", "85"], "expected a width between 48mm and 529mm"),
         (["--compare", "a"], "requires 2 arguments"),
+        (["--compare", "a", "--out", "b"], "two results folders after --compare, got a and then the option --out"),
+        (["--compare", "a", "--out=b"], "two results folders after --compare, got a and then the option --out=b"),
         (["--compare", "a", "b", "--figure-width", "85mm"], "--compare with two of them and no --figure-width"),
         ([], "expected a results folder"),
     ],

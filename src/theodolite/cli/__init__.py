@@ -14,7 +14,7 @@ import typer
 from theodolite import console
 from theodolite.cli import lists, measuring, starting, surveys, testing
 from theodolite.cli.refused import ended_like_ctrl_c, sentence
-from theodolite.errors import TheodoliteError
+from theodolite.errors import TheodoliteError, UsageError
 
 app = typer.Typer(
     name="theodolite",
@@ -41,6 +41,11 @@ def _common(
 ) -> None:
     if debug:
         os.environ["THEODOLITE_DEBUG"] = "1"
+    if sys.flags.optimize > 1:  # Altair is made of its docstrings
+        raise UsageError(
+            "expected a Python that keeps docstrings, got one that drops them (-OO or PYTHONOPTIMIZE=2), in which "
+            "figures cannot be drawn. Take that away, or take -O."
+        )
 
 
 app.command(name="list")(lists.list_)

@@ -53,6 +53,11 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Rebuild tables, figures, claims and page from the records; or compare two surveys, or recordings."""
+    if compare is not None and compare[1].startswith("--"):
+        raise SettingError(
+            f"expected two results folders after --compare, got {compare[0]} and then the option {compare[1]}. "
+            "For example: theodolite report --compare results/smoke results/quick --out comparison"
+        )
     if (place is None) == (compare is None) or (compare is not None and figure_width is not None):
         raise SettingError(
             "expected a results folder, or --compare with two of them and no --figure-width. "

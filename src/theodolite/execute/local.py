@@ -25,6 +25,7 @@ from theodolite.execute.schedule import ENDS, Event, Schedule, Split, Work
 
 MOST = 16  # workers a processor: more only take memory and turns
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
+SAFE_PATH = "PYTHONSAFEPATH"  # a Python that starts takes no module of the working folder, such as a user's random.py
 TICK = 0.2  # seconds: at least so often the caller hears, and a worker speaks at most so often
 
 
@@ -109,8 +110,14 @@ class _Worker:
 
     def __init__(self, work: Work, context: BaseContext) -> None:
         self.connection, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_serve, args=(work, theirs), daemon=True)  # type: ignore[attr-defined]
-        self.process.start()
+        before = os.environ.get(SAFE_PATH)
+        args = (work, theirs, before)
+        self.process: BaseProcess = context.Process(target=_serve, args=args, daemon=True)  # type: ignore[attr-defined]
+        os.environ[SAFE_PATH] = "1"  # until it knows the path of this process
+        try:
+            self.process.start()
+        finally:
+            _set_safe_path(before)
         theirs.close()
         self.job: int | None = None
 
@@ -148,8 +155,16 @@ def _ready(pool: Sequence[_Worker]) -> list[_Worker]:
     return [worker for worker in busy if worker.connection in ready]
 
 
-def _serve(work: Work, connection: Connection) -> None:
+def _set_safe_path(value: str | None) -> None:
+    if value is None:
+        os.environ.pop(SAFE_PATH, None)
+    else:
+        os.environ[SAFE_PATH] = value
+
+
+def _serve(work: Work, connection: Connection, safe_path: str | None) -> None:
     """A worker's life: take a job, do it, tell; until the pipe closes."""
+    _set_safe_path(safe_path)  # for programs that the user's own code starts
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     with suppress(AttributeError, OSError, TypeError):  # Linux alone; for a worker that is stopped, and so sees nothing
         ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)

@@ -58,13 +58,13 @@ class Earlier:
             UsageError: other code has finished some, and nobody said what to do; it names them.
         """
         found = [(spec, self._finished(spec, coded)) for spec in specs]
-        asked = [spec for spec, code in found if code is not None and code not in self._kept]
+        asked = [spec for spec, code in found if code is not None and code not in self.kept]
         if asked and self.before is not None and self.changed != "redo":
             raise UsageError(_question(self.now.file, asked, sources.changed(self.before.texts, self.now.texts)))
-        return [spec if code is None or code not in self._kept else coded(spec, code) for spec, code in found]
+        return [spec if code is None or code not in self.kept else coded(spec, code) for spec, code in found]
 
     @property
-    def _kept(self) -> tuple[str, ...]:
+    def kept(self) -> tuple[str, ...]:
         """Hashes of earlier code whose runs the user keeps, now or before."""
         if self.before is None or self.changed == "redo":
             return ()

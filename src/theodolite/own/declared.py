@@ -25,7 +25,7 @@ from theodolite.own.claimed import statistic as in_words
 from theodolite.own.described import Claimed, said
 from theodolite.own.factors import Label
 from theodolite.own.values import METRICS
-from theodolite.store.record import first_fault
+from theodolite.store.schema import first_line
 
 Run = Callable[..., Any]  # (seed, factors by name) -> Trained, a dict of numbers, or DataFrames by name
 R = TypeVar("R", bound=Run)
@@ -161,7 +161,7 @@ class OwnStudy:
                 made_by="" if evidence is None else source_hash(evidence), words=said(words),
             )  # fmt: skip
         except ValidationError as error:
-            raise SettingError(f"claim '{id}': {first_fault(error)}.") from None
+            raise SettingError(f"claim '{id}': {first_line(error)}.") from None
         if evidence is not None:
             self.evidence[id] = evidence
 

@@ -68,6 +68,10 @@ class File:
 
         return Trainer(self.here)
 
+    def keeps(self, directory: Path) -> bool:
+        """Whether the user keeps runs that earlier code has finished; raises as :meth:`settle`."""
+        return bool(Earlier.of(directory, self.description, self.changed).kept)
+
     def settle(
         self, directory: Path, runs: Sequence[RunSpec | CodeSpec], analyses: Sequence[AnalysisSpec], say: Say
     ) -> tuple[list[RunSpec | CodeSpec], list[AnalysisSpec]]:

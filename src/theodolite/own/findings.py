@@ -38,15 +38,17 @@ OLD = "Made of other runs than there are now: run the study's file again."
 
 def tables(study: Description, records: Records[Any]) -> list[Table]:
     """What a whole study drew itself; and all numbers, each quantity over seeds, and each of a single run."""
-    drawn = _drawn(study, records, lambda kept: [one.table() for one in kept.tables])
+    drawn = _drawn(records, lambda kept: [one.table() for one in kept.tables])
     taken = {table.name for table in drawn}
     return [*drawn, *(table for table in _all_numbers(study, records) if table.name not in taken)]
 
 
-def _drawn(
-    study: Description, records: Records[Any], made: Callable[[StoredTables], list[Captioned]]
-) -> list[Captioned]:
-    kept = read_tables(records.directory, study.name)
+def _stored(records: Records[Any]) -> StoredTables | None:
+    return read_tables(records.directory, records.plan.study)
+
+
+def _drawn(records: Records[Any], made: Callable[[StoredTables], list[Captioned]]) -> list[Captioned]:
+    kept = records.derived(_stored)
     if kept is None:
         return []
     found = made(kept)
@@ -86,7 +88,7 @@ def _all_numbers(study: Description, records: Records[Any]) -> list[Table]:
 
 def figures(study: Description, records: Records[Any]) -> list[Figure]:
     """What a whole study drew itself; curves, and a figure a claim."""
-    drawn = _drawn(study, records, lambda kept: [one.figure() for one in kept.figures])
+    drawn = _drawn(records, lambda kept: [one.figure() for one in kept.figures])
     general = [*_curves(study, records), *(_claimed(study, claim, records) for claim in study.claims)]
     taken = {figure.name for figure in drawn}
     return [*drawn, *(figure for figure in general if figure.name not in taken)]

@@ -15,7 +15,7 @@ WEIGHTS = "weights"  # snapshots of the parameters, which have a schedule as ins
 
 Instrument = Callable[..., Any]  # (model, loss, data) -> result, mapping, number or vector
 Given = str | Instrument | tuple[str | Instrument, Mapping[str, Any]]
-Instruments = str | Instrument | Iterable[str | Instrument] | Mapping[str, Given]
+Instruments = str | Instrument | Iterable[Given] | Mapping[str, Given]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ def resolve(given: Instruments, shared: Mapping[str, Any] | None = None) -> dict
     """Instruments by the names under which they are recorded.
 
     Args:
-        given: the name of an instrument, of this package or registered, or a function; several of them; or a mapping
-            from names of the user's own to either, or to a pair of either and its options.
+        given: the name of an instrument, of this package or registered, or a function; several of them, each alone or
+            in a pair with its options; or a mapping from names of the user's own to those.
         shared: options for every instrument of this package that has them and was given none of its own.
 
     Raises:
@@ -41,6 +41,8 @@ def resolve(given: Instruments, shared: Mapping[str, Any] | None = None) -> dict
 
     >>> sorted(resolve({"top": ("hessian_eigenvalues", {"k": 3}), "slope": "gradient_norm"}))
     ['slope', 'top']
+    >>> sorted(resolve(["gradient_norm", ("hessian_eigenvalues", {"k": 3})]))
+    ['gradient_norm', 'hessian_eigenvalues']
     """
     if isinstance(given, str) or callable(given):
         given = [given]
@@ -64,7 +66,7 @@ def resolve(given: Instruments, shared: Mapping[str, Any] | None = None) -> dict
 
 
 def _chosen(given: Given, shared: Mapping[str, Any]) -> Chosen:
-    function, options = given if isinstance(given, tuple) and len(given) == 2 else (given, {})
+    function, options = _pair(given)
     if not isinstance(options, Mapping):
         raise SettingError(
             f"expected options of an instrument as a mapping, got {type(options).__name__}. For example: "
@@ -102,10 +104,15 @@ def _is_ours(function: Instrument) -> bool:
     return known is not None and known.own is None and known.function is function
 
 
-def _name(given: str | Instrument) -> str:
-    if isinstance(given, str):
-        return given
-    inner = given.func if isinstance(given, partial) else given
+def _pair(given: Given) -> tuple[str | Instrument, Mapping[str, Any]]:
+    return given if isinstance(given, tuple) and len(given) == 2 else (given, {})
+
+
+def _name(given: Given) -> str:
+    one, _ = _pair(given)
+    if isinstance(one, str):
+        return one
+    inner = one.func if isinstance(one, partial) else one
     name = str(getattr(inner, "__name__", type(inner).__name__))
     if name == "<lambda>":
         raise SettingError("expected an instrument with a name, got a lambda. Pass a mapping: {'accuracy': lambda …}.")

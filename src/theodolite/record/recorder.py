@@ -48,7 +48,7 @@ class Recorder:
 
     Args:
         instruments: names (``"gradient_norm"``, ``"hessian_eigenvalues"``, …), functions ``(model, loss, data)``, or
-            a mapping from names of your own to either, or to a pair of either and its options.
+            a mapping from names of your own to either. Each may be a pair of itself and its options.
         every: when to measure: a number of steps, ``"2 epochs"``, ``"10 per decade"`` (of steps, logarithmically), or
             a function ``(steps, epochs) -> marks passed``; a mapping gives each instrument its own. Schedules in
             steps begin with the first.

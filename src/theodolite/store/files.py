@@ -80,7 +80,7 @@ def _replace(path: Path, content: bytes) -> None:
 def _advice(path: Path, error: OSError) -> str:
     full = "Free some space and run the same command again: finished runs are kept."
     denied = "it may not be written. Choose another folder with --out, or change its permissions."
-    blocked = "a part of its path is a file. Choose another folder with --out."
+    blocked = "a part of its path is a file, or a link to nothing. Choose another folder with --out."
     what = {
         errno.ENOSPC: f"the disk is full. {full}",
         errno.EDQUOT: f"the disk quota is used up. {full}",

@@ -36,7 +36,7 @@ def gone_on(plan: Plan, before: Plan | None, *, started: bool) -> Plan:
         before: what the folder holds.
         started: whether anything of it is done.
     """
-    if before is None or not started or not _alike(plan, before):
+    if before is None or not started or not alike(plan, before):
         return plan
     opening = before.opening or Opening(
         settings={name: value for name, value in before.settings.items() if counts_seeds(name)},
@@ -56,7 +56,7 @@ def gone_on(plan: Plan, before: Plan | None, *, started: bool) -> Plan:
     )
 
 
-def _alike(plan: Plan, before: Plan) -> bool:
+def alike(plan: Plan, before: Plan) -> bool:
     """Whether two plans differ in their seeds alone."""
     one, other = ({n: v for n, v in p.settings.items() if not counts_seeds(n)} for p in (plan, before))
     return one == other and plan.format == before.format

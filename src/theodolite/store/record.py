@@ -12,7 +12,7 @@ from theodolite.specs import RecordingSpec, RunSpec
 from theodolite.store import content as contents
 from theodolite.store import files
 from theodolite.store import tables as parquet
-from theodolite.store.schema import LARGEST, RecordMetadata, Spec, Status, as_json, first_line
+from theodolite.store.schema import LARGEST, LONGEST, RecordMetadata, Spec, Status, as_json, first_line
 from theodolite.wording import shown
 
 STATUS = "status.json"
@@ -118,7 +118,7 @@ def write_start(directory: Path, spec: Spec, *, partial: bool = False) -> None:
 
 def write_failure(directory: Path, spec: Spec, error: str) -> None:
     """Record that a run or an analysis failed, and why; the next survey tries it again."""
-    _write_status(directory, spec, state="failed", error=shown(error))
+    _write_status(directory, spec, state="failed", error=shown(error)[:LONGEST])
 
 
 def folder_of(directory: Path, spec: Spec) -> Path:
@@ -213,7 +213,7 @@ def read_metadata(folder: Path, status: Status | None) -> RecordMetadata:
     try:
         return RecordMetadata.model_validate_json(read_checked(path, status))
     except ValidationError as error:
-        raise RecordCorrupt(f"{path} is not what a survey writes ({first_fault(error)}). {REDO}") from None
+        raise RecordCorrupt(f"{path} is not what a survey writes ({first_line(error)}). {REDO}") from None
 
 
 def spec_in(folder: Path, metadata: RecordMetadata) -> RunSpec:
@@ -222,13 +222,7 @@ def spec_in(folder: Path, metadata: RecordMetadata) -> RunSpec:
         return RunSpec.model_validate(metadata.spec)
     except ValidationError as error:
         path = folder / "spec.json"
-        raise RecordCorrupt(f"{path} holds no spec of a run ({first_fault(error)}). {REDO}") from None
-
-
-def first_fault(error: ValidationError) -> str:
-    """Where a file does not hold what it should, and why."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'JSON'}: {first['msg']}"[:200]
+        raise RecordCorrupt(f"{path} holds no spec of a run ({first_line(error)}). {REDO}") from None
 
 
 def holds(path: Path, status: Status | None) -> bool:

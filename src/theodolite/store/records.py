@@ -36,7 +36,6 @@ from theodolite.store.record import (
     Schemas,
     check_there,
     finished,
-    first_fault,
     folder_of,
     holds,
     parse_status,
@@ -61,6 +60,7 @@ __all__ = [
 
 
 S = TypeVar("S", bound=BaseModel)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Records(Generic[S]):
     # By column of a table: what older versions wrote there, and what stands for it today. Read, it is all as today's.
     renamed: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     schemas: Schemas = field(default_factory=lambda: ANY, repr=False)  # what its tables are
-    _tables: dict[tuple[str, str], pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)  # read once
+    _tables: dict[tuple[str, str], Any] = field(default_factory=dict, repr=False, compare=False)  # read once
     _statuses: dict[Path, Status | None] = field(default_factory=dict, repr=False, compare=False)  # likewise
 
     @cached_property
@@ -88,7 +88,7 @@ class Records(Generic[S]):
             return self.settings_type.model_validate({name: self.plan.settings[name] for name in known})
         except ValidationError as error:
             raise RecordCorrupt(
-                f"{self._home / PLAN} holds no settings of {self.plan.study} ({first_fault(error)}). "
+                f"{self._home / PLAN} holds no settings of {self.plan.study} ({first_line(error)}). "
                 "Run the study again: finished runs are kept."
             ) from None
 
@@ -151,12 +151,13 @@ class Records(Generic[S]):
         """One table of all done analyses, as :meth:`table` gives those of the runs."""
         return self._joined("analyses", self.plan.analyses, name)
 
-    def derived(self, make: Callable[["Records[S]"], pd.DataFrame]) -> pd.DataFrame:
+    def derived(self, make: Callable[["Records[S]"], T]) -> T:
         """What ``make(records)`` gives, made once: claims, tables and figures all start from the same summary."""
         key = (make.__module__, make.__qualname__)
         if key not in self._tables:
             self._tables[key] = make(self)
-        return self._tables[key].copy(deep=False)
+        found: T = self._tables[key]
+        return found.copy(deep=False) if isinstance(found, pd.DataFrame) else found
 
     def specs(self) -> Iterable[RunSpec]:
         """The specs of all done runs."""

@@ -3,12 +3,14 @@
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, ValidationError, field_validator
 
 from theodolite.specs import COLUMNS, OWN_COLUMNS, AnalysisSpec, CodeSpec, RecordingSpec, RunSpec
 from theodolite.store import files
+from theodolite.wording import shown
 
 LARGEST = 1 << 30  # bytes of a JSON file: the plan of a million runs has 200 MB
+LONGEST = 100_000  # characters of an error: a terminal takes half a minute to lay out a hundred million
 
 Spec = RunSpec | AnalysisSpec | RecordingSpec | CodeSpec
 Count = Annotated[int, Field(ge=0, lt=1 << 63)]
@@ -70,7 +72,7 @@ class Status(Sealed):
 
     fingerprint: Fingerprint  # whose it is: a folder that was renamed, or copied over another, is noticed
     state: Literal["running", "done", "failed"]
-    error: str = ""  # why it failed
+    error: Annotated[str, StringConstraints(max_length=LONGEST)] = ""  # why it failed
     partial: bool = False  # running, and what is there may be read: each file is whole, but none is the last
     converged_epoch: Count | None = None  # first epoch at the convergence; None: not within its epochs
     diverged_epoch: Count | None = None  # epoch at which the loss became NaN or infinite
@@ -166,5 +168,8 @@ def parsed(content: bytes) -> Any:
 
 
 def first_line(error: Exception) -> str:
-    """Of an error's message."""
+    """Of an error's message; of a file that does not hold what it should, where that is, and why."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_context=False)[0]
+        return shown(f"{'.'.join(map(str, first['loc'])) or 'JSON'}: {first['msg']}")[:200]
     return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -16,11 +16,10 @@ from theodolite.claims.needed import FEWEST
 from theodolite.errors import SettingError
 from theodolite.findings import Verdict
 from theodolite.store import records
-from theodolite.store.plan import counts_seeds
 from theodolite.store.records import Records
 from theodolite.store.remote.workspace import Copy
 from theodolite.survey import reading
-from theodolite.survey.prepared import Prepared, as_planned
+from theodolite.survey.prepared import Prepared, as_planned, with_seeds
 from theodolite.survey.progress import Progress
 from theodolite.survey.running import conclude, run
 from theodolite.wording import counted
@@ -124,18 +123,6 @@ def check(budget: float | None, most: int) -> None:
         raise SettingError(f"expected a budget above zero, got {budget:g} seconds. For example: --budget 30min")
     if most < FEWEST:
         raise SettingError(f"expected --max-seeds of {FEWEST} or more, got {most}: fewer seeds decide nothing.")
-
-
-def with_seeds(item: Prepared, seeds: int) -> Prepared:
-    """The same study with so many seeds; other settings that count seeds grow with them."""
-
-    def grown(settings: Any) -> Any:
-        counts = {name: value for name, value in settings if counts_seeds(name)}
-        return settings.model_copy(
-            update={name: math.ceil(value * seeds / settings.seeds) for name, value in counts.items()}
-        )
-
-    return Prepared.of(item.study, item.preset, grown(item.asked), grown(item.settings))
 
 
 def _begun(item: Prepared, directory: Path, most: int) -> Prepared:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from theodolite.claims import planned
 from theodolite.errors import RecordCorrupt, SettingError, UnknownName
 from theodolite.specs import FORMAT, AnalysisSpec, CodeSpec, RunSpec
 from theodolite.store import records
+from theodolite.store.plan import alike, counts_seeds
 from theodolite.store.records import Plan, Planned
 from theodolite.study import Settings, Study
 from theodolite.survey import bounds
@@ -126,14 +128,27 @@ def as_planned(
 ) -> list[Prepared]:
     """The same studies as this folder has planned them before: what was left to the machine stays as it was settled.
 
-    Another processor then finds the same runs. What the user has said himself is not touched.
+    Another processor then finds the same runs. Where runs of earlier code are kept, the seeds that they finished are
+    planned again, all of them. What the user has said himself is not touched.
 
     Args:
         prepared: of :func:`prepare`, settled on this machine.
         directory: the results folder; nothing need be there.
-        say: gets a line where this machine would have chosen otherwise.
+        say: gets a line where this machine would have chosen otherwise, or fewer seeds are asked for than are kept.
     """
-    return [_as_planned(item, directory, say) for item in prepared]
+    return [_with_kept_seeds(_as_planned(item, directory, say), directory, say) for item in prepared]
+
+
+def with_seeds(item: Prepared, seeds: int) -> Prepared:
+    """The same study with so many seeds; other settings that count seeds grow with them."""
+
+    def grown(settings: Settings) -> Settings:
+        counts = {name: value for name, value in settings if counts_seeds(name)}
+        return settings.model_copy(
+            update={name: math.ceil(value * seeds / settings.seeds) for name, value in counts.items()}
+        )
+
+    return Prepared.of(item.study, item.preset, grown(item.asked), grown(item.settings))
 
 
 def outdated(prepared: Sequence[Prepared], directory: Path) -> str:
@@ -173,6 +188,26 @@ def _as_planned(item: Prepared, directory: Path, say: Callable[[str], None]) -> 
     said = ", ".join(f"{name}={value} (this machine would take {here[name]})" for name, value in kept.items())
     say(f"{item.study.name}: goes on with {said}, as planned in this folder. To change it, set it with --set.")
     return Prepared.of(item.study, item.preset, item.asked, _validated(item.study, {**here, **kept}))
+
+
+def _with_kept_seeds(item: Prepared, directory: Path, say: Callable[[str], None]) -> Prepared:
+    """With the seeds that are finished in a folder of which the user keeps runs of earlier code."""
+    study, now = item.study, item.settings.seeds
+    if study.code is None or item.asked.seeds != study.presets[item.preset].seeds or not study.code.keeps(directory):
+        return item
+    before = _plan(item, directory)
+    if before is None or not alike(item.plan(""), before):
+        return item
+    states = study.records(directory, before).runs
+    whole = states.groupby("seed")["status"].agg(lambda of_seed: (of_seed == "done").all())
+    finished = min(int(whole.index[whole].max()) + 1 if whole.any() else 0, before.settings["seeds"])
+    if finished <= now:
+        return item
+    say(
+        f"{study.name}: goes on with {finished} seeds, which earlier code has finished and are kept (its settings say "
+        f"{now}). For fewer, say so with --seeds."
+    )
+    return with_seeds(item, finished)
 
 
 def sources(prepared: Sequence[Prepared]) -> list[str]:
