@@ -363,7 +363,7 @@ def _moved(whole: Objective, vector: Tensor) -> Tensor:
     draw = torch.Generator().manual_seed(named_seed(0, "moved parameters"))
     parts = []
     for part in whole.unflatten(vector).values():
-        step = torch.randn(part.shape, generator=draw, dtype=torch.float32, device="cpu").to(part)
+        step = torch.empty(part.numel(), dtype=torch.float32, device="cpu").uniform_(-1, 1, generator=draw).to(part)
         size = float(part.norm()) or 1.0
-        parts.append((part + STEP * size / max(float(step.norm()), 1e-30) * step).flatten())
+        parts.append(part.flatten().add(step, alpha=STEP * size / max(float(step.norm()), 1e-30)))
     return torch.cat(parts)
