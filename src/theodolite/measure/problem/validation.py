@@ -64,13 +64,18 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
                 raise
             except Exception as error:
                 _raise_bad_batch(given, error)
-                raise MeasurementError(
-                    f"expected to measure, got an error from PyTorch, the model or the loss in {function.__name__}: "
-                    f"{type(error).__name__}: {error}. "
-                    + advice(error, "Call the model and the loss on a batch by hand to see where.")
-                ) from error
+                raise unmeasured(function.__name__, error) from error
 
     return instrument
+
+
+def unmeasured(where: str, error: Exception) -> MeasurementError:
+    """What is said of an error of PyTorch's, the model's or the loss's."""
+    return MeasurementError(
+        f"expected to measure, got an error from PyTorch, the model or the loss in {where}: "
+        f"{type(error).__name__}: {str(error).rstrip('. ')}. "
+        + advice(error, "Call the model and the loss on a batch by hand to see where.")
+    )
 
 
 def _raise_bad_batch(given: Mapping[str, Any], error: Exception) -> None:
