@@ -136,8 +136,8 @@ def columns_by_rows(rows: Any, vectors: Any, size: int, dtype: torch.dtype, devi
         raise SettingError(
             f"expected a vector ({size},) or a block ({size}, k), got {tuple(vectors.shape)}. One column is one vector."
         )
-    given = vectors.detach().to(device, dtype)
     try:
+        given = vectors.detach().to(device, dtype)
         product = rows(given.mT.contiguous() if given.ndim == 2 else given[None])
     except (TheodoliteError, torch.OutOfMemoryError, MemoryError):
         raise

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from theodolite.errors import BadData, BadLoss, BadModel, CheckFailed, NotDeterministic, TheodoliteError
-from theodolite.measure.problem.batches import Batch, copied, count, tensors
+from theodolite.measure.problem.batches import Batch, copied, count, is_graph, tensors
 from theodolite.measure.problem.isolation import preserve_modules, preserve_rng
 from theodolite.measure.problem.microbatches import first_samples
 from theodolite.measure.problem.objective import Objective, unfit
@@ -201,6 +201,11 @@ def _value(whole: Objective, batch: Batch) -> Tensor:
     except (TheodoliteError, torch.OutOfMemoryError):
         raise
     except Exception as error:
+        if is_graph(batch[0]) and "'Tensor' object has no attribute" in str(error):
+            raise BadData(
+                f"expected a loss of the outputs and a graph's y, which it is given alone, got an error: {error}. Pass "
+                "(graph, graph) for a loss that reads more of it."
+            ) from error
         sizes = lengths(batch)
         if sizes is not None and sizes[0] != sizes[1]:
             raise BadData(
