@@ -334,11 +334,61 @@ def scripted() -> Use:
     return Use(m, cross_entropy, (x, y), lambda: cross_entropy(m(x), y))
 
 
+class Waves(nn.Module):
+    """Complex factors of frequencies, kept as real and imaginary parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factors, self.out = nn.Parameter(torch.randn(3, 2)), nn.Linear(4, 3)
+
+    def forward(self, x):
+        waves = torch.fft.rfft(x, dim=1) * torch.view_as_complex(self.factors)
+        return self.out(torch.fft.irfft(waves, n=4, dim=1).tanh())
+
+
+def complex_factors() -> Use:
+    """21 numbers: in a block of vectors every second one begins at an odd place, where PyTorch takes none."""
+    m, (x, y) = Waves().double(), problem()
+    return Use(m, cross_entropy, (x, y), lambda: cross_entropy(m(x), y))
+
+
+def adversarial() -> Use:
+    """On inputs that were moved to where the loss is larger, which no gradient goes through."""
+    m, (x, y) = perceptron(), problem()
+
+    def loss(_, t):
+        leaf = t[0].clone().requires_grad_()
+        (slope,) = torch.autograd.grad(cross_entropy(m(leaf), t[1]), leaf)
+        return cross_entropy(m((leaf + 0.1 * slope.sign()).detach()), t[1])
+
+    return Use(m, loss, (x, (x, y)), lambda: loss(None, (x, y)))
+
+
+def seeded_within() -> Use:
+    """Dropout in evaluation too, from a seed that the model sets."""
+    m, (x, y) = perceptron(), problem()
+    inner = m.forward
+
+    def forward(z):
+        torch.manual_seed(3)
+        return inner(nn.functional.dropout(z, 0.3))
+
+    m.forward = forward
+    return Use(m, cross_entropy, (x, y), lambda: cross_entropy(m(x), y))
+
+
+def smoothed_weighted_and_ignored() -> Use:
+    m, (x, y) = perceptron(), problem()
+    y[3:8] = -100
+    loss = nn.CrossEntropyLoss(weight=torch.tensor([0.0, 1.0, 4.0]).double(), label_smoothing=0.2)
+    return Use(m, loss, [(x[:7], y[:7]), (x[7:], y[7:])], lambda: loss(m(x), y))
+
+
 USES = (
     contrastive, contrastive_in_batches, gradient_penalty, averaged_teacher, several_heads, learned_temperature,
     tied_both_ways, packed_within, weighted_samples, low_rank, accumulated, hooked, own_function, pruned,
     spectrally_normed, inner_step, without_targets, transformed_within, asks_its_weight, fused_and_masked,
-    compiled_loss, scripted,
+    compiled_loss, scripted, complex_factors, adversarial, seeded_within, smoothed_weighted_and_ignored,
 )  # fmt: skip
 
 
@@ -406,6 +456,30 @@ class OneMemory(nn.Module):
 
     def forward(self, x):
         return torch.tanh(x @ self.a) + (x @ self.b) ** 2
+
+
+class Expanded(nn.Module):
+    """A parameter whose numbers are one and the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.out = nn.Parameter(torch.randn(4, 1).double().expand(4, 5)), nn.Linear(5, 3).double()
+
+    def forward(self, x):
+        return self.out(torch.tanh(x @ self.a))
+
+
+class Stateful(nn.Module):
+    """Goes on from where its last call ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.out, self.state = nn.GRUCell(4, 5), nn.Linear(5, 3), None
+
+    def forward(self, x):
+        state = self.cell(x, self.state)
+        self.state = state.detach()
+        return self.out(state)
 
 
 class Clipping(nn.Module):

@@ -394,6 +394,32 @@ class Scales(nn.Module):
         return (x * self.factors).view(-1, 3, 2).sum(2)
 
 
+def expanded() -> nn.Module:
+    """The same with one number for all features, and none of its own for any."""
+    model = Scales()
+    model.factors = nn.Parameter(model.factors[:1].detach().expand(6))
+    return model
+
+
+class Remembering(nn.Module):
+    """Goes on from where its last call ended, or begins anew."""
+
+    def __init__(self, *, reset: bool) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.cell, self.out, self.reset, self.state = nn.GRUCell(6, 4).double(), nn.Linear(4, 3).double(), reset, None
+
+    def forward(self, x):
+        state = self.cell(x, None if self.reset else self.state)
+        self.state = state.detach()
+        return self.out(state)
+
+
+def from_one(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Of classes that are counted from one."""
+    return CROSS_ENTROPY(outputs, targets.sub_(1))
+
+
 def at(model: nn.Module, step: Tensor) -> Tensor:
     """The loss where the one parameter has moved."""
     (own,) = model.parameters()
@@ -505,6 +531,36 @@ CASES = {
         "Use reduction='mean'",
         (FLAT, nn.CrossEntropyLoss(reduction="none"), DATA),
         (FLAT, nn.CrossEntropyLoss(reduction="mean"), DATA),
+    ),
+    "a loss that is a float": slope_of(
+        r"leave out .item\(\)",
+        (FLAT, lambda o, t: CROSS_ENTROPY(o, t).item(), DATA),
+        (FLAT, CROSS_ENTROPY, DATA),
+    ),
+    "a loss among others": slope_of(
+        r"as loss\(outputs, targets\)\['loss'\]",
+        (FLAT, lambda o, t: {"loss": CROSS_ENTROPY(o, t)}, DATA),
+        (FLAT, lambda o, t: {"loss": CROSS_ENTROPY(o, t)}["loss"], DATA),
+    ),
+    "a loss that writes into targets": slope_of(
+        r"targets = targets.clone\(\)",
+        (FLAT, from_one, (X, Y + 1)),
+        (FLAT, lambda o, t: from_one(o, t.clone()), (X, Y + 1)),
+        data=(X, Y + 1),
+    ),
+    "a batch of one": slope_of(
+        "leave out batches of one sample",
+        (deepcopy(BATCH_NORM).train(), CROSS_ENTROPY, [(X[1:], Y[1:]), (X[:1], Y[:1])]),
+        (deepcopy(BATCH_NORM).train(), CROSS_ENTROPY, [(X[1:], Y[1:])]),
+        data=(X[1:], Y[1:]),
+    ),
+    "a state kept": slope_of(
+        "reset in forward what the model keeps",
+        (Remembering(reset=False), CROSS_ENTROPY, DATA),
+        (Remembering(reset=True), CROSS_ENTROPY, DATA),
+    ),
+    "numbers in one place": slope_of(
+        r"nn.Parameter\(factors.clone\(\)\)", (expanded(), CROSS_ENTROPY, DATA), (Scales(), CROSS_ENTROPY, DATA)
     ),
     "a sum for a mean": Case(
         "Pass reduction='sum'",

@@ -1,13 +1,13 @@
 """Whatever the caller has set around a measurement, the number is that of the model, and the setting stays."""
 
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
-from torch.nn.modules.module import register_module_forward_hook
 
+from states import STATES, WRAPPED
 from theodolite import measure
 
 
@@ -23,6 +23,7 @@ def data():
 
 
 DATA, OTHER, THIRD, ONES = data(), network(1), network(2), torch.ones(53)
+OUTPUTS = torch.ones(90)
 SMOOTH = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 3))
 INSTRUMENTS = {
     "gradient_norm": lambda m: measure.gradient_norm(m, cross_entropy, DATA).value,
@@ -42,49 +43,19 @@ INSTRUMENTS = {
         p.loss for p in measure.find_critical_points(SMOOTH, cross_entropy, DATA, 3, steps=5, weight_decay=0.01)
     ],
     "product": lambda m: measure.HessianOperator(m, cross_entropy, DATA) @ ONES,
+    "jacobian": lambda m: measure.Jacobian(m, DATA) @ ONES,
+    "its transpose": lambda m: measure.Jacobian(m, DATA).T @ OUTPUTS,
+    "tangent_kernel": lambda m: measure.TangentKernel(m, DATA) @ OUTPUTS,
+    "diagonal": lambda m: measure.hessian_diagonal(m, cross_entropy, DATA, products=9).diagonal,
+    "blocks": lambda m: measure.hessian_blocks(m, cross_entropy, DATA, k=1, probes=2, steps=5).eigenvalues,
+    "noise": lambda m: measure.gradient_noise_scale(m, cross_entropy, DATA).value,
+    "edge": lambda m: measure.edge_of_stability(m, cross_entropy, DATA, sgd(m)).value,
+    "align": lambda m: measure.align(m, OTHER, method="activations", data=DATA).distance,
 }
 
 
-@contextmanager
-def default_dtype():
-    torch.set_default_dtype(torch.float64)
-    try:
-        yield
-    finally:
-        assert torch.get_default_dtype() == torch.float64
-        torch.set_default_dtype(torch.float32)
-
-
-@contextmanager
-def deterministic():
-    torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        assert torch.are_deterministic_algorithms_enabled()
-        torch.use_deterministic_algorithms(False)
-
-
-@contextmanager
-def hooked():
-    handle = register_module_forward_hook(lambda module, inputs, output: None)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-STATES = {
-    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
-    "no_grad": torch.no_grad,
-    "inference_mode": torch.inference_mode,
-    "default dtype": default_dtype,
-    "default device": lambda: torch.device("meta"),
-    "deterministic": deterministic,
-    "hooks on all modules": hooked,
-    "anomalies detected": lambda: torch.autograd.set_detect_anomaly(True),
-}
-WRAPPED = {"compiled": lambda m: torch.compile(m, backend="eager"), "parallel": nn.DataParallel}
+def sgd(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=0.1)
 
 
 def expected(name):

@@ -391,6 +391,17 @@ def graph_batches() -> Use:
     return Use(m, cross_entropy, [batch], lambda: cross_entropy(m(batch), y))
 
 
+def graph_pair() -> Use:
+    """A loss that reads more of a graph than its targets."""
+    use = graph_batches()
+    whole = use.data[0]
+
+    def loss(o, g):
+        return (cross_entropy(o, g.y, reduction="none") * g.x.detach().mean().exp()).mean()
+
+    return Use(use.model, loss, (whole, whole), lambda: loss(use.model(whole), whole))
+
+
 def renormalised() -> Use:
     class Text(nn.Module):
         def __init__(self) -> None:
@@ -422,7 +433,7 @@ USES = {
         consistency, checkpointed, a_sum, a_sum_of_ones_own, class_weights, ignored, nan_marked_targets, infinite_mask,
         mixed_up, lists_of_images, time_first, packed_sequences, flattened_targets, graph, sparse_graph,
         whole_batch_weights, fixed_view, physics, writes_its_input, features_kept, collated, a_dataset,
-        bare_pair_of_two_targets, graph_batches, renormalised, compiled, parallel, *uses.USES,
+        bare_pair_of_two_targets, graph_batches, graph_pair, renormalised, compiled, parallel, *uses.USES,
     )
 }  # fmt: skip
 
@@ -569,6 +580,18 @@ REFUSED = {
     ),
     "two parameters in one memory": lambda: (uses.OneMemory(), cross_entropy, problem(), "'a' shares that of 'b'"),
     "data without numbers": lambda: (perceptron(), cross_entropy, [t.to("meta") for t in problem()], "batch 0 is on"),
+    "targets that a loss writes": lambda: (
+        perceptron(), lambda o, t: cross_entropy(o, t.add_(1).remainder_(3)), problem(), r"targets.clone\(\)"
+    ),
+    "several numbers in one place": lambda: (uses.Expanded(), cross_entropy, problem(), "those of 'a' share theirs"),
+    "a state from call to call": lambda: (uses.Stateful().double(), cross_entropy, problem(), "reset in forward"),
+    "a batch of one in training": lambda: (
+        nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)).double(), cross_entropy,
+        [problem(9), problem(1)], "drop_last=True",
+    ),
+    "a loss that reads a graph": lambda: (
+        OnGraphs().double(), lambda o, g: cross_entropy(o, g.y), graph_batches().data, r"Pass \(graph, graph\)"
+    ),
     "triples": lambda: (perceptron(), cross_entropy, [(*problem(8), torch.ones(8))], r"\(y, w\)"),
 }  # fmt: skip
 

@@ -308,6 +308,11 @@ def test_a_step_of_something_else_than_a_model_is_refused_at_once(model):
             count(model, LOSS, batch())
 
 
+def test_a_model_that_waits_for_its_first_batch_is_refused_at_once():
+    with pytest.raises(BadModel, match="Pass a batch through model"):
+        th.Recorder("gradient_norm", out=None).step(nn.LazyLinear(1), LOSS, batch())
+
+
 @pytest.mark.parametrize("number", [-1, 1.5, "first"])
 def test_a_step_of_no_number_is_refused_at_once(number):
     recorder = th.Recorder("gradient_norm", every=100, out=None)

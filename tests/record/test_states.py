@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import theodolite as th
+from states import STATES
 from theodolite.measure.catalogue import in_recorder
 from theodolite.record.instruments import resolve
 
@@ -192,31 +193,6 @@ def test_a_set_to_measure_on_stays_the_same_when_the_training_alters_its_data():
     inputs.mul_(3.0)
     recorder.step(model, LOSS)
     assert recorder.table("numbers")["value"].tolist() == [expected]
-
-
-@contextlib.contextmanager
-def double_by_default():
-    torch.set_default_dtype(torch.float64)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(torch.float32)
-
-
-@contextlib.contextmanager
-def autocast_without_gradients():
-    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
-        yield
-
-
-STATES = {
-    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
-    "no_grad": torch.no_grad,
-    "inference_mode": torch.inference_mode,
-    "default dtype": double_by_default,
-    "default device": lambda: torch.device("meta"),
-    "autocast without gradients": autocast_without_gradients,
-}
 
 
 def numbers(what, state, data=None):

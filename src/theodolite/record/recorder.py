@@ -16,7 +16,7 @@ from theodolite.measure.problem.batches import Data
 from theodolite.measure.problem.isolation import unwrapped
 from theodolite.measure.problem.objective import Loss
 from theodolite.measure.problem.reduction import Reduction, Samples
-from theodolite.measure.problem.validation import check_module, checked
+from theodolite.measure.problem.validation import check_module, check_shaped, checked
 from theodolite.record import asked
 from theodolite.record.flatten import flatten
 from theodolite.record.identity import described, of_beginning, of_model
@@ -280,6 +280,7 @@ class Recorder:
         if self._wanted.data is None and batch is None and self._wanted.instruments:
             raise SettingError("expected data to measure on: pass it to Recorder(data=…), or the batch to each step.")
         if not self._watch.runs:
+            check_shaped("model", model)
             self._begin(unwrapped(model), loss, number, epoch)
         return True
 

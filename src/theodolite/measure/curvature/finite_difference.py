@@ -19,6 +19,7 @@ from theodolite.measure.linalg.streamed import lengths
 
 STEPS = {torch.float64: (1e-8, 1e-6, 1e-4), torch.float32: (1e-3, 1e-2, 1e-4)}  # relative to the point's own length
 AGREE = {torch.float64: 1e-3, torch.float32: 4e-3}  # far above the errors of these steps, far below a wrong layer's
+ENOUGH = 0.01  # of that: smaller differences are not looked at with other steps
 Field = Callable[[Tensor], Tensor]
 Line = Callable[[float], list[Tensor]]  # t to a field at θ + t v, in parts: as one vector it would be held twice
 
@@ -57,7 +58,7 @@ def compare(line: Line, exact: Tensor, length: float, precision: torch.dtype) ->
         error = _apart(_like(exact, found), found)
         if error < best:
             best, scale = error, _apart(found)
-        if best <= 0.01 * AGREE[precision] * scale:
+        if best <= ENOUGH * AGREE[precision] * scale:
             return best, 0.0, scale
         if before:
             spread = min(spread, _apart(before, found))

@@ -127,8 +127,8 @@ class Jacobian:
 
     def transposed(self, vectors: Tensor) -> Tensor:
         """Jᵀ times each row of ``(k, M)``, as rows ``(k, P)``."""
-        total = vectors.new_zeros(len(vectors), self.shape[1])
         with plain_torch():
+            total = vectors.new_zeros(len(vectors), self.shape[1])
             for each, part in zip(self._batches(), vectors.split(self._lengths, 1), strict=True):
                 total += _in_blocks(each.transposed, part)
         return total

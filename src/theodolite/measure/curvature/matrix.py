@@ -7,7 +7,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
-from theodolite.errors import SettingError, TooLarge
+from theodolite.errors import SettingError, TheodoliteError, TooLarge
 from theodolite.measure.linalg import eigensolver, quadrature, solver
 from theodolite.measure.linalg import sketch as sketches
 from theodolite.measure.linalg import trace as estimator
@@ -19,6 +19,7 @@ from theodolite.measure.linalg.sketch import DiagonalEstimate
 from theodolite.measure.linalg.solver import Solution
 from theodolite.measure.linalg.trace import TraceEstimate
 from theodolite.measure.problem.memory import Memory, in_words, room
+from theodolite.measure.problem.validation import checked, unmeasured
 from theodolite.streams import named_seed
 
 
@@ -58,6 +59,7 @@ class SymmetricMatrix:
         kind = torch.empty(0, dtype=self.dtype).numpy().dtype
         return LinearOperator(self.shape, matvec=lambda v: self @ v.ravel(), matmat=lambda V: self @ V, dtype=kind)
 
+    @checked
     def to_dense(self, memory: Memory = None) -> Tensor:
         """The whole matrix ``(n, n)``, by n products.
 
@@ -76,32 +78,38 @@ class SymmetricMatrix:
             )
         return self.rows(torch.eye(self.size, dtype=self.dtype, device=self.device))
 
+    @checked
     def eigenvalues(
         self, k: int = 10, *, which: Which = "largest", tolerance: float = 1e-4, seed: int = 0
     ) -> Eigensolution:
         """Eigenpairs at the ends of the spectrum with their residuals, as ``hessian_eigenvalues`` finds them."""
         return eigensolver.eigenvalues(self, k=k, which=which, tolerance=tolerance, random=_random(seed, "restarts"))
 
+    @checked
     def trace(self, products: int = 60, *, seed: int = 0) -> TraceEstimate:
         """The sum of all eigenvalues with its standard error; exact where a third of the products is n or more."""
         return estimator.trace(self, products=products, random=_random(seed, "signs"))
 
+    @checked
     def diagonal(self, products: int = 60, *, seed: int = 0) -> DiagonalEstimate:
         """The diagonal with its standard errors; exact where the products are n or more."""
         return sketches.diagonal(self, products=products, random=_random(seed, "signs"))
 
+    @checked
     def solve(
         self, v: Tensor, *, damping: float = 0.0, tolerance: float = 1e-6, max_products: int | None = None
     ) -> Solution:
         """Solve (A + damping) x = v: conjugate gradients, or minimal residuals where damping leaves it indefinite."""
         return solver.solve(self, v, damping=damping, tolerance=tolerance, max_products=max_products)
 
+    @checked
     def log_determinant(
         self, *, damping: float = 0.0, probes: int = 16, steps: int = 60, seed: int = 0
     ) -> LogDeterminant:
         """Estimate log det(A + damping) with its standard error; exact for small matrices."""
         return log_determinant(self, damping=damping, probes=probes, steps=steps, random=_random(seed, "probes"))
 
+    @checked
     def generalized_eigenvalues(
         self, other: "SymmetricMatrix", k: int = 1, *, damping: float = 0.0, tolerance: float = 1e-4, seed: int = 0
     ) -> GeneralizedPairs:
@@ -109,6 +117,7 @@ class SymmetricMatrix:
         random = _random(seed, "generalized")
         return generalized_eigenvalues(self, other, k=k, damping=damping, tolerance=tolerance, random=random)
 
+    @checked
     def density(self, *, probes: int = 8, steps: int = 60, seed: int = 0) -> DensityEstimate:
         """How the eigenvalues are spread, by stochastic Lanczos quadrature, with its standard error."""
         return quadrature.density(self, probes=probes, steps=steps, random=_random(seed, "probes"))
@@ -127,8 +136,13 @@ def columns_by_rows(rows: Any, vectors: Any, size: int, dtype: torch.dtype, devi
         raise SettingError(
             f"expected a vector ({size},) or a block ({size}, k), got {tuple(vectors.shape)}. One column is one vector."
         )
-    given = vectors.detach().to(device, dtype)
-    product = rows(given.mT.contiguous() if given.ndim == 2 else given[None])
+    try:
+        given = vectors.detach().to(device, dtype)
+        product = rows(given.mT.contiguous() if given.ndim == 2 else given[None])
+    except (TheodoliteError, torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:
+        raise unmeasured("a product", error) from error
     return product.mT if vectors.ndim == 2 else product[0]
 
 

@@ -28,10 +28,10 @@ from theodolite.errors import BadLoss, CheckFailed
 from theodolite.measure.curvature.autograd import Product, flat
 from theodolite.measure.curvature.backend import Backend
 from theodolite.measure.curvature.diagnosis import locate_wrong_layer
-from theodolite.measure.curvature.finite_difference import AGREE, STEPS, Field, Line, compare, differs
+from theodolite.measure.curvature.finite_difference import AGREE, ENOUGH, STEPS, Field, Line, compare, differs
 from theodolite.measure.curvature.kinds import PER_SAMPLE, PRODUCTS, Curvature, part_of, per_sample_scale
 from theodolite.measure.curvature.likelihood import fisher_of_outputs, is_natural
-from theodolite.measure.linalg.streamed import dots, fill_normal, lengths
+from theodolite.measure.linalg.streamed import dots, fill_normal, joined, lengths
 from theodolite.measure.problem.batches import Batch, count
 from theodolite.measure.problem.isolation import autocast_off, preserve_rng
 from theodolite.measure.problem.microbatches import first_samples, microbatches
@@ -43,8 +43,8 @@ from theodolite.streams import named_seed
 
 UNSURE = 0.1  # of a product: a number with fewer digits than one is none
 CANCELLED = 100  # units in the last place of what a product is the sum of, which cancelling may leave
-OWN_GRADIENTS = 16  # samples whose gradients are taken one by one
-CHECK_BYTES = 2**22  # of the graph that the check takes: of so many samples, 4 to 64, whatever the batch
+CHECKED = 16  # samples
+CHECK_BYTES = 2**22  # of the graph that the check takes: of so many samples, 4 to 16, whatever the batch
 
 UNDECIDED = (
     "the check of a product with the Hessian cannot decide: finite differences are {:.1e} of its length from it, and "
@@ -143,8 +143,7 @@ def check_bytes(whole: Objective, backend: Backend) -> float:
 
 def checked_samples(backend: Backend) -> int:
     """How many samples of the first batch the finite difference takes, at most."""
-    most = OWN_GRADIENTS if backend.kind in PER_SAMPLE else 64
-    return 1 if backend.one_by_one else int(max(4, min(most, CHECK_BYTES / backend.graph_bytes)))
+    return 1 if backend.one_by_one else int(max(4, min(CHECKED, CHECK_BYTES / backend.graph_bytes)))
 
 
 def _direction(whole: Objective, seed: int) -> Tensor:
@@ -191,25 +190,20 @@ def _first_batch(whole: Objective, backend: Backend, batch: Batch, v: Tensor, st
 
 
 def _difference(own: Objective, backend: Backend, batch: Batch, v: Tensor, still: Tensor) -> float:
-    if still.any():
-        with in_place(own):
-            parts = plain_gradients(own, batch)[1]
-        v = v.masked_fill(still & torch.cat([(part == 0).flatten() for part in parts]), 0)
-        del parts
     work = own if own.vector.dtype == torch.float64 or own.vector.device.type == "mps" else own.to(torch.float64)
     product = _product(backend.make, own, batch)
-    exact = product(v)  # of entries held it knows nothing
+    exact = product(v)
     if work is not own:
         product = partial(_anew, backend, own, batch)  # what it keeps and doubles would lie side by side
     try:
-        return _compared(own, work, backend, product, batch, v, exact)
+        return _compared(own, work, backend, product, batch, v, exact, still)
     except (CheckFailed, BadLoss, torch.OutOfMemoryError):
         raise
     except Exception:  # a model or loss that holds float32 constants, or casts
         if work is own:
             raise
         product = _product(backend.make, own, batch)  # before the parameters are moved
-        return _compared(own, own, backend, product, batch, v, exact)
+        return _compared(own, own, backend, product, batch, v, exact, still)
 
 
 def _anew(backend: Backend, own: Objective, batch: Batch, v: Tensor) -> Tensor:
@@ -217,12 +211,30 @@ def _anew(backend: Backend, own: Objective, batch: Batch, v: Tensor) -> Tensor:
 
 
 def _compared(
-    own: Objective, work: Objective, backend: Backend, product: Field, batch: Batch, v: Tensor, exact: Tensor
+    own: Objective,
+    work: Objective,
+    backend: Backend,
+    product: Field,
+    batch: Batch,
+    v: Tensor,
+    exact: Tensor,
+    still: Tensor,
 ) -> float:
     """The relative difference, where the gradients are taken in the precision of ``work``."""
     wide, precision, length = work.cast(batch), work.dtype or v.dtype, float(lengths(own.vector))
-    with _slope(backend.kind, work, wide, v) as line:
-        error, _, scale = compare(line, exact, length, precision)
+
+    def apart(v: Tensor, exact: Tensor) -> tuple[float, float]:
+        with _slope(backend.kind, work, wide, v) as line:
+            error, _, scale = compare(line, exact, length, precision)
+        return error, scale
+
+    error, scale = apart(v, exact)
+    if error > ENOUGH * AGREE[precision] * scale and bool(still.any()):  # of entries held a product knows nothing
+        with in_place(own):
+            held = [(part == 0).flatten() for part in plain_gradients(own, batch)[1]]
+        v = v.masked_fill(still & torch.cat(held), 0)
+        exact = product(v)
+        error, scale = apart(v, exact)
     if error > AGREE[precision] * scale:  # a wrong layer, or the rounding of float32?
         _check_linear(product, v, exact)
         again = product if work is own else _product(PRODUCTS[backend.kind], work, wide)
@@ -325,7 +337,7 @@ def _slope(kind: Curvature, whole: Objective, batch: Batch, v: Tensor) -> Iterat
 
         def gradient(t: float) -> list[Tensor]:
             move.along(v, t)
-            return plain_gradients(whole, batch)[1]
+            return joined(plain_gradients(whole, batch)[1])
 
         if kind == "hessian":
             yield gradient

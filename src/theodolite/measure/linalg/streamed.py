@@ -17,6 +17,11 @@ def lengths(a: Tensor) -> Tensor:
     return dots(a, a).sqrt()
 
 
+def joined(parts: list[Tensor]) -> list[Tensor]:
+    """A long vector in its parts, a short one whole: calls for each small tensor would be most of the time."""
+    return [torch.cat([part.flatten() for part in parts])] if sum(map(Tensor.numel, parts)) <= PIECE else parts
+
+
 def fill_normal(rows: Tensor, random: torch.Generator) -> Tensor:
     """The tensor, contiguous, with normal numbers drawn in double precision on the CPU."""
     for piece in rows.view(-1).split(PIECE):

@@ -56,7 +56,7 @@ def pairs(data: Data) -> Pairs:
     given: Any = data
     if isinstance(given, Dataset) and not isinstance(given, IterableDataset):
         given = DataLoader(given, batch_size=DATASET_BATCH)
-    elif is_pair(data) or _is_graph(data):
+    elif is_pair(data) or is_graph(data):
         given = [data]
     if not (hasattr(given, "__iter__") or hasattr(given, "__getitem__")):
         raise BadData(f"expected data, got {type(given).__name__}. Pass (inputs, targets) or batches of them.")
@@ -70,7 +70,7 @@ def pairs(data: Data) -> Pairs:
 def _pair(batch: Any, number: int) -> Batch:
     if isinstance(batch, Mapping):
         return batch, batch
-    if _is_graph(batch):
+    if is_graph(batch):
         return batch, batch.y
     if isinstance(batch, (tuple, list)) and len(batch) == 2:
         return batch[0], batch[1]
@@ -87,20 +87,20 @@ def _pair(batch: Any, number: int) -> Batch:
 
 
 def is_pair(data: Any) -> bool:
-    """Whether data are one batch, not many: a list of two dicts is two of them, a tuple of two is a pair."""
+    """Whether data are one batch, not many: a list of two dicts or graphs is two of them, a tuple of two is a pair."""
     if isinstance(data, Mapping):
         return True
     if not (isinstance(data, (tuple, list)) and len(data) == 2):
         return False
     inputs, targets = data
     single = isinstance(inputs, (Tensor, PackedSequence))  # which no batch is
-    pair = isinstance(data, tuple) and (single or isinstance(inputs, Mapping))
+    pair = isinstance(data, tuple) and (single or isinstance(inputs, Mapping) or is_graph(inputs))
     return isinstance(targets, Tensor) or (
-        pair and (targets is None or isinstance(targets, Mapping) or (single and isinstance(targets, (tuple, list))))
+        pair and (targets is None or isinstance(targets, Mapping) or is_graph(targets) or (single and isinstance(targets, (tuple, list))))
     )
 
 
-def _is_graph(batch: Any) -> bool:
+def is_graph(batch: Any) -> bool:
     """Whether this is a batch of graphs in the manner of PyTorch Geometric, known by what it has."""
     return all(hasattr(batch, name) for name in ("edge_index", "num_nodes", "y", "to")) and not isinstance(
         batch, (Mapping, tuple, list)
@@ -162,7 +162,7 @@ def count(batch: Batch) -> int:
     inputs, targets = batch
     if isinstance(inputs, PackedSequence):
         return int(inputs.batch_sizes[0])
-    if _is_graph(inputs):
+    if is_graph(inputs):
         return int(getattr(inputs, "num_graphs", None) or inputs.num_nodes)
     if is_list_of_samples(inputs, targets):
         return len(inputs)
@@ -187,7 +187,7 @@ def moved(part: Any, device: torch.device, dtype: torch.dtype | None) -> Any:
         return part.to(device) if dtype is None else part.to(device, dtype)  # type: ignore[arg-type]
     if isinstance(part, Mapping):
         return alike(part, {key: moved(value, device, dtype) for key, value in part.items()})
-    if _is_graph(part):
+    if is_graph(part):
         return part.to(device)
     if not isinstance(part, (tuple, list)):
         return part

@@ -122,12 +122,25 @@ def measured_parameters(model: nn.Module, parameters: str | None) -> dict[str, n
             f"expected at least one trainable parameter matching {parameters or '*'!r}; the model has: {some}. "
             "Pass another pattern, or set requires_grad."
         )
+    for name, parameter in model.named_parameters():
+        if _repeats(parameter):
+            raise BadModel(
+                f"expected parameters with memory for each of their numbers, but those of '{name}' share theirs, as "
+                f"expand() leaves them. Give it its own: nn.Parameter({name}.clone()), or expand it in forward."
+            )
     for name, parameter in chosen.items():
         if not torch.isfinite(parameter).all():
             raise BadModel(
                 f"expected finite parameters, but '{name}' holds NaN or infinity. Measure an earlier checkpoint."
             )
     return chosen
+
+
+def _repeats(tensor: torch.Tensor) -> bool:
+    """Whether several of its numbers are in one place."""
+    if tensor.layout != torch.strided:
+        return False
+    return any(stride == 0 and size > 1 for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def _check_numbers(batch: Batch, number: int) -> None:

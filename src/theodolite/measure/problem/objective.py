@@ -91,7 +91,14 @@ class Objective:
         return self._cast(torch.cat([p.detach().flatten() for p in self.own.values()]))
 
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
-        """Views of a flat vector ``(P,)`` by parameter name."""
+        """The parts of a flat vector ``(P,)`` by parameter name.
+
+        Those that may be real and imaginary parts are no views: PyTorch takes complex numbers at even places alone.
+        """
+        return {name: part * 1 if part.shape[-1:] == (2,) else part for name, part in self.views(vector).items()}
+
+    def views(self, vector: Tensor) -> dict[str, Tensor]:
+        """The same parts, to be written to."""
         parts = vector.split([shape.numel() for shape in self.shapes])
         return {name: part.view(shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)}
 
@@ -276,6 +283,9 @@ ADVICE = {  # words of an error of PyTorch's -> what helps
         "called more than once."
     ),
     "can't allocate memory": "Pass smaller batches.",
+    "Expected more than 1 value per channel": (
+        "Call model.eval(), or leave out batches of one sample, as drop_last=True of a DataLoader does."
+    ),
     "must have the same dtype": "Give model and inputs one type, as by model.double() and inputs.double().",
 }
 

@@ -10,12 +10,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from theodolite.errors import BadData, BadLoss, BadModel, CheckFailed, NotDeterministic, TheodoliteError
-from theodolite.measure.problem.batches import Batch, copied, count, tensors
+from theodolite.measure.problem.batches import Batch, copied, count, is_graph, tensors
 from theodolite.measure.problem.isolation import preserve_modules, preserve_rng
 from theodolite.measure.problem.microbatches import first_samples
 from theodolite.measure.problem.objective import Objective, unfit
@@ -164,9 +165,14 @@ def _put_back_after(whole: Objective) -> AbstractContextManager[None]:
 def _called(whole: Objective, batch: Batch) -> tuple[Objective, Tensor]:
     """The loss where the model is, and its form with what this shows of it."""
     given = copied(batch) if writable(batch) else batch
-    versions = [t._version for t in _all_tensors(given)]
+    inputs, targets = (_versions(part) for part in given)
     first = _value(whole, given)
-    if [t._version for t in _all_tensors(given)] != versions:
+    if given is not batch and _versions(given[1]) != targets:
+        raise BadLoss(
+            "expected a loss that leaves its targets as they are, but it writes into them, so that every call sees "
+            "others. Compute from a copy: targets = targets.clone()."
+        )
+    if _versions(given[0]) != inputs:
         whole = replace(whole, writes_inputs=True)
         first = _value(whole, batch)
     return _without_gradients(whole, batch, first), first
@@ -175,6 +181,11 @@ def _called(whole: Objective, batch: Batch) -> tuple[Objective, Tensor]:
 def writable(batch: Batch) -> bool:
     """Whether a copy can be tried first, in case the model writes into it: not where inputs are differentiated by."""
     return not any(t.requires_grad for t in _all_tensors(batch))
+
+
+def _versions(part: Any) -> list[int]:
+    """How often each tensor in a part of a batch was written to."""
+    return [t._version for t in tensors(part) if not t.is_inference()]
 
 
 def _all_tensors(batch: Batch) -> list[Tensor]:
@@ -190,6 +201,11 @@ def _value(whole: Objective, batch: Batch) -> Tensor:
     except (TheodoliteError, torch.OutOfMemoryError):
         raise
     except Exception as error:
+        if is_graph(batch[0]) and "'Tensor' object has no attribute" in str(error):
+            raise BadData(
+                f"expected a loss of the outputs and a graph's y, which it is given alone, got an error: {error}. Pass "
+                "(graph, graph) for a loss that reads more of it."
+            ) from error
         sizes = lengths(batch)
         if sizes is not None and sizes[0] != sizes[1]:
             raise BadData(
@@ -198,13 +214,21 @@ def _value(whole: Objective, batch: Batch) -> Tensor:
             ) from error
         raise BadData(unfit("the first batch", error)) from error
     if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
-        got = f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise BadLoss(f"expected the loss to be a scalar, got {got}. Use reduction='mean', or the sum over samples.")
+        raise BadLoss(f"expected the loss to be a scalar, got {_no_scalar(value)}")
     if not torch.isfinite(value):
         if not all(bool(torch.isfinite(t).all()) for t in _all_tensors(batch) if t.is_floating_point()):
             raise BadData("expected finite data, but batch 0 holds NaN or infinity. Clean it first.")
         raise BadLoss(f"expected a finite loss, got {value.item()}. Check the targets and the model's outputs.")
     return value.detach()
+
+
+def _no_scalar(value: Any) -> str:
+    """What came in its place, and what to do."""
+    if isinstance(value, Tensor):
+        return f"{value.dtype} of shape {tuple(value.shape)}. Use reduction='mean', or the sum over samples."
+    if isinstance(value, (int, float)):
+        return f"{type(value).__name__}, of which no gradient can be taken. Return the tensor: leave out .item()."
+    return f"{type(value).__name__}. Return the one number that is minimised, as loss(outputs, targets)['loss']."
 
 
 def _without_gradients(whole: Objective, batch: Batch, first: Tensor) -> Objective:
@@ -220,7 +244,7 @@ def _without_gradients(whole: Objective, batch: Batch, first: Tensor) -> Objecti
     if not torch.equal(first, whole.batch_loss({}, batch).detach()):
         raise NotDeterministic(
             "expected one loss from two passes over the same batch, got two. Call model.eval() (Dropout is off then), "
-            "or fix the randomness."
+            "fix the randomness, or reset in forward what the model keeps from one call to the next."
         )
     return replace(whole, grad_in_loss=True)
 
@@ -363,7 +387,7 @@ def _moved(whole: Objective, vector: Tensor) -> Tensor:
     draw = torch.Generator().manual_seed(named_seed(0, "moved parameters"))
     parts = []
     for part in whole.unflatten(vector).values():
-        step = torch.randn(part.shape, generator=draw, dtype=torch.float32, device="cpu").to(part)
+        step = torch.empty(part.numel(), dtype=torch.float32, device="cpu").uniform_(-1, 1, generator=draw).to(part)
         size = float(part.norm()) or 1.0
-        parts.append((part + STEP * size / max(float(step.norm()), 1e-30) * step).flatten())
+        parts.append(part.flatten().add(step, alpha=STEP * size / max(float(step.norm()), 1e-30)))
     return torch.cat(parts)

@@ -64,13 +64,18 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
                 raise
             except Exception as error:
                 _raise_bad_batch(given, error)
-                raise MeasurementError(
-                    f"expected to measure, got an error from PyTorch, the model or the loss in {function.__name__}: "
-                    f"{type(error).__name__}: {error}. "
-                    + advice(error, "Call the model and the loss on a batch by hand to see where.")
-                ) from error
+                raise unmeasured(function.__name__, error) from error
 
     return instrument
+
+
+def unmeasured(where: str, error: Exception) -> MeasurementError:
+    """What is said of an error of PyTorch's, the model's or the loss's."""
+    return MeasurementError(
+        f"expected to measure, got an error from PyTorch, the model or the loss in {where}: "
+        f"{type(error).__name__}: {str(error).rstrip('. ')}. "
+        + advice(error, "Call the model and the loss on a batch by hand to see where.")
+    )
 
 
 def _raise_bad_batch(given: Mapping[str, Any], error: Exception) -> None:
@@ -110,6 +115,13 @@ def check_module(name: str, value: Any) -> None:
         raise BadModel(f"expected {name} as a torch.nn.Module, got {got}. {hint}")
 
 
+def check_shaped(name: str, model: nn.Module) -> None:
+    """Raise BadModel where a parameter or buffer waits for a first batch to have a shape."""
+    for own, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor):
+            raise BadModel(f"expected parameters with a shape, but '{own}' has none yet. Pass a batch through {name}.")
+
+
 def _check_not_spread(model: nn.Module) -> None:
     """Raise BadModel where FSDP has spread the parameters over processes.
 
@@ -131,9 +143,8 @@ def _check_not_spread(model: nn.Module) -> None:
 def _check_model(name: str, value: Any) -> None:
     check_module(name, value)
     _check_not_spread(value)
+    check_shaped(name, value)
     for own, tensor in (*value.named_parameters(), *value.named_buffers()):
-        if is_lazy(tensor):
-            raise BadModel(f"expected parameters with a shape, but '{own}' has none yet. Pass a batch through {name}.")
         if tensor.is_meta:
             raise BadModel(f"expected parameters with numbers, but '{own}' is on the device 'meta'. Load weights.")
         if tensor.is_complex() and tensor.requires_grad:

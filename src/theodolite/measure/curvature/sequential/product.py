@@ -60,7 +60,7 @@ class Chain:
         with torch.no_grad():
             if vectors.ndim == 1 and self.one_vector is not None:
                 found = vectors.new_empty(vectors.shape)
-                direction, product = self.objective.unflatten(vectors), self.objective.unflatten(found)
+                direction, product = self.objective.views(vectors), self.objective.views(found)
                 self.one_vector(direction, product, self.loss.column)
                 return found
             block = vectors if vectors.ndim == 2 else vectors[None]
