@@ -92,8 +92,12 @@ def found(study: str, folder: Path = KEPT) -> str:
     """What each stored survey found in a study: its verdicts and tables, and how it was made."""
     parts = []
     for name, verdicts in stored(study, folder).items():
-        made = json.loads((folder / name / "survey.json").read_text())[study]
-        parts.append(f"### Preset `{made['preset']}`\n\n{_made_in_words(made, verdicts)}\n\n{_verdict_table(verdicts)}")
+        ran = json.loads((folder / name / "survey.json").read_text())
+        made = ran[study]
+        claims = sum(len(stored(each, folder)[name]) for each in ran)
+        over = f"The last column corrects over the {claims} claims of the {_studies(sorted(ran))} that ran."
+        how = f"{_made_in_words(made, verdicts)} {over}"
+        parts.append(f"### Preset `{made['preset']}`\n\n{how}\n\n{_verdict_table(verdicts)}")
         tables = [
             f"**{table.stem}**\n\n{table.read_text().strip()}"
             for table in sorted((folder / name / study / "tables").glob("*.md"))
@@ -102,6 +106,10 @@ def found(study: str, folder: Path = KEPT) -> str:
             content = "\n\n".join(tables)
             parts.append(f"<details markdown><summary>Its tables</summary>\n\n{content}\n\n</details>")
     return "\n\n".join(parts) or "No survey of this study as it is now is stored yet."
+
+
+def _studies(names: list[str]) -> str:
+    return f"{len(names)} studies" if len(names) > 4 else f"{len(names)} studies ({', '.join(names)})"
 
 
 def picture(study: str, folder: Path = KEPT) -> str:

@@ -42,8 +42,8 @@ class Jacobian:
         model: any module, measured in the mode it is in; frozen parameters are left out.
         data: one ``(inputs, targets)`` pair or a re-iterable of such batches; targets are not looked at.
         parameters: a pattern such as ``"0.*"`` that restricts it to a part of the model.
-        memory: what kept graphs may take, as ``"2GB"`` or a number of bytes; None: half of what is free. Where they take
-            more, one batch's is held at a time.
+        memory: what kept graphs may take, as ``"2GB"`` or a number of bytes; None: half of what is free. Where they
+            take more, one batch's is held at a time.
         seed: of the check's directions.
 
     Raises:
