@@ -6,7 +6,7 @@ which use first derivatives only, of the model called plainly with its own param
 
 To PyTorch some entries are constants, though the loss depends on them: the rows of an embedding's ``padding_idx``,
 whatever is detached. Gradient and product are zero there, the matrix is that of the loss with them held, and so the
-difference holds them.
+difference is taken again with them held where it disagrees.
 
 The price is a product over all data; another and the two gradients of the difference on some samples of the first
 batch. Every layer and parameter takes part in those as in all. Where a batch can't be cut, or what is left of it shows

@@ -94,10 +94,14 @@ def is_pair(data: Any) -> bool:
         return False
     inputs, targets = data
     single = isinstance(inputs, (Tensor, PackedSequence))  # which no batch is
-    pair = isinstance(data, tuple) and (single or isinstance(inputs, Mapping) or is_graph(inputs))
+    pair = isinstance(data, tuple) and (single or _has_names(inputs))
     return isinstance(targets, Tensor) or (
-        pair and (targets is None or isinstance(targets, Mapping) or is_graph(targets) or (single and isinstance(targets, (tuple, list))))
+        pair and (targets is None or _has_names(targets) or (single and isinstance(targets, (tuple, list))))
     )
+
+
+def _has_names(part: Any) -> bool:
+    return isinstance(part, Mapping) or is_graph(part)
 
 
 def is_graph(batch: Any) -> bool:
