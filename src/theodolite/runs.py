@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ import pandas as pd
 import torch
 
 from theodolite import data, machine, models, train
-from theodolite.data import Dataset, DataSpec
+from theodolite.data import Dataset
 from theodolite.errors import SettingError, TheodoliteError
-from theodolite.models import MLP, Architecture
-from theodolite.specs import AnalysisSpec, RunSpec, Training
+from theodolite.models import MLP
+from theodolite.specs import AnalysisSpec, RunSpec
 from theodolite.store import records, weights
 from theodolite.store.live import Live
 from theodolite.store.record import ANY, Schemas
@@ -258,7 +257,7 @@ def _environment(job: TrainingJob | AnalysisJob, seconds: float) -> dict[str, An
 
 def _size(stack: Sequence[RunSpec], stacks: int, workers: int, device: str) -> int:
     """Replicas a job: as many as pay, but fewer where there would be too few jobs to keep all workers busy."""
-    if not _stacks(stack[0], device):
+    if len(stack) == 1 or not _stacks(stack[0], device):
         return 1
     if device.startswith("cuda"):  # alone, such networks leave a GPU idle, so each gets all it can
         return min(GPU_STACK, -(-len(stack) * stacks // workers))
@@ -267,7 +266,7 @@ def _size(stack: Sequence[RunSpec], stacks: int, workers: int, device: str) -> i
     return min(STACK, -(-len(stack) * stacks // (2 * workers)))
 
 
-def _stacks(spec: RunSpec, device: str) -> bool:
+def _stacks(spec: RunSpec, device: str, dataset: Dataset | None = None) -> bool:
     """Whether replicas train it, decided by what is described alone: a spec has one way to its numbers.
 
     Perceptrons do on the data as they are; other networks on a CPU, where they can, and are so small that it pays.
@@ -281,15 +280,9 @@ def _stacks(spec: RunSpec, device: str) -> bool:
     batch = training.batch_size or spec.data.train or 1  # what is known without the data
     if device != "cpu" or not stackable.pays(spec.model.multiplications, batch):
         return False
-    drawn = {name: DataSpec.model_fields[name].default for name in ("seed", "label_seed", "random_labels")}
-    return _tried(spec.model, training.model_copy(update={"learning_rate": 1.0}), spec.data.model_copy(update=drawn))
-
-
-@lru_cache
-def _tried(model: Architecture, training: Training, given: DataSpec) -> bool:
     try:
-        sets = train.tensors(data.load(given), dtype=getattr(torch, training.dtype))
-        return not stackable.reason(model, sets, training, paying=True)
+        sets = train.tensors(dataset or data.load(spec.data), dtype=getattr(torch, training.dtype))
+        return not stackable.reason(spec.model, sets, training, paying=True)
     except TheodoliteError:  # no data, or no module: who trains it says so
         return False
 
@@ -304,7 +297,7 @@ def _train(job: TrainingJob, emit: Emit, shown: Live, keepers: Sequence[Keeper])
     model, training = job.specs[0].model, job.specs[0].training
     loaded = {given: data.load(given) for given in {spec.data for spec in job.specs}}
     sets = [loaded[spec.data] for spec in job.specs]
-    if not _stacks(job.specs[0], job.device):
+    if not _stacks(job.specs[0], job.device, sets[0]):
         return [_train_one(job, number, dataset, emit, shown, keepers[number]) for number, dataset in enumerate(sets)]
     own = len({spec.data.seed for spec in job.specs}) > 1  # each seed has drawn its own subset
     replicas = [_replica(job, spec, dataset, own=own) for spec, dataset in zip(job.specs, sets, strict=True)]

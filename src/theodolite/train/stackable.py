@@ -5,6 +5,8 @@ its gradients must be those of PyTorch's plain backward pass, and the same bits 
 """
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +32,9 @@ NETWORKS = 16
 STACKS = ([5, 2], [9], [11, 0, 7], list(reversed(range(NETWORKS))))  # of some of them, at other places
 CLOSE = {"float32": 1e-3, "float64": 1e-8}  # of a gradient's length: what rounding may take
 
+Look = Callable[[Architecture, TrainingData, Training], str]
+FOUND: dict[tuple[Any, ...], str] = {}  # in this process, by all that it depends on: runs of a description are many
+
 
 def pays(multiplications: int, batch: int) -> bool:
     """Whether a stack is worth it, by the multiplications of a sample."""
@@ -49,27 +54,46 @@ def reason(architecture: Architecture, data: TrainingData, training: Training, *
     It depends on the description, the training and the kind of data, and never on how many networks there are.
     """
     if training.autocast:
-        return "in bfloat16 (autocast) convolutions round by the company they are in"
+        return "their passes are in bfloat16 (autocast), for which there are no such stacks"
+    inputs = data.train.inputs
+    like = (tuple(inputs.shape), inputs.dtype, tuple(data.train.targets.shape), str(inputs.device))
+    for look in (_too_large, _differs) if paying else (_differs,):
+        key = (look, architecture.model_dump_json(), training.model_dump_json(exclude={"learning_rate"}), *like)
+        if key not in FOUND:
+            FOUND[key] = _said(look, architecture, data, training)
+        if FOUND[key]:
+            return FOUND[key]
+    return ""
+
+
+def _said(look: Look, architecture: Architecture, data: TrainingData, training: Training) -> str:
+    """What is found, whatever the caller has set."""
     device = data.train.inputs.device
     with one_arithmetic(onednn=True), without_subnormals(), drawn_from(0, device), warnings.catch_warnings():
         warnings.filterwarnings("error", message="There is a performance drop")  # vmap calls one after another itself
         try:
-            return _tried(architecture, data, training, paying=paying)
+            return look(architecture, data, training)
         except Exception as error:  # whatever vmap, or a network of the user's own, does not do
             return f"{type(error).__name__}: {str(error).splitlines()[0]}" if str(error) else type(error).__name__
 
 
-def _tried(architecture: Architecture, data: TrainingData, training: Training, *, paying: bool) -> str:
+def _too_large(architecture: Architecture, data: TrainingData, training: Training) -> str:
+    module = build(architecture, seed=0, dtype=DTYPES[training.dtype]).to(data.train.inputs.device)
+    batch = _batch(data, training)
+    each = multiplications(module.train(), data.train.inputs[:batch])
+    if pays(each, batch):
+        return ""
+    return f"a batch takes {each * batch:,} multiplications, and a stack pays up to {PAYS:,}"
+
+
+def _differs(architecture: Architecture, data: TrainingData, training: Training) -> str:
     train, dtype = data.train, DTYPES[training.dtype]
     modules = [
         _shaken(build(architecture, seed=n, dtype=dtype).to(train.inputs.device).train()) for n in range(NETWORKS)
     ]
-    batch = min(training.batch_size or len(train), len(train))
-    if paying and not pays(each := multiplications(modules[0], train.inputs[:batch]), batch):
-        return f"a batch takes {each * batch:,} multiplications, of which a stack has {PAYS:,} at most"
     together, weights = Together.of(modules), laid_out(modules)
     constants = {name: whole.clone() for name, whole in together.constants.items()}
-    filled = padded(batch, dtype)
+    filled = padded(_batch(data, training), dtype)
     count = filled // 2  # the others are there, and count nothing
     index = torch.randint(len(train), (NETWORKS, filled), device=train.inputs.device)
     inputs, targets = train.inputs[index], train.targets[index]
@@ -98,6 +122,10 @@ def _tried(architecture: Architecture, data: TrainingData, training: Training, *
         if not all(torch.equal(a, b[rows]) for a, b in zip(gradients(rows), whole, strict=True)):
             return "its gradients round by the company they are in"
     return ""
+
+
+def _batch(data: TrainingData, training: Training) -> int:
+    return min(training.batch_size or len(data.train), len(data.train))
 
 
 @torch.no_grad()
