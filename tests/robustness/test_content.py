@@ -64,6 +64,13 @@ def test_rows_that_are_there_twice_are_found_by_all_columns_of_the_key():
         content.checked(table, TableSchema({"set": text(), "at": whole()}, key=("set", "at")), Path("a"), "")
 
 
+def test_a_table_of_one_row_has_no_other():
+    schema = TableSchema({"at": whole()}, single=True)
+    assert content.checked(pa.table({"at": [1]}), schema, Path("a"), "").num_rows == 1
+    with pytest.raises(RecordCorrupt, match="row 2: expected one row, got 300"):
+        content.checked(pa.table({"at": [1] * 300}), schema, Path("a"), "")
+
+
 def test_what_no_reader_would_take_is_not_written(tmp_path):
     spec = next(survey_of.expand(survey_of.STUDY.presets["smoke"]))
     metrics = pd.DataFrame({name: [0.5] for name in METRICS.columns}).astype({"epoch": int, "step": int})

@@ -162,6 +162,19 @@ def test_report_compares_two_folders_and_says_where_the_page_is(surveys):
     assert (surveys / "b/comparison.html").read_bytes() == (surveys / "out/comparison.html").read_bytes()
 
 
+def test_a_claim_whose_evidence_cannot_be_used_on_one_side_is_compared_with_nothing(surveys, monkeypatch):
+    def evidence(found):
+        if found.directory.name == "b":
+            raise ZeroDivisionError("a study of somebody")
+        return survey_of.last_loss(found)
+
+    claim = replace(survey_of.STUDY.claims[0], evidence=evidence)
+    monkeypatch.setitem(studies.INDEX, "tiny", replace(survey_of.STUDY, claims=[claim]))
+    done = command("--compare", surveys / "a", surveys / "b", "--out", surveys / "half")
+    assert done.exit_code == 0, done.output
+    assert "of 1 nothing can be said" in " ".join(done.output.split())
+
+
 def test_report_draws_its_files_at_the_width_that_is_asked_for(surveys):
     assert command(surveys / "a", "--figure-width", "85mm").exit_code == 0
     svg = (surveys / "a/tiny/figures/losses.svg").read_text()

@@ -78,6 +78,16 @@ def judge(
         return Judged(nothing.verdict.model_copy(update={"note": note}), 1.0)
 
 
+def usable(claim: Claim, records: "Records[Any]") -> Mapping[str, Evidence]:
+    """What the records say; nothing where that cannot be used, of which the note of the claim's verdict tells."""
+    try:
+        return _evidence(claim, records)
+    except TheodoliteError:
+        raise
+    except Exception:
+        return {"": NOTHING}
+
+
 def _evidence(claim: Claim, records: "Records[Any]") -> Mapping[str, Evidence]:
     """What the records say, once a run is done, and checked: one number a seed."""
     measured = records.runs if len(records.runs) else records.analyses  # a study may have no runs

@@ -40,6 +40,7 @@ class TableSchema:
     columns: Mapping[str, Column]
     key: tuple[str, ...] = ()  # no two rows are alike in these columns
     ascending: bool = False  # its one key grows from row to row
+    single: bool = False  # it has one row
     empty: bool = False  # it may have no row, and then no column
     always: bool = False  # every finished run has it
     rest: Column | None = None  # what every column is that it does not name; None: such are not read
@@ -162,7 +163,9 @@ def _in_column(cells: pa.ChunkedArray, name: str, column: Column) -> Iterator[st
 
 
 def _in_rows(table: pa.Table, schema: TableSchema) -> Iterator[str]:
-    """Rows that are there twice, or in another order."""
+    """Rows that are one too many, there twice, or in another order."""
+    if schema.single and table.num_rows > 1:
+        yield f"row 2: expected one row, got {table.num_rows}"
     key = [name for name in schema.key if name in table.column_names]
     if not key or table.num_rows < 2:
         return

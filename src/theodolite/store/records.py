@@ -196,7 +196,8 @@ class Records(Generic[S]):
     def _joined(self, kind: str, planned: Sequence[Planned], name: str) -> pd.DataFrame:
         if (kind, name) not in self._tables:
             self._tables[kind, name] = self._read(kind, planned, name)
-        return self._tables[kind, name].copy(deep=False)
+        found: pd.DataFrame = self._tables[kind, name]
+        return found.copy(deep=False)
 
     def _read(self, kind: str, planned: Sequence[Planned], name: str) -> pd.DataFrame:
         parts: list[pa.Table] = []

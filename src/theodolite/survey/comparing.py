@@ -6,6 +6,7 @@ from typing import Any
 
 from theodolite import claims
 from theodolite.claims import holm
+from theodolite.claims.judge import usable
 from theodolite.errors import StoreError
 from theodolite.findings import Table
 from theodolite.recordings import findings as recordings
@@ -49,8 +50,8 @@ def compare(first: Path | Copy, second: Path | Copy) -> Comparison:
             (
                 verdicts[0][name, claim.id],
                 verdicts[1][name, claim.id],
-                claim.evidence(record_a[name]),
-                claim.evidence(record_b[name]),
+                usable(claim, record_a[name]),
+                usable(claim, record_b[name]),
                 claim.kind,
             )
             for name, claim in shared

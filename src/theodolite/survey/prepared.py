@@ -198,9 +198,10 @@ def _with_kept_seeds(item: Prepared, directory: Path, say: Callable[[str], None]
     before = _plan(item, directory)
     if before is None or not alike(item.plan(""), before):
         return item
-    states = study.records(directory, before).runs
-    whole = states.groupby("seed")["status"].agg(lambda of_seed: (of_seed == "done").all())
-    finished = min(int(whole.index[whole].max()) + 1 if whole.any() else 0, before.settings["seeds"])
+    record = study.records(directory, before)
+    undone = record.runs["status"] != "done"
+    whole = set(record.runs["seed"]) - set(record.runs.loc[undone, "seed"])
+    finished = min(max(whole, default=-1) + 1, record.settings.seeds)
     if finished <= now:
         return item
     say(

@@ -84,7 +84,12 @@ def check(address: str) -> str:
         UsageError: it is none, or holds credentials or options, which belong into the environment.
     """
     plain = address.rstrip("/")
-    scheme, netloc, path, query, fragment = urlsplit(address)
+    try:
+        scheme, netloc, path, query, fragment = urlsplit(address)
+    except ValueError:  # whose message would repeat credentials
+        raise UsageError(
+            "expected an address like s3://BUCKET/FOLDER, got one whose host has brackets, or signs for others."
+        ) from None
     if "@" in netloc:  # not repeated: it may be a secret
         raise UsageError(
             f"expected an address without credentials, got one of '{scheme}://' with some. They come from the "

@@ -13,6 +13,7 @@ SCHEMAS = {
             "inside": number(0, math.inf, null=True),
             "outside": number(0, math.inf, null=True),
             "r2_inside": number(-math.inf, 1, null=True),
-        }
+        },
+        single=True,
     ),
 }
