@@ -1093,6 +1093,9 @@ NOT_HERE = {  # where other messages are raised -> the tests that print them, an
     r"validation.py:_check_not_spread": (
         "measure/problem/test_data_parallel.py:test_two_processes_have_the_mean_of_their_products_and_one_process_the_same",
     ),
+    r"join.py:_check_over_samples": (
+        "measure/test_ways_of_use.py:test_a_mean_over_tokens_is_that_of_all_data_once_samples_says_so",
+    ),
     r"curvature/backend.py:_blocks": (
         "measure/curvature/test_recomputed.py:test_a_model_without_blocks_is_refused_and_taken_once_it_has_some",
     ),

@@ -551,10 +551,28 @@ class Flipped(Dataset):
         return self.x[i].flip(0) if flip else self.x[i], self.y[i]
 
 
+def over_tokens(outputs, targets):
+    return cross_entropy(outputs.flatten(0, 1), targets.flatten())  # divides by the targets that are not -100
+
+
+def ignoring():
+    """Two batches of sequences, the second with fewer tokens that count."""
+    draw = torch.Generator().manual_seed(0)
+    batches = [
+        (torch.randn(6, 5, 4, dtype=torch.float64, generator=draw), torch.randint(0, 3, (6, 5), generator=draw))
+        for _ in range(2)
+    ]
+    batches[1][1][:3, 1:] = -100
+    return batches
+
+
 REFUSED = {
     "augmented": lambda: (perceptron(), cross_entropy, DataLoader(Flipped(), batch_size=20), "same data at every"),
     "unsaid sum": lambda: (
         perceptron(), lambda o, t: cross_entropy(o, t, reduction="sum"), [problem(30), problem(7)], "reduction='sum'"
+    ),
+    "a mean over tokens, unevenly ignored": lambda: (
+        nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double(), over_tokens, ignoring(), "samples=lambda"
     ),
     "time first, uneven": lambda: (
         TimeFirst().double(), cross_entropy,
@@ -690,3 +708,16 @@ def test_layers_out_of_reach_give_zeros():
     H = measure.HessianOperator(m, cross_entropy, data, parameters="aux.*")
     assert not (H @ torch.eye(6).double()).any()
     assert not measure.hessian_spectrum(m, cross_entropy, data, parameters="aux.*").eigenvalues.any()
+
+
+def test_a_mean_over_tokens_is_that_of_all_data_once_samples_says_so():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
+    batches = ignoring()
+    whole = tuple(torch.cat(parts) for parts in zip(*batches, strict=True))
+    loss = over_tokens(model(whole[0]), whole[1])
+    gradient = torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(model.parameters()))])
+    found = measure.gradient_norm(model, over_tokens, batches, samples=lambda batch: int((batch[1] >= 0).sum()))
+    assert found.value == pytest.approx(float(gradient.norm()), rel=1e-12)
+    even = [(x, y.masked_fill(y < 0, 0).index_fill(1, torch.tensor([2]), -100)) for x, y in batches]
+    assert measure.gradient_norm(model, over_tokens, even).value > 0  # as many count in each: nothing to say

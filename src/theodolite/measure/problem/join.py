@@ -2,12 +2,12 @@
 
 import fnmatch
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from theodolite.errors import BadData, BadLoss, BadModel, TheodoliteError
 from theodolite.measure.problem.batches import Batch, Data, count, pairs, tensors
@@ -21,7 +21,9 @@ from theodolite.measure.problem.reduction import (
     Samples,
     check_counts,
     lengths,
+    looks_like_a_mean_over,
     looks_like_a_sum,
+    marked,
     reduction_of,
     weigh,
 )
@@ -71,6 +73,8 @@ def objective(
     total, counted, seen, only_ignored = 0.0, 0.0, 0, False
     sizes: list[tuple[float, float]] = []
     bad: list[int] = []
+    left_out: dict[float, Batch] = {}  # a batch for each share of targets that are marked as none
+    own = samples is None and reduction is None and not of_torch(loss)
     with preserve_rng(), torch.enable_grad():  # a DataLoader draws from the random state whenever it is read
         for number, given in enumerate(readings):
             _check_numbers(given, number)
@@ -92,6 +96,10 @@ def objective(
                 _check_leaves_out(whole, batch, number)
             if seen == 2 and reduction is None and not of_torch(loss):
                 _check_mean(whole, first)
+            if own:
+                left_out.setdefault(marked(batch[1]), batch)
+                if len(left_out) == 2:
+                    _check_over_samples(whole, left_out)
             if look is not None:
                 look(whole, batch)
     if counted == 0 and only_ignored:
@@ -172,16 +180,34 @@ def _check_leaves_out(whole: Objective, batch: Batch, number: int) -> None:
         raise BadData(f"expected finite data, but batch {number} holds NaN or infinity. Clean it first.")
 
 
-def _check_mean(whole: Objective, first: Batch) -> None:
-    """Raise BadLoss where a loss of the user's own is taken for a mean and adds up over samples."""
+def _in_halves(whole: Objective, batch: Batch) -> tuple[Tensor, list[tuple[Tensor, float]]] | None:
+    """The loss of a batch, and of its halves with their weights; None where it is whole only."""
     try:
         with torch.set_grad_enabled(whole.grad_in_loss):
-            some = first_samples(first, COMPARED)
-            parts = [(whole.batch_loss({}, part).detach(), whole.weight(part)) for part in halves(some)]
-            summed = len(parts) > 1 and looks_like_a_sum(whole.batch_loss({}, some).detach(), parts)
-    except Exception:  # a batch that is whole only
-        return
-    if summed:
+            parts = [(whole.batch_loss({}, part).detach(), whole.weight(part)) for part in halves(batch)]
+            return (whole.batch_loss({}, batch).detach(), parts) if len(parts) > 1 else None
+    except Exception:
+        return None
+
+
+def _check_over_samples(whole: Objective, by_share: Mapping[float, Batch]) -> None:
+    """Raise BadLoss where a loss of the user's own divides by the targets that count, fewer in some batches."""
+    for batch in by_share.values():
+        found = _in_halves(whole, batch)
+        if found is not None:
+            counted = [whole.weight(part) * (1 - marked(part[1])) for part in halves(batch)]
+            if looks_like_a_mean_over(*found, counted):
+                raise BadLoss(
+                    "expected a loss that is a mean over samples, got one that is a mean over the targets that count, "
+                    "as -100 does not, and batches have different shares of those. Pass samples=lambda batch: "
+                    "int((batch[1] >= 0).sum()), so that batches are weighted by what the loss divides by."
+                )
+
+
+def _check_mean(whole: Objective, first: Batch) -> None:
+    """Raise BadLoss where a loss of the user's own is taken for a mean and adds up over samples."""
+    found = _in_halves(whole, first_samples(first, COMPARED))
+    if found is not None and looks_like_a_sum(*found):
         raise BadLoss(
             "expected a loss that is a mean over samples, got one that adds up over them, which counts large batches "
             "twice: by their samples, and by what the loss gives. Pass reduction='sum', or divide by the number of "

@@ -80,11 +80,28 @@ def share_of_targets(loss: Any, targets: Any) -> float:
 
 def looks_like_a_sum(whole: Tensor, halves: list[tuple[Tensor, float]]) -> bool:
     """Whether a loss adds up over two halves of a batch, where a mean would be their mean by weight."""
-    total = sum(weight for _, weight in halves) or 1.0
-    value, scale = float(whole), float(whole.abs()) + sum(abs(float(part)) for part, _ in halves)
+    scale = float(whole.abs()) + sum(abs(float(part)) for part, _ in halves)
     added = sum(float(part) for part, _ in halves)
-    averaged = sum(float(part) * weight / total for part, weight in halves)
-    return abs(value - added) <= ADDS_UP * scale < abs(value - averaged)
+    return abs(float(whole) - added) <= ADDS_UP * scale < abs(float(whole) - _averaged(halves))
+
+
+def looks_like_a_mean_over(whole: Tensor, halves: list[tuple[Tensor, float]], others: list[float]) -> bool:
+    """Whether a loss is the mean of its halves by other weights, where it is not by theirs."""
+    scale = float(whole.abs()) + sum(abs(float(part)) for part, _ in halves)
+    by_others = _averaged([(part, weight) for (part, _), weight in zip(halves, others, strict=True)])
+    return abs(float(whole) - by_others) <= ADDS_UP * scale < abs(float(whole) - _averaged(halves))
+
+
+def _averaged(parts: list[tuple[Tensor, float]]) -> float:
+    total = sum(weight for _, weight in parts) or 1.0
+    return sum(float(part) * weight / total for part, weight in parts)
+
+
+def marked(targets: Any) -> float:
+    """The share of class numbers that are none, as -100 is: losses leave those out."""
+    if not isinstance(targets, Tensor) or targets.is_floating_point() or targets.is_complex() or not targets.numel():
+        return 0.0
+    return float((targets < 0).double().mean())
 
 
 def check_counts(sizes: list[tuple[float, float]]) -> None:
