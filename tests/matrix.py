@@ -7,6 +7,7 @@
 Needs uv, and Pythons that it finds or may fetch. Each set has an environment of its own in build/matrix, and takes
 nothing that must be compiled: where no wheel of a lowest version exists for a Python, the lowest that has one.
 UV_FIND_LINKS or UV_TORCH_BACKEND choose a build of PyTorch. Tests that need a package that is not there are skipped.
+What each set's tests print is kept beside its environment, as build/matrix/3.11-lowest.log.
 """
 
 import argparse
@@ -54,9 +55,11 @@ def installed(python: str, versions: str, pins: Sequence[str]) -> Path:
 
 
 def outcome(python: Path) -> str:
-    """The last line that pytest prints. A warning of an old or a new peer is none of our faults."""
+    """The last line that pytest prints, and all of them in a file. A warning of a peer is none of our faults."""
     command = [str(python), "-m", "pytest", "-q", "-W", "default", "-o", "addopts=--import-mode=importlib", *TESTS]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    settings = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}  # else each process of a test compiles all anew
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | settings)
+    (HOME / f"{python.parents[1].name}.log").write_text(done.stdout + done.stderr)
     lines = [line for line in done.stdout.splitlines() if " in " in line and re.search(r"passed|failed|error", line)]
     return lines[-1] if lines else f"exit {done.returncode}: {done.stderr.strip()[-200:]}"
 

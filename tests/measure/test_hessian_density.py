@@ -28,7 +28,7 @@ class Quadratic(nn.Module):
 def test_the_density_is_that_of_the_dense_spectrum_within_its_error():
     case = cases.make("layer_norm", "cross_entropy")
     H = oracles.hessian(case.model, case.loss, case.batches)
-    found = hessian_density(case.model, case.loss, case.batches, probes=30, steps=len(H))
+    found = hessian_density(case.model, case.loss, case.batches, probes=60, steps=len(H))
     expected = gaussians(torch.linalg.eigvalsh((H + H.T) / 2), found.grid, found.width)
     inside = (found.density - expected).abs() <= 4 * found.standard_error + 1e-6 * expected.max()
     assert inside.double().mean() > 0.99
