@@ -12,6 +12,13 @@ USED = {  # all are there from 2.6.0 to 2.15.0
     "torch.Tensor._make_wrapper_subclass",
     "torch._C",
     "torch._C.DisableTorchFunctionSubclass",
+    "torch._C._functorch",  # without what is asked of it, networks train one after another (train/stackable.py)
+    "torch._C._functorch._add_batch_dim",
+    "torch._C._functorch.get_unwrapped",
+    "torch._C._functorch.is_batchedtensor",
+    "torch._C._functorch.maybe_get_bdim",
+    "torch._C._functorch.maybe_get_level",
+    "torch._foreach_copy_",
     "torch._weight_norm",
     "torch.nn.modules.batchnorm._BatchNorm",
     "torch.nn.modules.batchnorm._NormBase",
