@@ -70,8 +70,13 @@ def silent(words: str) -> None:
     pass
 
 
-def at_once(hold: Callable[[int], AbstractContextManager[Any]], stay: float) -> tuple[list[int], list[str]]:
-    """Five claimants: how many were inside as each came in, and what the others were told."""
+def at_once(
+    hold: Callable[[int], AbstractContextManager[Any]], stay: float | None = None
+) -> tuple[list[int], list[str]]:
+    """Five claimants: how many were inside as each came in, and what the others were told.
+
+    Who is inside stays for some seconds; None: until all others were told.
+    """
     inside, most, refused, start = [], [], [], threading.Barrier(5)
 
     def come(number: int) -> None:
@@ -80,7 +85,7 @@ def at_once(hold: Callable[[int], AbstractContextManager[Any]], stay: float) -> 
             with hold(number):
                 inside.append(number)
                 most.append(len(inside))
-                time.sleep(stay)
+                time.sleep(stay) if stay is not None else until(lambda: len(refused) == 4)
                 inside.remove(number)
         except StoreError as error:
             refused.append(str(error))
@@ -250,7 +255,7 @@ def store() -> Conditional:
 
 def come_at_once(place: Conditional, spread: float = 0.0) -> tuple[list[int], list[str]]:
     """Five claimants of a store with conditional puts."""
-    return at_once(lambda number: held(Conditional(spread * number, place), f"machine {number}"), stay=0.3)
+    return at_once(lambda number: held(Conditional(spread * number, place), f"machine {number}"))
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.01])
