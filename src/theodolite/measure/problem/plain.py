@@ -164,10 +164,10 @@ def _put_back_after(whole: Objective) -> AbstractContextManager[None]:
 
 def _called(whole: Objective, batch: Batch) -> tuple[Objective, Tensor]:
     """The loss where the model is, and its form with what this shows of it."""
-    given = copied(batch) if writable(batch) else batch
+    given = (_to_write(batch[0]), _to_write(batch[1]))
     inputs, targets = (_versions(part) for part in given)
     first = _value(whole, given)
-    if given is not batch and _versions(given[1]) != targets:
+    if given[1] is not batch[1] and _versions(given[1]) != targets:
         raise BadLoss(
             "expected a loss that leaves its targets as they are, but it writes into them, so that every call sees "
             "others. Compute from a copy: targets = targets.clone()."
@@ -178,9 +178,9 @@ def _called(whole: Objective, batch: Batch) -> tuple[Objective, Tensor]:
     return _without_gradients(whole, batch, first), first
 
 
-def writable(batch: Batch) -> bool:
-    """Whether a copy can be tried first, in case the model writes into it: not where inputs are differentiated by."""
-    return not any(t.requires_grad for t in _all_tensors(batch))
+def _to_write(part: Any) -> Any:
+    """A copy of inputs or targets, in case they are written into; themselves where they are differentiated by."""
+    return part if any(t.requires_grad for t in tensors(part) if not t.is_inference()) else copied(part)
 
 
 def _versions(part: Any) -> list[int]:
