@@ -2,7 +2,6 @@
 
 PYTHON ?= python3
 PRESET ?= quick
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(len(getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count()))(0)) + 1)')
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --no-compile
@@ -37,10 +36,10 @@ survey: $(READY)
 
 # The checks take one processor, most of the time for types; compiling takes the others meanwhile. Files of tests are
 # taken as they come, with the short doctests last: by their count of tests, long ones of few tests would be the last.
-# One worker more than processors, for a sixth of the time a test waits for a process, a server or a limit.
+# One worker more than processors is a tenth faster, and starves what tests start: a server at the lowest priority, a browser.
 test: $(READY)
 	$(MAKE) --no-print-directory --jobs 2 check $(COMPILED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 	$(MAKE) --no-print-directory smoke
 
 quick: $(READY)
