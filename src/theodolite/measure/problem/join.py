@@ -73,7 +73,7 @@ def objective(
     total, counted, seen, only_ignored = 0.0, 0.0, 0, False
     sizes: list[tuple[float, float]] = []
     bad: list[int] = []
-    left_out: dict[float, Batch] = {}  # a batch for each share of targets that are marked as none
+    left_out: dict[float, Batch] = {}  # two batches with other shares of targets that are marked as none
     own = samples is None and reduction is None and not of_torch(loss)
     with preserve_rng(), torch.enable_grad():  # a DataLoader draws from the random state whenever it is read
         for number, given in enumerate(readings):
@@ -96,7 +96,7 @@ def objective(
                 _check_leaves_out(whole, batch, number)
             if seen == 2 and reduction is None and not of_torch(loss):
                 _check_mean(whole, first)
-            if own:
+            if own and len(left_out) < 2:
                 left_out.setdefault(marked(batch[1]), batch)
                 if len(left_out) == 2:
                     _check_over_samples(whole, left_out)
