@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from theodolite.errors import BadModel, SettingError
-from theodolite.measure.interpolate import interpolate
+from theodolite.measure.interpolate import interpolate, on_lines
 
 
 def test_line_between_linear_models_is_the_closed_form(linear):
@@ -103,3 +103,18 @@ def test_models_that_do_not_match_are_named_by_their_parameter(linear):
 def test_alphas_that_are_no_list_of_numbers_are_refused(linear, alphas):
     with pytest.raises(SettingError, match="alphas"):
         interpolate(linear.model, linear.model, nn.MSELoss(), linear.batches, alphas)
+
+
+def test_several_sets_give_what_each_gives_and_statistics_are_renewed_once_for_all(two_cnns):
+    a, b, (X, y) = two_cnns
+    loss, alphas, calls = nn.CrossEntropyLoss(), [0.25, 0.5], []
+    sets = [[(X[:5], y[:5])], [(X[5:], y[5:])], (X, y)]
+    found = on_lines(a, b, loss, sets, alphas, update_bn=(X, y))
+    for data, line in zip(sets, found, strict=True):
+        assert line == interpolate(a, b, loss, data, alphas, update_bn=(X, y))
+    layer = next(module for module in a.modules() if isinstance(module, nn.BatchNorm2d))
+    for number in (1, 3):
+        del calls[:]
+        with layer.register_forward_hook(lambda module, inputs, _: calls.append(module.training)):
+            on_lines(a, b, loss, sets[:number], alphas, update_bn=(X, y))
+        assert calls.count(True) == 4  # one at each end and each alpha

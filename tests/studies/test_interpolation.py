@@ -244,7 +244,7 @@ def trained(spec) -> Trained:
 
 
 def small(**changes):
-    settings = PRESETS["smoke"].model_copy(update={"seeds": 1, "images": 200, "cnn_images": 200, **changes})
+    settings = PRESETS["smoke"].model_copy(update={"seeds": 1, "images": 200, "cnn_images": 192, **changes})
     specs = {spec.fingerprint(): spec for spec in STUDY.expand(settings)}
     return [(a, [trained(specs[name]) for name in a.inputs]) for a in STUDY.analyses(settings)]
 
@@ -318,10 +318,11 @@ def test_a_convolutional_network_is_measured_with_the_statistics_of_the_training
     images = data.load(pair[0].spec.data)
     for layer in network.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.momentum = None  # plain mean over batches: there is one
+            layer.momentum = None  # plain mean over batches, which are of one size
             layer.reset_running_stats()
     network.train()
     with torch.no_grad():
-        network(torch.from_numpy(images.inputs_as()))
+        for batch in torch.from_numpy(images.inputs_as()).split(64):
+            network(batch)
     loss, _ = plain(network.eval(), images, flat=False)
     assert float(at_start["loss"].iloc[0]) == pytest.approx(loss, rel=1e-3)

@@ -100,8 +100,8 @@ def connect(
     control, history = _train(training, parameters, buffers, epochs, learning_rate, seed)
     bent = {n: torch.stack([p[0], control[n], p[1]]) for n, p in parameters.items()}
     t = torch.linspace(0, 1, points, dtype=torch.float64)
-    curve = along(whole, bent, buffers, torch.stack(_bernstein(t), 1), t, renewal)
-    line = along(whole, parameters, buffers, torch.stack([1 - t, t], 1), t, renewal)
+    (curve,) = along([whole], bent, buffers, torch.stack(_bernstein(t), 1), t, renewal)
+    (line,) = along([whole], parameters, buffers, torch.stack([1 - t, t], 1), t, renewal)
     return Curve(
         t=t,
         loss=curve.loss,

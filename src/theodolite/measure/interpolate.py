@@ -73,13 +73,34 @@ def interpolate(
         >>> interpolate(a, b, nn.MSELoss(), data, [0, 0.5, 1]).loss.tolist()  # (2 alpha - 1) squared
         [1.0, 0.0, 1.0]
     """
+    (found,) = on_lines(model_a, model_b, loss, [data], alphas, update_bn=update_bn, **options)
+    return found
+
+
+def on_lines(
+    model_a: nn.Module,
+    model_b: nn.Module,
+    loss: Loss,
+    sets: Sequence[Data],
+    alphas: Sequence[float] | Tensor,
+    *,
+    update_bn: Data | None = None,
+    **options: Unpack[ProblemOptions],
+) -> list[Interpolation]:
+    """As :func:`interpolate`, on each of several sets of data; statistics are renewed once for all of them."""
     where = coordinates("alphas", alphas)
     parameters, buffers = stacked(model_a, model_b)
-    whole = objective(model_a, loss, data, **options)
+    wholes = [objective(model_a, loss, data, **options) for data in sets]
     renewal = None if update_bn is None else objective(model_a, loss, update_bn, **options)
     points = torch.cat([torch.tensor([0.0, 1.0], dtype=torch.float64), where])
-    values = along(whole, parameters, buffers, torch.stack([1 - points, points], 1), points, renewal)
-    inside = torch.cat([torch.ones(2, dtype=torch.bool), (where >= 0) & (where <= 1)])
+    weights = torch.stack([1 - points, points], 1)
+    return [_found(where, values) for values in along(wholes, parameters, buffers, weights, points, renewal)]
+
+
+def _found(where: Tensor, values: Values) -> Interpolation:
+    """The values at both ends and then at ``where (K,)``, with their barriers."""
+    points = torch.cat([torch.tensor([0.0, 1.0], dtype=torch.float64), where])
+    inside = (points >= 0) & (points <= 1)
     a, b = values.loss[:2].tolist()
     error = 1 - values.accuracy
     return Interpolation(
@@ -94,27 +115,32 @@ def interpolate(
 
 
 def along(
-    whole: Objective,
+    wholes: Sequence[Objective],
     parameters: StackedStates,
     buffers: StackedStates,
     weights: Tensor,
     positions: Tensor,
     renewal: Objective | None,
-) -> Values:
-    """Loss and accuracy at combinations of models, ``weights (K, B)``.
+) -> list[Values]:
+    """Loss and accuracy over the data of each of ``wholes``, at combinations of models, ``weights (K, B)``.
 
     Buffers go from the first to the last model with ``positions (K,)``, or are renewed on the data of ``renewal``.
     """
     between = torch.stack([1 - positions.clamp(0, 1), positions.clamp(0, 1)], 1)
     buffers = {name: tensor[[0, -1]] for name, tensor in buffers.items()}
     if renewal is None:
-        return evaluate(whole, *side_by_side(parameters, weights, buffers, between)).checked()
+        basis = side_by_side(parameters, weights, buffers, between)
+        return [evaluate(whole, *basis).checked() for whole in wholes]
     parts = []
     for row, at in zip(weights, between, strict=True):
         state = {n: mix(row, t) for n, t in parameters.items()} | {n: mix(at, t) for n, t in buffers.items()}
-        new = renewed(renewal, state)
-        parts.append(evaluate(whole, {n: t[None] for n, t in new.items()}, torch.ones(1, 1)))
-    return Values(torch.cat([p.loss for p in parts]), torch.cat([p.accuracy for p in parts])).checked()
+        new = {n: t[None] for n, t in renewed(renewal, state).items()}
+        parts.append([evaluate(whole, new, torch.ones(1, 1)) for whole in wholes])
+    return [_joined(part).checked() for part in zip(*parts, strict=True)]
+
+
+def _joined(parts: Sequence[Values]) -> Values:
+    return Values(torch.cat([p.loss for p in parts]), torch.cat([p.accuracy for p in parts]))
 
 
 def side_by_side(

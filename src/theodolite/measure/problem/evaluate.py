@@ -68,7 +68,8 @@ def evaluate(objective: Objective, basis: StackedStates, weights: Tensor) -> Val
             if chunk is None:
                 look = _at_one_point(objective, basis, batch, split_first=False)  # whole: not all can be cut
                 begun, _ = look(rows[0])
-                split_first = _may_split_first_layer(objective, basis, rows, batch)
+                saves = len(rows) > rows.shape[1]  # it runs once a basis point, then, and not once a point
+                split_first = saves and _may_split_first_layer(objective, basis, rows, batch)
                 one = _at_one_point(objective, basis, batch, split_first=split_first)
                 room = (CPU if device.type == "cpu" else ACCELERATOR) // max(1, count(batch))
                 chunk = min(max(room, 4), 256) if _can_stack(objective, one, rows) else 1

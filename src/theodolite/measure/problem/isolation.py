@@ -144,7 +144,10 @@ class Caller:
     @classmethod
     def now(cls) -> Self:
         """As it is set."""
-        return cls(torch.get_default_dtype(), torch.get_default_device())
+        try:
+            return cls(torch.get_default_dtype(), torch.get_default_device())
+        except AttributeError:  # PyTorch 2.6 cannot say it once it was set and taken back
+            return cls(torch.get_default_dtype())
 
     @staticmethod
     def of_instrument() -> "Caller":

@@ -16,6 +16,7 @@ def is_instance(value: Any, hint: Any) -> bool:
         >>> is_instance((1, 2.5), tuple[float, ...]), is_instance(True, int), is_instance("sam", Literal["sam"])
         (True, False, True)
     """
+    hint = _unnamed(hint)
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return any(is_instance(value, part) for part in inner)
@@ -42,7 +43,16 @@ def is_instance(value: Any, hint: Any) -> bool:
 
 def parts_of(hint: Any) -> tuple[Any, ...]:
     """What a union is made of; of anything else, itself."""
-    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    hint = _unnamed(hint)
+    return tuple(map(_unnamed, get_args(hint))) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def _unnamed(hint: Any) -> Any:
+    """What a name for a type stands for: ``type Row = list[int]`` gives one, NumPy 2.5 has one in ``NDArray``."""
+    for alias in (hint, get_origin(hint)):
+        if type(alias).__name__ == "TypeAliasType":  # typing's from Python 3.12 on, or typing_extensions'
+            return _unnamed(alias.__value__ if alias is hint else alias.__value__[get_args(hint)])
+    return hint
 
 
 def is_plain(hint: Any) -> bool:

@@ -28,6 +28,7 @@ class Interpolation(Settings):
     cnn_channels: tuple[PositiveInt, ...] = (16, 32)  # two pools, as many as the smallest images allow comfortably
     cnn_hidden: tuple[PositiveInt, ...] = (64,)
     cnn_images: PositiveInt | None = 16_384  # renewing statistics reads them once more for every alpha
+    cnn_alphas: Annotated[int, Field(ge=31)] = 31  # ten times as dear as a DNN's, and no claim is of them
 
     def evaluations(self) -> float:
         """Three matchings of each pair, on both sets."""
@@ -35,7 +36,7 @@ class Interpolation(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> "Interpolation":
-        if self.alphas % 3 != 1:
+        if self.alphas % 3 != 1 or self.cnn_alphas % 3 != 1:
             raise ValueError("0 and 1 are among the alphas only if their number is 1 more than a multiple of 3")
         return self
 

@@ -45,7 +45,11 @@ from theodolite.studies.interpolation.words import WORDS
 from theodolite.study import AnalysisSpec, RunSpec, Seeds, Study
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from theodolite.runs import Trained
+
+    Batches = list[tuple[Tensor, Tensor]]
 
 NAME = "interpolation"
 HALVES = 2  # of the test images: on one the best mixture is picked, on the other judged
@@ -72,7 +76,10 @@ def expand(settings: Interpolation) -> Iterator[RunSpec]:
 
 def analyses(settings: Interpolation) -> Iterator[AnalysisSpec]:
     """One a pair of networks: the line between them, on both sets, with and without matching."""
-    for model, seeds in ((DNN, settings.seeds), (CONV, settings.cnn_seeds)):
+    for model, seeds, alphas in (
+        (DNN, settings.seeds, settings.alphas),
+        (CONV, settings.cnn_seeds, settings.cnn_alphas),
+    ):
         for start in _starts(settings, model):
             matchings = list(SPECIFIED) if start == OWN else [AS_TRAINED]
             for seed in range(seeds):
@@ -83,7 +90,7 @@ def analyses(settings: Interpolation) -> Iterator[AnalysisSpec]:
                     seed=seed,
                     inputs=tuple(spec.fingerprint() for spec in pair),
                     settings={
-                        "alphas": settings.alphas,
+                        "alphas": alphas,
                         "matchings": [SPECIFIED[m] for m in matchings],
                         "halves": HALVES,
                     },
@@ -99,7 +106,7 @@ def analyse(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd
     from torch.nn.functional import cross_entropy
 
     from theodolite.measure.align import align
-    from theodolite.measure.interpolate import interpolate
+    from theodolite.measure.interpolate import on_lines
     from theodolite.measure.parts import shuffled
     from theodolite.train import measured_batches
 
@@ -107,7 +114,8 @@ def analyse(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd
     model, source = trained[0].spec.model, trained[0].spec.data
     data = {TRAIN: measured_batches(model, source, "train"), TEST: measured_batches(model, source, "test")}
     train = data[TRAIN] if isinstance(model, CNN) else None
-    lines, barriers = [], []
+    alphas = _alphas(spec.settings["alphas"])
+    lines, barriers, halves = [], [], []
     for matching in (m for m, words in SPECIFIED.items() if words in spec.settings["matchings"]):
         end = second
         if matching in (ITSELF, ITSELF_MATCHED):
@@ -115,24 +123,28 @@ def analyse(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd
         if matching in (BY_WEIGHTS, BY_ACTIVATIONS, ITSELF_MATCHED):
             method: Literal["weights", "activations"] = "activations" if matching == BY_ACTIVATIONS else "weights"
             end = align(first, end, method=method, data=data[TRAIN], seed=spec.seed).model
-        for name, batches in data.items():
-            alphas = _alphas(spec.settings["alphas"])
-            found = interpolate(first, end, cross_entropy, batches, alphas, update_bn=train)
+        sets = dict(data)
+        if matching == AS_TRAINED:
+            sets |= {str(half): _half(data[TEST], half) for half in range(spec.settings["halves"])}
+        found = on_lines(first, end, cross_entropy, list(sets.values()), alphas, update_bn=train)
+        for name, on in zip(sets, found, strict=True):
+            columns = {"alpha": on.alphas.numpy(), "accuracy": on.accuracy.numpy()}
+            if name not in data:
+                halves.append(pd.DataFrame({"half": int(name), **columns}))
+                continue
             place = {"matching": matching, "set": name}
-            columns = {"alpha": found.alphas.numpy(), "loss": found.loss.numpy(), "accuracy": found.accuracy.numpy()}
-            lines.append(pd.DataFrame({**place, **columns}))
-            barriers.append({**place, "barrier": found.barrier, "error_barrier": found.error_barrier})
-    halves = []
-    for half in range(spec.settings["halves"]):
-        part = [(inputs[half::2], targets[half::2]) for inputs, targets in data[TEST]]  # test sets have no order
-        found = interpolate(first, second, cross_entropy, part, _alphas(spec.settings["alphas"]), update_bn=train)
-        accuracy = {"alpha": found.alphas.numpy(), "accuracy": found.accuracy.numpy()}
-        halves.append(pd.DataFrame({"half": half, **accuracy}))
+            lines.append(pd.DataFrame({**place, **columns, "loss": on.loss.numpy()}))
+            barriers.append({**place, "barrier": on.barrier, "error_barrier": on.error_barrier})
     return {
         "line": pd.concat(lines, ignore_index=True),
         "barriers": pd.DataFrame(barriers),
         "halves": pd.concat(halves, ignore_index=True),
     }
+
+
+def _half(batches: "Batches", half: int) -> "Batches":
+    """One of two halves of a test set, which has no order."""
+    return [(inputs[half::HALVES], targets[half::HALVES]) for inputs, targets in batches]
 
 
 def _accuracy_lead(records: Records[Interpolation]) -> dict[str, Evidence]:
