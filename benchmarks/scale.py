@@ -2,7 +2,7 @@
 
 Every survey is real: trainings of two epochs by two workers, a real results folder, the commands as a user types them,
 each in a process of its own. Driver time is processor time of the process that plans, listens and writes the plan, its
-workers not counted; without what it takes to import PyTorch. The driver's memory is read after a tenth of the runs and
+workers not counted. The driver's memory is read after a tenth of the runs and
 at the end: what lies between grows with the survey.
 
     --engine ray     the same over a Ray cluster of this machine
@@ -27,9 +27,8 @@ COMMANDS = ("status", "claims", "report")
 
 def driver(directory: Path, seeds: int, engine: str, workers: int) -> dict[str, float]:
     """One survey, in this process: what it cost beyond the imports."""
-    from theodolite import runs, survey
+    from theodolite import survey
 
-    del runs  # imports PyTorch, whose price is not the survey's
     started, imported = time.monotonic(), time.process_time()
     prepared = survey.prepare([STUDY], "smoke", seeds=seeds, overrides=SETTINGS)
     early, total = 0.0, len(prepared[0].runs)

@@ -25,8 +25,8 @@ from torch.utils.data import Dataset as Samples
 
 from theodolite import data, machine, survey, train
 from theodolite.data import Dataset
+from theodolite.jobs import LARGE, STACK
 from theodolite.models import MLP, build
-from theodolite.runs import LARGE, STACK
 from theodolite.study import RunSpec
 from theodolite.train import Replica, TrainingData
 

@@ -12,6 +12,7 @@ from theodolite.claims import Claim, Evidence
 from theodolite.data.spec import DataSpec
 from theodolite.execute.schedule import Event, Work
 from theodolite.findings import Table
+from theodolite.jobs import AnalysisJob
 from theodolite.models.description import MLP
 from theodolite.store import records
 from theodolite.study import (
@@ -117,7 +118,7 @@ class Here:
         pass
 
     def run(self, work: Work, jobs: list[object], **_: object) -> Iterator[Event]:
-        for place, job in sorted(enumerate(jobs), key=lambda pair: isinstance(pair[1], runs.AnalysisJob)):
+        for place, job in sorted(enumerate(jobs), key=lambda pair: isinstance(pair[1], AnalysisJob)):
             yield Event("started", place)
             yield Event("done", place, work(job, lambda value: None))
 

@@ -7,9 +7,10 @@ from contextlib import nullcontext
 import pytest
 
 from commands import called
-from theodolite import execute, runs
+from theodolite import execute
 from theodolite.data import DataSpec
 from theodolite.figures import render
+from theodolite.jobs import plan
 from theodolite.models import CNN
 from theodolite.study import RunSpec, Seeds, Training
 from tiny import Here
@@ -108,5 +109,5 @@ def spec(seed=0, **changes):
 )
 def test_jobs_hold_several_where_networks_can_be_a_stack_and_it_pays(tmp_path, changes, device, size):
     specs = [spec(seed, **changes) for seed in range(8)]
-    jobs = runs.plan(tmp_path, specs, lambda *_: {}, device=device, workers=1)
+    jobs = plan(tmp_path, specs, lambda *_: {}, device=device, workers=1)
     assert [len(job.specs) for job in jobs] == [size] * (8 // size)

@@ -17,6 +17,7 @@ from commands import called
 from s3 import BUCKET, SECRET, Server, address, content, server
 from theodolite import runs, survey
 from theodolite.errors import NotWritable, RecordCorrupt, StoreError, VersionMismatch
+from theodolite.jobs import plan, plan_analyses
 from theodolite.store import files, records
 from theodolite.store.remote import lease, objects
 from theodolite.store.remote import sync as exchange
@@ -325,8 +326,8 @@ def test_a_machine_that_does_not_see_the_drivers_folder_works_at_the_address_alo
     with remote.working(address) as copy:
         next(survey.run([prepared], copy, workers=1))  # the plan
         jobs = [
-            *runs.plan(unseen, prepared.runs, survey_of.measure, device="cpu", workers=1, address=address),
-            *runs.plan_analyses(unseen, prepared.analyses, survey_of.analyse, device="cpu", address=address),
+            *plan(unseen, prepared.runs, survey_of.measure, device="cpu", workers=1, address=address),
+            *plan_analyses(unseen, prepared.analyses, survey_of.analyse, device="cpu", address=address),
         ]
         for job in jobs:
             runs.execute(job, print)

@@ -1,10 +1,13 @@
 """Perceptrons for data sets: they take what the data set gives."""
 
+from dataclasses import replace
+
 import pytest
 
 from theodolite import data, runs
 from theodolite.data import DataSpec
 from theodolite.errors import UnknownName
+from theodolite.jobs import plan
 from theodolite.models import MLP
 from theodolite.store import records
 from theodolite.store.records import Plan, Planned, Records
@@ -15,13 +18,13 @@ from theodolite.study import Settings, Training
 def trained(directory, specs, size=None):
     """Records of these specs, trained in stacks of ``size``; None: all in one."""
     records.claim_folder(directory)
-    for job in runs.plan(directory, specs, lambda spec, outcome: {}, device="cpu", workers=1):
+    for job in plan(directory, specs, lambda spec, outcome: {}, device="cpu", workers=1):
         for start in range(0, len(job.specs), size or len(job.specs)):
-            part = runs.replace(job, specs=job.specs[start : start + (size or len(job.specs))])
+            part = replace(job, specs=job.specs[start : start + (size or len(job.specs))])
             runs.execute(part, lambda progress: None)
-    plan = Plan(study="made", preset="quick", settings={"seeds": 1}, command="", runs=tuple(map(Planned.of, specs)))
-    records.write_plan(directory, plan)
-    return Records(directory, plan, Settings)
+    planned = Plan(study="made", preset="quick", settings={"seeds": 1}, command="", runs=tuple(map(Planned.of, specs)))
+    records.write_plan(directory, planned)
+    return Records(directory, planned, Settings)
 
 
 def specs(seeds, **kept):

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from theodolite import runs
 from theodolite.data import DataSpec
 from theodolite.errors import SettingError
 from theodolite.execute import local
+from theodolite.jobs import check_device, plan
 from theodolite.models import MLP
 from theodolite.study import RunSpec, Seeds, Training
 from theodolite.train import Replica, Split, TrainingData, perceptrons, replicas
@@ -104,7 +104,7 @@ def specs(count: int, hidden: tuple[int, ...]) -> list[RunSpec]:
 @pytest.mark.parametrize("hidden", [(8,), (500, 500)])
 def test_jobs_of_a_gpu_are_as_large_as_leaves_one_for_each(tmp_path: Path, hidden: tuple[int, ...]):
     def sizes(device: str, workers: int) -> list[int]:
-        jobs = runs.plan(tmp_path, specs(40, hidden), lambda spec, outcome: {}, device=device, workers=workers)
+        jobs = plan(tmp_path, specs(40, hidden), lambda spec, outcome: {}, device=device, workers=workers)
         return [len(job.specs) for job in jobs]
 
     assert sizes("cuda", 1) == [40]
@@ -124,4 +124,4 @@ def test_a_gpu_has_one_worker_and_processors_as_many_as_there_are():
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "gpu"])
 def test_a_device_that_is_not_there_is_named_with_what_to_use(device: str):
     with pytest.raises(SettingError, match=f"expected a device of this machine, got '{device}' .* Use cpu"):
-        runs.check_device(device)
+        check_device(device)

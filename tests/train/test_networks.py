@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 from theodolite import studies
 from theodolite.errors import SettingError
 from theodolite.models import CNN, MLP, build, code
+from theodolite.models.stacks import pays
 from theodolite.store import weights
 from theodolite.streams import named_seed
 from theodolite.study import Training
@@ -298,7 +299,7 @@ def test_no_convolutional_network_of_the_ten_studies_is_so_small_that_its_stored
             if not isinstance(spec.model, MLP):
                 found += 1
                 batch = spec.training.batch_size or spec.data.train
-                assert not stackable.pays(spec.model.multiplications, batch), (name, spec.model)
+                assert not pays(spec.model.multiplications, batch), (name, spec.model)
     assert found > 2
 
 

@@ -15,6 +15,7 @@ from theodolite.errors import SettingError, UnknownName, UsageError
 if TYPE_CHECKING:
     from theodolite.store.remote.workspace import Copy
     from theodolite.survey import Prepared
+    from theodolite.train.resume import Every
 
 FAILED = 1  # exit code where some runs did
 
@@ -122,12 +123,12 @@ def serve(
 
 
 def _survey(names: Sequence[str], options: Options, changed: Literal["keep", "redo"] | None = None) -> None:
-    from theodolite import runs, survey
+    from theodolite import survey
+    from theodolite.jobs import check_device
     from theodolite.store.remote import workspace as remote
     from theodolite.survey.running import check_resumable
-    from theodolite.train.resume import Every
 
-    resume_every = None if options.resume_every is None else Every.parsed(options.resume_every)
+    resume_every = None if options.resume_every is None else _every(options.resume_every)
     if options.engine not in execute.ENGINES:
         raise UnknownName("engine", options.engine, execute.ENGINES)
     if options.data_dir is not None:
@@ -148,7 +149,7 @@ def _survey(names: Sequence[str], options: Options, changed: Literal["keep", "re
         return
     command = wording.command(["theodolite", *sys.argv[1:]])
     if options.address is None:  # wrong use leaves no folder behind
-        runs.check_device(options.device)
+        check_device(options.device)
     execute.check(options.jobs, options.address)
     _fetch(prepared)
     with remote.working(place, console.say) as copy:
@@ -168,6 +169,12 @@ def _survey(names: Sequence[str], options: Options, changed: Literal["keep", "re
         _report(copy)
     if failed:
         raise typer.Exit(FAILED)
+
+
+def _every(text: str) -> "Every":
+    from theodolite.train.resume import Every
+
+    return Every.parsed(text)
 
 
 def _until(options: Options) -> dict[str, Any]:

@@ -85,6 +85,11 @@ class Optimizer(Recipe):
         return result  # type: ignore[return-value]
 
 
+def is_elementwise(optimizer: str | Optimizer) -> bool:
+    """Whether the replicas of a stack do not notice each other in it."""
+    return isinstance(optimizer, str) or optimizer.stacks
+
+
 class TorchOptimizer(OfTorch, Optimizer):
     """A class of ``torch.optim``; settings that are not given are PyTorch's own."""
 

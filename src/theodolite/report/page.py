@@ -9,12 +9,12 @@ from importlib import resources
 from typing import Any
 
 import jinja2
-import vl_convert
 from markupsafe import Markup
 
 from theodolite.figures import theme
 from theodolite.report import forest, markdown, overview, text
 from theodolite.report.findings import StudyFindings
+from theodolite.report.library import library
 from theodolite.wording import counted, shown
 
 TITLE = "How neural networks learn: a survey"
@@ -43,7 +43,7 @@ def html(findings: Sequence[StudyFindings], *, scripts: Sequence[str] = (), conn
         },
     }
     style = asset("page.css")
-    every = [_library(), asset("figures.js"), asset("slider.js"), asset("page.js"), *scripts]
+    every = [library(), asset("figures.js"), asset("slider.js"), asset("page.js"), *scripts]
     return _render(
         "page.html.j2",
         findings,
@@ -127,10 +127,3 @@ def _render(template: str, findings: Sequence[StudyFindings], **more: Any) -> st
 def asset(name: str) -> str:
     """A template, style sheet or script of the page."""
     return resources.files("theodolite.report").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-@cache
-def _library() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script."""
-    script = str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
-    return "(() => {" + script.replace("</script", "<\\/script") + "})();"  # its hundreds of names stay its own

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from theodolite.errors import RecordCorrupt, SettingError
 from theodolite.store import files
+from theodolite.store.record import STATE
 
-NAME = "resume.safetensors"  # in the folder of a run, until it ends
+NAME = STATE  # in the folder of a run, until it ends
 MARK = "theodolite"  # the header's entry
 SUM = 32  # bytes of the checksum
 

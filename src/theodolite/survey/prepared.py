@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from theodolite import studies
 from theodolite.claims import planned
 from theodolite.errors import RecordCorrupt, SettingError, UnknownName
+from theodolite.jobs import ANALYSIS_COST, disk_bytes, training_cost
 from theodolite.specs import FORMAT, AnalysisSpec, CodeSpec, RunSpec
 from theodolite.store import records
 from theodolite.store.plan import alike, counts_seeds
@@ -223,13 +224,11 @@ def estimate(prepared: Sequence[Prepared], directory: Path, *, workers: int) -> 
     Seconds are the preset's own on two cores (measured for smoke and quick, estimated for full), times how much of its
     multiplications is left or has been added.
     """
-    from theodolite import runs
-
     prepared = as_planned(prepared, directory)
 
     def cost(trainings: Iterable[RunSpec | CodeSpec], analyses: Iterable[AnalysisSpec]) -> float:
-        ours = sum(runs.training_cost(spec) for spec in trainings if isinstance(spec, RunSpec))
-        return ours + sum(runs.ANALYSIS_COST for _ in analyses)
+        ours = sum(training_cost(spec) for spec in trainings if isinstance(spec, RunSpec))
+        return ours + sum(ANALYSIS_COST for _ in analyses)
 
     def seconds(item: Prepared, left: Sequence[RunSpec | CodeSpec], waiting: Sequence[AnalysisSpec]) -> float | None:
         """None for a study of one's own, of which nothing was measured."""
@@ -251,7 +250,7 @@ def estimate(prepared: Sequence[Prepared], directory: Path, *, workers: int) -> 
                 "analyses": len(item.analyses),
                 "left": len(left) + len(waiting),
                 "seconds": seconds(item, left, waiting),
-                "MB": round(sum(runs.disk_bytes(spec) for spec in left if isinstance(spec, RunSpec)) / 1e6, 1),
+                "MB": round(sum(disk_bytes(spec) for spec in left if isinstance(spec, RunSpec)) / 1e6, 1),
             }
         )
     return rows

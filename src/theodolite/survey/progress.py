@@ -8,7 +8,7 @@ from theodolite.execute.schedule import Event
 from theodolite.survey.prepared import Prepared
 
 if TYPE_CHECKING:
-    from theodolite import runs
+    from theodolite.jobs import AnalysisJob, TrainingJob
     from theodolite.own.job import CodeJob
 
 
@@ -28,9 +28,7 @@ class Progress:
 class Tally:
     """Counts of each study, brought up to date event by event: what an event costs does not grow with the survey."""
 
-    def __init__(
-        self, prepared: Sequence[Prepared], jobs: "Sequence[runs.TrainingJob | runs.AnalysisJob | CodeJob]"
-    ) -> None:
+    def __init__(self, prepared: Sequence[Prepared], jobs: "Sequence[TrainingJob | AnalysisJob | CodeJob]") -> None:
         self.jobs = list(jobs)
         self.part = [0.0] * len(jobs)  # share of each job done
         self.samples = [0] * len(jobs)  # trained on

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from theodolite import execute
 from theodolite.errors import RecordCorrupt, SettingError
+from theodolite.jobs import AnalysisJob, TrainingJob, check_device, plan, plan_analyses, split_job
 from theodolite.specs import AnalysisSpec, CodeSpec, RunSpec
 from theodolite.store import files, live, records
+from theodolite.store.record import STATE
 from theodolite.store.remote import workspace as remote
 from theodolite.store.remote.workspace import Copy
 from theodolite.survey.prepared import Prepared, as_planned, outdated, sources
@@ -17,12 +19,11 @@ from theodolite.survey.progress import Progress, Tally
 from theodolite.wording import counted
 
 if TYPE_CHECKING:
-    from theodolite import runs
     from theodolite.execute.schedule import Emit
     from theodolite.own.job import CodeJob
     from theodolite.train.resume import Every
 
-    Job = runs.TrainingJob | runs.AnalysisJob | CodeJob
+    Job = TrainingJob | AnalysisJob | CodeJob
 
 
 def run(
@@ -63,10 +64,8 @@ def run(
         UsageError: there is no such engine, or it cannot start.
         StoreError: the folder is not a results folder, is in use, or cannot be written.
     """
-    from theodolite import runs
-
     if address is None:  # else the driver need not have what the nodes have
-        runs.check_device(device)
+        check_device(device)
     if resume_every is not None:
         check_resumable(prepared)
     with (
@@ -91,7 +90,7 @@ def run(
         tally = Tally(prepared, jobs)
         yield tally.progress()
         carrier.equip(directory if home is None else None, sources(prepared))
-        for event in carrier.run(work, jobs, after=_order(jobs), split=runs.split_job):
+        for event in carrier.run(work, jobs, after=_order(jobs), split=split_job):
             copy.check()
             if event.kind == "failed":
                 _record_failure(tally.jobs[event.job].specs, event.value, copy)
@@ -107,8 +106,8 @@ def run(
 def conclude(prepared: Sequence[Prepared], directory: Path, say: Callable[[str], None]) -> None:
     """Keep what only the code of a file can find out of the records that there are by now."""
     for item in prepared:
-        if item.study.code is not None and (plan := records.read_plan(directory, item.study.name)) is not None:
-            item.study.code.conclude(directory, plan, say)
+        if item.study.code is not None and (planned := records.read_plan(directory, item.study.name)) is not None:
+            item.study.code.conclude(directory, planned, say)
 
 
 def work(job: "Job", emit: "Emit") -> Any:
@@ -139,18 +138,18 @@ def check_resumable(prepared: Sequence[Prepared]) -> None:
 
 def _say_resumed(prepared: Sequence[Prepared], directory: Path, device: str, say: Callable[[str], None]) -> None:
     """Which runs go on from the middle, and which cannot; what finished ones left is removed."""
-    from theodolite.store import states
-    from theodolite.train.resume import unusable
-
     for item in prepared:
         epochs, mine = [], {spec.fingerprint() for spec in item.runs}
-        for path in sorted((directory / item.study.name / RunSpec.FOLDER).glob(f"*/{states.NAME}")):
+        for path in sorted((directory / item.study.name / RunSpec.FOLDER).glob(f"*/{STATE}")):
             status = records.read_status(path.parent)
             if status is not None and status.state == "done":
                 path.unlink(missing_ok=True)
                 continue
             if path.parent.name not in mine:  # of other settings
                 continue
+            from theodolite.store import states  # these import torch, which few surveys wait for here
+            from theodolite.train.resume import unusable
+
             try:
                 state = states.read(path) or {}
             except RecordCorrupt as error:
@@ -174,13 +173,12 @@ def _jobs(
     resume_every: "Every | None",
 ) -> "Iterable[Job]":
     """What is not finished yet of one study."""
-    from theodolite import runs
     from theodolite.own import job as own
 
     study = item.study
     ours = [spec for spec in item.runs if isinstance(spec, RunSpec)]
     theirs = [spec for spec in item.runs if isinstance(spec, CodeSpec)]
-    yield from runs.plan(
+    yield from plan(
         directory,
         ours,
         study.measure,
@@ -193,7 +191,7 @@ def _jobs(
     if theirs and study.code is not None:
         yield from own.plan(directory, theirs, study.code.carry_out, device=device, address=address)
     if study.analyse is not None:
-        yield from runs.plan_analyses(
+        yield from plan_analyses(
             directory, item.analyses, study.analyse, device=device, address=address, schemas=study.schemas
         )
 

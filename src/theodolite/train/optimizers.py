@@ -21,11 +21,6 @@ from theodolite.train import hidden
 from theodolite.train.aligned import AlignedStack
 
 
-def is_elementwise(optimizer: str | Optimizer) -> bool:
-    """Whether the replicas of a stack do not notice each other in it."""
-    return isinstance(optimizer, str) or optimizer.stacks
-
-
 def stack_optimizer(
     training: Training, weights: AlignedStack, learning_rates: Sequence[float], states: Sequence[State] = ()
 ) -> "StackOptimizer | DescribedOptimizer":

@@ -14,12 +14,12 @@ from theodolite.errors import SettingError
 from theodolite.measure.problem.isolation import without_subnormals
 from theodolite.models import build
 from theodolite.models.description import MLP, Architecture
+from theodolite.recipes.optimizers import is_elementwise
 from theodolite.specs import Training
 from theodolite.store.states import State
 from theodolite.train.arithmetic import one_arithmetic
 from theodolite.train.data import TrainingData
 from theodolite.train.networks import Networks, NetworkStack
-from theodolite.train.optimizers import is_elementwise
 from theodolite.train.outcome import DTYPES, OnRows, Outcome, Record, Row, evaluates, snaps
 from theodolite.train.perceptrons import Perceptrons
 from theodolite.train.replica import Replica

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from theodolite.measure.problem.isolation import without_subnormals
 from theodolite.models import build
 from theodolite.models.description import Architecture
+from theodolite.models.stacks import PAYS, pays
 from theodolite.specs import Training
 from theodolite.train import hidden
 from theodolite.train.aligned import padded
@@ -25,20 +26,12 @@ from theodolite.train.evaluation import mean_of
 from theodolite.train.outcome import DTYPES
 from theodolite.train.together import Together, laid_out, trained, untrained, views
 
-# Multiplications of one network's forward pass over a batch, up to which a stack of 16 is at least 1.3 times as fast as
-# one after another. Below it calls of Python and PyTorch are the time, above it the numbers (benchmarks/replicas.py).
-PAYS = 2_000_000
 NETWORKS = 16
 STACKS = ([5, 2], [9], [11, 0, 7], list(reversed(range(NETWORKS))))  # of some of them, at other places
 CLOSE = {"float32": 1e-3, "float64": 1e-8}  # of a gradient's length: what rounding may take
 
 Look = Callable[[Architecture, TrainingData, Training], str]
 FOUND: dict[tuple[Any, ...], str] = {}  # in this process, by all that it depends on: runs of a description are many
-
-
-def pays(multiplications: int, batch: int) -> bool:
-    """Whether a stack is worth it, by the multiplications of a sample."""
-    return multiplications * batch <= PAYS
 
 
 def multiplications(module: nn.Module, inputs: Tensor) -> int:

@@ -116,8 +116,7 @@ def _mlp(hidden: tuple[int, ...], settings: SimulateFunction) -> MLP:
 
 def _at_budget(layers: int, settings: SimulateFunction) -> MLP:
     """The most balanced network with this many layers whose count is nearest to the budget, within 2 %."""
-    found = architectures(BUDGET, layers, tolerance=BUDGET // 50, limit=200)
-    best = min(found, key=lambda model: abs(model.parameters - BUDGET))
+    (best,) = architectures(BUDGET, layers, tolerance=BUDGET // 50, limit=1)
     return _mlp(best.hidden, settings)
 
 
