@@ -8,6 +8,7 @@ import pytest
 
 import theodolite as th
 from theodolite.record import asked
+from theodolite.record.once import RecorderWarning
 
 LIGHTNING = """
 import os, signal, sys, torch, lightning.pytorch as pl, theodolite as th
@@ -70,12 +71,13 @@ trainer.train(resume_from_checkpoint=checkpoint)
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of the two libraries
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     ("script", "checkpoint"), [(LIGHTNING, "last.ckpt"), (HUGGING_FACE, "checkpoint-5")], ids=["Lightning", "HF"]
 )
 def test_a_training_killed_in_its_eighth_step_goes_on_from_a_checkpoint_as_one_recording(
-    script, checkpoint, tmp_path, monkeypatch, caplog
+    script, checkpoint, tmp_path, monkeypatch
 ):
     command = [sys.executable, "-c", script, str(tmp_path)]
     first = subprocess.run([*command, "7"], check=False, capture_output=True, text=True)
@@ -85,8 +87,8 @@ def test_a_training_killed_in_its_eighth_step_goes_on_from_a_checkpoint_as_one_r
     assert found.table("costs")["step"].tolist() == [1, 2, 3, 4, 5, 6, 7]
     monkeypatch.setattr(asked, "FLUSH_SHARE", asked.FLUSH_SHARE)
     monkeypatch.setattr(sys, "argv", ["script", str(tmp_path), "-1", str(tmp_path / "saved" / checkpoint)])
-    exec(compile(script, "script", "exec"), {"__name__": "__main__"})  # noqa: S102 - the same script, in this process
-    assert "after step 5: what was recorded of steps 6 to 7 is measured again" in caplog.text
+    with pytest.warns(RecorderWarning, match="after step 5: what was recorded of steps 6 to 7 is measured again"):
+        exec(compile(script, "script", "exec"), {"__name__": "__main__"})  # noqa: S102 - the same, in this process
     found = th.recordings(tmp_path / "own")
     assert found.trainings[["seed", "status", "steps", "epochs"]].to_numpy().tolist() == [[0, "done", 15, 3]]
     assert found.table("costs")["step"].tolist() == list(range(1, 16))
