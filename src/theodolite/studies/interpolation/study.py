@@ -292,7 +292,7 @@ STUDY = Study(
     claims=worded(CLAIMS, WORDS),
     renamed=RENAMED,
     schemas=SCHEMAS,
-    seconds={"smoke": 7, "quick": 35, "full": 1500},
+    seconds={"smoke": 7, "quick": 35, "full": 2400},
     not_shown=(
         "Mixing means averaging weights on a straight line: averages of predictions (ensembles), of checkpoints of "
         "one run or of networks fine-tuned from one are other things and often do help. A barrier on the line does "
