@@ -3,7 +3,8 @@
     python docs/_build/surveys.py RESULTS_FOLDER NAME
 
 keeps of a finished survey what the pages show, as ``docs/surveys/NAME/``: ``survey.json`` (how it was made), and for
-each study ``claims.json``, its tables as Markdown and its first figure, with what the report says of it.
+each study ``claims.json``, its tables as Markdown and its first figure, with what the report says of it; and the picture
+of all verdicts.
 """
 
 import json
@@ -40,6 +41,7 @@ def keep(directory: Path, name: str, into: Path = KEPT) -> None:
                 json.dumps(_said(directory, study.name, figure.stem), ensure_ascii=False)
             )
         made[study.name] = _how_made(study)
+    shutil.copyfile(directory / "summary.svg", into / name / "summary.svg")
     stored = into / name / "survey.json"
     before = json.loads(stored.read_text()) if stored.exists() else {}
     stored.write_text(json.dumps(before | made, indent=1, ensure_ascii=False, sort_keys=True) + "\n")

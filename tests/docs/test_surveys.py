@@ -36,6 +36,11 @@ def test_the_verdicts_shown_are_those_of_the_survey(folders):
     assert rows == [(claim["id"], claim["verdict"]) for claim in claims]
 
 
+def test_the_picture_of_all_verdicts_is_the_surveys(folders):
+    results, kept = folders
+    assert (kept / "quick/summary.svg").read_bytes() == (results / "summary.svg").read_bytes()
+
+
 def test_how_it_was_made_is_what_the_records_say(folders):
     results, kept = folders
     specs = [json.loads(path.read_text()) for path in (results / "tiny").glob("*/*/spec.json")]

@@ -58,12 +58,20 @@ def _reached(claim: Claim, parts: Mapping[str, Evidence], error: float, length: 
 def _future(
     low: Array, high: Array, length: int, claim: Claim, weights: Weights, generator: np.random.Generator
 ) -> tuple[Array, Array]:
-    """The numbers that are there and more like them, with noise for how few they are; as they are in a bounded range.
+    """The numbers that are there and more like them, as far apart as the sample says: drawn again they would be nearer.
+
+    Noise does it, and in a bounded range, which noise would leave, a step away from their mean.
 
     Source: Silverman and Young 1987, "The bootstrap: to smooth or not to smooth?".
     """
     n, more = len(low), max(0, length - len(low))
     drawn = generator.choice(n, size=more, p=weights(generator, n))
-    bounded = np.isfinite(SCALES[claim.kind].range).all()
-    noise = 0.0 if bounded else generator.normal(size=more) * low.std() / np.sqrt(n - 1)
-    return np.r_[low, low[drawn] + noise], np.r_[high, high[drawn] + noise]
+    bounds = SCALES[claim.kind].range
+    if not np.isfinite(bounds).all():
+        noise = generator.normal(size=more) * low.std() / np.sqrt(n - 1)
+        return np.r_[low, low[drawn] + noise], np.r_[high, high[drawn] + noise]
+    apart = np.sqrt(n / (n - 1))
+    low_more, high_more = (
+        np.clip(values.mean() + apart * (values - values.mean()), *bounds)[drawn] for values in (low, high)
+    )
+    return np.r_[low, low_more], np.r_[high, high_more]
