@@ -3,8 +3,8 @@
     python docs/_build/surveys.py RESULTS_FOLDER NAME
 
 keeps of a finished survey what the pages show, as ``docs/surveys/NAME/``: ``survey.json`` (how it was made), and for
-each study ``claims.json``, its tables as Markdown and its first figure, with what the report says of it; and the picture
-of all verdicts.
+each study ``claims.json``, its tables as Markdown and its first figure, with what the report says of it; and the
+picture of all verdicts.
 """
 
 import json
