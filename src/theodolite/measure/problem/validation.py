@@ -66,6 +66,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
                 _raise_bad_batch(given, error)
                 raise unmeasured(function.__name__, error) from error
 
+    instrument.__annotations__ = dict(function.__annotations__)  # which `wraps` leaves behind from Python 3.14 on
     return instrument
 
 
