@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 HOME = ROOT / "build" / "matrix"
-PYTHONS = ("3.11", "3.12", "3.13")
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 VERSIONS = {"lowest": "lowest-direct", "newest": "highest"}
 BESIDE = ("hypothesis", "mpmath", "packaging", "pytest", "pytest-timeout")
 SHOWN = ("torch", "numpy", "scipy", "pandas", "pyarrow", "pydantic", "typer", "altair")
@@ -79,7 +79,7 @@ def row(python: str, versions: str, pins: Sequence[str]) -> tuple[str, bool]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pythons", nargs="*", default=PYTHONS, metavar="PYTHON", help="3.11 3.12 3.13")
+    parser.add_argument("pythons", nargs="*", default=PYTHONS, metavar="PYTHON", help="3.11 3.12 3.13 3.14")
     parser.add_argument("--versions", choices=VERSIONS, nargs="*", default=list(VERSIONS))
     parser.add_argument("--pin", action="append", default=[], metavar="NAME==VERSION", help="this version in every set")
     asked = parser.parse_args()
