@@ -19,6 +19,8 @@ from theodolite.store.remote import workspace as remote
 from theodolite.train import Outcome, Replica, TrainingData
 from theodolite.train.resume import Keeper
 
+Emit = Callable[[tuple[int, int]], None]  # (epochs of all runs of the job, samples trained on)
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -33,9 +35,6 @@ class Trained:
         module = models.build(self.spec.model, dtype=getattr(torch, self.spec.training.dtype))
         module.load_state_dict(self.weights if snapshot is None else self.snapshots[snapshot])
         return module.eval()
-
-
-Emit = Callable[[tuple[int, int]], None]  # (epochs of all runs of the job, samples trained on)
 
 
 @machine.one_thread()

@@ -12,6 +12,7 @@ import pytest
 from commands import alone, called, start
 from theodolite import survey
 from theodolite.store import states
+from theodolite.store.record import STATE
 
 STUDY = """
 import theodolite as th, torch
@@ -111,16 +112,16 @@ def test_a_survey_killed_inside_its_runs_goes_on_inside_them_and_ends_byte_for_b
     out = tmp_path / "r"
     command = ("run", str(file), "--jobs", "2", "--out", str(out), "--resume-every", "1")
     begun = start(*command)
-    while not list(out.glob(f"long/runs/*/{states.NAME}")):
+    while not list(out.glob(f"long/runs/*/{STATE}")):
         assert begun.poll() is None, begun.communicate()
         time.sleep(0.01)
     os.killpg(begun.pid, signal.SIGKILL)
     begun.communicate(timeout=30)
-    kept = list(out.glob(f"long/runs/*/{states.NAME}"))
+    kept = list(out.glob(f"long/runs/*/{STATE}"))
     assert kept
     epochs = {path.parent.name: states.read(path)["epoch"] for path in kept}
     damaged = min(epochs)
-    path = out / "long" / "runs" / damaged / states.NAME
+    path = out / "long" / "runs" / damaged / STATE
     path.write_bytes(path.read_bytes()[:-1])
     again = alone("run", str(file), "--out", str(out))  # they are gone on from without the option too
     assert again.returncode == 0, again.stderr
@@ -130,7 +131,7 @@ def test_a_survey_killed_inside_its_runs_goes_on_inside_them_and_ends_byte_for_b
     assert {name: epochs[name] for name in epochs if name != damaged}.items() <= resumed(out).items()
     assert damaged not in resumed(out)
     assert numbers(out) == numbers(undisturbed)
-    assert not list(out.rglob(states.NAME))
+    assert not list(out.rglob(STATE))
     assert len(survey.status(out)) == 1
 
 

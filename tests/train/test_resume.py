@@ -15,6 +15,7 @@ from theodolite.errors import RecordCorrupt, SettingError
 from theodolite.models import MLP, cnn
 from theodolite.recipes import SAM, Muon, Optimizer
 from theodolite.store import states, weights
+from theodolite.store.record import STATE
 from theodolite.study import Training
 from theodolite.train import Outcome, Replica, Split, TrainingData, train, train_replicas
 from theodolite.train.resume import Every, Keeper
@@ -171,7 +172,7 @@ def test_replicas_go_on_in_other_stacks_than_they_were_killed_in(tmp_path, field
     for numbers, kept, epoch in (([0, 1], 1, 2), ([2, 3], 2, 5)):  # killed after states of epochs 2 and 4
         with pytest.raises(Killed):
             run(numbers, Every(epochs=kept), epoch)
-    assert [states.read(folder / states.NAME)["epoch"] for folder in folders[:4]] == [2, 2, 4, 4]
+    assert [states.read(folder / STATE)["epoch"] for folder in folders[:4]] == [2, 2, 4, 4]
     for found, expected in zip(run([4, 3, 2, 1, 0], None), undisturbed[::-1], strict=True):
         same(found, expected)
 
@@ -276,7 +277,7 @@ def test_tensors_come_back_in_their_layout_and_any_damage_is_noticed(tmp_path):
         "image": image, "turned": torch.arange(6.0).view(2, 3).T, "half": torch.ones(3, dtype=torch.bfloat16),
         "scalar": torch.tensor(2), "groups": [{"betas": (0.9, 0.99), "lr": float("nan")}], "by": {3: None, "a": True},
     }  # fmt: skip
-    path = tmp_path / states.NAME
+    path = tmp_path / STATE
     assert states.read(path) is None
     states.write(path, state)
     found = states.read(path)
@@ -300,7 +301,7 @@ def test_a_state_of_another_run_device_or_version_is_left_alone(tmp_path, monkey
     assert Keeper(folders[0], None).read()["epoch"] == 3
     assert Keeper(folders[0], None, "cuda:0").read() is None
     folders[1].mkdir()
-    (folders[1] / states.NAME).write_bytes((folders[0] / states.NAME).read_bytes())
+    (folders[1] / STATE).write_bytes((folders[0] / STATE).read_bytes())
     assert Keeper(folders[1], None).read() is None
     from theodolite import machine
 

@@ -94,17 +94,16 @@ def on_lines(
     renewal = None if update_bn is None else objective(model_a, loss, update_bn, **options)
     points = torch.cat([torch.tensor([0.0, 1.0], dtype=torch.float64), where])
     weights = torch.stack([1 - points, points], 1)
-    return [_found(where, values) for values in along(wholes, parameters, buffers, weights, points, renewal)]
+    return [_found(points, values) for values in along(wholes, parameters, buffers, weights, points, renewal)]
 
 
-def _found(where: Tensor, values: Values) -> Interpolation:
-    """The values at both ends and then at ``where (K,)``, with their barriers."""
-    points = torch.cat([torch.tensor([0.0, 1.0], dtype=torch.float64), where])
+def _found(points: Tensor, values: Values) -> Interpolation:
+    """The values at ``points (2 + K,)``, of which the first two are the ends, with their barriers."""
     inside = (points >= 0) & (points <= 1)
     a, b = values.loss[:2].tolist()
     error = 1 - values.accuracy
     return Interpolation(
-        alphas=where,
+        alphas=points[2:],
         loss=values.loss[2:],
         accuracy=values.accuracy[2:],
         ends=(a, b),

@@ -3,7 +3,6 @@
 Bundling takes a second, which was a fifth of making a page.
 """
 
-import hashlib
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
@@ -45,4 +44,4 @@ def _kept(path: Path) -> str:
 
 
 def _sum(script: str) -> str:
-    return hashlib.sha256(f"{SNIPPET}{script}".encode()).hexdigest()
+    return files.checksum(f"{SNIPPET}{script}".encode())

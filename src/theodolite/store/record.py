@@ -16,7 +16,7 @@ from theodolite.store.schema import LARGEST, LONGEST, RecordMetadata, Spec, Stat
 from theodolite.wording import shown
 
 STATUS = "status.json"
-STATE = "resume.safetensors"  # of a run under way, beside it (:mod:`theodolite.store.states`)
+STATE = "resume.safetensors"  # of a run under way, in its folder until it ends (:mod:`theodolite.store.states`)
 REDO = "Run the same command again: that run is redone."
 MADE = "It is not recorded: another setting may keep its numbers within bounds; if none does, report it."
 

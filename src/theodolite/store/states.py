@@ -17,9 +17,7 @@ from torch import Tensor
 
 from theodolite.errors import RecordCorrupt, SettingError
 from theodolite.store import files
-from theodolite.store.record import STATE
 
-NAME = STATE  # in the folder of a run, until it ends
 MARK = "theodolite"  # the header's entry
 SUM = 32  # bytes of the checksum
 

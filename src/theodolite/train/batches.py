@@ -37,4 +37,5 @@ def measured_batches(
         inputs = inputs.flatten(1)
     elif inputs.ndim == 4:
         inputs, usual = inputs.to(memory_format=torch.channels_last), IMAGES
-    return list(zip(inputs.split(size or usual), split.targets.split(size or usual), strict=True))
+    size = size or usual
+    return list(zip(inputs.split(size), split.targets.split(size), strict=True))

@@ -18,7 +18,8 @@ from torch.optim import Optimizer
 from theodolite import machine
 from theodolite.errors import RecordCorrupt, SettingError
 from theodolite.store import states
-from theodolite.store.states import NAME, State
+from theodolite.store.record import STATE
+from theodolite.store.states import State
 from theodolite.train import chance, hidden
 
 UNITS = {"h": 3600.0, "min": 60.0, "s": 1.0}
@@ -65,7 +66,7 @@ class Keeper:
 
         ``share`` is that of the run in the time of its process.
         """
-        self.path, self.every, self.device = folder / NAME, every, str(device)
+        self.path, self.every, self.device = folder / STATE, every, str(device)
         self.share, self.clock = share, clock
         self.started = self.last = clock()
         self.seconds = 0.0  # that the run took before this process

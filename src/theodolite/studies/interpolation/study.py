@@ -123,18 +123,16 @@ def analyse(spec: AnalysisSpec, trained: Sequence["Trained"]) -> Mapping[str, pd
         if matching in (BY_WEIGHTS, BY_ACTIVATIONS, ITSELF_MATCHED):
             method: Literal["weights", "activations"] = "activations" if matching == BY_ACTIVATIONS else "weights"
             end = align(first, end, method=method, data=data[TRAIN], seed=spec.seed).model
-        sets = dict(data)
-        if matching == AS_TRAINED:
-            sets |= {str(half): _half(data[TEST], half) for half in range(spec.settings["halves"])}
-        found = on_lines(first, end, cross_entropy, list(sets.values()), alphas, update_bn=train)
-        for name, on in zip(sets, found, strict=True):
-            columns = {"alpha": on.alphas.numpy(), "accuracy": on.accuracy.numpy()}
-            if name not in data:
-                halves.append(pd.DataFrame({"half": int(name), **columns}))
-                continue
+        parts = [_half(data[TEST], half) for half in range(spec.settings["halves"])] if matching == AS_TRAINED else []
+        found = on_lines(first, end, cross_entropy, [*data.values(), *parts], alphas, update_bn=train)
+        for name, on in zip(data, found[: len(data)], strict=True):
             place = {"matching": matching, "set": name}
-            lines.append(pd.DataFrame({**place, **columns, "loss": on.loss.numpy()}))
+            columns = {"alpha": on.alphas.numpy(), "loss": on.loss.numpy(), "accuracy": on.accuracy.numpy()}
+            lines.append(pd.DataFrame({**place, **columns}))
             barriers.append({**place, "barrier": on.barrier, "error_barrier": on.error_barrier})
+        for half, on in enumerate(found[len(data) :]):
+            accuracy = {"alpha": on.alphas.numpy(), "accuracy": on.accuracy.numpy()}
+            halves.append(pd.DataFrame({"half": half, **accuracy}))
     return {
         "line": pd.concat(lines, ignore_index=True),
         "barriers": pd.DataFrame(barriers),
