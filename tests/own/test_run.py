@@ -86,6 +86,20 @@ def test_claims_come_out_as_the_numbers_say_and_within_each_level_that_they_do_n
     assert {claim["seeds"] for claim in found.values()} == {4}
 
 
+def test_quantities_may_be_called_as_our_own_columns_are(write, run, tmp_path):
+    path = write("""
+        @study.run(a=[1, 2])
+        def go(seed, a):
+            return {"number": a + 0.1 * seed, "quantity": 3.0, "entry": 0.0}
+
+        study.claim("c", "Is so.", value="metrics.number", compare={"a": (2, 1)}, above=0)
+    """)
+    done = run(path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    means = pd.read_csv(next(tmp_path.glob("r/*/tables/numbers.csv")))
+    assert set(means["quantity"]) == {"metrics.number", "metrics.quantity", "metrics.entry"}
+
+
 def test_no_reader_needs_the_file_or_runs_one_that_lies_in_or_beside_the_folder(folder, monkeypatch):
     mark = folder / "ran"
     trap = f"import pathlib; pathlib.Path({str(mark)!r}).touch()\n"

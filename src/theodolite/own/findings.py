@@ -108,9 +108,8 @@ def numbers(study: Description, records: Records[Any]) -> pd.DataFrame:
         along = [column for column in ALONG if column in metrics]
         if along:  # curves of a training: their last points
             metrics = metrics.groupby("fingerprint", sort=False, observed=True).tail(1).drop(columns=along)
-        own = [column for column in metrics if column not in ("fingerprint", *keys)]
-        long = metrics.melt(keys, own, "quantity", "number")
-        parts.append(long.assign(quantity=f"{METRICS}." + long["quantity"].astype(str)))
+        own = {column: f"{METRICS}.{column}" for column in metrics if column not in ("fingerprint", *keys)}
+        parts.append(metrics.rename(columns=own).melt(keys, list(own.values()), "quantity", "number"))
     for name in study.measures:
         table = records.table(name)
         if len(table):
