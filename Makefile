@@ -12,6 +12,8 @@ UNUSED := /tests/|/transformers/models/|/torch/(_inductor|testing)/|/ray/(data|l
 # Where containers forbid Python to keep what it compiled, each of the hundreds of processes that tests start compiles anew.
 export PYTHONDONTWRITEBYTECODE :=
 
+TESTS = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
 # What most changes touch; tests of these files that take more than a second or two are marked slow.
 QUICK := $(addprefix tests/measure/,linalg results test_align.py test_gradient_noise_scale.py test_gradient_norm.py \
 	test_hessian_density.py test_hessian_eigenvalues.py test_hessian_spectrum.py test_sharpness.py test_trajectory.py) \
@@ -20,11 +22,12 @@ QUICK := $(addprefix tests/measure/,linalg results test_align.py test_gradient_n
 	$(addprefix tests/,code data/test_expression.py models recipes/test_losses.py recordings) \
 	$(addprefix tests/,store/test_records.py store/test_weights.py test_streams.py train/test_batches.py train/test_loop.py)
 
-.PHONY: survey test quick check smoke docs matrix clean help
+.PHONY: survey test thorough quick check smoke docs matrix clean help
 
 help:
 	@echo "make survey [PRESET=smoke|quick|full]   run every study and build the report"
 	@echo "make test                               checks, tests and a smoke survey"
+	@echo "make thorough                           all tests: of large tables of cases every one"
 	@echo "make quick                              a minute of tests: most of the core"
 	@echo "make check                              format, lint, types, layers"
 	@echo "make docs                               the documentation, as pages in build/site"
@@ -39,11 +42,14 @@ survey: $(READY)
 # One worker more than processors is a tenth faster, and starves what tests start: a server at the lowest priority, a browser.
 test: $(READY)
 	$(MAKE) --no-print-directory --jobs 2 check $(COMPILED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	$(TESTS) -m "not thorough"
 	$(MAKE) --no-print-directory smoke
 
+thorough: $(READY) $(COMPILED)
+	$(TESTS)
+
 quick: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal --quiet -m "not slow" $(QUICK)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal --quiet -m "not slow and not thorough" $(QUICK)
 
 check: $(READY)
 	$(BIN)/ruff format --check src tests benchmarks examples docs/_build

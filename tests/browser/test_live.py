@@ -144,6 +144,7 @@ def test_a_hidden_page_asks_for_nothing_and_a_stopped_server_is_said(look, serve
     page.get_by_text("The server does not answer").wait_for()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1024, "dark"), (1920, "light")])
 def test_the_live_part_fits_and_has_no_serious_accessibility_fault(look, served, directory, width, scheme):
     under_way(directory)

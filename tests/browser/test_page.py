@@ -59,6 +59,7 @@ def boxes(page):
     })""")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1024, "dark"), (1920, "light")])
 def test_every_figure_draws_in_its_column_and_the_page_is_silent_and_asks_for_nothing(visit, report, width, scheme):
     seen = visit(report, width, scheme)
@@ -281,6 +282,7 @@ def test_a_figure_can_be_enlarged_and_put_back_by_keyboard(visit, report):
     assert page.locator("dialog").is_hidden()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1024, "light"), (1440, "dark"), (1920, "light")])
 def test_axe_finds_nothing_moderate_or_worse(visit, report, width, scheme):
     page = visit(report, width, scheme).page

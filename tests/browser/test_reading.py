@@ -35,6 +35,21 @@ def test_the_first_figure_is_reached_within_two_screens_and_the_verdicts_within_
     assert page.locator("figure").first.evaluate("figure => figure.getBoundingClientRect().top") < 1800
 
 
+def settled(page):
+    """Nothing was scrolled or drawn for half a second, which is what comes on the way included."""
+    page.evaluate("""async () => {
+        const state = () => [scrollY, document.documentElement.scrollHeight,
+            document.querySelectorAll("svg.marks *").length, document.querySelector("dialog svg.marks")?.clientWidth
+        ].join();
+        let [before, calm] = [state(), 0];
+        while (calm < 5) {
+            await new Promise((go) => setTimeout(go, 100));
+            [before, calm] = [state(), state() === before ? calm + 1 : 0];
+        }
+    }""")
+
+
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("width", [390, 1024, 1440])
 def test_a_link_lands_where_it_says_though_figures_above_it_are_not_drawn_yet(visit, tall, width):
     page = visit(tall, width).page
@@ -44,7 +59,7 @@ def test_a_link_lands_where_it_says_though_figures_above_it_are_not_drawn_yet(vi
             link.evaluate("link => link.click()")
         else:
             page.evaluate("hash => { location.hash = hash; }", target)
-        page.wait_for_timeout(2500)  # for all that is drawn on the way
+        settled(page)
         padding = page.evaluate("parseFloat(getComputedStyle(document.documentElement).scrollPaddingTop)")
         top = page.locator(target).evaluate("part => part.getBoundingClientRect().top")
         assert abs(top - padding) <= 8, target
@@ -70,7 +85,7 @@ def test_the_contents_are_there_at_every_width_and_mark_the_section_that_is_read
         page = visit(tall, width).page
         assert page.locator("nav [aria-current]").inner_text() == "All verdicts"
         page.locator("nav a[href='#made-3']").click()
-        page.wait_for_timeout(2500)
+        settled(page)
         assert page.locator("nav [aria-current]").get_attribute("href") == "#made-3"
         box = page.locator("nav [aria-current]").bounding_box()
         assert 0 <= box["x"] <= width
@@ -114,6 +129,7 @@ def test_once_zoomed_a_button_brings_the_whole_figure_back(visit, report):
     assert chart.locator(".mark-line path").first.get_attribute("d") == whole
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("width", [390, 1440])
 @pytest.mark.parametrize("name", ["paths", "surface"])
 def test_enlarged_figures_keep_true_lengths_fit_the_screen_and_have_larger_letters(visit, report, name, width):
@@ -128,7 +144,7 @@ def test_enlarged_figures_keep_true_lengths_fit_the_screen_and_have_larger_lette
     page.locator(f"[data-for=made-function-{name}] [data-act=enlarge]").click()
     large = page.locator("dialog svg.marks")
     large.wait_for()
-    page.wait_for_timeout(1500)
+    settled(page)
     assert large.evaluate(panel) == pytest.approx(small, rel=0.02)
     frame = page.locator("dialog .frame").evaluate("frame => [frame.clientWidth, frame.clientHeight]")
     box = large.bounding_box()

@@ -174,6 +174,7 @@ def test_the_p_value_of_a_margin_is_that_of_the_worse_of_two_one_sided_tests():
     assert found.verdict.p_value == pytest.approx(2 * max(below, above), rel=1e-9)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", ["mean", "ratio", "median", "median_ratio"])
 @pytest.mark.parametrize("side", ["above", "below", "within"])
 def test_the_p_value_is_below_five_per_cent_just_where_the_interval_decides(kind, side):

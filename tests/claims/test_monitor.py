@@ -86,6 +86,7 @@ MADE = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("case", MADE)
 def test_with_a_look_after_each_of_200_seeds_few_ever_decide_with_the_truth_on_the_threshold(case):
     draw, truth, most = MADE[case]

@@ -19,6 +19,7 @@ for spec in sys.argv[1:]:
 """
 
 
+@pytest.mark.thorough
 def test_two_processes_load_the_same_bits_even_from_caches_of_their_own(tmp_path, monkeypatch):
     specs = (
         DataSpec(source="function:sin(3*x)/x"),

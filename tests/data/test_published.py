@@ -73,6 +73,7 @@ def test_a_packed_file_that_was_cut_is_named(idx_files, nothing_else, tmp_path):
         fetch(["mnist"], data_dir=tmp_path)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("form", ["files", "archive"])
 def test_cifar10_from_a_local_folder(form, cifar_parts, cifar10_set, nothing_else, tmp_path, tarball):
     folder = tmp_path / "cifar-10-batches-bin"
@@ -112,7 +113,8 @@ def test_cifar10_has_5000_and_1000_images_of_each_class_and_the_known_colours(ci
 
 @pytest.mark.filterwarnings("ignore:lbfgs failed to converge")
 @pytest.mark.parametrize(
-    ("name", "penalty", "steps", "low", "high"), [("mnist", 0.01, 30, 0.915, 0.93), ("cifar10", 1e-4, 15, 0.37, 0.42)]
+    ("name", "penalty", "steps", "low", "high"),
+    [("mnist", 0.01, 30, 0.915, 0.93), pytest.param("cifar10", 1e-4, 15, 0.37, 0.42, marks=pytest.mark.thorough)],
 )
 def test_a_linear_classifier_is_as_accurate_as_it_is_known_to_be(name, penalty, steps, low, high):
     """Labels that were shuffled, or pixels in another order in one set than in the other, would give 10 %."""

@@ -10,7 +10,10 @@ from ray.cluster_utils import Cluster
 
 from commands import LONG, alone, finished, start, tables, wait_for_runs
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own: open sockets and files of the cluster
+pytestmark = [
+    pytest.mark.thorough,  # over an address, test_remote_survey.py does the same and more
+    pytest.mark.filterwarnings("ignore"),  # Ray's own: open sockets and files of the cluster
+]
 
 
 @pytest.fixture

@@ -77,6 +77,7 @@ def test_the_number_of_workers_and_the_grouping_change_no_number(small, tmp_path
     assert tables(tmp_path / "one") == tables(small)
 
 
+@pytest.mark.thorough
 def test_a_worker_killed_midway_costs_only_its_own_runs(undisturbed, tmp_path):
     survey = start("run", "simulate-function", *LONG, "--out", str(tmp_path / "r"))
     wait_for_runs(tmp_path / "r", "running", 1)
@@ -86,6 +87,7 @@ def test_a_worker_killed_midway_costs_only_its_own_runs(undisturbed, tmp_path):
     assert tables(tmp_path / "r") == tables(undisturbed)
 
 
+@pytest.mark.thorough  # test_resume.py kills it inside its runs
 def test_the_whole_program_killed_midway_loses_no_finished_run_and_ends_byte_for_byte_alike(undisturbed, tmp_path):
     directory = tmp_path / "r"
     survey = start("run", "simulate-function", *LONG, "--jobs", "1", "--out", str(directory))

@@ -55,6 +55,7 @@ def rounding(matrix: Tensor, samples: int) -> float:
     return float((samples + len(matrix)) * torch.finfo(matrix.dtype).eps * torch.linalg.matrix_norm(matrix, 2))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("make", "loss", "operator"),
     [
@@ -76,6 +77,7 @@ def test_products_over_shards_are_those_of_the_whole_data(make, loss, operator):
     assert float(torch.linalg.matrix_norm(found - expected, 2)) <= len(expected) ** 0.5 * rounding(expected, 33)
 
 
+@pytest.mark.thorough
 def test_a_covariance_over_shards_is_that_of_all_gradients():
     torch.manual_seed(0)
     model, data = mlp(), batches(11, 5, 9, 8)
@@ -102,6 +104,7 @@ def test_eigenvalues_over_shards_are_those_of_the_dense_matrix(problem):
     assert ((found.eigenvalues - torch.cat([values[:3], values[-3:]])).abs() <= bound).all()
 
 
+@pytest.mark.thorough
 def test_a_density_over_shards_is_that_of_one_process(problem):
     model, loss, data, matrix = problem
     here, there = (
@@ -112,6 +115,7 @@ def test_a_density_over_shards_is_that_of_one_process(problem):
     assert torch.allclose(here.density, there.density, rtol=1e-8, atol=1e-8)  # eight steps magnify rounding
 
 
+@pytest.mark.thorough
 def test_an_exact_spectrum_over_shards_is_that_of_the_dense_matrix(problem):
     model, loss, data, matrix = problem
     found = measure.hessian_spectrum(model, loss, data, engine="ray")
@@ -174,6 +178,7 @@ def test_a_trace_takes_the_probes_of_one_process_also_where_a_shard_is_killed_an
     assert here.standard_error > 1e6 * bound
 
 
+@pytest.mark.thorough
 def test_a_shard_whose_process_always_ends_is_an_error_and_the_others_end(problem, tmp_path):
     model, _, data, _ = problem
     with pytest.raises(WorkerDied, match=r"part \d of 2 to stay alive, but it ended 2 times"):
@@ -217,6 +222,7 @@ def test_another_address_than_the_one_this_program_is_on_is_refused(problem):
     assert found == pytest.approx(float(oracles.gradient(*problem[:3]).norm()), rel=1e-12)
 
 
+@pytest.mark.thorough
 def test_ctrl_c_ends_the_cluster_that_was_started_for_an_operator(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(

@@ -62,6 +62,7 @@ def expected(name):
     return torch.as_tensor(INSTRUMENTS[name](network()), device="cpu")
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("name", INSTRUMENTS)
 @pytest.mark.filterwarnings("ignore:Anomaly Detection")

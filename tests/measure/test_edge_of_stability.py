@@ -46,6 +46,7 @@ def run(model, data, optimizer, steps, far=math.inf):
     return max(weights), weights[-1]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_training_shrinks_below_the_edge_and_grows_above_it(name):
     kind, settings = OPTIMIZERS[name]

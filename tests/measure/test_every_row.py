@@ -251,6 +251,7 @@ def test_the_calls_are_those_of_the_catalogue():
     assert {one.name for one in catalogue.BUILT_IN} == set(CALLS)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.filterwarnings("ignore")
 def test_every_instrument_gives_a_result_or_an_error_of_our_tree(name):
@@ -258,6 +259,7 @@ def test_every_instrument_gives_a_result_or_an_error_of_our_tree(name):
     assert _faults(TABLES[name], without=(*SLOW.get(name, ()), *seen)) == []
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", [*STATES, *WRAPPED])
 @pytest.mark.filterwarnings("ignore")
 def test_so_it_does_whatever_the_caller_has_set_or_put_around(name):

@@ -15,6 +15,7 @@ def dense_blocks(model, H):
     return [H[a:b, a:b] for a, b in pairwise(ends)]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("operator", ["hessian", "ggn"])
 @pytest.mark.parametrize("layer", ["tanh", "attention", "frozen", "tied_embedding"])
 def test_each_tensor_s_block_is_that_of_the_dense_matrix(layer, operator):

@@ -18,6 +18,7 @@ KINKED = {"relu", "elu", "max_pool", "huber", "smooth_l1"}  # their second deriv
 SMOOTH = [row for row in ROWS if not KINKED & set(row)] + [("layer_norm", "kl_divergence")]  # looped over by PyTorch
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("layer", "loss", "operator"),
     [(*row, "hessian") for row in ROWS] + [(layer, "cross_entropy", "ggn") for layer in GAUSS_NEWTON],
@@ -57,6 +58,7 @@ def test_instruments_agree_with_the_dense_matrix(layer, loss, operator):
         assert "check_error" in repr(result)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("layer", "loss"), SMOOTH)
 def test_critical_points_are_judged_by_the_loss_gradient_and_hessian_of_the_dense_matrix(layer, loss):
     """At a start, which no step leaves: what is reported there is what walks and certificates go by."""

@@ -32,6 +32,7 @@ def afresh(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any
     return function(*arguments, **options)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("row", named([row for row in ROWS if not row.refused]))
 def test_a_peers_case_is_right(row):
     case = row.made()

@@ -13,6 +13,7 @@ MODELS = 13  # of each loss: 312 in all
 ANSWERED = 0.4  # at least so many are numbers: a Gauss-Newton matrix of a loss that takes the parameters is none
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("loss", random_models.LOSSES)
 def test_every_curvature_instrument_is_right_or_refuses(loss):
     said: Counter[str] = Counter()

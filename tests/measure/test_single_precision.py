@@ -45,6 +45,7 @@ both = pytest.mark.parametrize("operator", ["hessian", "ggn"])
 every_layer = pytest.mark.parametrize("layer", LAYERS)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("layer", "operator"),
     [(layer, "hessian") for layer in (*cases.LAYERS, *cases.ONE_BATCH) if layer != "weight_norm"]

@@ -482,6 +482,7 @@ def test_the_gradient_is_that_of_a_script(name):
     assert close(found.loss, float(use.script().detach()))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", USES)
 def test_products_with_the_hessian_are_those_of_a_script(name):
     use = made(name)
@@ -492,6 +493,7 @@ def test_products_with_the_hessian_are_those_of_a_script(name):
     assert H.check_error < 1e-3
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", USES)
 def test_spectrum_and_trace_are_those_of_a_script(name):
     use = made(name)
@@ -518,6 +520,7 @@ def test_the_loss_of_moved_weights_is_that_of_a_script(name):
             assert close(float(plane.loss[i, j]), moved_loss(use, x * direction[0] + y * direction[1]), 1e-7)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", USES)
 def test_nothing_of_the_users_is_changed(name):
     use = made(name)

@@ -44,6 +44,7 @@ def test_a_file_is_short_says_its_source_and_has_public_names_alone(path):
     assert all(n.attr in getattr(th, n.value.attr).__all__ for n in deeper)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_file_runs_small(run, tmp_path, path):
     settings = [part for setting in SMALL[path.stem] for part in ("--set", setting)]

@@ -7,6 +7,7 @@ from commands import finished, tables, theodolite
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own: open sockets and files
 
 
+@pytest.mark.thorough
 def test_ray_gives_the_records_and_tables_of_local_workers(write, run, tmp_path):
     (tmp_path / "near.py").write_text("def twice(x):\n    return 2 * x\n")
     path = write("""

@@ -52,6 +52,7 @@ def digests(folder):
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+@pytest.mark.thorough
 def test_records_are_the_same_bytes_whatever_the_workers_and_what_was_there_before(tmp_path, monkeypatch):
     monkeypatch.setattr(render, "save", lambda *_, **__: None)  # pictures take longest
     file = tmp_path / "file.py"

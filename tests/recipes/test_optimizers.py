@@ -134,6 +134,7 @@ def replicas(count):
     return [Replica(weights_seed=n, order_seed=50 + n, learning_rate=(1e-3, 3e-3)[n % 3 == 0]) for n in range(count)]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("optimizer", STACKED, ids=str)
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-8), ("float32", 2e-3)])
 def test_a_stack_ends_where_the_loop_ends_one_after_another(optimizer, dtype, tolerance):
@@ -257,6 +258,7 @@ print(training.optimizer.make([torch.zeros(1)], learning_rate=1.0, weight_decay=
 """
 
 
+@pytest.mark.thorough
 def test_a_class_of_a_file_goes_to_another_process_as_that_file(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(OWN)

@@ -168,6 +168,7 @@ def assert_same(one, other):
     assert {**one, "tensors": None} == {**other, "tensors": None}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.filterwarnings("ignore::theodolite.record.RecorderWarning")  # not all can be measured on all
 @pytest.mark.parametrize("what", [*in_recorder(), *OWN], ids=lambda what: getattr(what, "__name__", what))
 @pytest.mark.parametrize("name", MODELS)
@@ -214,6 +215,7 @@ def undisturbed(what):
     return numbers(what, contextlib.nullcontext), numbers(what, contextlib.nullcontext, data=data_for(Normed))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("what", [*in_recorder(), plain_loss, backward], ids=lambda w: getattr(w, "__name__", w))
 @pytest.mark.parametrize("state", STATES)
 def test_no_state_of_the_callers_changes_a_number(state, what):

@@ -62,6 +62,7 @@ def surveyed(folder: Path, changes: dict[str, str], workers: int) -> tuple[dict[
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}, done.stdout
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(1900)
 def test_records_and_verdicts_are_the_same_bytes_in_every_environment(tmp_path):
     first, second = (

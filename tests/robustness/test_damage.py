@@ -80,6 +80,7 @@ def test_every_kind_of_file_is_spoilt_here(whole):
     assert all(any(name.match(kind) for kind in KINDS) for name in members(source))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_spoilt_file_is_an_error_that_names_it_or_a_run_that_is_redone_and_never_a_wrong_table(

@@ -35,6 +35,7 @@ def complaint(action, directory: Path) -> str:
     return ""
 
 
+@pytest.mark.thorough
 def test_a_disk_that_is_full_at_any_write_is_said_and_costs_nothing_that_was_finished(
     whole, tiny, tmp_path, monkeypatch
 ):

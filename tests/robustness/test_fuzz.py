@@ -29,6 +29,7 @@ COMMANDS = {  # with the options whose values are drawn; what would begin to tra
 }  # fmt: skip
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", ["tiny", *fuzzed_folders.MADE])
 def test_a_folder_that_its_author_changed_is_read_or_refused_in_a_sentence(kind, tiny, tmp_path):
     place = tmp_path / "made" / kind

@@ -24,6 +24,7 @@ def clean(text: str) -> bool:
     return shown(text) == text and text.isprintable()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 def test_a_results_folder_of_any_name_is_written_read_and_shown(name, tiny, whole, tmp_path):
     place = os.fsdecode(name)

@@ -68,6 +68,7 @@ print(json.dumps(peak_memory()))
 """
 
 
+@pytest.mark.thorough
 def test_what_a_stack_is_said_to_take_is_what_a_training_takes_in_which_a_replica_leaves():
     def peak(count: int) -> int:
         found = subprocess.run([sys.executable, "-c", SCRIPT, str(count)], capture_output=True, text=True, check=True)

@@ -164,6 +164,7 @@ def test_each_ends_where_a_plain_script_of_it_alone_ends(described, name, dtype,
         assert outcome.metrics.test_loss.iloc[-1] == pytest.approx(loss, rel=tolerance)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", [*CNNS, *CODES])
 @pytest.mark.parametrize("batch", [20, None])
 def test_each_is_the_same_bit_for_bit_in_every_stack(described, name, batch):

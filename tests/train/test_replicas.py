@@ -81,6 +81,7 @@ def by_the_loop(architecture: MLP, data: TrainingData, training: Training, repli
     return train(model, data, own, order_seed=replica.order_seed)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-9), ("float32", 2e-3), ("bfloat16", 0.05)])
@@ -103,6 +104,7 @@ def test_a_replica_ends_where_the_loop_ends_after_200_steps(name, optimizer, dty
             assert fast.metrics.filter(like="accuracy").equals(slow.metrics.filter(like="accuracy"))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
@@ -169,6 +171,7 @@ for name in ("fit, full batch", "classes"):
 """
 
 
+@pytest.mark.thorough
 def test_another_process_with_another_stack_gives_the_same_bits(tmp_path):
     (tmp_path / "tests_of_replicas.py").write_bytes(Path(__file__).read_bytes())
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}

@@ -25,6 +25,7 @@ def relative(found, expected):
     return float((found - expected).abs().max() / expected.abs().max())
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("operator", ["empirical_fisher", "gradient_covariance"])
 @pytest.mark.parametrize(("layer", "loss"), PLAIN)
 def test_squares_of_gradients_are_those_of_samples_taken_alone(layer, loss, operator):

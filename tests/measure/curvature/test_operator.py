@@ -39,6 +39,7 @@ def relative(found, expected):
     return float((found - expected).abs().max() / expected.abs().max())
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("layer", "loss"), cases.CASES)
 def test_every_layer_and_loss_agrees_with_the_dense_hessian(layer, loss):
     case, H = built(layer, loss)
@@ -56,6 +57,7 @@ def test_every_layer_and_loss_agrees_with_finite_differences(layer, loss):
     assert float((H @ v - expected).norm() / expected.norm()) < 1e-6
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("layer", "loss"), [c for c in cases.EACH if c[0] != "weight_norm"])
 def test_gauss_newton_agrees_with_whole_jacobians(layer, loss):
     """J is the layer's alone and B the loss's alone: no pairs of them."""

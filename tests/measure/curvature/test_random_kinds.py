@@ -38,6 +38,7 @@ def differ(found: torch.Tensor, expected: torch.Tensor) -> bool:
     return float((found - expected).norm()) > 1e-7 * float(expected.norm()) + 1e-12
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("loss", SEPARATE)
 def test_squares_of_gradients_and_the_kernel_are_right_or_refused(loss):
     said = []

@@ -126,6 +126,7 @@ def tokens() -> tuple[Tensor, Tensor]:
     return found, found
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("kind", ["hessian", "ggn"])
 def test_it_is_taken_where_not_even_one_samples_graph_fits(kind, tokens):
     torch.manual_seed(0)

@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.nn.functional import scaled_dot_product_attention
 
 pytestmark = [
+    pytest.mark.thorough,  # they change when PyTorch or a peer does
     pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning"),  # PyTorch's own, in forward mode
     pytest.mark.filterwarnings("ignore:Using backward:UserWarning"),  # PyHessian's
 ]

@@ -127,6 +127,7 @@ def dense(values, dtype, noise=0.0):
     return multiply, torch.linalg.eigvalsh(matrix)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("ends", [(0, 5), (3, 5)])
 @pytest.mark.parametrize("capacity", [40, 200])
 @pytest.mark.parametrize(

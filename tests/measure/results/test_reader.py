@@ -81,6 +81,7 @@ def test_an_array_too_long_for_json_is_given_by_its_shape(results):
     assert written.plain(long)["per_sample"] == {"shape": [10_001], "dtype": "float32"}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", [name for name in EACH if name != "CriticalPoints, none"])
 def test_a_result_draws_itself_in_the_theme_of_the_report(name, results, tmp_path):
     results[name].plot().save(tmp_path / "r.svg")

@@ -18,6 +18,7 @@ from theodolite.measure.problem.join import objective
 FALLS_BACK = ("gaussian_nll",)  # writes a bound in place where no gradient is computed
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("layer", "loss"), cases.CASES)
 def test_all_rows_and_matrices_are_those_of_the_kept_graph(layer, loss):
     case = cases.make(layer, loss)
