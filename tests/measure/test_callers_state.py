@@ -74,6 +74,7 @@ def test_the_number_is_that_without_the_callers_state(name, state):
     assert torch.allclose(found, truth, rtol=1e-5, atol=1e-6 * float(truth.abs().max()))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("wrapper", WRAPPED)
 @pytest.mark.parametrize("name", sorted(set(INSTRUMENTS) - {"trajectory", "critical"}))
 def test_the_number_is_that_of_the_module_within(name, wrapper):

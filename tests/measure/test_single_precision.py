@@ -70,6 +70,7 @@ def test_eigenvalues(layer, operator):
     assert found.converged.all()
 
 
+@pytest.mark.sampled(2)
 @both
 @every_layer
 def test_spectrum_and_minimal_ratio_are_those_of_float64(layer, operator):

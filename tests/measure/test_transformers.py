@@ -95,6 +95,7 @@ def problem(name):
     return make().double().eval(), loss, [data(3), data(2)], bound
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", MODELS)
 def test_product_and_spectrum_are_those_of_the_dense_kept_graph(name):
     model, loss, batches, bound = problem(name)

@@ -63,6 +63,7 @@ def test_a_file_that_is_there_is_left_as_it_is(tmp_path, kind):
     assert (tmp_path / "mine.py").read_text() == "precious"
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("kind", "file", "why"),
     [

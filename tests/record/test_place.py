@@ -172,6 +172,7 @@ def test_a_setting_that_nobody_told_the_recorder_shows_by_the_random_state(tmp_p
     Training(rate=0.01).run(recorder(tmp_path / "own", seed=1), 6)  # who names a seed knows what he does
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("options", "hidden", "loss", "message"),
     [

@@ -88,6 +88,7 @@ def itself(number: signal.Signals) -> Callable[[], None]:
     return lambda: os.kill(os.getpid(), number)
 
 
+@pytest.mark.sampled(2)
 # Writes: the mark, the plan, six records of five files, tables and pages.
 @pytest.mark.parametrize(
     ("number", "at"),

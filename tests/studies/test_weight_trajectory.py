@@ -187,6 +187,7 @@ def test_an_analysis_reads_the_independent_trainings_of_its_group():
         assert [run.labels["weights"] for run in found] == list(range(settings.trainings))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("claim", "holds", "fails"),
     [
@@ -240,6 +241,7 @@ def test_the_spread_is_the_variance_that_was_made(tmp_path):
     assert ratios["right_angles"].tolist() == pytest.approx([0.25 * mean / (0.25 * mean + 2 * 0.5)] * 3)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_a_diverged_training_is_taken_at_its_worst_and_never_left_out(tmp_path, claim):
     whole = verdict(claim, made_records(tmp_path / "whole", 8, luck=40.0, growth=0.3))

@@ -151,6 +151,7 @@ def by_hand(architecture, data, replica, *, epochs, dtype):
     return model.state_dict(), F.cross_entropy(outputs.flatten(0, -2), data.test.targets.flatten()).item()
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", [*CNNS, *CODES])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-9), ("float32", 2e-3)])
 def test_each_ends_where_a_plain_script_of_it_alone_ends(described, name, dtype, tolerance):

@@ -22,6 +22,7 @@ def at(case, vector):
     return values
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("layer", ["tanh", "residual", "layer_norm", "conv2d", "gru", "group_norm"])
 def test_replicas_are_each_their_own_dense_hessian_in_chunks_of_any_size(layer):
     case = cases.make(layer, "cross_entropy")

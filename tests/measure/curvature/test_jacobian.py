@@ -13,6 +13,7 @@ from theodolite.errors import BadData, CheckFailed, NotDifferentiable, SettingEr
 from theodolite.measure import Jacobian, TangentKernel
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("memory", [None, 100])
 @pytest.mark.parametrize("layer", [*cases.LAYERS, *cases.ONE_BATCH])
 def test_products_with_every_layer_are_those_of_the_dense_matrix(layer, memory):

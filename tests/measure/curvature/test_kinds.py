@@ -91,6 +91,7 @@ CLASSIFIERS = {  # a last layer, a loss, and log p(y | outputs)
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("layer", ["tanh", "attention", "gru"])
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_the_fisher_matrix_is_the_sum_over_all_classes(name, layer):

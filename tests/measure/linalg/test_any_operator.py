@@ -30,6 +30,7 @@ def test_eigenvalues_of_an_operator_that_knows_no_model_are_found_with_their_cop
     assert torch.allclose(both.eigenvalues, torch.tensor([-7.0, 9.0]).double(), atol=1e-3)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("which", ["largest", "both"])
 @pytest.mark.parametrize("k", [1, 2, 4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

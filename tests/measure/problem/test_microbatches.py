@@ -22,6 +22,7 @@ def cut(layer, loss, size=2, batch=10):
     return whole, in_microbatches(whole, whole.vector, size, samples_independent=False)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("layer", ["tanh", "layer_norm", "attention", "gru", "batch_norm_eval", "tied_embedding"])
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse", "label_smoothing"])
 def test_a_mean_over_samples_comes_in_pieces_of_the_same_curvature(layer, loss):

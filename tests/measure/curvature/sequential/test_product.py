@@ -170,6 +170,7 @@ def test_the_trace_layer_by_layer_is_exact_with_as_many_draws_as_directions(name
     assert found.value == pytest.approx(expected, rel=1e-10)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["convolution", "batch_norm", "signal"])
 @pytest.mark.parametrize("operator", ["hessian", "ggn"])
 def test_with_fewer_draws_it_is_within_its_error(name, operator):
