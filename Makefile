@@ -12,6 +12,8 @@ UNUSED := /tests/|/transformers/models/|/torch/(_inductor|testing)/|/ray/(data|l
 # Where containers forbid Python to keep what it compiled, each of the hundreds of processes that tests start compiles anew.
 export PYTHONDONTWRITEBYTECODE :=
 
+# Files of tests are taken as they come, with the short doctests last: by their count of tests, long ones of few tests
+# would be the last. A worker more than processors starves what tests start: a server at the lowest priority, a browser.
 TESTS = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # What most changes touch; tests of these files that take more than a second or two are marked slow.
@@ -37,9 +39,7 @@ help:
 survey: $(READY)
 	$(BIN)/theodolite survey --preset $(PRESET)
 
-# The checks take one processor, most of the time for types; compiling takes the others meanwhile. Files of tests are
-# taken as they come, with the short doctests last: by their count of tests, long ones of few tests would be the last.
-# One worker more than processors is a tenth faster, and starves what tests start: a server at the lowest priority, a browser.
+# The checks take one processor, most of the time for types; compiling takes the others meanwhile.
 test: $(READY)
 	$(MAKE) --no-print-directory --jobs 2 check $(COMPILED)
 	$(TESTS) -m "not thorough"
