@@ -52,8 +52,8 @@ quick: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal --quiet -m "not slow and not thorough" $(QUICK)
 
 check: $(READY)
-	$(BIN)/ruff format --check src tests benchmarks examples docs/_build
-	$(BIN)/ruff check src tests benchmarks examples docs/_build
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
