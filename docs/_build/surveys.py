@@ -4,7 +4,8 @@
 
 keeps of a finished survey what the pages show, as ``docs/surveys/NAME/``: ``survey.json`` (how it was made), and for
 each study ``claims.json``, its tables as Markdown and its first figure, with what the report says of it; and the
-picture of all verdicts.
+picture of all verdicts. Studies that are stored there and not in the folder stay as they are, and Holm's correction
+is over all.
 """
 
 import json
@@ -13,12 +14,18 @@ import re
 import shutil
 import sys
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from theodolite import studies
+from theodolite.claims import Judged, holm
 from theodolite.findings import Verdict
-from theodolite.report import text
+from theodolite.report import page, text
+from theodolite.report import picture as draw
 from theodolite.store import record
+from theodolite.survey import reading
 
 KEPT = Path(__file__).parents[1] / "surveys"
 FIGURE_BYTES = 200_000  # of a figure that is kept
@@ -27,24 +34,72 @@ FIGURE_BYTES = 200_000  # of a figure that is kept
 def keep(directory: Path, name: str, into: Path = KEPT) -> None:
     """Copy claims, tables, a figure a study and how it was made out of a results folder."""
     made: dict[str, Any] = {}
-    for claims in sorted(directory.glob("*/claims.json")):
-        study = claims.parent
+    here = sorted(path.parent for path in directory.glob("*/claims.json"))
+    stored = {path.parent.name: _read(path) for path in sorted((into / name).glob("*/claims.json"))}
+    alone = stored.keys() <= {study.name for study in here}
+    corrected = {} if alone else _over_all(directory, stored)
+    for study in here:
         there = into / name / study.name
         shutil.rmtree(there, ignore_errors=True)
         (there / "tables").mkdir(parents=True)
-        shutil.copyfile(claims, there / "claims.json")
+        if alone:
+            shutil.copyfile(study / "claims.json", there / "claims.json")
+        else:
+            _write(there / "claims.json", [one.model_dump(mode="json") for one in corrected[study.name]])
         for table in sorted(study.glob("tables/*.md")):
             shutil.copyfile(table, there / "tables" / table.name)
         for figure in _first_figure(study):
             shutil.copyfile(figure, there / "figure.svg")
-            (there / "figure.json").write_text(
-                json.dumps(_said(directory, study.name, figure.stem), ensure_ascii=False)
-            )
+            _write(there / "figure.json", _said(directory, study.name, figure.stem))
         made[study.name] = _how_made(study)
-    shutil.copyfile(directory / "summary.svg", into / name / "summary.svg")
-    stored = into / name / "survey.json"
-    before = json.loads(stored.read_text()) if stored.exists() else {}
-    stored.write_text(json.dumps(before | made, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+    if alone:
+        shutil.copyfile(directory / "summary.svg", into / name / "summary.svg")
+    else:
+        (into / name / "summary.svg").write_text(_summary(stored | corrected), encoding="utf-8")
+    how = into / name / "survey.json"
+    before = json.loads(how.read_text()) if how.exists() else {}
+    _write(how, dict(sorted((before | made).items())))
+
+
+def _over_all(directory: Path, stored: Mapping[str, list[Verdict]]) -> dict[str, list[Verdict]]:
+    """A folder's verdicts by study, with Holm's correction over those of the other studies stored, too.
+
+    The correction rejects one claim after the other, so what survived it goes first (its p-value stands as 0) and goes
+    on to survive; what did not is taken not to (as 1), though with ever so many new survivors it might.
+
+    Raises:
+        ValueError: it would not go on to survive, since there are more claims now, or fewer that survive.
+    """
+    claims = [claim for study, record in reading.read(directory) for claim in reading.judged(study, record)]
+    here = {claim.verdict.study for claim in claims}
+    others = [one for study, verdicts in stored.items() if study not in here for one in verdicts]
+    verdicts = holm([*claims, *(Judged(one, float(one.verdict_holm == "undecided")) for one in others)])[: len(claims)]
+    replaced = [one for study in here for one in stored.get(study, ())]
+    lost = _survivors(replaced) - _survivors(verdicts)
+    if lost or len(replaced) < len(verdicts):
+        raise ValueError(
+            f"expected {len(replaced)} claims in place of those stored, and what survives Holm's correction to survive "
+            f"again; got {len(verdicts)}, lost: {sorted(lost)}. Store all studies at once."
+        )
+    return {study: [one for one in verdicts if one.study == study] for study in sorted(here)}
+
+
+def _survivors(verdicts: Sequence[Verdict]) -> set[str]:
+    return {one.id for one in verdicts if one.verdict_holm != "undecided"}
+
+
+def _summary(verdicts: Mapping[str, list[Verdict]]) -> str:
+    """The picture of all verdicts, of studies whose records are not all here."""
+    rows = [
+        SimpleNamespace(title=study.title, verdicts=verdicts[name])
+        for name, study in studies.INDEX.items()
+        if name in verdicts
+    ]
+    return draw.svg(page.title(rows), rows)
+
+
+def _write(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _first_figure(study: Path) -> list[Path]:
@@ -82,12 +137,13 @@ def _how_made(study: Path) -> dict[str, Any]:
     }
 
 
+def _read(claims: Path) -> list[Verdict]:
+    return [Verdict.model_validate(one) for one in json.loads(claims.read_text())]
+
+
 def stored(study: str, folder: Path = KEPT) -> dict[str, list[Verdict]]:
     """The verdicts of a study in each stored survey that has it, by the survey's name."""
-    return {
-        path.parents[1].name: [Verdict.model_validate(one) for one in json.loads(path.read_text())]
-        for path in sorted(folder.glob(f"*/{study}/claims.json"))
-    }
+    return {path.parents[1].name: _read(path) for path in sorted(folder.glob(f"*/{study}/claims.json"))}
 
 
 def found(study: str, folder: Path = KEPT) -> str:

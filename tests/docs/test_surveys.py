@@ -1,14 +1,17 @@
 """docs/_build/surveys.py: what pages say was found comes out of a results folder, and out of nothing else."""
 
 import json
+import math
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import tiny as survey_of
-from theodolite import studies
+from theodolite import studies, survey
+from theodolite.study import Settings
 from theodolite.survey import report
 
 ROOT = Path(__file__).parents[2]
@@ -95,6 +98,53 @@ def test_a_study_that_was_kept_again_replaces_its_own_and_leaves_the_others(fold
     stored.write_text(json.dumps(json.loads(stored.read_text()) | {"another": {"runs": 1}}))
     surveys.keep(results, "quick", into=kept)
     assert set(json.loads(stored.read_text())) == {"another", "tiny"}
+
+
+@pytest.fixture
+def surer(tmp_path):
+    """A results folder whose one claim holds, after Holm's correction too, in an index with another study."""
+    folder = tmp_path / "results"
+    study = replace(survey_of.STUDY, presets=dict.fromkeys(survey.PRESETS, Settings(seeds=4)))
+    with survey_of.alone(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(studies, "INDEX", {"tiny": study, "other": replace(study, name="other", title="Another study")})
+        survey_of.run(folder)
+        report.build(folder)
+        (claim,) = json.loads((folder / "tiny/claims.json").read_text())
+        assert (claim["verdict"], claim["verdict_holm"]) == ("holds", "holds")
+        yield folder, claim
+
+
+def store(kept, claims):
+    for study in {claim["study"] for claim in claims}:
+        (kept / "quick" / study).mkdir(parents=True)
+        of_it = [claim for claim in claims if claim["study"] == study]
+        (kept / "quick" / study / "claims.json").write_text(json.dumps(of_it))
+
+
+@pytest.mark.parametrize("others", ["undecided", "holds"])
+def test_holms_correction_is_over_stored_studies_that_are_not_in_the_folder_too(surer, tmp_path, others):
+    (folder, claim), kept = surer, tmp_path / "kept"
+    many = 4 * math.ceil(0.05 / claim["p_value"])
+    stored = [claim | {"study": "other", "id": f"{i}", "verdict_holm": others} for i in range(many)]
+    store(kept, [claim, *stored] if others == "holds" else [claim | {"verdict_holm": "undecided"}, *stored])
+    surveys.keep(folder, "quick", into=kept)
+    (again,) = json.loads((kept / "quick/tiny/claims.json").read_text())
+    if others == "holds":  # the one claim that is left to test
+        assert again == claim
+    else:
+        assert again["verdict_holm"] == "undecided"
+        assert again | {"verdict_holm": "holds", "finding": claim["finding"]} == claim
+    assert json.loads((kept / "quick/other/claims.json").read_text()) == stored
+    picture = (kept / "quick/summary.svg").read_text()
+    assert "A tiny study" in picture
+    assert "Another study" in picture
+
+
+def test_a_stored_study_that_is_replaced_may_not_take_away_what_let_others_survive(surer, tmp_path):
+    folder, claim = surer
+    store(tmp_path / "kept", [claim, claim | {"id": "gone"}, claim | {"study": "other"}])
+    with pytest.raises(ValueError, match=r"lost: \['gone'\]"):
+        surveys.keep(folder, "quick", into=tmp_path / "kept")
 
 
 def test_every_claim_of_a_stored_survey_is_one_that_its_study_still_makes():
