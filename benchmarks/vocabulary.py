@@ -27,6 +27,7 @@ CASES = {  # name: width, layers, heads, sequences, tokens, memory, products
     "small, in chunks": (64, 2, 2, 4, 256, "1GB", 3),
     "GPT-2, eigenvalue": (768, 12, 12, 2, 128, "8GB", 0),
 }
+TOLERANCE = 1e-2  # of the eigenvalue's residual; a product takes some ten seconds
 
 
 class Block(nn.Module):
@@ -79,7 +80,7 @@ def status(field: str) -> float:
     return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith(field))
 
 
-def child(name: str) -> None:
+def child(name: str, tolerance: float) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     width, layers, heads, sequences, length, memory, products = CASES[name]
@@ -103,8 +104,9 @@ def child(name: str) -> None:
             found["a product"] = (time.process_time() - start) / products
             found["norm"] = float(product.norm())
         else:
-            result = hessian_eigenvalues(model, next_token, (tokens, tokens), k=1, memory=memory)
+            result = hessian_eigenvalues(model, next_token, (tokens, tokens), k=1, tolerance=tolerance, memory=memory)
             found["eigenvalue"], found["residual"] = float(result.eigenvalues[0]), float(result.residuals[0])
+            found["converged"] = bool(result.converged.all())
             found["products"], found["backend"] = result.products, result.backend
             found["all"] = time.process_time() - start
     except TooLarge as error:
@@ -116,13 +118,14 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--child", help=argparse.SUPPRESS)
     arguments.add_argument("--only", default="", help="cases whose name holds this")
+    arguments.add_argument("--tolerance", type=float, default=TOLERANCE, help="of the eigenvalue's residual, relative")
     chosen = arguments.parse_args()
     if chosen.child:
-        child(chosen.child)
+        child(chosen.child, chosen.tolerance)
         return
     for name in CASES:
         if chosen.only in name:
-            command = [sys.executable, __file__, "--child", name]
+            command = [sys.executable, __file__, "--child", name, "--tolerance", str(chosen.tolerance)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             print(name, done.stdout.splitlines()[-1], flush=True)
 

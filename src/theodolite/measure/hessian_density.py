@@ -60,7 +60,8 @@ def hessian_density(
 
     From each of n random directions m steps of Lanczos' iteration with full reorthogonalisation give the nodes θ and
     weights ω of a Gauss quadrature that is exact for polynomials up to degree 2 m - 1. The standard error is that of
-    the mean over probes; it does not know what the width σ smooths away, nor what m steps do not resolve.
+    the mean over probes, with n - 1 degrees of freedom; it does not know what the width σ smooths away, nor what m
+    steps do not resolve.
 
     Args:
         model: any module, measured in the mode it is in; frozen parameters are left out.
