@@ -106,12 +106,13 @@ def studies(facts: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def effects(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The smallest effect that the seeds of each claim would decide."""
-    title = "Smallest effects that would be decided in 80 % (sd: standard deviations of the seeds)"
-    columns = ["claim", "claimed", "seeds", "finds"]
-    if len({row["study"] for row in rows}) > 1:
-        rows = [{**row, "claim": f"{row['study']}: {row['claim']}"} for row in rows]
-    return table(title, rows, columns)
+    """The smallest effect that the seeds of each claim would decide, study by study."""
+    view = _grid("Smallest effects that would be decided in 80 % (sd: standard deviations of the seeds)", ["claim"])
+    view.add_column("claimed")
+    view.add_column("seeds", justify="right")
+    view.add_column("finds")
+    columns = ("claim", "claimed", "seeds", "finds")
+    return _by_study(view, [(row["study"], [str(row[column]) for column in columns]) for row in rows])
 
 
 def statuses(directory: str, rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -169,19 +170,11 @@ def verdicts(found: Sequence["Verdict"]) -> Table:
     view.caption, view.caption_justify = Text(overview.tally(found)), "left"
     for column in ("verdict", "estimate [95 %]", "claimed", "seeds"):
         view.add_column(column, no_wrap=column != "claimed", justify="right" if column == "seeds" else "left")
-    for study in dict.fromkeys(verdict.study for verdict in found):
-        view.add_section()
-        view.add_row(Text(study, "bold"))
-        for verdict in found:
-            if verdict.study == study:
-                view.add_row(*_verdict(verdict))
-    return view
+    return _by_study(view, [(verdict.study, _verdict(verdict)) for verdict in found])
 
 
 def changes(found: Sequence["Change"]) -> Table:
     """Two surveys claim by claim; a verdict that changed and a difference beyond chance stand out."""
-    from theodolite.report import text
-
     view = Table(
         title="A and B: ✔ holds, ✘ fails, ? undecided",
         title_justify="left",
@@ -191,16 +184,27 @@ def changes(found: Sequence["Change"]) -> Table:
     )
     for column in ("claim", "A", "B", "change [95 %]", "beyond chance"):
         view.add_column(column, overflow="fold", no_wrap=column in ("claim", "A", "B"))
-    for study in dict.fromkeys(change.a.study for change in found):
+    return _by_study(view, [(change.a.study, _change(change)) for change in found])
+
+
+def _by_study(view: Table, rows: Sequence[tuple[str, Sequence[Text | str]]]) -> Table:
+    """Add rows below the name of their study."""
+    for study in dict.fromkeys(name for name, _ in rows):
         view.add_section()
         view.add_row(Text(study, "bold"))
-        for change in found:
-            if change.a.study == study:
-                marks = [Text(MARKS[side.verdict][0][0], MARKS[side.verdict][1]) for side in (change.a, change.b)]
-                differ, style = _CHANCE[change.chance]
-                differ += " (not with Holm)" if change.chance != change.chance_holm else ""
-                view.add_row(change.a.id, *marks, text.change(change), Text(differ, style))
+        for name, cells in rows:
+            if name == study:
+                view.add_row(*cells)
     return view
+
+
+def _change(change: "Change") -> tuple[Text | str, ...]:
+    from theodolite.report import text
+
+    marks = [Text(MARKS[side.verdict][0][0], MARKS[side.verdict][1]) for side in (change.a, change.b)]
+    differ, style = _CHANCE[change.chance]
+    differ += " (not with Holm)" if change.chance != change.chance_holm else ""
+    return change.a.id, *marks, text.change(change), Text(differ, style)
 
 
 def _verdict(verdict: "Verdict") -> tuple[Text | str, ...]:

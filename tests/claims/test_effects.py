@@ -14,14 +14,26 @@ def made(kind, threshold=0.0):
     return Claim("made", "", "", "", kind, "above", threshold, lambda records: records)
 
 
-@pytest.mark.parametrize(("kind", "seeds"), [("mean", 3), ("mean", 8), ("mean", 20), ("median", 10), ("median", 20)])
+@pytest.mark.parametrize(
+    ("kind", "seeds"),
+    [
+        ("mean", 3),
+        ("mean", 8),
+        ("mean", 20),
+        ("median", 3),
+        ("median", 4),
+        ("median", 5),
+        ("median", 10),
+        ("median", 20),
+    ],
+)
 def test_that_effect_is_decided_in_four_of_five_surveys(kind, seeds):
     effect = smallest_effect(made(kind), seeds, 0.05)
     drawn = np.random.default_rng([1, seeds]).normal(effect, 1.0, (2000, seeds))
     share = np.mean([interval(Evidence.exact(pd.Series(values)), kind).low > 0 for values in drawn])
     assert (
-        (0.775 if seeds > 3 else 0.74) <= share <= (0.825 if kind == "mean" else 0.9)
-    )  # of medians it is on the safe side
+        (0.775 if seeds > 3 else 0.74) <= share <= (0.825 if kind == "mean" or seeds < 6 else 0.9)
+    )  # of medians between order statistics it is on the safe side
 
 
 def test_of_a_share_it_is_that_of_the_binomial():
@@ -43,7 +55,7 @@ def test_by_the_path_it_takes_more_and_is_found_so_often_at_least():
 
 def test_too_few_seeds_find_nothing():
     assert smallest_effect(made("mean"), 2, 0.05) is None
-    assert smallest_effect(made("median"), 5, 0.05) is None
+    assert smallest_effect(made("median"), 2, 0.05) is None
     assert smallest_effect(made("share", 0.9), 3, 0.05) is not None  # it may still fail
     assert smallest_effect(made("mean"), 8, 0.05, every_look=True) is None
     assert in_its_unit(made("mean"), None, None) == "none"

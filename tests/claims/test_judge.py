@@ -356,6 +356,19 @@ def test_so_many_seeds_decide_in_four_of_five_made_surveys(kind, threshold):
     assert np.mean(held) == pytest.approx(0.8, abs=0.07)
 
 
+def test_a_median_of_few_seeds_that_lie_far_from_the_threshold_needs_but_one_more():
+    claim = made_claim("median", "above", 0.0)
+    assert judged("median", "above", 0.0, [2.0, 3.0, 4.0]).verdict.needed_seeds == 4
+    held = [
+        np.mean([
+            claim.decide(interval(Evidence.exact(pd.Series(values)), "median")) == "holds"
+            for values in np.random.default_rng(seeds).normal(3.0, 1.0, (1000, seeds))
+        ])
+        for seeds in (3, 4)
+    ]  # fmt: skip
+    assert held[0] < 0.75 < 0.8 < held[1]
+
+
 def test_needed_seeds_of_a_share_are_those_at_which_clopper_and_pearson_decide():
     expected = next(m for m in range(4, 100) if stats.binomtest(m, m).proportion_ci(0.95, "exact").low > 0.5)
     assert judged("share", "above", 0.5, [1, 1, 1]).verdict.needed_seeds == expected == 6

@@ -147,6 +147,13 @@ def test_a_stored_study_that_is_replaced_may_not_take_away_what_let_others_survi
         surveys.keep(folder, "quick", into=tmp_path / "kept")
 
 
+def test_every_claim_of_a_stored_survey_has_as_many_seeds_as_its_study_plans_for_it():
+    for path in surveys.KEPT.glob("*/*/claims.json"):
+        (item,) = survey.prepare([path.parent.name], path.parents[1].name)
+        planned = {row["claim"]: row["seeds"] for row in survey.smallest_effects(item, path.parent)}
+        assert {claim["id"]: claim["seeds"] for claim in json.loads(path.read_text())} == planned, path
+
+
 def test_every_claim_of_a_stored_survey_is_one_that_its_study_still_makes():
     for path in surveys.KEPT.glob("*/*/claims.json"):
         ids = {claim["claim"] for claim in studies.details(studies.get(path.parent.name))["claims"]}

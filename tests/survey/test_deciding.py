@@ -234,3 +234,14 @@ def test_a_dry_run_says_the_smallest_effect_of_each_claim_in_sd_and_in_its_own_u
     effect = float(row["finds"].split(" sd")[0])
     spread = pd.Series([number(seed) for seed in range(3)]).std()
     assert float(row["finds"].partition(" = ")[2]) == pytest.approx(effect * spread, rel=0.01)
+
+
+def test_a_dry_run_counts_only_the_seeds_that_give_a_claim_a_number(tmp_path):
+    def counted(directory, preset, **changes):
+        (item,) = survey.prepare(["image-classification"], preset, **changes)
+        return {row["claim"]: (row["seeds"], row["finds"]) for row in survey.smallest_effects(item, directory)}
+
+    found = counted(tmp_path, "full")
+    assert found["train-loss-below-test"] == (5, "none")  # of five trainings all may be so by chance
+    assert (found["cnn-beats-dnn"][0], found["deeper-at-equal-size"][0]) == (5, 10)
+    assert counted(tmp_path, "full", seeds=4)["cnn-beats-dnn"][0] <= 4

@@ -10,7 +10,7 @@ from theodolite.claims.evidence import Evidence, epochs_to_convergence
 from theodolite.claims.intervals import Interval, Statistic, interval
 from theodolite.claims.judge import Judged, Looks, holm, judge
 from theodolite.claims.monitor import Monitor
-from theodolite.claims.picked import halves, hump, past_the_best
+from theodolite.claims.picked import halves, hump, past_the_best, tested_seeds
 from theodolite.claims.planned import changed, planned
 from theodolite.claims.rows import Number, groups, row
 from theodolite.claims.tested import Tested, compare, test
@@ -52,6 +52,7 @@ __all__ = [
     "rank_correlation",
     "row",
     "test",
+    "tested_seeds",
     "trends",
     "worded",
 ]

@@ -47,6 +47,7 @@ class Claim:
     threshold: float | tuple[float, float]  # a pair for "within": the margin
     evidence: Callable[["Records[Any]"], "Evidence | Mapping[str, Evidence]"]
     words: Words = PLAIN  # for a reader: title, a sentence for each verdict, figures
+    seeds: Callable[[Any], int] | None = None  # how many of them give a number, by the settings; None: each
 
     def __post_init__(self) -> None:
         for name, known in (("side", get_args(Side)), ("kind", get_args(Statistic))):

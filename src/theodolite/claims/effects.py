@@ -6,13 +6,15 @@ from typing import Any
 import numpy as np
 from scipy.special import bdtr, bdtri, bdtrik, nctdtrinc, ndtri
 
-from theodolite.claims import looks, means, skew
+from theodolite.claims import looks, means, medians, skew
 from theodolite.claims.claim import Claim
 from theodolite.claims.evidence import Evidence
 from theodolite.claims.intervals import MEDIANS, SCALES
 from theodolite.claims.needed import FEWEST, POWER
 from theodolite.claims.paths import numbers
 from theodolite.wording import signed
+
+FARTHEST = 1e3  # standard deviations
 
 
 def smallest_effect(claim: Claim, seeds: int, error: float, *, every_look: bool = False) -> float | None:
@@ -62,7 +64,10 @@ def _bounded(seeds: int, error: float) -> float | None:
 
 
 def _median(seeds: int, error: float, *, every_look: bool) -> float | None:
-    """By how many numbers may lie on the other side; between two counts as the order statistics are interpolated."""
+    """By how many numbers may lie on the other side; between two counts as the order statistics are interpolated.
+
+    Where even none there is too many for these seeds, by the interval that reaches beyond the outermost.
+    """
     from scipy.optimize import brentq
 
     share = 0.0
@@ -73,7 +78,7 @@ def _median(seeds: int, error: float, *, every_look: bool) -> float | None:
         here, there = bdtr([wrong, wrong + 1], seeds, 0.5)
         share = (error / 2 - here) / (there - here)
     else:
-        return None
+        return float(brentq(lambda effect: medians.power_beyond(effect, seeds, 1 - error) - POWER, 0.0, FARTHEST))
     if wrong < 0:
         return None
 

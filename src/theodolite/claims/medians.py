@@ -5,6 +5,7 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 Array = NDArray[np.float64]
 
@@ -60,8 +61,26 @@ def _beyond(ordered: Array, level: float) -> tuple[float, float]:
     if n < 2 or least == most or not math.isfinite(most - least):
         # An infinite value bounds nothing beyond it; the range of the others would not be that of the sample.
         return -math.inf, math.inf
-    out = ((1 - level) ** (-1 / (n - 1)) / 2 - 1) * (most - least)
+    out = _ranges_out(n, level) * (most - least)
     return least - out, most + out
+
+
+def _ranges_out(n: int, level: float) -> float:
+    return float((1 - level) ** (-1 / (n - 1)) / 2 - 1)
+
+
+def power_beyond(distance: float, n: int, level: float) -> float:
+    r"""Chance that an interval whose ends lie beyond the outermost of n normal numbers leaves out a threshold.
+
+    .. math:: \int_{-d}^\infty n\, \varphi(x)\, (\Phi(x + (x + d) / c) - \Phi(x))^{n - 1}\, dx
+
+    over the smallest number x, in standard deviations from the median, for a threshold d of them below it: c times the
+    range, by which the interval reaches beyond x, must not reach the threshold.
+    """
+    out = max(_ranges_out(n, level), 1e-9)  # 0 where the outermost are the ends themselves
+    x = np.linspace(max(-distance, -9.0), 9.0, 2001)
+    chance = n * np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi) * (ndtr(x + (x + distance) / out) - ndtr(x)) ** (n - 1)
+    return float(np.trapezoid(chance, x))
 
 
 @cache

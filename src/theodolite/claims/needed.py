@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, bdtrc, bdtrik, ndtr
+from scipy.special import bdtr, bdtrc, bdtrik, ndtr, ndtri
 
-from theodolite.claims import means, skew
+from theodolite.claims import means, medians, skew
 from theodolite.claims.evidence import Evidence
 from theodolite.claims.intervals import MEDIANS, SCALES, Interval, Statistic
 
@@ -61,7 +61,10 @@ def _chance(evidence: Evidence, kind: Statistic, found: Interval, limit: float, 
     if kind in MEDIANS:
         beyond = _share_beyond(evidence, kind, limit, above=above)
         wrong = np.floor(bdtrik(tail, counts, 0.5))  # so many on the other side leave the order statistics on this
-        return np.where(0.5**counts < tail, bdtr(np.maximum(wrong, 0), counts, 1 - beyond), 0.0)
+        chances = np.where(0.5**counts < tail, bdtr(np.maximum(wrong, 0), counts, 1 - beyond), 0.0)
+        for place in np.flatnonzero(0.5**counts >= tail):
+            chances[place] = medians.power_beyond(float(ndtri(beyond)), int(counts[place]), level)
+        return chances
     forward, seeds = SCALES[kind].forward, len(evidence.low)
     half = abs(forward(found.low if above else found.high) - forward(found.estimate))
     if seeds < 2 or not 0 < half < math.inf:  # one seed has no spread, though a bounded number has an interval

@@ -68,5 +68,10 @@ def halves(values: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return values.loc[:, odd], values.loc[:, ~odd]
 
 
+def tested_seeds(seeds: int) -> int:
+    """How many of so many seeds, numbered from 0, are tested."""
+    return (seeds + 1) // 2 if seeds > 1 else 0
+
+
 def _height(x: NDArray[np.float64], valley: int, peak: int) -> float:
     return float(min(x[peak] - x[valley], x[peak] - x[-1]))

@@ -8,6 +8,7 @@ from theodolite.claims.judge import LEVEL
 from theodolite.errors import TheodoliteError
 from theodolite.store import records
 from theodolite.store.records import Records
+from theodolite.study import Settings
 from theodolite.survey.prepared import Prepared
 
 
@@ -16,22 +17,26 @@ def smallest_effects(item: Prepared, directory: Path) -> list[dict[str, Any]]:
 
     Args:
         item: a study with its settings.
-        directory: a results folder, whose numbers say how far seeds lie apart and how many of them a claim gets; where
-            it holds nothing of the study, effects are in standard deviations alone and every seed counts.
+        directory: a results folder, whose numbers say how far seeds lie apart, and how many of those planned give a
+            number; where it holds nothing of the study, effects are in standard deviations alone and all of them do.
     """
     record = _record(item, directory)
     rows = []
     for claim in item.study.claims:
         part = None if record is None else _shortest(claim, record)
-        seeds = item.settings.seeds
+        seeds = _planned(claim, item.settings)
         if record is not None and part is not None:
-            seeds = round(seeds * len(part.low) / record.settings.seeds)
+            seeds = round(seeds * len(part.low) / max(1, _planned(claim, record.settings)))
         effect = effects.smallest_effect(claim, seeds, 1 - LEVEL)
         found = effects.in_its_unit(claim, effect, part)
         rows.append(
             {"study": item.study.name, "claim": claim.id, "claimed": claim.claimed, "seeds": seeds, "finds": found}
         )
     return rows
+
+
+def _planned(claim: Claim, settings: Settings) -> int:
+    return settings.seeds if claim.seeds is None else claim.seeds(settings)
 
 
 def _record(item: Prepared, directory: Path) -> Records[Any] | None:

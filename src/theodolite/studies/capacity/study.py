@@ -9,7 +9,17 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from theodolite.claims import Claim, Evidence, each_seed, goodman_kruskal, halves, hump, past_the_best, worded
+from theodolite.claims import (
+    Claim,
+    Evidence,
+    each_seed,
+    goodman_kruskal,
+    halves,
+    hump,
+    past_the_best,
+    tested_seeds,
+    worded,
+)
 from theodolite.store.records import Records
 from theodolite.studies.capacity.findings import (
     CLEAN,
@@ -137,6 +147,7 @@ CLAIMS = (
         side="below",
         threshold=0.0,
         evidence=_accuracy_past_the_best,
+        seeds=lambda settings: tested_seeds(settings.seeds),
     ),
     Claim(
         id="test-loss-rises-past-a-size",
@@ -148,6 +159,7 @@ CLAIMS = (
         side="above",
         threshold=1.0,
         evidence=_loss_past_the_best,
+        seeds=lambda settings: tested_seeds(settings.seeds),
     ),
     Claim(
         id="stops-helping-past-a-size",
@@ -161,6 +173,7 @@ CLAIMS = (
         side="below",
         threshold=HELPS,
         evidence=_accuracy_past_the_threshold,
+        seeds=lambda settings: tested_seeds(settings.seeds),
     ),
     Claim(
         id="second-descent",
@@ -174,6 +187,7 @@ CLAIMS = (
         side="above",
         threshold=0.0,
         evidence=lambda records: Evidence.exact(hump(_by_size(records, NOISY, "test_error"))),
+        seeds=lambda settings: tested_seeds(settings.seeds),
     ),
 )
 

@@ -23,6 +23,10 @@ class ImageClassification(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     augment: bool = False  # random crops and mirror images; the report has none
 
+    def seeds_of_cnns(self) -> int:
+        """Of each."""
+        return min(self.seeds, self.cnn_seeds)
+
     def settled(self) -> Self:
         """With the precision that this processor is fast in."""
         if self.precision != "auto":

@@ -64,7 +64,7 @@ def expand(settings: ImageClassification) -> Iterator[RunSpec]:
     A precision that is not settled counts as float32.
     """
     for name, model in (MODELS if settings.data == "cifar10" else STAND_INS).items():
-        seeds = min(settings.seeds, settings.cnn_seeds) if isinstance(model, CNN) else settings.seeds
+        seeds = settings.seeds_of_cnns() if isinstance(model, CNN) else settings.seeds
         for seed in range(seeds):
             yield training_of(
                 NAME,
@@ -158,6 +158,7 @@ def _overfits(claim: str, kind: str, sentence: str) -> Claim:
         side="within",
         threshold=WINDOW,
         evidence=lambda records: _overfitting(records, kind),
+        seeds=ImageClassification.seeds_of_cnns if kind == "cnn" else None,
     )
 
 
@@ -179,6 +180,7 @@ CLAIMS = (
         side="below",
         threshold=1.0,
         evidence=lambda records: _each_network(records, "later_loss"),
+        seeds=ImageClassification.seeds_of_cnns,
     ),
     Claim(
         id="train-accuracy-continues-to-rise",
@@ -189,6 +191,7 @@ CLAIMS = (
         side="above",
         threshold=0.0,
         evidence=lambda records: _each_network(records, "later_accuracy"),
+        seeds=ImageClassification.seeds_of_cnns,
     ),
     Claim(
         id="test-accuracy-falls-after-15-epochs",
@@ -201,6 +204,7 @@ CLAIMS = (
         side="below",
         threshold=0.0,
         evidence=_accuracy_since,
+        seeds=ImageClassification.seeds_of_cnns,
     ),
     Claim(
         id="train-loss-below-test",
@@ -214,6 +218,7 @@ CLAIMS = (
         side="above",
         threshold=MOST,
         evidence=lambda records: _each_network(records, "loss_below"),
+        seeds=ImageClassification.seeds_of_cnns,
     ),
     Claim(
         id="train-accuracy-above-test",
@@ -225,6 +230,7 @@ CLAIMS = (
         side="above",
         threshold=MOST,
         evidence=lambda records: _each_network(records, "accuracy_above"),
+        seeds=ImageClassification.seeds_of_cnns,
     ),
     Claim(
         id="cnn-beats-dnn",
@@ -235,6 +241,7 @@ CLAIMS = (
         side="above",
         threshold=0.0,
         evidence=_cnn_over_dnn,
+        seeds=ImageClassification.seeds_of_cnns,
     ),
     Claim(
         id="deeper-at-equal-size",

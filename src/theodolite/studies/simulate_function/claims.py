@@ -127,6 +127,7 @@ CLAIMS = (
         side="below",
         threshold=ALIKE,
         evidence=_curves_apart,
+        seeds=lambda settings: settings.seeds // 2,
     ),
     Claim(
         id="deeper-twice-as-fast",
