@@ -28,6 +28,8 @@ LOOKED_AT = 16  # samples
 STEP = 1e-2  # of a parameter tensor's own length
 ROUNDING = 1e3  # units in the last place: two ways run the same operations on the same numbers
 LARGEST_ROUNDING = 0.1  # relative, in bfloat16
+ELSEWHERE = 32  # units in the last place: parameters that lie elsewhere in memory may go through another kernel
+LARGEST_ELSEWHERE = 1e-4  # relative: below a unit of lower precision, where only the same number is the same
 
 USED_UP = "backward through the graph a second time"  # words of PyTorch's where a tensor is of an earlier call
 SILENTLY_WRONG = (  # warnings of PyTorch's where the number would not be what its writer thinks
@@ -233,12 +235,16 @@ def _no_scalar(value: Any) -> str:
 
 def _without_gradients(whole: Objective, batch: Batch, first: Tensor) -> Objective:
     """The loss once more, no gradients recorded: the same, unless it is random, or takes gradients itself."""
+    close: list[Objective] = []
+    rounding = min(ELSEWHERE * torch.finfo(first.dtype).eps, LARGEST_ELSEWHERE)
     for form in (whole, replace(whole, fused=False)):
         try:
             with torch.no_grad():  # and of tensors that no gradient reaches, as evaluations have them
                 second = form.batch_loss(_in_own_types(form, form.vector.clone()), batch)  # a call may write into them
             if torch.equal(first, second):
                 return form
+            if float((second - first).abs()) <= rounding * float(first.abs()):
+                close.append(form)
         except Exception:  # noqa: S110 - a loss that takes gradients by the inputs
             pass
     if not torch.equal(first, whole.batch_loss({}, batch).detach()):
@@ -246,7 +252,7 @@ def _without_gradients(whole: Objective, batch: Batch, first: Tensor) -> Objecti
             "expected one loss from two passes over the same batch, got two. Call model.eval() (Dropout is off then), "
             "fix the randomness, or reset in forward what the model keeps from one call to the next."
         )
-    return replace(whole, grad_in_loss=True)
+    return close[-1] if close else replace(whole, grad_in_loss=True)
 
 
 @dataclass(frozen=True, slots=True)
