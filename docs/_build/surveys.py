@@ -37,15 +37,12 @@ def keep(directory: Path, name: str, into: Path = KEPT) -> None:
     here = sorted(path.parent for path in directory.glob("*/claims.json"))
     stored = {path.parent.name: _read(path) for path in sorted((into / name).glob("*/claims.json"))}
     alone = stored.keys() <= {study.name for study in here}
-    corrected = {} if alone else _over_all(directory, stored)
+    verdicts = {study.name: _read(study / "claims.json") for study in here} if alone else _over_all(directory, stored)
     for study in here:
         there = into / name / study.name
         shutil.rmtree(there, ignore_errors=True)
         (there / "tables").mkdir(parents=True)
-        if alone:
-            shutil.copyfile(study / "claims.json", there / "claims.json")
-        else:
-            _write(there / "claims.json", [one.model_dump(mode="json") for one in corrected[study.name]])
+        _write(there / "claims.json", [one.model_dump(mode="json") for one in verdicts[study.name]])
         for table in sorted(study.glob("tables/*.md")):
             shutil.copyfile(table, there / "tables" / table.name)
         for figure in _first_figure(study):
@@ -55,7 +52,7 @@ def keep(directory: Path, name: str, into: Path = KEPT) -> None:
     if alone:
         shutil.copyfile(directory / "summary.svg", into / name / "summary.svg")
     else:
-        (into / name / "summary.svg").write_text(_summary(stored | corrected), encoding="utf-8")
+        (into / name / "summary.svg").write_text(_summary(stored | verdicts), encoding="utf-8")
     how = into / name / "survey.json"
     before = json.loads(how.read_text()) if how.exists() else {}
     _write(how, dict(sorted((before | made).items())))

@@ -70,15 +70,15 @@ def _median(seeds: int, error: float, *, every_look: bool) -> float | None:
     """
     from scipy.optimize import brentq
 
+    if not every_look and 0.5**seeds >= error / 2:
+        return float(brentq(lambda effect: medians.power_beyond(effect, seeds, 1 - error) - POWER, 0.0, FARTHEST))
     share = 0.0
     if every_look:
         wrong = looks.median_rank(seeds, error) - 1
-    elif 0.5**seeds < error / 2:
+    else:
         wrong = math.floor(bdtrik(error / 2, seeds, 0.5))
         here, there = bdtr([wrong, wrong + 1], seeds, 0.5)
         share = (error / 2 - here) / (there - here)
-    else:
-        return float(brentq(lambda effect: medians.power_beyond(effect, seeds, 1 - error) - POWER, 0.0, FARTHEST))
     if wrong < 0:
         return None
 

@@ -61,7 +61,7 @@ def _chance(evidence: Evidence, kind: Statistic, found: Interval, limit: float, 
     if kind in MEDIANS:
         beyond = _share_beyond(evidence, kind, limit, above=above)
         wrong = np.floor(bdtrik(tail, counts, 0.5))  # so many on the other side leave the order statistics on this
-        chances = np.where(0.5**counts < tail, bdtr(np.maximum(wrong, 0), counts, 1 - beyond), 0.0)
+        chances = np.asarray(bdtr(np.maximum(wrong, 0), counts, 1 - beyond), dtype=np.float64)
         for place in np.flatnonzero(0.5**counts >= tail):
             chances[place] = medians.power_beyond(float(ndtri(beyond)), int(counts[place]), level)
         return chances

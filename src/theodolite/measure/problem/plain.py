@@ -235,7 +235,7 @@ def _no_scalar(value: Any) -> str:
 
 def _without_gradients(whole: Objective, batch: Batch, first: Tensor) -> Objective:
     """The loss once more, no gradients recorded: the same, unless it is random, or takes gradients itself."""
-    close: list[Objective] = []
+    close: Objective | None = None
     rounding = min(ELSEWHERE * torch.finfo(first.dtype).eps, LARGEST_ELSEWHERE)
     for form in (whole, replace(whole, fused=False)):
         try:
@@ -244,7 +244,7 @@ def _without_gradients(whole: Objective, batch: Batch, first: Tensor) -> Objecti
             if torch.equal(first, second):
                 return form
             if float((second - first).abs()) <= rounding * float(first.abs()):
-                close.append(form)
+                close = form
         except Exception:  # noqa: S110 - a loss that takes gradients by the inputs
             pass
     if not torch.equal(first, whole.batch_loss({}, batch).detach()):
@@ -252,7 +252,7 @@ def _without_gradients(whole: Objective, batch: Batch, first: Tensor) -> Objecti
             "expected one loss from two passes over the same batch, got two. Call model.eval() (Dropout is off then), "
             "fix the randomness, or reset in forward what the model keeps from one call to the next."
         )
-    return close[-1] if close else replace(whole, grad_in_loss=True)
+    return replace(whole, grad_in_loss=True) if close is None else close
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,6 +111,10 @@ def _loss_past_the_best(records: Records[Capacity]) -> Evidence:
     return Evidence.exact(largest) / Evidence.exact(best)
 
 
+def _tested(settings: Capacity) -> int:
+    return tested_seeds(settings.seeds)
+
+
 CLAIMS = (
     Claim(
         id="train-accuracy-rises",
@@ -147,7 +151,7 @@ CLAIMS = (
         side="below",
         threshold=0.0,
         evidence=_accuracy_past_the_best,
-        seeds=lambda settings: tested_seeds(settings.seeds),
+        seeds=_tested,
     ),
     Claim(
         id="test-loss-rises-past-a-size",
@@ -159,7 +163,7 @@ CLAIMS = (
         side="above",
         threshold=1.0,
         evidence=_loss_past_the_best,
-        seeds=lambda settings: tested_seeds(settings.seeds),
+        seeds=_tested,
     ),
     Claim(
         id="stops-helping-past-a-size",
@@ -173,7 +177,7 @@ CLAIMS = (
         side="below",
         threshold=HELPS,
         evidence=_accuracy_past_the_threshold,
-        seeds=lambda settings: tested_seeds(settings.seeds),
+        seeds=_tested,
     ),
     Claim(
         id="second-descent",
@@ -187,7 +191,7 @@ CLAIMS = (
         side="above",
         threshold=0.0,
         evidence=lambda records: Evidence.exact(hump(_by_size(records, NOISY, "test_error"))),
-        seeds=lambda settings: tested_seeds(settings.seeds),
+        seeds=_tested,
     ),
 )
 
